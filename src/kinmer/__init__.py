@@ -1,0 +1,1 @@
+"""Finds the kin of a DNA sequence."""

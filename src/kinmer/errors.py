@@ -1,0 +1,91 @@
+"""Every error that kinmer raises on purpose.
+
+KinmerError                 exit 1   the run failed
+├── UsageError              exit 2   settings that do not go together, an output that exists
+├── InputError              exit 2   what was given cannot be used
+│   ├── SequenceError                not FASTA, truncated, protein, duplicate ids, nothing long enough
+│   ├── ProfileError                 wrong columns, NaN, negative values, ids that do not match the rows
+│   └── FormatError                  a store, encoder or index that is damaged, unfinished or of another version
+│       └── MismatchError            parts that are whole but do not belong together (layout, fingerprint, ids)
+├── TrainingError           exit 1   the loss is no number, the rows are too few
+└── EngineError             exit 1   a vector engine failed and could not be rebuilt
+
+A message is one line: *what is wrong · why it matters · what to check*, with the place (file, record, line)
+in front where there is one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "EngineError",
+    "FormatError",
+    "InputError",
+    "KinmerError",
+    "MismatchError",
+    "ProfileError",
+    "SequenceError",
+    "TrainingError",
+    "UsageError",
+]
+
+
+class KinmerError(Exception):
+    """Base of the tree.
+
+    Parameters
+    ----------
+    what : what is wrong, without a final full stop.
+    why : why it matters; left out of the line where empty.
+    check : what the user can check or do.
+    place : file, record or line that the error is about, such as ``"a.fna, record 3 ('contig_3')"``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str = "", check: str = "", *, place: str | Path | None = None) -> None:
+        self.what, self.why, self.check = what, why, check
+        self.place = None if place is None else str(place)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        line = " · ".join(part for part in (self.what, self.why, self.check) if part)
+        line = f"{self.place}: {line}" if self.place else line
+        return " ".join(line.split())
+
+
+class UsageError(KinmerError):
+    """Settings that do not go together, or an output that exists."""
+
+    exit_code = 2
+
+
+class InputError(KinmerError):
+    """What was given cannot be used."""
+
+    exit_code = 2
+
+
+class SequenceError(InputError):
+    """A sequence file that cannot be read as nucleotide FASTA."""
+
+
+class ProfileError(InputError):
+    """A table of profiles that is not one."""
+
+
+class FormatError(InputError):
+    """A stored thing that is damaged, unfinished or of another version."""
+
+
+class MismatchError(FormatError):
+    """Two whole things that do not belong together."""
+
+
+class TrainingError(KinmerError):
+    """Training cannot start or cannot go on."""
+
+
+class EngineError(KinmerError):
+    """A vector engine failed."""

@@ -1,0 +1,136 @@
+"""Files that are whole or absent: atomic writes, folders built aside, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kinmer.errors import FormatError, UsageError
+
+__all__ = [
+    "built_aside",
+    "check_output",
+    "hash_file",
+    "hash_ids",
+    "read_json",
+    "remove",
+    "sync_directory",
+    "write_bytes",
+    "write_json",
+]
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    path = Path(path)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """`write_bytes` of indented JSON (NaN refused)."""
+    write_bytes(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A JSON object; raises FormatError where the file is missing, damaged or no object."""
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FormatError("no such file", check="is the path right?", place=path) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError("the file is damaged", f"it is no JSON ({error})", place=path) from error
+    if not isinstance(data, dict):
+        raise FormatError("the file is damaged", "it holds no JSON object", place=path)
+    return data
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file or a folder with all that is in it; nothing where there is none."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_output(path: str | Path, *, force: bool = False, hint: str = "use --force to replace it") -> Path:
+    """Refuse an output that exists (unless `force`) or whose folder does not; returns the path."""
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"the folder {path.absolute().parent} does not exist", place=path)
+    if not force and (path.exists() or path.is_symlink()):
+        raise UsageError("the output exists already", check=hint, place=path)
+    return path
+
+
+@contextmanager
+def built_aside(path: str | Path) -> Iterator[Path]:
+    """A new folder beside `path` that takes its name when the block ends, and goes when it fails.
+
+    What stood at `path` stays whole until then. After a kill only a folder named ``.NAME.new-*`` is left.
+    """
+    path = Path(path)
+    for stale in path.absolute().parent.glob(f".{path.name}.new-*"):
+        remove(stale)
+    aside = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}.new-"))
+    umask = os.umask(0)
+    os.umask(umask)
+    aside.chmod(0o777 & ~umask)
+    try:
+        yield aside
+        old = None
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}.old-"))
+            path.rename(old / "old")
+        aside.rename(path)
+        sync_directory(path.absolute().parent)
+        if old is not None:
+            remove(old)
+    except BaseException:
+        remove(aside)
+        raise
+
+
+def hash_ids(ids: Iterable[str]) -> str:
+    """SHA-256 (hex) over the ids in order, each followed by a line feed."""
+    digest = hashlib.sha256()
+    for one in ids:
+        digest.update(one.encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
