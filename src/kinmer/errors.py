@@ -5,8 +5,8 @@ KinmerError                 exit 1   the run failed
 ├── InputError              exit 2   what was given cannot be used
 │   ├── SequenceError                not FASTA, truncated, protein, duplicate ids, nothing long enough
 │   ├── ProfileError                 wrong columns, NaN, negative values, ids that do not match the rows
-│   └── FormatError                  a store, encoder or index that is damaged, unfinished or of another version
-│       └── MismatchError            parts that are whole but do not belong together (layout, fingerprint, ids)
+│   └── FormatError                  a stored thing that is damaged, unfinished or of another version
+│       └── MismatchError            two whole things that do not belong together (layout, fingerprint)
 ├── TrainingError           exit 1   the loss is no number, the rows are too few
 └── EngineError             exit 1   a vector engine failed and could not be rebuilt
 
