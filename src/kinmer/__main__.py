@@ -1,0 +1,5 @@
+"""``python -m kinmer``."""
+
+from kinmer.cli import main
+
+main()
