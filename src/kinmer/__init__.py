@@ -1,1 +1,75 @@
-"""Finds the kin of a DNA sequence."""
+"""Finds the kin of a DNA sequence.
+
+Every command of the command line is one function here. Importing kinmer loads nothing heavy: a name is
+imported from its room when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinmer.clr import Clr as Clr
+    from kinmer.count import count as count
+    from kinmer.demo import run_demo as run_demo
+    from kinmer.embed import embed as embed
+    from kinmer.encoder import Encoder as Encoder
+    from kinmer.errors import KinmerError as KinmerError
+    from kinmer.evaluate.locality import verify as verify
+    from kinmer.fragments import fragment as fragment
+    from kinmer.index import KinIndex as KinIndex
+    from kinmer.index import build_index as build_index
+    from kinmer.index import open_index as open_index
+    from kinmer.layout import Layout as Layout
+    from kinmer.layout import kmer_layout as kmer_layout
+    from kinmer.npy import export_profiles as export_profiles
+    from kinmer.npy import import_profiles as import_profiles
+    from kinmer.profiles import ProfileStore as ProfileStore
+    from kinmer.profiles import open_profiles as open_profiles
+    from kinmer.search import Hit as Hit
+    from kinmer.search import QueryResult as QueryResult
+    from kinmer.search import search as search
+    from kinmer.simulate import write_community as write_community
+    from kinmer.train import TrainSettings as TrainSettings
+    from kinmer.train import train as train
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "build_index": "index",
+    "Clr": "clr",
+    "count": "count",
+    "embed": "embed",
+    "Encoder": "encoder",
+    "export_profiles": "npy",
+    "fragment": "fragments",
+    "Hit": "search",
+    "import_profiles": "npy",
+    "KinIndex": "index",
+    "KinmerError": "errors",
+    "kmer_layout": "layout",
+    "Layout": "layout",
+    "open_index": "index",
+    "open_profiles": "profiles",
+    "ProfileStore": "profiles",
+    "QueryResult": "search",
+    "run_demo": "demo",
+    "search": "search",
+    "train": "train",
+    "TrainSettings": "train",
+    "verify": "evaluate.locality",
+    "write_community": "simulate",
+}
+
+__all__ = sorted(_ROOMS, key=str.lower)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'kinmer' has no attribute {name!r}")
+    return getattr(import_module(f"kinmer.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

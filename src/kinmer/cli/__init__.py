@@ -1,0 +1,106 @@
+"""The command line: parses, makes one call, prints. `main` is the one place where errors become exit codes.
+
+Exit 0 done, 1 failed, 2 wrong usage or bad input, 130 interrupted. An error is one line on stderr
+(``--debug`` shows the traceback).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from kinmer import __version__
+from kinmer.cli import encoders, kin, profiles
+from kinmer.errors import KinmerError
+from kinmer.progress import show_progress
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="kinmer",
+    help="Finds the kin of a DNA sequence: count, train, embed, index, search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (profiles, encoders, kin):
+    room.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kinmer {__version__}")
+        raise Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")] = False,
+) -> None:
+    """Options of every command."""
+    show_progress(not quiet)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line with `argv` (default: the process's own); ends the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and give its exit code."""
+    debug = "--debug" in argv
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        outcome = typer.main.get_command(app).main(list(argv), prog_name="kinmer", standalone_mode=False)
+    except Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, Abort):
+        _tell("interrupted · what was committed is kept · the same command goes on from there")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, such as `kinmer search … | head`; keep Python from flushing into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, KinmerError):
+        _tell(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, TyperException):
+        _tell(f"error: {error.format_message()} · see kinmer --help")
+        return 2
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _tell("error: the disk is full · what was committed is kept · free some space and run the same command again")
+        return 1
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        _tell(f"error: {place}{error.strerror or error}")
+        return 1
+    if isinstance(error, MemoryError):
+        _tell("error: out of memory · try fewer threads or a smaller batch")
+        return 1
+    text = " ".join(str(error).split())
+    _tell(f"error: {type(error).__name__}: {text} · this is a bug in kinmer · please report it with --debug")
+    return 1
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")
