@@ -1,0 +1,88 @@
+"""Pictures: saved whole, the same bytes each time, and what is drawn is what was given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+
+from kinmer import plots
+
+RNG = np.random.default_rng(0)
+
+
+def figures() -> dict[str, Figure]:
+    """Every kind of picture, of the same data each time."""
+    rng = np.random.default_rng(1)
+    x = rng.gamma(2.0, 1.0, 500)
+    share = np.array([0.5, 0.75, np.nan])
+    return {
+        "distance": plots.distance_against_mse({"cosine distance": (x, x**2), "Euclidean distance": (x, x)}),
+        "rank": plots.mse_by_rank([1, 5], {"cosine": ([1, 2], [0.9, 1.8], [1.1, 2.2])}, random=(6.0, 3.0)),
+        "bars": plots.retrieval_bars(
+            ["1 kb", "2 kb", "5 kb"], {"embedding": (share, share - 0.1, share + 0.1)}
+        ),
+        "lengths": plots.lengths_and_gc(np.exp(rng.uniform(7, 11, 300)), rng.uniform(0.3, 0.7, 300)),
+        "scatter": plots.scatter_by_category(rng.normal(size=(50, 2)), {"phylum": list("ab" * 25)}),
+    }
+
+
+@pytest.mark.parametrize("name", ["distance", "rank", "bars", "lengths", "scatter"])
+def test_pictures_are_whole_and_the_same_each_time(name: str, tmp_path: Path) -> None:
+    png, svg = plots.save(figures()[name], tmp_path / name)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert png.read_bytes().endswith(b"IEND\xaeB`\x82")
+    assert svg.read_text().rstrip().endswith("</svg>")
+    before = png.read_bytes(), svg.read_bytes()
+    plots.save(figures()[name], tmp_path / name)
+    assert (png.read_bytes(), svg.read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.png", f"{name}.svg"]
+
+
+def test_bars_stand_at_their_share() -> None:
+    figure = plots.retrieval_bars(
+        ["1 kb", "2 kb"], {"a": ([0.5, 0.25], [0.4, 0.2], [0.6, 0.3]), "b": ([1, 0],) * 3}
+    )
+    heights = [bar.get_height() for bar in figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert heights == [50, 25, 100, 0]
+    assert [one.get_text() for one in figure.axes[0].get_xticklabels()] == ["1 kb", "2 kb"]
+    assert "%" in figure.axes[0].get_ylabel()
+
+
+def test_every_pair_and_sequence_is_drawn_once() -> None:
+    x, y = RNG.normal(size=400), RNG.normal(size=400)
+    figure = plots.distance_against_mse({"cosine distance": (x, y)}, notes={"cosine distance": "r = 0"})
+    cells = figure.axes[0].collections[0].get_array()
+    assert cells is not None
+    assert cells.sum() == 400
+    lengths = plots.lengths_and_gc(np.full(70, 5000), np.full(70, 0.5))
+    for axis in lengths.axes:
+        assert sum(bar.get_height() for bar in axis.patches) == 70  # type: ignore[attr-defined]
+
+
+def test_categories_keep_their_colour_and_the_rest_is_grey() -> None:
+    labels = ["common"] * 30 + ["rare"] * 2 + ["middle"] * 10
+    figure = plots.scatter_by_category(RNG.normal(size=(42, 2)), {"phylum": labels}, largest=2)
+    drawn = [one for one in figure.axes[0].collections if isinstance(one, PathCollection)]
+    assert {one.get_label(): len(np.asarray(one.get_offsets())) for one in drawn} == {
+        "others": 2,
+        "common": 30,
+        "middle": 10,
+    }
+    colours = {tuple(np.asarray(one.get_facecolor())[0]) for one in drawn}
+    assert len(colours) == 3
+
+
+def test_nothing_global_changes() -> None:
+    code = (
+        "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"
+        "from kinmer import plots; plots.retrieval_bars(['1 kb'], {'a': ([.5], [.4], [.6])})\n"
+        "print('matplotlib.pyplot' in sys.modules, matplotlib.rcParams.copy() == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
