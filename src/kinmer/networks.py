@@ -1,7 +1,7 @@
 """The networks: tensors in, tensors out, and a loss whose parts have names.
 
 A network of the registry `NETWORKS` is built from plain settings (`build_network`) and gives, whatever it
-is inside, ``embed(x) -> (n, dim)``. Training asks more of it (`Vae.forward`, `vae_loss`); an encoder does not.
+is inside, ``embed(x) -> (n, dim)``. Training asks more (`Vae.forward`, `vae_loss`); an encoder does not.
 """
 
 from __future__ import annotations

@@ -1,0 +1,159 @@
+"""Checkpoints: a folder of named tensors and one JSON file, the commit point, that names the current ones."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from kinmer.errors import FormatError, UsageError
+from kinmer.files import read_json, remove, write_bytes, write_json
+
+__all__ = ["Checkpoint", "Checkpoints"]
+
+FORMAT = 1
+STATE = "state.json"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved: a JSON-able state, and named sets of named tensors."""
+
+    state: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+
+class Checkpoints:
+    """The folder of one run's checkpoints, hidden beside the run's output.
+
+    Parameters
+    ----------
+    output : what the run will give; its checkpoints are in ``.NAME.training`` beside it.
+    signature : JSON-able settings and data of the run; a checkpoint of another signature is not its own.
+    """
+
+    def __init__(self, output: Path, signature: Mapping[str, Any]) -> None:
+        self.folder = output.absolute().parent / f".{output.name}.training"
+        self._signature = dict(signature)
+
+    @contextmanager
+    def opened(self, *, force: bool = False) -> Iterator[None]:
+        """Hold the folder for one run; `force` empties it where it is another run's.
+
+        Raises UsageError where another process holds it or a checkpoint of another run is in it.
+        """
+        self.folder.mkdir(exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(
+                    "another process is training this encoder", check="wait for it, or choose another output"
+                ) from None
+            try:
+                self._check_signature(force)
+                for unfinished in self.folder.glob(".*.*"):
+                    remove(unfinished)
+                yield
+            finally:
+                if not (self.folder / STATE).exists():
+                    remove(self.folder)
+
+    def _check_signature(self, force: bool) -> None:
+        if not (self.folder / STATE).exists():
+            return
+        try:
+            state = read_json(self.folder / STATE)
+            if state.get("format") != FORMAT:
+                raise FormatError("the checkpoint was written by another version", place=self.folder)
+            differing = _differences(state.get("signature"), self._signature)
+        except FormatError as error:
+            if not force:
+                raise FormatError(
+                    error.what, error.why, "use --force to start afresh", place=error.place
+                ) from None
+            differing = ["all"]
+        if not differing:
+            return
+        if not force:
+            raise UsageError(
+                "an unfinished training with other settings or data is here",
+                f"it differs in {', '.join(differing)}",
+                "give the same command to go on with it, or --force to start afresh",
+                place=self.folder,
+            )
+        for path in self.folder.iterdir():
+            if path.name != ".lock":
+                remove(path)
+
+    def load(self) -> Checkpoint | None:
+        """The last checkpoint; None before the first. FormatError where it is damaged."""
+        if not (self.folder / STATE).exists():
+            return None
+        saved = read_json(self.folder / STATE)
+        tensors = {}
+        try:
+            for name, (file, digest) in saved["files"].items():
+                data = (self.folder / file).read_bytes()
+                if hashlib.sha256(data).hexdigest() != digest:
+                    raise ValueError(f"{file} is not what was written")
+                tensors[name] = safetensors.torch.load(data)
+            return Checkpoint(saved["state"], tensors)
+        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+            raise FormatError(
+                "the checkpoint is damaged",
+                f"{type(error).__name__}: {error}",
+                "use --force to start afresh",
+                place=self.folder,
+            ) from error
+
+    def save(self, state: Mapping[str, Any], tensors: Mapping[str, tuple[str, Mapping[str, Tensor]]]) -> None:
+        """Replace the checkpoint by `state` and the named sets of tensors.
+
+        Each set comes with a version; one whose version is in the folder already is not written again. A kill
+        at any moment leaves the old checkpoint or the new one.
+        """
+        old = read_json(self.folder / STATE)["files"] if (self.folder / STATE).exists() else {}
+        files = {}
+        for name, (version, content) in tensors.items():
+            file = f"{name}-{version}{SUFFIX}"
+            if name in old and old[name][0] == file:
+                files[name] = old[name]
+                continue
+            data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in content.items()})
+            write_bytes(self.folder / file, data)
+            files[name] = [file, hashlib.sha256(data).hexdigest()]
+        write_json(
+            self.folder / STATE,
+            {"format": FORMAT, "signature": self._signature, "state": dict(state), "files": files},
+        )
+        current = {file for file, _ in files.values()}
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            if path.name not in current:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Remove all of it: the run has given its output."""
+        remove(self.folder)
+
+
+def _differences(ours: object, theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of what differs between two nested settings."""
+    if not isinstance(ours, dict):
+        return ["all"]
+    names = []
+    for key in sorted(set(ours) | set(theirs)):
+        one, other = ours.get(key), theirs.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            names.append(f"{prefix}{key}")
+    return names
