@@ -1,0 +1,140 @@
+"""What every table of profiles offers, and the rules that its rows and ids obey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kinmer.errors import ProfileError
+from kinmer.layout import MAX_K, Layout, kmer_layout
+
+__all__ = ["Profiles", "Values", "check_rows", "gc_of", "layout_of_features"]
+
+Values = Literal["counts", "frequencies"]
+
+
+@runtime_checkable
+class Profiles(Protocol):
+    """A table of profiles, one row a sequence, read in blocks.
+
+    ``layout``: the blocks of columns. ``values``: "counts" (uint32) or "frequencies" (float32, every block
+    of a row sums to 1, or to 0 where nothing was counted). ``fingerprint``: SHA-256 over the ids in order.
+    ``chunk_rows``: rows that are cheap to read together.
+    """
+
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def values(self) -> Values: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def chunk_rows(self) -> int: ...
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """Sequence ids, (n,) str, unique."""
+        ...
+
+    @property
+    def obs(self) -> pd.DataFrame:
+        """Index = ids; ``length``, ``bases``, ``gc``, ``source`` where known, and what was joined."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start … stop, (stop - start, width)."""
+        ...
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Any rows in any order, (len(rows), width)."""
+        ...
+
+
+def check_rows(
+    rows: NDArray[Any], layout: Layout, values: Values, *, place: object = None, first: int = 0
+) -> None:
+    """Refuse rows of another width, negative, not finite, too large, or frequencies that do not sum to 1.
+
+    rows: (n, width). `first`: number of the first row in `place`, from 0, for the message (which counts
+    from 1). Raises ProfileError.
+    """
+    where = "" if place is None else f"{place}, "
+    if rows.ndim != 2 or rows.shape[1] != layout.width:
+        raise ProfileError(
+            f"profiles of shape {rows.shape} do not fit the layout's {layout.width} columns",
+            check="which k were counted?",
+            place=place if place is None else str(place),
+        )
+    kinds = "ui" if values == "counts" else "f"
+    if rows.dtype.kind not in kinds:
+        raise ProfileError(
+            f"{values} of type {rows.dtype}",
+            "counts are whole numbers" if values == "counts" else "frequencies are floating point numbers",
+            place=place if place is None else str(place),
+        )
+    if not rows.size:
+        return
+
+    def refuse(bad: Any, what: str, why: str = "") -> None:
+        if bad.any():
+            raise ProfileError(what, why, place=f"{where}row {first + int(np.argmax(bad)) + 1}")
+
+    if values == "counts":
+        if rows.dtype.kind == "i" and rows.min() < 0:
+            refuse((rows < 0).any(1), "a negative count")
+        if rows.dtype.itemsize > 4 and rows.max() > np.iinfo(np.uint32).max:
+            refuse(
+                (rows > np.iinfo(np.uint32).max).any(1),
+                "a count above 4,294,967,295",
+                "the store keeps 32 bits",
+            )
+        return
+    if not np.isfinite(rows.min() + rows.max()):
+        refuse(~np.isfinite(rows).all(1), "a value that is no finite number (NaN or infinite)")
+    if rows.min() < 0:
+        refuse((rows < 0).any(1), "a negative frequency")
+    for block in layout.blocks:
+        sums = rows[:, block.columns].sum(axis=1, dtype=np.float64)
+        # float32 tables written by others are off by up to about 1e-4 after rounding or float16 storage.
+        bad = (np.abs(sums - 1) > 2e-3) & (sums != 0)
+        if bad.any():
+            total = float(sums[int(np.argmax(bad))])
+            refuse(
+                bad, f"the {block.name} frequencies sum to {total:.4g}, not to 1", "are the columns in order?"
+            )
+
+
+def gc_of(rows: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
+    """GC share of the counted letters, (n,), from the canonical 1-mers (C is C and G); NaN where none was."""
+    block = next(block for block in layout.blocks if block.k == 1)
+    letters = rows[:, block.columns].astype(np.float64)
+    total = letters.sum(axis=1)
+    share = np.full(len(rows), np.nan)
+    np.divide(letters[:, 1], total, out=share, where=total > 0)
+    return share
+
+
+@lru_cache(maxsize=MAX_K)
+def _features(max_k: int) -> tuple[str, ...]:
+    return kmer_layout(max_k).features
+
+
+def layout_of_features(names: Sequence[str], *, place: object = None) -> Layout:
+    """The k-mer layout whose columns have these names; ProfileError where there is none."""
+    for max_k in range(1, MAX_K + 1):
+        if len(_features(max_k)) == len(names):
+            if _features(max_k) == tuple(names):
+                return kmer_layout(max_k)
+            break
+    raise ProfileError(
+        f"the {len(names)} columns are not those of canonical k-mers from some k down to 1",
+        "every column's place has a meaning",
+        "were variables filtered, sorted or renamed?",
+        place=None if place is None else str(place),
+    )

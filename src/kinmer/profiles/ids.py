@@ -1,0 +1,83 @@
+"""Sequence ids: what an id may be, and which have been seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kinmer.errors import ProfileError
+
+__all__ = ["SeenIds", "check_ids", "hash_texts"]
+
+
+def hash_texts(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
+    """64-bit hashes (SipHash) of texts: equal texts have equal ones, unequal texts almost never."""
+    return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
+
+
+def check_ids(
+    ids: Sequence[str] | NDArray[Any], *, place: object = None, first_line: int | None = None
+) -> None:
+    """Refuse ids that are empty, hold a tab, line break or broken Unicode, or occur twice (ProfileError).
+
+    `first_line`: number of the line in `place` where the first id stands, for the message.
+    """
+    where = None if place is None else str(place)
+    if len(ids) and all(map(_clean, ids)):
+        texts = np.asarray(ids, dtype=object)
+        hashes = np.sort(hash_texts(texts))
+        if not (hashes[1:] == hashes[:-1]).any():
+            return
+    seen: dict[str, int] = {}
+    for number, one in enumerate(ids):
+        at = f"row {number + 1}" if first_line is None else f"line {number + first_line}"
+        if not _clean(one):
+            raise ProfileError(
+                f"the id {one!r} cannot be used",
+                "an id is text without tabs and line breaks, and not empty",
+                place=f"{where}, {at}" if where else at,
+            )
+        if one in seen:
+            first = f"row {seen[one] + 1}" if first_line is None else f"line {seen[one] + first_line}"
+            raise ProfileError(
+                f"the id {one!r} occurs twice (first in {first})",
+                "ids must be unique, or hits could not be told apart",
+                place=f"{where}, {at}" if where else at,
+            )
+        seen[one] = number
+
+
+def _clean(one: object) -> bool:
+    if not isinstance(one, str) or not one:
+        return False
+    if one.isascii():
+        return one.isprintable()
+    try:
+        one.encode()
+    except UnicodeEncodeError:
+        return False
+    return not any(letter in one for letter in "\t\n\r\v\f\x00\x1c\x1d\x1e\x85\u2028\u2029")
+
+
+class SeenIds:
+    """Ids so far as sorted 64-bit hashes: 8 bytes an id, where a set of text takes more than 100."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.uint64]] = []
+
+    def add(self, hashes: NDArray[np.uint64]) -> None:
+        run = np.sort(hashes)
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        self._runs.append(run)
+
+    def known(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        found = np.zeros(len(hashes), dtype=bool)
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
+            found |= run[at] == hashes
+        return found

@@ -1,0 +1,85 @@
+"""How far an unfinished store has come, and the lock of the process that writes it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from kinmer.errors import FormatError, UsageError
+from kinmer.files import read_json
+
+__all__ = ["JOURNAL", "LOCK", "StoreLock", "journal_of", "part_of"]
+
+JOURNAL = ".kinmer-journal.json"
+LOCK = ".kinmer-lock"
+PART = ".part"
+
+
+def part_of(path: Path) -> Path:
+    """Where a new store grows before it takes the name `path`."""
+    return path.with_name(path.name + PART)
+
+
+def journal_of(folder: Path, signature: Any, *, force: bool, name: str = JOURNAL) -> dict[str, Any] | None:
+    """The journal in `folder` where one of this `signature` is there.
+
+    Raises UsageError where it is of another one, unless `force`.
+    """
+    file = folder / name
+    if not file.is_file():
+        return None
+    try:
+        journal = read_json(file)
+    except FormatError:
+        return (
+            None  # Damaged: nothing of it can be trusted, and the rows it told of are not whole without it.
+        )
+    if journal.get("format") == 1 and journal.get("signature") == signature:
+        return journal
+    if force:
+        return None
+    raise UsageError(
+        "an unfinished run with other input or settings is here",
+        "it would be lost",
+        "give the command that began it again to go on, or use --force to drop it",
+        place=folder,
+    )
+
+
+class StoreLock:
+    """Keeps two processes from writing one store; goes with its process, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    os.close(descriptor)
+                    raise UsageError(
+                        "another process is writing this store", check="wait for it, or end it", place=folder
+                    ) from None
+                # A file system without locks: writing goes on unguarded rather than not at all.
+            self._descriptor: int | None = descriptor
+            try:
+                if self._path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)  # The holder before us has just taken the file away: once more.
+
+    def move(self, folder: Path) -> None:
+        """Follow the store to its new name."""
+        self._path = folder / LOCK
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._descriptor is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None

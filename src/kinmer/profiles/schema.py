@@ -1,0 +1,72 @@
+"""What is in a profile store beside its rows: groups, variables, and how it describes itself.
+
+The description stands twice: among the attributes of the root file, where kinmer reads it (replaced together
+with the visible rows), and in ``uns["kinmer"]`` for people who open the store with AnnData.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinmer import __version__
+from kinmer.files import remove
+from kinmer.layout import Layout
+from kinmer.profiles.arrays import write_array, write_group
+from kinmer.profiles.base import Values
+
+__all__ = ["FORMAT_VERSION", "chunk_rows_of", "describe", "write_skeleton", "write_uns"]
+
+FORMAT_VERSION = 1
+CHUNK_BYTES = 6 << 20
+
+
+def chunk_rows_of(width: int) -> int:
+    """Rows of one chunk of 4-byte values: the power of two that makes 3 to 6 MB (512 at 2,772 features)."""
+    return 1 << min(12, max(4, (CHUNK_BYTES // (4 * width)).bit_length() - 1))
+
+
+def describe(
+    layout: Layout, values: Values, *, rows: int, fingerprint: str, made: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The store's description of itself; `made`: how, one entry for every run that wrote rows."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "kinmer_version": __version__,
+        "layout": layout.to_dict(),
+        "layout_fingerprint": layout.fingerprint,
+        "values": values,
+        "rows": rows,
+        "fingerprint": fingerprint,
+        "made": made,
+    }
+
+
+def write_skeleton(folder: Path, layout: Layout) -> None:
+    """Groups and variables of an empty store; no root file, so that nobody takes it for whole."""
+    for name in ("layers", "obsm", "obsp", "varm", "varp", "uns"):
+        write_group(folder / name)
+    frame = {"_index": "_index", "encoding-type": "dataframe", "encoding-version": "0.2.0"}
+    categorical = {"ordered": False, "encoding-type": "categorical", "encoding-version": "0.2.0"}
+    write_group(folder / "obs", {"column-order": [], **frame})
+    write_group(folder / "obs/source", categorical)
+    write_group(folder / "var", {"column-order": ["k", "block"], **frame})
+    sizes = [block.size for block in layout.blocks]
+    write_array(folder / "var/_index", list(layout.features))
+    write_array(folder / "var/k", np.repeat(np.array(layout.ks, dtype=np.int64), sizes))
+    write_array(folder / "var/block", np.repeat([block.name for block in layout.blocks], sizes))
+
+
+def write_uns(folder: Path, description: Mapping[str, Any]) -> None:
+    """The copy of the description in ``uns["kinmer"]``; nested parts as JSON text."""
+    remove(folder / "uns/kinmer")
+    write_group(folder / "uns/kinmer")
+    for name, value in description.items():
+        flat = value if isinstance(value, (str, int)) else json.dumps(value)
+        write_array(folder / "uns/kinmer" / name, flat)
+    ks = [block["k"] for block in description["layout"]["blocks"]]
+    write_array(folder / "uns/kinmer/k", np.array(ks, dtype=np.int64))
