@@ -1,0 +1,355 @@
+"""Does near in the embedding mean alike in k-mers? The check behind ``kinmer verify``.
+
+Random validation sequences are queries; their nearest neighbours in latent space are found exactly in a
+sample, and the k-mer MSE in CLR space between query and neighbour is held against the latent distance, beside
+random pairs. The rank correlation is circular (raw CLR vectors score 1) and grows with the sample: it tells
+that an embedding is sound, not that it finds the right species.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.clr import REFERENCE_CLR, Clr
+from kinmer.errors import InputError, UsageError
+from kinmer.evaluate.neighbours import Metric, nearest
+from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
+from kinmer.evaluate.vectors import RowVectors
+from kinmer.files import write_bytes
+from kinmer.profiles import Profiles, open_profiles
+from kinmer.progress import step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from kinmer.encoder import Encoder
+
+__all__ = ["RANKS", "LocalityReport", "MetricLocality", "RandomPairs", "RankMse", "verify"]
+
+RANKS = (1, 5, 10, 20, 50)
+DISTANCE_NAMES = {"cosine": "cosine distance", "l2": "Euclidean distance"}
+# Bytes of CLR rows held at a time.
+CLR_BYTES = 1 << 29
+RANDOM_PAIRS = 10  # for every query
+
+
+@dataclass(frozen=True)
+class RankMse:
+    """k-mer MSE of the neighbours at one rank: mean with its interval, standard deviation over queries."""
+
+    rank: int
+    mean: Estimate
+    sd: float
+
+
+@dataclass(frozen=True)
+class MetricLocality:
+    """One metric's result; `distances` and `mses` of its pairs are (queries, neighbours)."""
+
+    metric: Metric
+    pearson: Estimate
+    spearman: Estimate
+    ranks: tuple[RankMse, ...]
+    distances: NDArray[np.float64] = field(repr=False, compare=False)
+    mses: NDArray[np.float64] = field(repr=False, compare=False)
+
+    def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Mean MSE at every rank and its interval's ends, each (ranks,)."""
+        value, low, high = (
+            np.array([getattr(at.mean, part) for at in self.ranks], float)
+            for part in ("value", "low", "high")
+        )
+        return value, low, high
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, without the pairs."""
+        return {
+            "metric": self.metric,
+            "pearson": asdict(self.pearson),
+            "spearman": asdict(self.spearman),
+            "ranks": [asdict(one) for one in self.ranks],
+        }
+
+
+@dataclass(frozen=True)
+class RandomPairs:
+    """k-mer MSE between queries and random other sequences of the sample."""
+
+    pairs: int
+    min: float
+    max: float
+    mean: float
+    median: float
+    sd: float
+
+    @classmethod
+    def of(cls, mses: NDArray[np.float64]) -> RandomPairs:
+        """From the MSEs of all pairs."""
+        shown = (mses.min(), mses.max(), mses.mean(), np.median(mses), mses.std())
+        return cls(mses.size, *map(float, shown))
+
+
+@dataclass(frozen=True)
+class LocalityReport:
+    """What `verify` found; `validation` tells whether the queries were held out of the training."""
+
+    sequences: int
+    sample: int
+    queries: int
+    neighbours: int
+    validation: bool
+    key: str
+    clr: str
+    seed: int
+    bootstrap: int
+    metrics: tuple[MetricLocality, ...]
+    random: RandomPairs
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        names = (
+            "sequences",
+            "sample",
+            "queries",
+            "neighbours",
+            "validation",
+            "key",
+            "clr",
+            "seed",
+            "bootstrap",
+        )
+        shown: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return shown | {
+            "metrics": [one.to_dict() for one in self.metrics],
+            "random": asdict(self.random),
+        }
+
+    def rows(self) -> list[tuple[str, str, float | None, float | None, float | None, float | None]]:
+        """(metric, what, value, low, high, sd) of every figure."""
+        found: list[tuple[str, str, float | None, float | None, float | None, float | None]] = []
+        for one in self.metrics:
+            for name, value in (("pearson_r", one.pearson), ("spearman_rho", one.spearman)):
+                found.append((one.metric, name, value.value, value.low, value.high, None))
+            found += [
+                (one.metric, f"mse_rank_{at.rank}", at.mean.value, at.mean.low, at.mean.high, at.sd)
+                for at in one.ranks
+            ]
+        for name in ("min", "max", "mean", "median", "sd"):
+            found.append(("random_pairs", f"mse_{name}", getattr(self.random, name), None, None, None))
+        return found
+
+    def write_tsv(self, path: str | Path) -> None:
+        """The figures as a table: metric, statistic, value, low, high, sd; ``.`` for none."""
+        lines = ["metric\tstatistic\tvalue\tlow\thigh\tsd"]
+        for metric, name, *numbers in self.rows():
+            lines.append(
+                "\t".join([metric, name, *("." if one is None else f"{one:.6g}" for one in numbers)])
+            )
+        write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+    def table(self) -> str:
+        """The figures as aligned text."""
+        kind = "validation" if self.validation else "random"
+        lines = [
+            f"{self.queries} {kind} queries, {self.neighbours} nearest of a sample of {self.sample}"
+            f" ({self.sequences} sequences); k-mer MSE in CLR space ({self.clr})",
+            "95 % bootstrap intervals over queries; ± is the standard deviation over queries",
+            "",
+            f"{'':<16}" + "".join(f"{DISTANCE_NAMES[one.metric]:<30}" for one in self.metrics),
+            f"{'Pearson r':<16}" + "".join(f"{one.pearson!s:<30}" for one in self.metrics),
+            f"{'Spearman ρ':<16}" + "".join(f"{one.spearman!s:<30}" for one in self.metrics),
+        ]
+        for place, at in enumerate(self.metrics[0].ranks):
+            cells = (one.ranks[place] for one in self.metrics)
+            lines.append(
+                f"{f'MSE, rank {at.rank}':<16}" + "".join(f"{f'{c.mean} ± {c.sd:.3f}':<30}" for c in cells)
+            )
+        drawn = self.random
+        lines += [
+            "",
+            f"{drawn.pairs} random pairs: MSE {drawn.mean:.3f} ± {drawn.sd:.3f}, median {drawn.median:.3f},"
+            f" {drawn.min:.3f} to {drawn.max:.3f}",
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def save_pictures(self, stem: str | Path) -> list[Path]:
+        """``stem-distance.png/.svg`` and ``stem-rank.png/.svg``; the paths written."""
+        from kinmer import plots
+
+        stem = Path(stem)
+        panels = {DISTANCE_NAMES[one.metric]: (one.distances, one.mses) for one in self.metrics}
+        notes = {
+            DISTANCE_NAMES[one.metric]: f"r = {_short(one.pearson)}   ρ = {_short(one.spearman)}"
+            for one in self.metrics
+        }
+        curves = {DISTANCE_NAMES[one.metric]: one.curve() for one in self.metrics}
+        ranks = [at.rank for at in self.metrics[0].ranks]
+        random = (self.random.mean, self.random.sd)
+        return [
+            *plots.save(
+                plots.distance_against_mse(panels, notes=notes), stem.with_name(f"{stem.name}-distance")
+            ),
+            *plots.save(plots.mse_by_rank(ranks, curves, random=random), stem.with_name(f"{stem.name}-rank")),
+        ]
+
+
+def verify(
+    source: str | Path | AnnData | Profiles,
+    *,
+    key: str = "X_kinmer",
+    encoder: str | Path | Encoder | None = None,
+    clr: Clr | None = None,
+    ids: str | Path | None = None,
+    sample: int = 10_000,
+    queries: int = 1000,
+    neighbours: int = 50,
+    metrics: Sequence[Metric] = ("cosine", "l2"),
+    seed: int = 0,
+    bootstrap: int = 1000,
+) -> LocalityReport:
+    """Hold latent distance against k-mer MSE (CLR space) between queries and their nearest neighbours.
+
+    Parameters
+    ----------
+    source : profiles with embeddings in ``obsm[key]``; where there are none, or for a `.npy` pair with its
+        `ids`, the `encoder` embeds the rows that are needed.
+    encoder : its transform is used, and its validation rows are the queries where `source` is what it was
+        trained on; otherwise queries are random.
+    clr : transform to use instead (for the figures of the reference: `REFERENCE_CLR`, also the fall-back).
+    sample : sequences among which neighbours are sought; a query is never its own neighbour.
+
+    Memory grows with `sample` × dimensions, not with the source. Raises UsageError for settings that make no
+    sense, InputError where there are fewer than 2 sequences or no embeddings.
+    """
+    _check(sample, queries, neighbours, metrics, bootstrap)
+    profiles = open_profiles(source, ids=ids)
+    if len(profiles) < 2:
+        raise InputError(
+            "there is only one sequence", "locality is about neighbours", "give at least 2 sequences"
+        )
+    loaded = _load(encoder)
+    clr = clr or (REFERENCE_CLR if loaded is None else loaded.clr)
+    rng = np.random.default_rng(seed)
+    pool = np.sort(rng.choice(len(profiles), min(sample, len(profiles)), replace=False))
+    held_out = _validation_rows(profiles, loaded)
+    candidates = np.arange(len(profiles)) if held_out is None else held_out
+    asked = np.sort(rng.choice(candidates, min(queries, candidates.size), replace=False))
+    reader = RowVectors(source, profiles, key, loaded)
+    vectors, asking = reader.take(pool), reader.take(asked)
+    found = [nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics]
+    strangers = _strangers(asked, pool, rng)
+    columns = np.concatenate([*(pool[places] for places, _ in found), strangers], axis=1)
+    mses = _pair_mses(profiles, clr, asked, columns)
+    weights = resampled(asked.size, bootstrap, seed)
+    *of_metrics, of_strangers = np.split(mses, np.cumsum([places.shape[1] for places, _ in found]), axis=1)
+    results = (
+        _summary(metric, distances, apart, weights)
+        for metric, (_, distances), apart in zip(metrics, found, of_metrics, strict=True)
+    )
+    return LocalityReport(
+        sequences=len(profiles),
+        sample=pool.size,
+        queries=asked.size,
+        neighbours=found[0][0].shape[1],
+        validation=held_out is not None,
+        key=key,
+        clr=str(clr),
+        seed=seed,
+        bootstrap=bootstrap,
+        metrics=tuple(results),
+        random=RandomPairs.of(of_strangers),
+    )
+
+
+def _short(one: Estimate) -> str:
+    return "undefined" if one.value is None else f"{one.value:.3f}"
+
+
+def _check(sample: int, queries: int, neighbours: int, metrics: Sequence[str], bootstrap: int) -> None:
+    if sample < 2 or queries < 1 or neighbours < 1 or bootstrap < 0:
+        raise UsageError(
+            "verify needs a sample of at least 2, 1 query, 1 neighbour and no negative bootstrap"
+        )
+    if not metrics or len(set(metrics)) != len(metrics) or set(metrics) - set(DISTANCE_NAMES):
+        raise UsageError(f"metrics are cosine and l2, each at most once, not {', '.join(metrics) or 'none'}")
+
+
+def _load(encoder: str | Path | Encoder | None) -> Encoder | None:
+    if not isinstance(encoder, str | Path):
+        return encoder
+    from kinmer.encoder import Encoder
+
+    return Encoder.load(encoder)
+
+
+def _validation_rows(profiles: Profiles, encoder: Encoder | None) -> NDArray[np.int64] | None:
+    """Rows that were held out when the encoder was trained on these very profiles; None where it was not."""
+    if encoder is None:
+        return None
+    from kinmer.batches import split_rows, survey
+
+    settings, data = encoder.training.get("settings", {}), encoder.training.get("data", {})
+    # The fingerprint takes a pass over the profiles: only where their number fits.
+    if data.get("rows") != len(profiles) or data.get("fingerprint") != survey(profiles).fingerprint:
+        return None
+    return split_rows(len(profiles), settings["validation"], settings["seed"])[1]
+
+
+def _strangers(
+    asked: NDArray[np.int64], pool: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """(q, RANDOM_PAIRS) random rows of the pool, never the query itself."""
+    own = np.searchsorted(pool, asked)
+    inside = np.isin(asked, pool)
+    drawn = rng.integers(0, pool.size - inside.astype(np.int64)[:, None], (asked.size, RANDOM_PAIRS))
+    return pool[drawn + (inside[:, None] & (drawn >= own[:, None]))]
+
+
+def _pair_mses(
+    profiles: Profiles, clr: Clr, asked: NDArray[np.int64], others: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(q, m) mean squared difference of CLR rows between query `asked[i]` and row `others[i, j]`."""
+    width = profiles.layout.width
+    most = max(2, CLR_BYTES // (4 * width))
+    mses = np.empty(others.shape)
+    start = 0
+    with step("k-mer MSE", asked.size) as progress:
+        while start < asked.size:
+            stop = asked.size
+            while stop > start + 1 and np.unique(others[start:stop]).size + stop - start > most:
+                stop = start + (stop - start + 1) // 2
+            rows, where = np.unique(
+                np.concatenate([asked[start:stop, None], others[start:stop]], axis=1), return_inverse=True
+            )
+            values = np.asarray(clr(profiles.take(rows), profiles.layout, profiles.values), np.float32)
+            where = where.reshape(stop - start, -1)
+            for query, places in enumerate(where):
+                apart = values[places[1:]] - values[places[0]]
+                mses[start + query] = np.einsum("ij,ij->i", apart, apart, dtype=np.float64) / width
+                progress.advance()
+            start = stop
+    return mses
+
+
+def _summary(
+    metric: Metric, distances: NDArray[np.float64], mses: NDArray[np.float64], weights: NDArray[np.float64]
+) -> MetricLocality:
+    pearson, spearman = correlations(distances, mses, weights)
+    ranks = [rank for rank in RANKS if rank <= mses.shape[1]]
+    at_rank = mses[:, np.array(ranks) - 1]
+    means = mean_by_column(at_rank, weights)
+    spread = at_rank.std(axis=0)
+    return MetricLocality(
+        metric,
+        pearson,
+        spearman,
+        tuple(RankMse(rank, mean, float(sd)) for rank, mean, sd in zip(ranks, means, spread, strict=True)),
+        distances,
+        mses,
+    )
