@@ -171,6 +171,10 @@ class ProfileStore:
         matrices = self._group.get("obsm")
         return sorted(matrices.array_keys()) if isinstance(matrices, zarr.Group) else []
 
+    def obsm_width(self, key: str) -> int:
+        """Columns of a matrix beside the profiles."""
+        return int(_array(self._group, f"obsm/{key}", self.path).shape[1])
+
     def read_obsm(self, key: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows start … stop (all) of a matrix beside the profiles; FormatError where it is not there."""
         if key not in self.obsm_keys():
