@@ -39,7 +39,7 @@ from kinmer.trainer import Trainer, resolved_precision
 from kinmer.trainlog import EpochLog, card
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from anndata import AnnData  # type: ignore[import-untyped]
 
 __all__ = ["PRESETS", "TrainSettings", "train", "train_settings"]
 

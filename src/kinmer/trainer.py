@@ -20,8 +20,6 @@ __all__ = ["Trainer", "resolved_precision"]
 
 # The reference's (Keras's) epsilon of Adam.
 ADAM_EPSILON = 1e-7
-# Rows transformed together on a CPU: they stay in its cache.
-CPU_TILE = 256
 # Streams of random numbers that never meet, all drawn from one seed.
 _TRAINING, _VALIDATION = 1, 2
 
@@ -150,13 +148,12 @@ class Trainer:
 
     def _transformed(self, profiles: NDArray[np.float32]) -> Tensor:
         rows = torch.from_numpy(profiles)
-        if self.device.type != "cpu":
-            rows = rows.pin_memory() if self.device.type == "cuda" else rows
-            return self._clr(rows.to(self.device, non_blocking=True))
-        return torch.cat([self._clr(part) for part in torch.split(rows, CPU_TILE)])
-
-    def _clr(self, rows: Tensor) -> Tensor:
-        transformed: Tensor = self._settings.clr(rows, self._layout, self._values)
+        if self.device.type == "cuda":
+            # From pinned memory the copy runs beside the step before.
+            rows = rows.pin_memory()
+        transformed: Tensor = self._settings.clr(
+            rows.to(self.device, non_blocking=True), self._layout, self._values
+        )
         return transformed
 
     def _noise(self, rows: int, stream: int, epoch: int, number: int) -> Tensor:
