@@ -92,20 +92,21 @@ class RowArray:
         self.chunk_rows = int(self._array.chunks[0])
         self._touched: set[int] = set()
         self._tail = np.zeros(self._array.chunks, dtype=self._array.dtype)
-        self._chunk_rows_on_disk()
+        self._drop_behind()
         filled = rows % self.chunk_rows
         if filled:
             self._tail[:filled] = self._array[rows - filled : rows]
 
     def append(self, block: NDArray[Any]) -> None:
         """Add the rows of `block`."""
+        block = np.asarray(block, dtype=self._array.dtype)
         done = 0
         while done < len(block):
             filled = self.rows % self.chunk_rows
             left = len(block) - done
             if filled == 0 and left >= self.chunk_rows:
                 whole = left - left % self.chunk_rows
-                self._write(self.rows, np.asarray(block[done : done + whole]))
+                self._write(self.rows, block[done : done + whole])
                 self.rows, done = self.rows + whole, done + whole
                 continue
             taken = min(left, self.chunk_rows - filled)
@@ -140,9 +141,18 @@ class RowArray:
         self._touched.clear()
         return [*files, self.folder / "zarr.json"] if files else []
 
-    def _chunk_rows_on_disk(self) -> None:
-        # While rows come the shape on disk is whole chunks: a chunk is then written without being read.
+    def _drop_behind(self) -> None:
+        """Remove what a killed run has left behind the rows: whole chunks, and files that zarr had begun."""
         chunks = -(-self.rows // self.chunk_rows)
+        folder = self.folder / "c"
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+            chunk = int(entry.name.partition(".")[0])
+            if chunk >= chunks or entry.suffix == ".partial":
+                remove(entry)
+            elif chunk == chunks - 1 and entry.is_dir():
+                for begun in entry.glob("*.partial"):
+                    begun.unlink()
+        # While rows come the shape on disk is whole chunks: a chunk is then written without being read.
         self._array.resize((chunks * self.chunk_rows, *self._array.shape[1:]))
 
     def _write(self, start: int, rows: NDArray[Any]) -> None:

@@ -16,7 +16,11 @@ __all__ = ["SeenIds", "check_ids", "hash_texts"]
 
 def hash_texts(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
     """64-bit hashes (SipHash) of texts: equal texts have equal ones, unequal texts almost never."""
-    return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
+    try:
+        return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
+    except UnicodeEncodeError:  # Broken Unicode; `check_ids` says so, this only must not stumble over it.
+        escaped = np.array([one.encode(errors="backslashreplace").decode() for one in texts], dtype=object)
+        return np.asarray(pd.util.hash_array(escaped, categorize=False), dtype=np.uint64)
 
 
 def check_ids(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from anndata import AnnData  # type: ignore[import-untyped]
 
 __all__ = ["ProfilesInfo", "info", "open_profiles"]
+
+SOURCES_SHOWN = 5
 
 
 def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | None = None) -> Profiles:
@@ -65,6 +68,40 @@ class ProfilesInfo:
     matrices: dict[str, tuple[int, dict[str, Any] | None]]  # width and provenance of every matrix in obsm
     provenance: dict[str, Any]
     bytes_on_disk: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Some lines for people."""
+        lines = [
+            ("profiles", f"{self.rows:,} × {self.features:,} {self.values}"),
+            ("blocks", ", ".join(self.blocks)),
+        ]
+        if self.length_quantiles is not None:
+            lowest, lower, median, upper, longest = (f"{one:,}" for one in self.length_quantiles)
+            spread = (
+                f"{lowest} to {longest}, median {median}, half of them {lower} to {upper}, N50 {self.n50:,}"
+            )
+            lines.append(("letters", f"{self.length_total:,}"))
+            lines.append(("lengths", spread))
+        if self.gc_mean is not None:
+            lines.append(("GC", f"{self.gc_mean:.3f} ± {self.gc_sd:.3f}"))
+        shown = [f"{name} ({count:,})" for name, count in list(self.sources.items())[:SOURCES_SHOWN]]
+        more = len(self.sources) - len(shown)
+        lines.append(("sources", ", ".join(shown) + (f" and {more:,} more" if more else "")))
+        lines.append(("columns", ", ".join(self.columns)))
+        for key, (width, provenance) in self.matrices.items():
+            made = "" if provenance is None else f", {json.dumps(provenance)}"
+            lines.append((key, f"{width:,} columns{made}"))
+        for made_by in self.provenance.get("made", []):
+            lines.append(("made by", json.dumps(made_by)))
+        if self.bytes_on_disk is not None:
+            each = self.bytes_on_disk / max(self.rows, 1)
+            lines.append(("on disk", f"{self.bytes_on_disk / 1e6:,.1f} MB, {each:,.0f} bytes a row"))
+        lines.append(("fingerprint", self.fingerprint))
+        return "\n".join(f"{name:<12} {value}" for name, value in lines)
 
 
 def info(profiles: Profiles) -> ProfilesInfo:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from kinmer import __version__
+from kinmer.errors import FormatError, MismatchError
 from kinmer.files import remove
 from kinmer.layout import Layout
-from kinmer.profiles.arrays import write_array, write_group
+from kinmer.profiles.arrays import read_root, write_array, write_group
 from kinmer.profiles.base import Values
 
-__all__ = ["FORMAT_VERSION", "chunk_rows_of", "describe", "write_skeleton", "write_uns"]
+__all__ = ["FORMAT_VERSION", "begin_append", "chunk_rows_of", "describe", "write_skeleton", "write_uns"]
 
 FORMAT_VERSION = 1
 CHUNK_BYTES = 6 << 20
@@ -70,3 +71,30 @@ def write_uns(folder: Path, description: Mapping[str, Any]) -> None:
         write_array(folder / "uns/kinmer" / name, flat)
     ks = [block["k"] for block in description["layout"]["blocks"]]
     write_array(folder / "uns/kinmer/k", np.array(ks, dtype=np.int64))
+
+
+def begin_append(
+    path: Path, layout: Layout, values: Values, journal: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Where to go on in the whole store at `path`: its end, or that of an unfinished append."""
+    nodes, attributes = read_root(path)
+    description = attributes.get("kinmer", {})
+    if description.get("format_version") != FORMAT_VERSION or "obs/source/codes" not in nodes:
+        raise FormatError(
+            "this store cannot be appended to",
+            "it was written by AnnData or another version of kinmer",
+            "count into a new store",
+            place=path,
+        )
+    if description["layout_fingerprint"] != layout.fingerprint or description["values"] != values:
+        kept = Layout.from_dict(description["layout"])
+        raise MismatchError(
+            f"the store holds {description['values']} of {kept}, not {values} of {layout}",
+            check="append with the same --max-k",
+            place=path,
+        )
+    rows, sources = int(nodes["X"]["shape"][0]), int(nodes["obs/source/categories"]["shape"][0])
+    if journal is not None and journal["base"] == rows:
+        return journal
+    # No unfinished append, or one whose last step was done when it was killed.
+    return {"base": rows, "rows": rows, "sources": sources, "state": None}

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, MismatchError, ProfileError
+from kinmer.errors import FormatError, ProfileError
 from kinmer.files import check_output, hash_ids, remove, sync_directory, write_json
 from kinmer.layout import Layout
 from kinmer.profiles.arrays import (
@@ -36,7 +36,7 @@ from kinmer.profiles.arrays import (
 from kinmer.profiles.base import Values, check_rows, gc_of
 from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
 from kinmer.profiles.journal import JOURNAL, LOCK, StoreLock, journal_of, part_of
-from kinmer.profiles.schema import FORMAT_VERSION, chunk_rows_of, describe, write_skeleton, write_uns
+from kinmer.profiles.schema import begin_append, chunk_rows_of, describe, write_skeleton, write_uns
 
 __all__ = ["ProfileWriter"]
 
@@ -128,7 +128,7 @@ class ProfileWriter:
         try:
             journal = journal_of(folder, signature, force=force)
             if appending:
-                journal = _check_appendable(path, layout, values, journal)
+                journal = begin_append(path, layout, values, journal)
                 lengths = (path / "obs/length").is_dir()
             elif journal is None:
                 _empty(folder)
@@ -210,8 +210,8 @@ class ProfileWriter:
         if not count:
             return
         check_rows(profiles, self.layout, self.values, first=self.rows)
+        check_ids(ids)
         double = self.first_known(ids)
-        check_ids(ids if double is None else [ids[double]])
         if double is not None:
             raise ProfileError(
                 f"the id {ids[double]!r} occurs twice",
@@ -389,30 +389,3 @@ def _empty(folder: Path) -> None:
     for child in folder.iterdir():
         if child.name != LOCK:
             remove(child)
-
-
-def _check_appendable(
-    path: Path, layout: Layout, values: Values, journal: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Where to go on in the whole store at `path`: its end, or that of an unfinished append."""
-    nodes, attributes = read_root(path)
-    description = attributes.get("kinmer", {})
-    if description.get("format_version") != FORMAT_VERSION or "obs/source/codes" not in nodes:
-        raise FormatError(
-            "this store cannot be appended to",
-            "it was written by AnnData or another version of kinmer",
-            "count into a new store",
-            place=path,
-        )
-    if description["layout_fingerprint"] != layout.fingerprint or description["values"] != values:
-        kept = Layout.from_dict(description["layout"])
-        raise MismatchError(
-            f"the store holds {description['values']} of {kept}, not {values} of {layout}",
-            check="append with the same --max-k",
-            place=path,
-        )
-    rows, sources = int(nodes["X"]["shape"][0]), int(nodes["obs/source/categories"]["shape"][0])
-    if journal is not None and journal["base"] == rows:
-        return journal
-    # No unfinished append, or one whose last step was done when it was killed.
-    return {"base": rows, "rows": rows, "sources": sources, "state": None}
