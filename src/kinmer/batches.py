@@ -114,8 +114,11 @@ def share_rows(
     """
     if world == 1:
         return rows
-    pieces, which = np.unique(rows // piece_rows, return_inverse=True)
-    owner = np.random.default_rng([seed, _SHARE]).permutation(len(pieces)) % world
+    _, which, sizes = np.unique(rows // piece_rows, return_inverse=True, return_counts=True)
+    order = np.random.default_rng([seed, _SHARE]).permutation(len(sizes))
+    # Cut where the rows, not the pieces, are even: a piece may hold few of them.
+    owner = np.empty_like(order)
+    owner[order] = (np.cumsum(sizes[order]) - 1) * world // len(rows)
     shares = [rows[owner[which] == one] for one in range(world)]
     fewest = min(map(len, shares))
     mine = shares[rank]
