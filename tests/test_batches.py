@@ -80,6 +80,16 @@ def test_streamed_batches_mix_the_whole_file() -> None:
         assert rows.max() - rows.min() > 350
 
 
+@given(seed=st.integers(0, 99), group_rows=st.integers(50, 400))
+def test_every_group_covers_the_file_evenly(seed: int, group_rows: int) -> None:
+    order = RowOrder(rows=np.arange(700), batch=64, seed=seed, group_rows=group_rows, piece_rows=1)
+    groups = order.groups(0)
+    for group in groups:
+        assert abs(len(group) - 700 / len(groups)) <= 1
+        # The k-th smallest row of a group lies among the k-th neighbours, of which each group gets one.
+        assert np.array_equal(np.sort(group) // len(groups), np.arange(len(group)))
+
+
 def test_what_is_not_wanted_is_not_read_and_threads_end() -> None:
     before = threading.active_count()
     order = RowOrder(rows=np.arange(700), batch=10, seed=0, group_rows=50, piece_rows=10)

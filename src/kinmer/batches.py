@@ -28,7 +28,7 @@ __all__ = ["Batches", "HeldRows", "RowOrder", "Survey", "share_rows", "split_row
 # Batches and groups made ahead of the training step that takes them.
 AHEAD = 3
 # A group mixes at least this many pieces of the file, however few rows it has.
-PIECES = 16
+PIECES = 32
 # Streams of random numbers that never meet, all drawn from one seed.
 _SPLIT, _SHARE, _EPOCH = range(3)
 
@@ -135,8 +135,8 @@ class RowOrder:
     rows : (n,) ascending row numbers.
     batch : rows of a batch at most; all batches of an epoch differ by at most one row, so that none is tiny.
     seed : of the shuffles; None keeps the rows as they are.
-    group_rows : None shuffles all the rows at once. Otherwise the file's pieces are shuffled, taken together
-        to groups of about this many rows, and the rows of each group are shuffled: what streaming reads.
+    group_rows : None shuffles all the rows at once. Otherwise pieces from all over the file are put together
+        to groups of about so many rows, and the rows of each group are shuffled: what streaming reads.
     piece_rows : rows of the file that are cheap to read together.
     """
 
@@ -162,14 +162,19 @@ class RowOrder:
         rng = None if self.seed is None else np.random.default_rng([self.seed, _EPOCH, epoch])
         if self.group_rows is None:
             return [self.rows if rng is None else rng.permutation(self.rows)]
+        wanted = -(-len(self.rows) // self.group_rows)
+        if rng is None:
+            return np.array_split(self.rows, wanted)
         piece_rows = max(1, min(self.piece_rows, self.group_rows // PIECES))
         starts = np.flatnonzero(np.diff(self.rows // piece_rows, prepend=-1))
         pieces = np.split(self.rows, starts[1:])
-        order = np.arange(len(pieces)) if rng is None else rng.permutation(len(pieces))
-        filled = np.cumsum([len(pieces[piece]) for piece in order])
-        cuts = np.flatnonzero(np.diff(filled // self.group_rows)) + 1
-        groups = [np.concatenate([pieces[piece] for piece in part]) for part in np.split(order, cuts)]
-        return groups if rng is None else [rng.permutation(group) for group in groups]
+        number = min(wanted, len(pieces))
+        # Of every `number` neighbouring pieces each group gets one: all groups cover the file evenly, and a
+        # file sorted by organism, the usual one, gives each of them every organism's share.
+        strata = -(-len(pieces) // number)
+        group_of = rng.permuted(np.tile(np.arange(number), (strata, 1)), axis=1).ravel()[: len(pieces)]
+        taken = ([pieces[piece] for piece in np.flatnonzero(group_of == one)] for one in range(number))
+        return [rng.permutation(np.concatenate(group)) for group in taken if group]
 
 
 class HeldRows:

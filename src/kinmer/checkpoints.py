@@ -21,6 +21,8 @@ __all__ = ["Checkpoint", "Checkpoints"]
 FORMAT = 1
 STATE = "state.json"
 SUFFIX = ".safetensors"
+LOCK = ".lock"
+AFRESH = "use --force to start afresh"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Checkpoints:
         Raises UsageError where another process holds it or a checkpoint of another run is in it.
         """
         self.folder.mkdir(exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
+        with (self.folder / LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -59,7 +61,7 @@ class Checkpoints:
                     "another process is training this encoder", check="wait for it, or choose another output"
                 ) from None
             try:
-                self._check_signature(force)
+                self._check_own(force)
                 for unfinished in self.folder.glob(".*.*"):
                     remove(unfinished)
                 yield
@@ -67,7 +69,8 @@ class Checkpoints:
                 if not (self.folder / STATE).exists():
                     remove(self.folder)
 
-    def _check_signature(self, force: bool) -> None:
+    def _check_own(self, force: bool) -> None:
+        """Refuse (or with `force` remove) another run's checkpoint, and with `force` a damaged one."""
         if not (self.folder / STATE).exists():
             return
         try:
@@ -75,24 +78,23 @@ class Checkpoints:
             if state.get("format") != FORMAT:
                 raise FormatError("the checkpoint was written by another version", place=self.folder)
             differing = _differences(state.get("signature"), self._signature)
+            if force and not differing:
+                self.load()
         except FormatError as error:
             if not force:
-                raise FormatError(
-                    error.what, error.why, "use --force to start afresh", place=error.place
-                ) from None
+                raise FormatError(error.what, error.why, AFRESH, place=error.place) from None
             differing = ["all"]
-        if not differing:
-            return
-        if not force:
+        if differing and not force:
             raise UsageError(
                 "an unfinished training with other settings or data is here",
                 f"it differs in {', '.join(differing)}",
                 "give the same command to go on with it, or --force to start afresh",
                 place=self.folder,
             )
-        for path in self.folder.iterdir():
-            if path.name != ".lock":
-                remove(path)
+        if differing:
+            for path in self.folder.iterdir():
+                if path.name != LOCK:
+                    remove(path)
 
     def load(self) -> Checkpoint | None:
         """The last checkpoint; None before the first. FormatError where it is damaged."""
@@ -111,7 +113,7 @@ class Checkpoints:
             raise FormatError(
                 "the checkpoint is damaged",
                 f"{type(error).__name__}: {error}",
-                "use --force to start afresh",
+                AFRESH,
                 place=self.folder,
             ) from error
 

@@ -52,6 +52,8 @@ BETTER = 1e-4
 MEMORY_SHARE = 0.5
 # Copies of a group of rows, and bytes of a value, while streaming reads the next group.
 GROUP_COPIES, VALUE_BYTES = 3, 4
+# Batches of a group at least, whatever the memory: fewer rows mix too little of a sorted file.
+GROUP_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,9 @@ def _plan(
     validation_bytes = rows_bytes * settings.validation
     held = validation_bytes <= budget / 2
     rest = budget - validation_bytes * held
-    group_rows = max(settings.batch, int(rest / (GROUP_COPIES * VALUE_BYTES * profiles.layout.width)))
+    group_rows = max(
+        GROUP_BATCHES * settings.batch, int(rest / (GROUP_COPIES * VALUE_BYTES * profiles.layout.width))
+    )
     return Plan(group_rows, None if held else group_rows)
 
 
