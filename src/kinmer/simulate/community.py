@@ -31,7 +31,7 @@ __all__ = [
 
 RANKS = ("domain", "phylum", "class", "order", "family", "genus", "species")
 # How far a signature drifts on the branch that leads to a taxon of the rank.
-DRIFT = {"phylum": 1.0, "family": 0.55, "genus": 0.32, "species": 0.17}
+DRIFT = {"phylum": 1.0, "family": 0.55, "genus": 0.25, "species": 0.12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Species:
 
 @dataclass(frozen=True)
 class Replicon:
-    """One sequence of a genome, upper-case ACGT; `genes` (n, 3): start, end, strand (1 or -1), by start."""
+    """One sequence of a genome, upper-case ACGT; `genes` (n, 4): start, end, strand (1, -1), kind."""
 
     id: str
     molecule: Literal["chromosome", "plasmid", "virus"]

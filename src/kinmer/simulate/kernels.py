@@ -59,7 +59,10 @@ def _gene(state, codes, start, triplets, codons, forward):  # type: ignore[no-un
 
 @numba.njit(nogil=True, cache=True)
 def fill(state, codons, oligo, waiting, codes, genes):  # type: ignore[no-untyped-def]
-    """Fill `codes` with operons and `genes` with their places; returns the number of genes."""
+    """Fill `codes` with operons and `genes` with their places; returns the number of genes.
+
+    codons: (16, 2¹⁶) a row to draw from for every kind of gene; oligo: (64, 2¹⁰) for every context.
+    """
     found, position = 0, 0
     while True:
         forward = _bits(state, 1) == 1
@@ -72,9 +75,10 @@ def fill(state, codons, oligo, waiting, codes, genes):  # type: ignore[no-untype
                 return found
             _gap(state, codes, position, position + spacing, oligo)
             position += spacing
-            _gene(state, codes, position, triplets, codons, forward)
+            kind = _bits(state, 4)
+            _gene(state, codes, position, triplets, codons[kind], forward)
             genes[found, 0], genes[found, 1] = position, position + 3 * triplets
-            genes[found, 2] = 1 if forward else -1
+            genes[found, 2], genes[found, 3] = 1 if forward else -1, kind
             found += 1
             position += 3 * triplets
 

@@ -28,11 +28,11 @@ class Written:
 def write(signature: Signature, length: int, rng: np.random.Generator) -> Written:
     """A replicon of `length` bases in a signature's hand."""
     usage = np.rint(signature.codon_usage() * CODON_SLOTS).astype(np.int64)
-    codons = np.repeat(np.arange(64, dtype=np.uint8), usage)
+    codons = np.stack([np.repeat(np.arange(64, dtype=np.uint8), row) for row in usage])
     steps = np.rint(signature.transitions() * OLIGO_SLOTS).astype(np.int64)
     oligo = np.stack([np.repeat(np.arange(4, dtype=np.uint8), row) for row in steps])
     codes = np.empty(length, np.uint8)
-    genes = np.empty((length // 150 + 1, 3), np.int64)
+    genes = np.empty((length // 150 + 1, 4), np.int64)
     found = fill(rng.integers(0, 2**64, 2, np.uint64), codons, oligo, WAITING, codes, genes)
     return Written(codes, genes[:found].copy())
 
@@ -54,19 +54,20 @@ def _rearranged(ancestor: Written, rng: np.random.Generator, block: int = 20_000
     for start, end in pairwise(edges):
         fate, place = rng.random(2)
         codes = ancestor.codes[start:end]
-        inside = genes[(genes[:, 0] >= start) & (genes[:, 1] <= end)] - np.array([start, start, 0])
+        inside = genes[(genes[:, 0] >= start) & (genes[:, 1] <= end)] - np.array([start, start, 0, 0])
         if fate < 0.04 and edges.size > 2:
             continue
         if fate < 0.07:
             codes = 3 - codes[::-1]
-            inside = np.stack([codes.size - inside[:, 1], codes.size - inside[:, 0], -inside[:, 2]], 1)[::-1]
+            starts, ends, strands, kinds = inside.T
+            inside = np.stack([codes.size - ends, codes.size - starts, -strands, kinds], axis=1)[::-1]
         where = int(place * (len(pieces) + 1)) if 0.07 <= fate < 0.10 else len(pieces)
         pieces.insert(where, Written(codes, inside))
     if not pieces:
         return ancestor
     offsets = np.cumsum([0, *(piece.codes.size for piece in pieces[:-1])])
     moved = [
-        piece.genes + np.array([offset, offset, 0]) for piece, offset in zip(pieces, offsets, strict=True)
+        piece.genes + np.array([offset, offset, 0, 0]) for piece, offset in zip(pieces, offsets, strict=True)
     ]
     return Written(np.concatenate([piece.codes for piece in pieces]), np.concatenate(moved))
 
@@ -87,7 +88,7 @@ def _mutated(ancestor: Written, rate: float, rng: np.random.Generator) -> Writte
 def _frames(genes: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
     """(length,) 0 between genes, 1–3 codon position, 4–6 the same on the other strand, 7 start and stop."""
     frames = np.zeros(length, np.uint8)
-    for start, end, strand in genes:
+    for start, end, strand, _ in genes:
         order = (1, 2, 3) if strand > 0 else (6, 5, 4)
         frames[start:end] = np.resize(np.array(order, np.uint8), end - start)
         frames[start : start + 3] = frames[end - 3 : end] = 7

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AMINO_ACIDS", "CODON_SLOTS", "OLIGO_SLOTS", "TRANSLATION", "Signature"]
+__all__ = ["AMINO_ACIDS", "CODON_SLOTS", "GENE_KINDS", "OLIGO_SLOTS", "TRANSLATION", "Signature"]
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY*"
 # Translation of the codons AAA, AAC, AAG … TTT (table 11, bacteria and archaea).
@@ -23,6 +23,19 @@ _PROTEOME = np.array([10.1, 0.9, 5.6, 6.2, 3.9, 7.8, 2.1, 5.9, 4.9, 10.1,
                       2.4, 3.7, 4.6, 3.6, 5.8, 6.0, 5.6, 7.0, 1.3, 2.9])
 # fmt: on
 CODON_SLOTS, OLIGO_SLOTS = 1 << 16, 1 << 10
+# Spread of log amino-acid composition between kinds of genes.
+KIND_SPREAD = 0.6
+
+
+def _normal(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    # Twelve uniform numbers have variance one; adding is exact enough to be the same everywhere.
+    total: NDArray[np.float64] = rng.random((12, size)).sum(axis=0)
+    return total - 6.0
+
+
+GENE_KINDS = 16
+_KINDS = np.random.Generator(np.random.PCG64(16))
+_GENE_KINDS = [(KIND_SPREAD * _normal(_KINDS, 20), 2 * kind / (GENE_KINDS - 1)) for kind in range(GENE_KINDS)]
 
 
 @dataclass(frozen=True)
@@ -67,28 +80,28 @@ class Signature:
         )
 
     def codon_usage(self) -> NDArray[np.float64]:
-        """(64,) shares of the codons in genes, AAA … TTT; stops have none. Multiples of 2⁻¹⁶."""
-        amino = _PROTEOME * np.exp(self.amino)
-        codon = np.where(_SENSE, np.exp(self.codon + self.gc * _CODON_GC), 0.0)
-        family = np.bincount(_AMINO_OF, weights=codon, minlength=21)
-        # Codon families rich in G and C also rise under GC pressure, though less than synonymous codons do.
+        """(GENE_KINDS, 64) shares of the codons in every kind of gene, AAA … TTT; stops have none.
+
+        Multiples of 2⁻¹⁶. Kinds differ in amino acids and in how strictly they keep to the preferred codons,
+        as membrane and soluble, highly and hardly expressed proteins do; they are the same in all species.
+        """
         size = np.bincount(_AMINO_OF, minlength=21)
+        # Codon families rich in G and C also rise under GC pressure, though less than synonymous codons do.
         pull = np.exp(0.4 * self.gc * np.bincount(_AMINO_OF, weights=_CODON_GC, minlength=21) / size)
-        # The column of the stops stays zero; their family must not divide by zero.
-        of_amino = np.append(amino, 0) * pull / np.where(family > 0, family, 1)
-        weights = of_amino[_AMINO_OF] * codon
-        return _apportion(weights, CODON_SLOTS) / CODON_SLOTS
+        tables = []
+        for composition, strictness in _GENE_KINDS:
+            amino = np.append(_PROTEOME * np.exp(self.amino + composition), 0)
+            codon = np.where(_SENSE, np.exp(strictness * self.codon + self.gc * _CODON_GC), 0.0)
+            family = np.bincount(_AMINO_OF, weights=codon, minlength=21)
+            # The column of the stops stays zero; their family must not divide by zero.
+            weights = (amino * pull / np.where(family > 0, family, 1))[_AMINO_OF] * codon
+            tables.append(_apportion(weights, CODON_SLOTS) / CODON_SLOTS)
+        return np.stack(tables)
 
     def transitions(self) -> NDArray[np.float64]:
         """(64, 4) probabilities of the next base after each three, in intergenic DNA. Multiples of 2⁻¹⁰."""
         weights = np.exp(self.oligo + self.gc * np.array([-0.5, 0.5, 0.5, -0.5]))
         return np.stack([_apportion(row, OLIGO_SLOTS) for row in weights]) / OLIGO_SLOTS
-
-
-def _normal(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    # Twelve uniform numbers have variance one; adding is exact enough to be the same everywhere.
-    total: NDArray[np.float64] = rng.random((12, size)).sum(axis=0)
-    return total - 6.0
 
 
 def _apportion(weights: NDArray[np.float64], slots: int) -> NDArray[np.int64]:
