@@ -1,1 +1,36 @@
-"""Vector engines behind one interface."""
+"""Vector engines behind one interface: integer labels and vectors in, the nearest labels out.
+
+``exact`` looks at every vector, ``hnsw`` is the fast default, ``chroma`` the reference system's.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from kinmer.errors import UsageError
+from kinmer.stores.base import Metric, VectorStore, check_metric, check_vectors, distances_to, sort_hits
+from kinmer.stores.exact import ExactStore, exact_search
+
+__all__ = [
+    "ENGINES",
+    "ExactStore",
+    "Metric",
+    "VectorStore",
+    "check_metric",
+    "check_vectors",
+    "distances_to",
+    "engine",
+    "exact_search",
+    "sort_hits",
+]
+
+_CLASSES = {"exact": "ExactStore", "hnsw": "HnswStore", "chroma": "ChromaStore"}
+ENGINES = tuple(_CLASSES)
+
+
+def engine(name: str) -> type[VectorStore]:
+    """The engine called so; its room is imported now. UsageError where there is none."""
+    if name not in _CLASSES:
+        raise UsageError(f"the engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    found: type[VectorStore] = getattr(import_module(f"kinmer.stores.{name}"), _CLASSES[name])
+    return found

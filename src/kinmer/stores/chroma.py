@@ -1,0 +1,218 @@
+"""ChromaDB, the reference system's engine, embedded: one collection in a folder, never its server.
+
+An interrupted write can leave a ChromaDB folder that answers nothing, or that ends the process that opens
+it. A folder is therefore first opened in a child process, under a time limit, and what fails there is an
+EngineError here; whoever holds the vectors builds anew.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
+from kinmer.files import read_json, write_json
+from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, check_vectors, sort_hits
+from kinmer.stores.exact import exact_search
+
+__all__ = ["ChromaStore"]
+
+COLLECTION = "kinmer-vectors"
+MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128
+# Entries that wait in ChromaDB's log before its graph is written; small values write it over and over.
+SYNC_THRESHOLD = 100_000
+QUERY_BLOCK, PAGE = 256, 4096
+HEALTH_SECONDS = 120.0
+
+_HEALTH = """
+import sys
+from kinmer.stores.chroma import probe
+probe(sys.argv[1], int(sys.argv[2]))
+"""
+
+
+class ChromaStore(VectorStore):
+    """One ChromaDB collection, HNSW in cosine or l2 space, labels as ids.
+
+    ``store.json`` holds dimension, metric and number of entries and is missing while entries are changed.
+    """
+
+    name = "chroma"
+    tolerance = 1e-3
+
+    def __init__(self, directory: Path, *, dim: int, metric: Metric, threads: int | None = None) -> None:
+        super().__init__(directory, dim=dim, metric=metric, threads=threads)
+        self._client, self._collection = _connect(directory, metric)
+        self._batch = int(self._client.get_max_batch_size())
+
+    @classmethod
+    def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
+        """An empty store; see `VectorStore.create`."""
+        return cls(Path(directory), dim=dim, metric=metric, threads=threads)
+
+    @classmethod
+    def open(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
+        """The flushed store, found healthy in a child process; see `VectorStore.open`."""
+        directory = Path(directory)
+        told = read_json(directory / "store.json")
+        if told.get("dim") != dim or told.get("metric") != metric:
+            raise MismatchError("the store is of another dimension or metric", place=directory)
+        if not (directory / "chroma.sqlite3").is_file():
+            raise FormatError("the store is damaged", "its database is missing", place=directory)
+        _check_health(directory, dim)
+        store = cls(directory, dim=dim, metric=metric, threads=threads)
+        if len(store) != told.get("entries"):
+            found = len(store)
+            store.close()
+            raise FormatError(f"the store holds {found} entries, not {told.get('entries')}", place=directory)
+        return store
+
+    def __len__(self) -> int:
+        return int(self._collection.count())
+
+    def contains(self, labels: Labels) -> NDArray[np.bool_]:
+        """Which labels are in the store."""
+        known: set[str] = set()
+        for part in self._parts(len(labels)):
+            found = self._collection.get(ids=[str(label) for label in labels[part].tolist()], include=[])
+            known.update(found["ids"])
+        return np.fromiter((str(label) in known for label in labels.tolist()), dtype=bool, count=len(labels))
+
+    def flush(self) -> None:
+        """ChromaDB writes as it is told; only the description is left to write."""
+        write_json(
+            self.directory / "store.json", {"dim": self.dim, "metric": self.metric, "entries": len(self)}
+        )
+
+    def close(self) -> None:
+        """Close the client: ChromaDB would keep one open for every folder this process has seen."""
+        self._client.close()
+
+    def _add(self, labels: Labels, vectors: Vectors) -> None:
+        self._write("add", labels, vectors)
+
+    def _update(self, labels: Labels, vectors: Vectors) -> None:
+        self._write("update", labels, vectors)
+
+    def _delete(self, labels: Labels) -> None:
+        self._change()
+        for part in self._parts(len(labels)):
+            self._collection.delete(ids=[str(label) for label in labels[part].tolist()])
+
+    def _write(self, action: str, labels: Labels, vectors: Vectors) -> None:
+        self._change()
+        for part in self._parts(len(labels)):
+            ids = [str(label) for label in labels[part].tolist()]
+            try:
+                getattr(self._collection, action)(ids=ids, embeddings=vectors[part])
+            except Exception as error:
+                raise EngineError(
+                    f"ChromaDB cannot {action} entries", str(error), place=self.directory
+                ) from error
+
+    def _change(self) -> None:
+        (self.directory / "store.json").unlink(missing_ok=True)
+
+    def _parts(self, count: int) -> Iterator[slice]:
+        return (slice(start, start + self._batch) for start in range(0, count, self._batch))
+
+    def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        labels = np.full((len(queries), k), -1, dtype=np.int64)
+        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        if k <= EF_SEARCH // 2:
+            for start in range(0, len(queries), QUERY_BLOCK):
+                part = slice(start, start + QUERY_BLOCK)
+                self._ask(queries[part], labels[part], far[part])
+        short = np.flatnonzero((labels < 0).any(axis=1))
+        if short.size:
+            # ChromaDB gives fewer than k, or fails, where deleted entries or a large k exhaust its search.
+            labels[short], far[short] = self._look_at_all(queries[short], k)
+        return labels, far
+
+    def _ask(self, queries: Vectors, labels: Labels, far: Vectors) -> None:
+        """Fill in what ChromaDB finds, as far as it does."""
+        try:
+            found = self._collection.query(
+                query_embeddings=queries, n_results=labels.shape[1], include=["distances"]
+            )
+        except Exception as error:
+            if "ef or M is too small" in str(error):
+                return
+            raise EngineError("ChromaDB cannot search", str(error), place=self.directory) from error
+        for row, (ids, distances) in enumerate(zip(found["ids"], found["distances"], strict=True)):
+            labels[row, : len(ids)] = [int(one) for one in ids]
+            far[row, : len(ids)] = distances
+        # Its l2 is the square, and rounding can take both below zero.
+        np.maximum(far, 0, out=far)
+        if self.metric == "l2":
+            np.sqrt(far, out=far)
+
+    def _look_at_all(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        labels = np.empty((len(queries), 0), dtype=np.int64)
+        far = np.empty((len(queries), 0), dtype=np.float32)
+        for start in range(0, len(self), PAGE):
+            page = self._collection.get(limit=PAGE, offset=start, include=["embeddings"])
+            own = np.array([int(one) for one in page["ids"]], dtype=np.int64)
+            order = np.argsort(own)
+            vectors = check_vectors(page["embeddings"], self.dim)[order]
+            new, distances = exact_search(vectors, own[order], queries, k, self.metric)
+            labels, far = sort_hits(
+                np.concatenate([labels, new], axis=1), np.concatenate([far, distances], axis=1), k
+            )
+        return labels, far
+
+
+def _connect(directory: Path, metric: Metric) -> tuple[Any, Any]:
+    """Client and collection, made where there is none."""
+    try:
+        import chromadb
+        from chromadb.config import Settings
+    except ImportError as error:
+        raise UsageError(
+            "ChromaDB is not installed", "the engine chroma needs it", "pip install 'kinmer[chroma]'"
+        ) from error
+    hnsw = {
+        "space": metric,
+        "max_neighbors": MAX_NEIGHBORS,
+        "ef_construction": EF_CONSTRUCTION,
+        "ef_search": EF_SEARCH,
+        "sync_threshold": SYNC_THRESHOLD,
+    }
+    try:
+        client = chromadb.PersistentClient(str(directory), settings=Settings(anonymized_telemetry=False))
+        collection = client.get_or_create_collection(
+            COLLECTION, configuration={"hnsw": hnsw}, embedding_function=None
+        )
+    except Exception as error:
+        raise EngineError("ChromaDB cannot open the store", str(error), place=directory) from error
+    return client, collection
+
+
+def probe(directory: str, dim: int) -> None:
+    """Open a store, search it once and end with 0: what the child process does."""
+    told = read_json(Path(directory) / "store.json")
+    client, collection = _connect(Path(directory), told["metric"])
+    if collection.count():
+        collection.query(
+            query_embeddings=np.ones((1, dim), dtype=np.float32), n_results=1, include=["distances"]
+        )
+    client.close()
+
+
+def _check_health(directory: Path, dim: int) -> None:
+    command = [sys.executable, "-c", _HEALTH, str(directory), str(dim)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HEALTH_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise EngineError(
+            f"ChromaDB did not open the store within {HEALTH_SECONDS:.0f} s", place=directory
+        ) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1]
+        raise EngineError("ChromaDB cannot open the store", last, place=directory)

@@ -1,0 +1,346 @@
+"""One suite for every vector engine, against brute force in double precision."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from numpy.typing import NDArray
+
+from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
+from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
+
+METRICS: tuple[Metric, ...] = ("cosine", "l2")
+DIM = 12
+
+
+def oracle(vectors: NDArray[Any], queries: NDArray[Any], metric: str) -> NDArray[np.float64]:
+    """All distances (q, n), in double precision, straight from the definitions."""
+    table = np.empty((len(queries), len(vectors)))
+    for i, query in enumerate(np.asarray(queries, dtype=np.float64)):
+        for j, vector in enumerate(np.asarray(vectors, dtype=np.float64)):
+            if metric == "l2":
+                table[i, j] = np.sqrt(((query - vector) ** 2).sum())
+            else:
+                lengths = np.sqrt((query**2).sum()) * np.sqrt((vector**2).sum())
+                table[i, j] = 1 - (query @ vector) / lengths if lengths else 1.0
+    return table
+
+
+def clusters(n: int, dim: int = DIM, *, seed: int = 0) -> NDArray[np.float32]:
+    """Vectors in clusters, cluster by cluster, as contigs come genome by genome."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(max(2, n // 25), dim))
+    owner = np.sort(random.integers(0, len(centres), n))
+    return (centres[owner] + 0.2 * random.normal(size=(n, dim))).astype(np.float32)
+
+
+@pytest.fixture(params=ENGINES)
+def kind(request: pytest.FixtureRequest) -> type[VectorStore]:
+    if request.param == "chroma":
+        pytest.importorskip("chromadb", reason="the extra chroma is not installed")
+    return engine(request.param)
+
+
+@pytest.fixture(params=METRICS)
+def metric(request: pytest.FixtureRequest) -> Metric:
+    found: Metric = request.param
+    return found
+
+
+def agrees(
+    store: VectorStore, known: dict[int, NDArray[np.float32]], queries: NDArray[np.float32], k: int
+) -> None:
+    """What the store finds is there, at the right distances, in order, and is as near as the best k are."""
+    labels, distances = store.search(queries, k)
+    assert labels.shape == distances.shape == (len(queries), k)
+    assert labels.dtype == np.int64
+    assert distances.dtype == np.float32
+    own = np.array(sorted(known), dtype=np.int64)
+    wanted = min(k, len(own))
+    assert (labels[:, wanted:] == -1).all()
+    assert np.isinf(distances[:, wanted:]).all()
+    if not wanted:
+        return
+    table = oracle(np.stack([known[label] for label in own.tolist()]), queries, store.metric)
+    lengths = np.linalg.norm([known[label] for label in own.tolist()], axis=1).max()
+    for row, query in enumerate(queries):
+        found = labels[row, :wanted]
+        assert len(set(found.tolist())) == wanted
+        assert set(found.tolist()) <= set(known)
+        scale = 2.0 if store.metric == "cosine" else float(lengths + np.linalg.norm(query))
+        # Engines add up squares: near 0 the root makes their rounding larger.
+        slack = store.tolerance * scale + 1e-9
+        true = table[row, np.searchsorted(own, found)]
+        np.testing.assert_allclose(distances[row, :wanted], true, atol=slack)
+        np.testing.assert_allclose(np.sort(true), np.sort(table[row])[:wanted], atol=2 * slack)
+        pairs = list(zip(distances[row, :wanted].tolist(), found.tolist(), strict=True))
+        assert pairs == sorted(pairs)
+
+
+def test_search_agrees_with_brute_force(kind: type[VectorStore], metric: Metric, tmp_path: Path) -> None:
+    vectors = clusters(400)
+    labels = np.random.default_rng(1).permutation(10_000)[:400]
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(labels[:250], vectors[:250])
+        store.add(labels[250:], vectors[250:])
+        assert len(store) == 400
+        known = dict(zip(labels.tolist(), vectors, strict=True))
+        for k in (1, 10, 399, 500):
+            agrees(store, known, clusters(20, seed=2), k)
+
+
+def test_a_flushed_store_opens_again_with_the_same_answers(
+    kind: type[VectorStore], metric: Metric, tmp_path: Path
+) -> None:
+    vectors, queries = clusters(300), clusters(10, seed=3)
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(300), vectors)
+        store.flush()
+        before = store.search(queries, 7)
+    with kind.open(tmp_path, dim=DIM, metric=metric) as store:
+        assert len(store) == 300
+        for one, other in zip(store.search(queries, 7), before, strict=True):
+            np.testing.assert_array_equal(one, other)
+        store.delete(np.arange(0, 300, 2))
+        store.update(np.array([1]), queries[:1])
+        store.flush()
+    with kind.open(tmp_path, dim=DIM, metric=metric) as store:
+        left = {label: vectors[label] for label in range(1, 300, 2)} | {1: queries[0]}
+        assert len(store) == 150
+        agrees(store, left, queries, 20)
+
+
+def test_many_equal_and_zero_vectors(kind: type[VectorStore], metric: Metric, tmp_path: Path) -> None:
+    vectors = clusters(240)
+    vectors[40:140] = vectors[40]
+    vectors[200:] = 0
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(240), vectors)
+        store.flush()
+        queries = np.concatenate([vectors[40:41], np.zeros((1, DIM), np.float32), clusters(5, seed=4)])
+        agrees(store, dict(enumerate(vectors)), queries, 30)
+        if metric == "cosine":
+            np.testing.assert_array_equal(store.search(np.zeros((1, DIM), np.float32), 30)[1], 1)
+
+
+def test_the_answer_does_not_depend_on_what_else_is_asked(
+    kind: type[VectorStore], metric: Metric, tmp_path: Path
+) -> None:
+    queries = clusters(30, seed=5)
+    with kind.create(tmp_path, dim=DIM, metric=metric, threads=2) as store:
+        store.add(np.arange(500), clusters(500))
+        together = store.search(queries, 5)
+        for row in range(len(queries)):
+            for one, other in zip(store.search(queries[row : row + 1], 5), together, strict=True):
+                np.testing.assert_array_equal(np.asarray(one)[0], np.asarray(other)[row])
+
+
+def test_what_cannot_be_stored_is_refused_and_changes_nothing(
+    kind: type[VectorStore], metric: Metric, tmp_path: Path
+) -> None:
+    good = clusters(4)
+    nan, endless = good.copy(), good.copy()
+    nan[2, 3], endless[1, 0] = np.nan, np.inf
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(4), good)
+        new = np.arange(10, 14)
+        for vectors, error in ((good[:, :5], MismatchError), (nan, ProfileError), (endless, ProfileError)):
+            with pytest.raises(error):
+                store.add(new, vectors)
+            with pytest.raises(error):
+                store.search(vectors, 1)
+        with pytest.raises(ProfileError, match="row 3"):
+            store.add(new, nan)
+        for labels in (np.array([3, 10, 11, 12]), np.array([10, 10, 11, 12]), np.array([-1, 10, 11, 12])):
+            with pytest.raises(ValueError, match="label"):
+                store.add(labels, good)
+        with pytest.raises(KeyError):
+            store.delete(np.array([0, 99]))
+        with pytest.raises(KeyError):
+            store.update(np.array([99]), good[:1])
+        with pytest.raises(UsageError):
+            store.search(good, 0)
+        assert len(store) == 4
+        assert store.contains(np.array([0, 3, 10])).tolist() == [True, True, False]
+        agrees(store, dict(enumerate(good)), good, 4)
+
+
+def test_an_empty_store_finds_nothing(kind: type[VectorStore], metric: Metric, tmp_path: Path) -> None:
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        agrees(store, {}, clusters(3), 4)
+        store.add(np.array([7]), clusters(2)[:1])
+        store.delete(np.array([7]))
+        agrees(store, {}, clusters(3), 4)
+        assert store.search(np.empty((0, DIM), np.float32), 3)[0].shape == (0, 3)
+
+
+def test_a_store_of_another_kind_or_damaged_is_refused(
+    kind: type[VectorStore], metric: Metric, tmp_path: Path
+) -> None:
+    other: Metric = "l2" if metric == "cosine" else "cosine"
+    with pytest.raises(FormatError):
+        kind.open(tmp_path, dim=DIM, metric=metric)
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(300), clusters(300))
+        store.flush()
+    with pytest.raises(MismatchError):
+        kind.open(tmp_path, dim=DIM + 1, metric=metric)
+    with pytest.raises(MismatchError):
+        kind.open(tmp_path, dim=DIM, metric=other)
+    largest = max(
+        (path for path in tmp_path.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises((FormatError, EngineError)):
+        kind.open(tmp_path, dim=DIM, metric=metric)
+    largest.unlink()
+    with pytest.raises((FormatError, EngineError)):
+        kind.open(tmp_path, dim=DIM, metric=metric)
+
+
+def test_unknown_engine_and_metric() -> None:
+    with pytest.raises(UsageError, match="exact, hnsw, chroma"):
+        engine("faiss")
+    with pytest.raises(UsageError, match="cosine or l2"):
+        ExactStore.create("unused", dim=3, metric="euclid")  # type: ignore[arg-type]
+
+
+NUMBERS = st.floats(-100, 100, width=32) | st.sampled_from([0.0, 1.0, -1.0])
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 60), st.just(3)), elements=NUMBERS),
+    arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=NUMBERS),
+    st.integers(1, 70),
+    st.sampled_from(METRICS),
+)
+def test_exact_search_is_the_definition(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, metric: Metric
+) -> None:
+    labels, distances = exact_search(vectors, None, queries, k, metric)
+    far = distances_to(queries, np.broadcast_to(vectors, (len(queries), *vectors.shape)), metric)
+    np.testing.assert_allclose(far, oracle(vectors, queries, metric), rtol=1e-6, atol=2e-6)
+    for row in range(len(queries)):
+        best = sorted(zip(far[row].tolist(), range(len(vectors)), strict=True))[:k]
+        assert list(zip(distances[row].tolist(), labels[row].tolist(), strict=True))[: len(best)] == best
+
+
+@given(st.integers(0, 10_000), st.sampled_from(METRICS), st.integers(1, 12))
+@settings(max_examples=30, deadline=None)
+def test_exact_search_breaks_ties_by_label_whatever_their_number(seed: int, metric: Metric, k: int) -> None:
+    random = np.random.default_rng(seed)
+    # Far from the origin, in few places: many ties, where a float32 product alone would lose the order.
+    vectors = (1000 + random.integers(0, 2, size=(400, 5))).astype(np.float32)
+    queries = (1000 + random.integers(0, 2, size=(3, 5))).astype(np.float32)
+    labels, distances = exact_search(vectors, np.arange(400) * 3, queries, k, metric)
+    far = distances_to(queries, vectors[None], metric)
+    for row in range(3):
+        best = sorted(zip(far[row].tolist(), range(0, 1200, 3), strict=True))[:k]
+        assert list(zip(distances[row].tolist(), labels[row].tolist(), strict=True)) == best
+
+
+def test_near_vectors_keep_their_distance() -> None:
+    base = np.full((1, 384), 10.0, dtype=np.float32)
+    near = base.copy()
+    near[0, 0] = np.nextafter(np.float32(10), np.float32(11))
+    step = float(near[0, 0]) - 10.0
+    assert distances_to(base, base[None], "cosine")[0, 0] == 0
+    np.testing.assert_allclose(distances_to(base, near[None], "l2"), step, rtol=1e-6)
+    angle = 0.5 * (step / np.linalg.norm(base)) ** 2 * (383 / 384)
+    np.testing.assert_allclose(distances_to(base, near[None], "cosine"), angle, rtol=1e-3)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any order of add, update, delete, search, flush and reopen, beside a plain dictionary."""
+
+    name = "exact"
+    most = 40
+
+    @initialize(metric=st.sampled_from(METRICS))
+    def begin(self, metric: Metric) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.metric: Metric = metric
+        self.known: dict[int, NDArray[np.float32]] = {}
+        self.store = engine(self.name).create(self.folder.name, dim=3, metric=metric)
+
+    def vectors(self, seed: int, count: int) -> NDArray[np.float32]:
+        drawn = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+        drawn[np.random.default_rng(seed).random(count) < 0.1] = 0
+        return drawn
+
+    @rule(labels=st.lists(st.integers(0, 200), unique=True, max_size=30), seed=st.integers(0, 999))
+    def add(self, labels: list[int], seed: int) -> None:
+        new = [label for label in labels if label not in self.known]
+        vectors = self.vectors(seed, len(new))
+        self.store.add(np.array(new, dtype=np.int64), vectors)
+        self.known.update(zip(new, vectors, strict=True))
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data(), seed=st.integers(0, 999))
+    def update(self, data: st.DataObject, seed: int) -> None:
+        some = data.draw(st.lists(st.sampled_from(sorted(self.known)), unique=True, max_size=10))
+        vectors = self.vectors(seed, len(some))
+        self.store.update(np.array(some, dtype=np.int64), vectors)
+        self.known.update(zip(some, vectors, strict=True))
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        some = data.draw(st.lists(st.sampled_from(sorted(self.known)), unique=True))
+        self.store.delete(np.array(some, dtype=np.int64))
+        for label in some:
+            del self.known[label]
+
+    @rule(seed=st.integers(0, 999), k=st.integers(1, 30))
+    def search(self, seed: int, k: int) -> None:
+        agrees(self.store, self.known, self.vectors(seed, 4), k)
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.flush()
+        self.store.close()
+        self.store = engine(self.name).open(self.folder.name, dim=3, metric=self.metric)
+
+    @invariant()
+    def holds_what_was_put_in(self) -> None:
+        if hasattr(self, "known"):
+            assert len(self.store) == len(self.known)
+            asked = np.arange(0, 200, 7)
+            assert self.store.contains(asked).tolist() == [int(one) in self.known for one in asked]
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
+
+
+@pytest.mark.parametrize(("name", "examples"), [("exact", 150), ("hnsw", 150), ("chroma", 4)])
+def test_any_history_gives_the_same_store(name: str, examples: int) -> None:
+    if name == "chroma":
+        pytest.importorskip("chromadb", reason="the extra chroma is not installed")
+    machine = type(f"{name.title()}Machine", (StoreMachine,), {"name": name})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=20 if name != "chroma" else 8,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+        ),
+    )
