@@ -259,6 +259,44 @@ def test_commits_within_a_moment_are_kept_at_the_latest_at_the_end(path: Path) -
     assert list(store.obs["source"].astype(str)) == ["a"] * 5 + ["c"]
 
 
+@pytest.mark.parametrize("moment", range(1, 8))
+def test_an_interrupt_within_an_append_loses_no_commit(
+    path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = some_counts(20_000)
+    wait = [moment]
+
+    def write(array: RowArray, start: int, rows: NDArray[Any], whole: Any = RowArray._write) -> None:
+        wait[0] -= 1
+        if wait[0] == 0:
+            raise KeyboardInterrupt
+        whole(array, start, rows)
+
+    def interrupted() -> None:
+        with ProfileWriter.create(path, LAYOUT, signature=SIGNATURE, commit_seconds=3600) as writer:
+            monkeypatch.setattr(RowArray, "_write", write)
+            for start in range(0, 20_000, 3000):
+                part = counts[start : start + 3000]
+                ids = names(start, start + len(part))
+                writer.append(ids, part, lengths=np.zeros(len(part), dtype=np.int64), sources="a")
+                writer.commit({"rows": start + len(part)})
+            writer.finish({})
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    monkeypatch.undo()
+    with ProfileWriter.create(path, LAYOUT, signature=SIGNATURE) as writer:
+        assert writer.state == ({"rows": writer.rows} if writer.rows else None)
+        assert writer.rows >= 3000
+        rest = np.arange(writer.rows, 20_000)
+        ids = [f"contig {row}|ü" for row in rest]
+        writer.append(ids, counts[rest], lengths=0 * rest, sources="a")
+        writer.finish({})
+    store = ProfileStore.open(path)
+    np.testing.assert_array_equal(store.read(0, 20_000), counts)
+    assert list(store.ids) == names(0, 20_000)
+
+
 def test_append_shows_old_rows_until_it_is_finished_and_then_drops_what_does_not_cover_the_new(
     path: Path,
 ) -> None:

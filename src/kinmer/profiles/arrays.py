@@ -111,10 +111,10 @@ class RowArray:
                 continue
             taken = min(left, self.chunk_rows - filled)
             self._tail[filled : filled + taken] = block[done : done + taken]
-            self.rows, done = self.rows + taken, done + taken
             if filled + taken == self.chunk_rows:
-                self._write(self.rows - self.chunk_rows, self._tail)
-                self._tail[:] = np.zeros(1, dtype=self._tail.dtype)[0]
+                # Before the rows count as done: interrupted here, a flush still writes those before them.
+                self._write(self.rows - filled, self._tail)
+            self.rows, done = self.rows + taken, done + taken
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """The rows start … stop, those not yet written among them."""
@@ -124,9 +124,10 @@ class RowArray:
         return np.concatenate([np.asarray(written), tail])
 
     def flush(self) -> None:
-        """Write the last, partly filled chunk; its unused rows are zero."""
+        """Write the last, partly filled chunk; its unused rows are zero, which take no room."""
         filled = self.rows % self.chunk_rows
         if filled:
+            self._tail[filled:] = np.zeros(1, dtype=self._tail.dtype)[0]
             self._write(self.rows - filled, self._tail)
 
     def finish(self) -> None:

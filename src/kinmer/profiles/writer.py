@@ -110,8 +110,7 @@ class ProfileWriter:
         force : replace a whole store (which stays until the new one is whole).
         commit_seconds : commits closer together than this are left to the next one.
 
-        Raises UsageError where the output exists or another process writes it, MismatchError where the
-        store is of another layout, FormatError where it is damaged.
+        Raises UsageError (output exists, or is being written), MismatchError (another layout), FormatError.
         """
         path = Path(path)
         signature = json.loads(json.dumps(signature))
