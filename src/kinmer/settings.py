@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import FormatError, KinmerError, UsageError
 
-__all__ = ["PRESETS", "TrainPrecision", "TrainSettings", "train_settings"]
+__all__ = ["PRESETS", "TrainPrecision", "TrainSettings", "clr_settings", "train_settings"]
 
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
 TrainPrecision = Literal["auto", "fp32", "bf16"]
@@ -144,3 +144,16 @@ def train_settings(preset: str = "default", **changes: Any) -> TrainSettings:
             f"unknown settings of training: {', '.join(unknown)}", check=", ".join(sorted(names))
         )
     return replace(PRESETS[preset], **changes)
+
+
+def clr_settings(
+    settings: TrainSettings,
+    *,
+    scope: str | None = None,
+    pseudocount: str | None = None,
+    value: float | None = None,
+) -> TrainSettings:
+    """The settings with parts of their transform changed; UsageError where a part makes no sense."""
+    given = {"scope": scope, "pseudocount": pseudocount, "value": value}
+    changes: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
+    return replace(settings, clr=replace(settings.clr, **changes))

@@ -1,0 +1,330 @@
+"""Embeds profiles or sequences, block by block, into a store, an AnnData or an ``.npy`` table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from kinmer.encoder import Encoder
+from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
+from kinmer.files import check_output, read_json, remove, sync_directory, write_bytes, write_json
+from kinmer.processes import cpu_threads
+from kinmer.profiles import Profiles, ProfileStore, open_profiles
+from kinmer.progress import step
+
+if TYPE_CHECKING:
+    from anndata import AnnData  # type: ignore[import-untyped]
+
+__all__ = ["KEY", "embed", "provenance_of"]
+
+KEY = "X_kinmer"
+COMMIT_SECONDS = 1.0
+
+
+def embed(
+    source: str | Path | AnnData | Profiles,
+    encoder: str | Path | Encoder,
+    *,
+    output: str | Path | None = None,
+    ids: str | Path | None = None,
+    min_length: int = 1000,
+    batch: int = 4096,
+    device: str = "auto",
+    threads: int | None = None,
+    force: bool = False,
+) -> AnnData | ProfileStore | Path:
+    """Embed every sequence; a killed run goes on with the same call.
+
+    Parameters
+    ----------
+    source, ids : what `open_profiles` takes, or a FASTA file (``-``: stdin).
+    encoder : an encoder or its folder.
+    output : None: a store keeps its embeddings in ``obsm["X_kinmer"]``, and so does an AnnData, in place.
+        An ``.npy`` name: (n, dim) float32 vectors, and their ids one a line in the ``.txt`` beside it. Of a
+        FASTA also a ``.zarr`` name: the counts and their embeddings.
+    min_length : shorter sequences of a FASTA are left out.
+    batch : rows read and embedded together; the vectors are the same whatever it is.
+    device, threads : as in `kinmer.train.train`.
+    force : replace an output, or a store's embeddings by another encoder.
+
+    Returns
+    -------
+    The AnnData, the store, or the path of the ``.npy`` file.
+
+    Raises
+    ------
+    MismatchError : the encoder takes other profiles.
+    UsageError : no place for the vectors, or it is taken.
+    """
+    if batch < 1:
+        raise UsageError(f"the batch must be at least 1 row, not {batch}")
+    place = _place(source, output, force)
+    with cpu_threads(threads):
+        opened = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder, device=device)
+        origin = "" if isinstance(encoder, Encoder) else str(Path(encoder).absolute())
+        if _is_fasta(source):
+            assert place is not None
+            return _embed_fasta(str(source), opened, origin, place, min_length, batch, threads, force)
+        profiles = open_profiles(source, ids=ids)
+        _check(profiles, opened)
+        if place is not None:
+            return _into_table(profiles, opened, origin, place, batch, _stamp(source))
+        if isinstance(profiles, ProfileStore):
+            return _into_store(profiles, opened, origin, batch, force)
+        vectors = np.empty((len(profiles), opened.dim), np.float32)
+        for start, block in _blocks(profiles, opened, 0, batch):
+            vectors[start : start + len(block)] = block
+        table: AnnData = source
+        table.obsm[KEY] = vectors
+        described = {KEY: provenance_of(opened, origin)}
+        table.uns["kinmer"] = {**table.uns.get("kinmer", {}), "embedding": json.dumps(described)}
+        return table
+
+
+def provenance_of(encoder: Encoder, origin: str) -> dict[str, Any]:
+    """What is stored beside embeddings; `origin`: the encoder's folder, empty for one in memory."""
+    return {"encoder_fingerprint": encoder.fingerprint, "encoder": origin, "dim": encoder.dim}
+
+
+def _is_anndata(source: object) -> bool:
+    anndata = sys.modules.get("anndata")  # Who hands over an AnnData has imported it.
+    return anndata is not None and isinstance(source, anndata.AnnData)
+
+
+def _is_fasta(source: object) -> bool:
+    """Whether a source is a file of sequences: no folder and no NumPy file."""
+    if not isinstance(source, str | Path):
+        return False
+    path = Path(source)
+    if str(source) == "-":
+        return True
+    if path.suffix == ".npy" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(6) != b"\x93NUMPY"
+
+
+def _place(source: object, output: str | Path | None, force: bool) -> Path | None:
+    """Where the vectors go, checked; None for the source itself."""
+    fasta = _is_fasta(source)
+    if output is None:
+        if _is_anndata(source) or isinstance(source, ProfileStore):
+            return None
+        if fasta or not (isinstance(source, str | Path) and Path(source).suffix != ".npy"):
+            raise UsageError(
+                "there is no output", "only a store and an AnnData keep their embeddings", "give an .npy name"
+            )
+        return None
+    path = check_output(output, force=force)
+    wanted = (".npy", ".zarr") if fasta else (".npy",)
+    if path.suffix not in wanted:
+        raise UsageError(f"the output must be named {' or '.join(wanted)}", place=path)
+    if path.suffix == ".npy":
+        if path.is_dir():
+            raise UsageError("the output is a folder", place=path)
+        # A killed run may have written the ids already.
+        check_output(path.with_suffix(".txt"), force=force or _journal_of(path).exists())
+    return path
+
+
+def _check(profiles: Profiles, encoder: Encoder) -> None:
+    if profiles.layout.fingerprint != encoder.layout.fingerprint:
+        raise MismatchError(
+            f"the encoder takes {_blocks_of(encoder)}, the profiles have {_blocks_of(profiles)}",
+            check="count with the k of the encoder, or use another encoder",
+        )
+    encoder.clr.check_values(profiles.values)
+
+
+def _blocks_of(thing: Profiles | Encoder) -> str:
+    return ", ".join(block.name for block in thing.layout.blocks)
+
+
+def _stamp(source: object) -> list[int] | None:
+    """Size and time of the file that holds a source's rows; None for what is in memory."""
+    if not isinstance(source, str | Path):
+        return None
+    path = Path(source)
+    stat = (path / "zarr.json" if path.is_dir() else path).stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _blocks(
+    profiles: Profiles, encoder: Encoder, start: int, batch: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """First row and vectors of every block from row `start` on; the next block is read meanwhile."""
+    total = len(profiles)
+    size = (
+        max(1, batch // profiles.chunk_rows) * profiles.chunk_rows if batch >= profiles.chunk_rows else batch
+    )
+    spans = [(first, min(first + size, total)) for first in range(start, total, size)]
+    began = time.monotonic()
+    with step("Embedding", total) as progress, ThreadPoolExecutor(1) as reader:
+        progress.advance(start)
+        coming = reader.submit(profiles.read, *spans[0]) if spans else None
+        for number, (first, last) in enumerate(spans):
+            assert coming is not None
+            rows = coming.result()
+            if number + 1 < len(spans):
+                coming = reader.submit(profiles.read, *spans[number + 1])
+            yield first, encoder.embed(rows, profiles.values)
+            speed = (last - start) / max(time.monotonic() - began, 1e-9)
+            progress.advance(last - first, note=f"{speed:,.0f} rows/s")
+
+
+def _into_store(store: ProfileStore, encoder: Encoder, origin: str, batch: int, force: bool) -> ProfileStore:
+    if KEY in store.obsm_keys():
+        made = store.embedding(KEY) or {}
+        if made.get("encoder_fingerprint") == encoder.fingerprint:
+            return store
+        if not force:
+            raise UsageError(
+                "the store has embeddings of another encoder",
+                check="use --force to replace them",
+                place=store.path,
+            )
+    with store.obsm_writer(KEY, encoder.dim, provenance=provenance_of(encoder, origin)) as writer:
+        for _, vectors in _blocks(store, encoder, writer.rows, batch):
+            writer.append(vectors)
+        writer.finish()
+    return store
+
+
+def _into_table(
+    profiles: Profiles, encoder: Encoder, origin: str, path: Path, batch: int, stamp: list[int] | None
+) -> Path:
+    signature = {
+        **provenance_of(encoder, origin),
+        "ids": profiles.fingerprint,
+        "rows": len(profiles),
+        "stamp": stamp,
+    }
+    with _vector_table(path, (len(profiles), encoder.dim), signature) as table:
+        for _, vectors in _blocks(profiles, encoder, table.rows, batch):
+            table.append(vectors)
+        table.commit()
+        write_bytes(path.with_suffix(".txt"), "".join(f"{one}\n" for one in profiles.ids).encode())
+        table.finish()
+    return path
+
+
+class _VectorTable:
+    """An ``.npy`` file that grows aside, with a journal of the rows that are surely in it."""
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int], signature: dict[str, Any], file: IO[bytes]
+    ) -> None:
+        self._path, self._part, self._journal = path, _part_of(path), _journal_of(path)
+        self._signature, self._file, self._committed = signature, file, time.monotonic()
+        self.rows = 0
+        npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        self._row_bytes, self._header = 4 * shape[1], file.tell()
+
+    def go_on(self, rows: int) -> None:
+        """Keep the first `rows` rows that are in the file."""
+        self.rows = rows
+        self._file.seek(self._header + rows * self._row_bytes)
+
+    def append(self, vectors: NDArray[np.float32]) -> None:
+        """Add the next rows."""
+        self._file.write(np.ascontiguousarray(vectors, dtype="<f4").data)
+        self.rows += len(vectors)
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make the rows so far sure."""
+        self._sync()
+        write_json(self._journal, {"signature": self._signature, "rows": self.rows})
+        self._committed = time.monotonic()
+
+    def discard(self) -> None:
+        """Remove what is there."""
+        self._part.unlink(missing_ok=True)
+        self._journal.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._file.truncate()
+        self._sync()
+        self._part.replace(self._path)
+        sync_directory(self._path.absolute().parent)
+        self._journal.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part.json")
+
+
+@contextmanager
+def _vector_table(path: Path, shape: tuple[int, int], signature: dict[str, Any]) -> Iterator[_VectorTable]:
+    """A table that goes on where a killed run of the same signature was; rows in memory start afresh."""
+    rows = 0
+    if signature["stamp"] is not None and _part_of(path).exists():
+        try:
+            journal = read_json(_journal_of(path))
+            rows = int(journal["rows"]) if journal["signature"] == signature else 0
+        except (FormatError, KeyError, TypeError, ValueError):
+            rows = 0
+    with _part_of(path).open("r+b" if rows else "w+b") as file:
+        table = _VectorTable(path, shape, signature, file)
+        table.go_on(rows)
+        try:
+            yield table
+        except KeyboardInterrupt:
+            table.commit()
+            raise
+        except KinmerError:
+            table.discard()
+            raise
+
+
+def _embed_fasta(
+    source: str,
+    encoder: Encoder,
+    origin: str,
+    place: Path,
+    min_length: int,
+    batch: int,
+    threads: int | None,
+    force: bool,
+) -> ProfileStore | Path:
+    """Count into a store and embed that; for an ``.npy`` output the store is hidden, and goes at the end."""
+    from kinmer.count import count  # Numba takes half a second, and only sequences need it.
+
+    hidden = place.suffix == ".npy"
+    path = place.with_name(f".{place.name}.counts.zarr") if hidden else place
+    count(
+        [source],
+        path,
+        max_k=encoder.layout.ks[0],
+        min_length=min_length,
+        threads=threads,
+        force=force or hidden,
+    )
+    store = ProfileStore.open(path)
+    _check(store, encoder)
+    if not hidden:
+        return _into_store(store, encoder, origin, batch, force)
+    _into_table(store, encoder, origin, place, batch, None)
+    remove(path)
+    return place
