@@ -160,8 +160,11 @@ def check_metric(metric: str) -> None:
         raise UsageError(f"the metric must be cosine or l2, not {metric!r}")
 
 
-def check_vectors(given: Any, dim: int) -> Vectors:
-    """The vectors as (m, dim) float32; MismatchError for another shape, ProfileError for no numbers."""
+def check_vectors(given: Any, dim: int, *, first: int = 0) -> Vectors:
+    """The vectors as (m, dim) float32; MismatchError for another shape, ProfileError for no numbers.
+
+    `first`: number of the first row, from 0, for the message (which counts from 1).
+    """
     vectors: Vectors = np.ascontiguousarray(given, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise MismatchError(
@@ -174,7 +177,7 @@ def check_vectors(given: Any, dim: int) -> Vectors:
         raise ProfileError(
             "a vector holds a value that is no number, or too large",
             "it has no distance to any other",
-            place=f"row {int(np.argmin(good)) + 1}",
+            place=f"row {first + int(np.argmin(good)) + 1}",
         )
     return vectors
 

@@ -1,0 +1,10 @@
+"""The index: entries with their vectors, the encoder that made them and a vector engine, in one folder.
+
+`build_index` makes one, `open_index` opens it.
+"""
+
+from kinmer.index.build import build_index
+from kinmer.index.database import KinIndex, open_index
+from kinmer.index.entries import Entry
+
+__all__ = ["Entry", "KinIndex", "build_index", "open_index"]

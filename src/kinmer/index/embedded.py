@@ -1,0 +1,204 @@
+"""Where an index gets its entries from: embeddings with ids, and the encoder that made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kinmer.errors import MismatchError, ProfileError, UsageError
+from kinmer.files import hash_ids
+from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
+from kinmer.profiles.ids import check_ids
+
+if TYPE_CHECKING:
+    from anndata import AnnData  # type: ignore[import-untyped]
+
+    from kinmer.encoder import Encoder
+
+__all__ = ["Embedded", "open_embedded"]
+
+KEY = "X_kinmer"
+# Columns of the tables of k-mers; any other .npy table holds embeddings.
+PROFILE_COLUMNS = (2773, 10965)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """n embedded sequences, read in blocks.
+
+    ids : (n,) str. obs : what is known of them, index = ids. read(start, stop) : (m, dim) float32.
+    encoder : what embedded them, and will embed the queries. identity : JSON-able; equal where the same rows
+    come again, None where that cannot be told (what lies in memory).
+    """
+
+    ids: NDArray[np.object_]
+    obs: pd.DataFrame
+    read: Callable[[int, int], NDArray[np.float32]]
+    encoder: Encoder
+    identity: dict[str, Any] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def blocks(self, start: int, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """First row and vectors of the blocks from row `start` on; the next one is read meanwhile."""
+        spans = [(first, min(first + rows, len(self))) for first in range(start, len(self), rows)]
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self.read, *spans[0]) if spans else None
+            for number, (first, _) in enumerate(spans):
+                assert coming is not None
+                vectors = coming.result()
+                if number + 1 < len(spans):
+                    coming = reader.submit(self.read, *spans[number + 1])
+                yield first, vectors
+
+
+def open_embedded(
+    source: str | Path | AnnData | Profiles,
+    *,
+    encoder: str | Path | Encoder | None = None,
+    ids: str | Path | None = None,
+) -> Embedded:
+    """The embeddings in `source`, or those that `encoder` makes of its profiles as they are read.
+
+    source, ids : what `open_profiles` takes, with or without ``obsm["X_kinmer"]``; or an ``.npy`` table of
+    embeddings with its ids. encoder : None where the source says which one embedded it.
+
+    Raises UsageError where an encoder is needed and none is given, MismatchError where it is another than the
+    one that embedded the source, and what opening the source and the encoder raises.
+    """
+    if isinstance(source, str | Path) and _holds_vectors(Path(source)):
+        return _from_table(Path(source), encoder, ids)
+    profiles = open_profiles(source, ids=ids)
+    if not len(profiles):
+        raise ProfileError("the source has no rows", "there is nothing to index")
+    held = _held(profiles)
+    if held is None:
+        return _embedding_on_the_way(profiles, _given(encoder), _identity(source, profiles))
+    read, made = held
+    found = _matching(encoder, made)
+    return Embedded(profiles.ids, profiles.obs, read, found, _identity(source, profiles))
+
+
+def _held(
+    profiles: Profiles,
+) -> tuple[Callable[[int, int], NDArray[np.float32]], Mapping[str, Any] | None] | None:
+    """A reader of the embeddings that profiles come with, and what is told of their origin; None for none."""
+    if isinstance(profiles, ProfileStore) and KEY in profiles.obsm_keys():
+        store = profiles
+        return (lambda start, stop: store.read_obsm(KEY, start, stop)), store.embedding(KEY)
+    if isinstance(profiles, AnnDataProfiles) and KEY in profiles.anndata.obsm:
+        matrix = np.asarray(profiles.anndata.obsm[KEY])
+        try:
+            made = json.loads(profiles.anndata.uns["kinmer"]["embedding"])[KEY]
+        except (KeyError, TypeError, ValueError):
+            made = None
+        return (lambda start, stop: matrix[start:stop]), made
+    return None
+
+
+def _given(encoder: str | Path | Encoder | None) -> Encoder:
+    if encoder is None:
+        raise UsageError(
+            "there are no embeddings and no encoder",
+            "an index holds embeddings",
+            "run kinmer embed first, or give --encoder",
+        )
+    if not isinstance(encoder, str | Path):
+        return encoder
+    from kinmer.encoder import Encoder  # Brings PyTorch, which a search by id does not need.
+
+    return Encoder.load(encoder)
+
+
+def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | None) -> Encoder:
+    """The encoder that made the embeddings: the given one, or the recorded one."""
+    origin = str((made or {}).get("encoder") or "")
+    if encoder is None:
+        if not origin or not Path(origin).is_dir():
+            raise UsageError(
+                f"the encoder is not where it was ({origin})" if origin else "nothing tells of the encoder",
+                "queries must be embedded by the very one that embedded the entries",
+                "give --encoder",
+            )
+        encoder = origin
+    found = _given(encoder)
+    if made is not None and made.get("encoder_fingerprint") != found.fingerprint:
+        raise MismatchError(
+            "the embeddings are of another encoder",
+            f"theirs is {str(made.get('encoder_fingerprint'))[:12]}, this one {found.fingerprint[:12]}",
+            "embed again, or give the encoder that embedded them",
+        )
+    return found
+
+
+def _embedding_on_the_way(profiles: Profiles, encoder: Encoder, identity: dict[str, Any] | None) -> Embedded:
+    if profiles.layout.fingerprint != encoder.layout.fingerprint:
+        raise MismatchError(
+            f"the encoder takes {encoder.layout!r}, the profiles have {profiles.layout!r}",
+            check="count with the k of the encoder, or use another encoder",
+        )
+    encoder.clr.check_values(profiles.values)
+
+    def read(start: int, stop: int) -> NDArray[np.float32]:
+        return encoder.embed(profiles.read(start, stop), profiles.values)
+
+    return Embedded(profiles.ids, profiles.obs, read, encoder, identity)
+
+
+def _identity(source: object, profiles: Profiles) -> dict[str, Any] | None:
+    if not isinstance(source, str | Path):
+        return None
+    path = Path(source)
+    stat = (path / "zarr.json" if path.is_dir() else path).stat()
+    return {"ids": profiles.fingerprint, "rows": len(profiles), "stamp": [stat.st_size, stat.st_mtime_ns]}
+
+
+def _holds_vectors(path: Path) -> bool:
+    """Whether a file is an ``.npy`` table that has not the columns of a table of k-mers."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            return False
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError):
+        return False
+    return len(shape) == 2 and shape[1] not in PROFILE_COLUMNS
+
+
+def _from_table(path: Path, encoder: str | Path | Encoder | None, ids: str | Path | None) -> Embedded:
+    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    found = _given(encoder)
+    if table.dtype.kind != "f" or table.shape[1] != found.dim:
+        raise MismatchError(
+            f"a table of {table.shape[1]:,} columns of {table.dtype}",
+            f"embeddings by this encoder have {found.dim} of float32, a table of k-mers has 2,773",
+            place=path,
+        )
+    listed = path.with_suffix(".txt") if ids is None else Path(ids)
+    try:
+        names = np.array(listed.read_text(encoding="utf-8").removesuffix("\n").split("\n"), dtype=object)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError("the ids cannot be read", str(error), "give --ids", place=listed) from error
+    if len(names) != len(table) or not len(table):
+        raise ProfileError(f"{len(names)} ids for {len(table)} rows", place=listed)
+    check_ids(names, place=listed, first_line=1)
+    stat = path.stat()
+    identity = {"ids": hash_ids(names), "rows": len(names), "stamp": [stat.st_size, stat.st_mtime_ns]}
+    return Embedded(
+        names,
+        pd.DataFrame(index=pd.Index(names)),
+        lambda start, stop: np.array(table[start:stop], dtype=np.float32),
+        found,
+        identity,
+    )
