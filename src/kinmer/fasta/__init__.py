@@ -1,0 +1,5 @@
+"""FASTA, plain or compressed, in blocks of bytes or whole records."""
+
+from kinmer.fasta.blocks import BLOCK_BYTES, FastaBlock, read_blocks, read_records
+
+__all__ = ["BLOCK_BYTES", "FastaBlock", "read_blocks", "read_records"]

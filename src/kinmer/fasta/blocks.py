@@ -1,0 +1,216 @@
+"""Where every record's letters stand in the bytes of a file, block by block, and whole records.
+
+A record longer than a block goes on in the next one, so memory does not depend on the input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import SequenceError
+from kinmer.fasta.sources import HEADROOM, Chunk, ChunkReader, source_name
+
+__all__ = ["BLOCK_BYTES", "FastaBlock", "read_blocks", "read_records"]
+
+BLOCK_BYTES = 1 << 25
+_LINE_FEED = 10
+_WHITESPACE = b" \t\n\r\v\f"
+_LETTER = re.compile(rb"[^ \t\n\r\v\f]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What would break a line or a column of the tables that ids are written to.
+_UNUSABLE = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class FastaBlock:
+    """A piece of one file; it may be used until the next one is asked for.
+
+    buffer : (bytes,) uint8, raw, line ends included.
+    ids : of every span; of a continued record its id again.
+    starts, ends : (n,) int64, the spans of sequence bytes in `buffer`.
+    continues : the first span goes on with the last record of the block before; it may be empty.
+    continued : the last span goes on in the next block.
+    first_record : number in the file, from 1, of the first span's record.
+    consumed : bytes of the file as it is stored, read so far.
+    """
+
+    buffer: NDArray[np.uint8]
+    ids: list[str]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    continues: bool
+    continued: bool
+    first_record: int
+    file: str
+    consumed: int
+
+
+def read_blocks(path: str | Path, *, block_bytes: int = BLOCK_BYTES) -> Iterator[FastaBlock]:
+    """The blocks of a FASTA file (``-``: stdin), plain, gzip, bgzip, Zstandard, xz or bzip2.
+
+    Ids are the first words of the headers. Raises SequenceError, with file and record, for a file that is
+    missing, empty, damaged or truncated, for FASTQ and what else is no FASTA, and for a header without a
+    usable id. Letters are not looked at.
+    """
+    parser = _Parser(source_name(path))
+    with ChunkReader(path, max(1, block_bytes)) as chunks:
+        for chunk in chunks:
+            block = parser.parse(chunk)
+            if block is not None:
+                yield block
+
+
+def read_records(path: str | Path) -> Iterator[tuple[str, bytes]]:
+    """Ids and whole sequences, upper case, without white space; raises what `read_blocks` raises.
+
+    Memory: the blocks, and the longest sequence twice.
+    """
+    parts: list[bytes] = []
+    for block in read_blocks(path):
+        for number, one in enumerate(block.ids):
+            span = block.buffer[block.starts[number] : block.ends[number]].tobytes()
+            parts.append(span.translate(None, _WHITESPACE).upper())
+            if number + 1 < len(block.ids) or not block.continued:
+                yield one, b"".join(parts)
+                parts.clear()
+
+
+class _Parser:
+    """Finds the records in one chunk after the other."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._records = 0
+        self._id = ""
+        self._carry = b""
+        self._line_start = True
+        self._continued = False
+
+    def parse(self, chunk: Chunk) -> FastaBlock | None:
+        """The block of a chunk; None where there is nothing to tell of it."""
+        data, stop = chunk.buffer, chunk.stop
+        start = HEADROOM - len(self._carry)
+        data[start:HEADROOM], self._carry = self._carry, b""
+        if self._records == 0:
+            start = self._check_first(data, start, stop, last=chunk.last)
+        continues, first = self._continued, self._records + (not self._continued)
+        ids = [self._id] if continues else []
+        starts = [start] if continues else []
+        ends: list[int] = []
+        end = self._scan(data, start, stop, ids, starts, ends, last=chunk.last)
+        if starts:
+            ends.append(end)
+        if stop > start:
+            self._line_start = bool(self._carry) or data[stop - 1] == _LINE_FEED
+        self._continued = bool(self._records) and not self._carry and not chunk.last
+        if not ids:
+            return None
+        return FastaBlock(
+            np.frombuffer(data, dtype=np.uint8)[:stop],
+            ids,
+            np.array(starts, dtype=np.int64),
+            np.array(ends, dtype=np.int64),
+            continues,
+            self._continued,
+            first,
+            self._file,
+            chunk.consumed,
+        )
+
+    def _scan(
+        self,
+        data: bytearray,
+        begin: int,
+        stop: int,
+        ids: list[str],
+        starts: list[int],
+        ends: list[int],
+        *,
+        last: bool,
+    ) -> int:
+        """Fill in the records that begin in data[begin:stop]; gives where the last one's letters end."""
+        at = begin
+        while (header := data.find(b">", at, stop)) >= 0:
+            if not (data[header - 1] == _LINE_FEED if header > begin else self._line_start):
+                raise self._error(
+                    "a > within a sequence", "a header begins its line", "is a line feed missing?"
+                )
+            line_end = data.find(b"\n", header, stop)
+            if line_end < 0 and not last:
+                self._carry = bytes(data[header:stop])
+                if len(self._carry) > HEADROOM:
+                    raise self._endless(self._carry)
+                return header
+            line_end = stop if line_end < 0 else line_end
+            if starts:
+                ends.append(header)
+            self._id = self._identify(bytes(data[header + 1 : line_end]))
+            self._records += 1
+            ids.append(self._id)
+            at = min(line_end + 1, stop)
+            starts.append(at)
+        return stop
+
+    def _identify(self, header: bytes) -> str:
+        if b"\r" in header[:-1]:
+            raise self._endless(header)
+        words = header.split(None, 1)
+        if not words:
+            raise self._error(
+                "a header without an id", "hits are told by their ids", "write a name right behind the >", 1
+            )
+        try:
+            one = words[0].decode()
+        except UnicodeDecodeError:
+            raise self._error("a header that is not UTF-8", "", "convert the file to UTF-8", 1) from None
+        if _UNUSABLE.search(one):
+            raise self._error(
+                f"the id {one!r} holds control characters", "they would break tables of hits", "", 1
+            )
+        return one
+
+    def _check_first(self, data: bytearray, start: int, stop: int, *, last: bool) -> int:
+        """Where the first header begins, past blank lines; refuses what does not begin with one."""
+        if data.startswith(_BYTE_ORDER_MARK, start, stop):
+            start += len(_BYTE_ORDER_MARK)
+        found = _LETTER.search(data, start, stop)
+        at = found.start() if found else stop
+        if data.startswith(b">", at, stop):
+            return at
+        if data.startswith(b"@", at, stop):
+            raise SequenceError(
+                "this is FASTQ, not FASTA",
+                "kinmer takes assembled sequences, not reads",
+                "assemble the reads, or convert them with seqtk seq -A",
+                place=self._file,
+            )
+        if found:
+            text = bytes(data[at : min(at + 20, stop)]).split(b"\n")[0].decode("ascii", "backslashreplace")
+            raise SequenceError(
+                f"this is not FASTA: it begins with {text!r}",
+                check="the first character of every header must be >",
+                place=self._file,
+            )
+        if last:
+            raise SequenceError("the file is empty", check="was it written to the end?", place=self._file)
+        return stop
+
+    def _endless(self, header: bytes) -> SequenceError:
+        if b"\r" in header:
+            return self._error(
+                "a carriage return within a header",
+                "lines must end in a line feed, with or without a carriage return before it",
+                "convert the file with tr '\\r' '\\n'",
+                1,
+            )
+        return self._error("a header longer than 1 MiB", "a line feed must end it", "is this FASTA?", 1)
+
+    def _error(self, what: str, why: str, check: str, ahead: int = 0) -> SequenceError:
+        """An error in the record read last, or `ahead` of it."""
+        return SequenceError(what, why, check, place=f"{self._file}, record {self._records + ahead}")

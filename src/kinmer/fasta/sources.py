@@ -1,0 +1,226 @@
+"""Bytes of a sequence file, decompressed ahead in a thread; magic bytes, not names, tell how."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import queue
+import threading
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+import zstandard
+from isal import igzip, isal_zlib
+
+from kinmer.errors import SequenceError
+
+__all__ = ["HEADROOM", "Chunk", "ChunkReader", "source_name"]
+
+# Room in front of every chunk for the header that the chunk before ended in. A longer one is no header.
+HEADROOM = 1 << 20
+# One chunk is parsed and counted, one is ready, one is filled.
+_BUFFERS = 3
+# Decompressors are asked for pieces that stay in the second-level cache on their way into the chunk.
+_PIECE = 1 << 18
+# A Zstandard block of 4 bytes can hold 128 kB: small bites bound what a hostile file makes of them.
+_ZSTANDARD_BITE = 1 << 12
+_DAMAGE: Any = (EOFError, OSError, lzma.LZMAError, zlib.error, isal_zlib.error, zstandard.ZstdError)
+_REFUSED = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x04\x22\x4d\x18": "an lz4 file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+
+
+class Chunk(NamedTuple):
+    """Decompressed bytes buffer[HEADROOM:stop]; `consumed`: bytes of the stored file read so far."""
+
+    buffer: bytearray
+    stop: int
+    consumed: int
+    last: bool
+
+
+class _Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def source_name(path: str | Path) -> str:
+    """What messages and stores call it."""
+    return "stdin" if str(path) == "-" else str(path)
+
+
+class ChunkReader:
+    """Chunks of `size` decompressed bytes of a file (``-``: stdin), read ahead; the last one may be empty.
+
+    A chunk's buffer is filled anew when the next chunk is asked for. Memory: three chunks. Raises
+    SequenceError for a file that is not there, cannot be read, is damaged or truncated.
+    """
+
+    def __init__(self, path: str | Path, size: int) -> None:
+        self._name = source_name(path)
+        self._source = _open(path, self._name)
+        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(HEADROOM + size))
+        self._ready: queue.SimpleQueue[Chunk | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, name="fasta", daemon=True)
+        self._given: bytearray | None = None
+        self._ended = self._stopped = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._free.put(None)
+        # One that waits for more of a pipe is left behind: it ends with the process.
+        self._thread.join(None if self._ended or self._source.seekable() else 0.1)
+        if not self._thread.is_alive():
+            self._source.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        if self._ended:
+            raise StopIteration
+        if self._given is not None:
+            self._free.put(self._given)
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            self._ended = True
+            raise item
+        self._given, self._ended = item.buffer, item.last
+        return item
+
+    def _fill(self, stream: _Stream, view: memoryview) -> int:
+        stop = HEADROOM
+        while stop < len(view) and not self._stopped:
+            piece = stream.read(min(_PIECE, len(view) - stop))
+            if not piece:
+                break
+            view[stop : stop + len(piece)] = piece
+            stop += len(piece)
+        return stop
+
+    def _read(self) -> None:
+        try:
+            stream = _decompressed(self._source, self._name)
+            last = False
+            while not last and (buffer := self._free.get()) is not None and not self._stopped:
+                stop = self._fill(stream, memoryview(buffer))
+                last = stop < len(buffer)
+                self._ready.put(Chunk(buffer, stop, self._source.consumed, last))
+        except _DAMAGE as error:
+            what = "the file is truncated" if isinstance(error, EOFError) else "the file cannot be read"
+            reason = " ".join(str(error).split())
+            self._ready.put(SequenceError(what, reason, "copy or download it again", place=self._name))
+        except BaseException as error:
+            self._ready.put(error)
+
+
+class _Source(io.RawIOBase):
+    """The stored bytes, counted; `head`, read to tell the compression, is given again."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self.head = b""
+        while len(self.head) < 6 and (more := file.read(6 - len(self.head))):
+            self.head += more
+        self._again = self.head
+        self.consumed = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: Any) -> int:
+        if self._again:
+            count = min(len(buffer), len(self._again))
+            buffer[:count], self._again = self._again[:count], self._again[count:]
+        else:
+            count = self._file.readinto(buffer) or 0
+        self.consumed += count
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _open(path: str | Path, name: str) -> _Source:
+    try:
+        # Not through sys.stdin: its lock, held by a waiting thread, would keep the process alive.
+        file = io.FileIO(0, closefd=False) if str(path) == "-" else io.FileIO(path)
+        try:
+            return _Source(file)
+        except BaseException:
+            file.close()
+            raise
+    except FileNotFoundError:
+        raise SequenceError("no such file", check="is the path right?", place=name) from None
+    except IsADirectoryError:
+        raise SequenceError("this is a folder", check="give the files in it", place=name) from None
+    except OSError as error:
+        raise SequenceError("the file cannot be read", error.strerror or str(error), place=name) from error
+
+
+def _decompressed(source: _Source, name: str) -> _Stream:
+    head = source.head
+    if head.startswith(b"\x1f\x8b"):
+        return igzip.IGzipFile(fileobj=io.BufferedReader(source, 1 << 20))  # type: ignore[no-any-return]
+    # Frames that hold nothing to decompress may come first.
+    if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+        return io.BufferedReader(_Zstandard(io.BufferedReader(source, 1 << 20)), 1 << 17)
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return lzma.LZMAFile(io.BufferedReader(source, _PIECE))
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(io.BufferedReader(source, _PIECE))
+    for magic, what in _REFUSED.items():
+        if head.startswith(magic):
+            raise SequenceError(
+                f"this is {what}, not FASTA",
+                check="FASTA may be plain or compressed as gzip, bgzip, Zstandard, xz or bzip2",
+                place=name,
+            )
+    return io.BufferedReader(source, _PIECE)
+
+
+class _Zstandard(io.RawIOBase):
+    """Zstandard frames, one behind the other; unlike zstandard's reader it tells when one is cut off."""
+
+    def __init__(self, stored: io.BufferedReader) -> None:
+        self._stored = stored
+        self._frame: Any = None
+        self._ready = memoryview(b"")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._rest or self._stored.read(_ZSTANDARD_BITE)
+            self._rest = b""
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the last Zstandard frame is cut off")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready = memoryview(self._frame.decompress(data))
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
