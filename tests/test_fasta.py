@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import random
@@ -265,17 +266,12 @@ def test_stdin(compression: str) -> None:
 
 def test_an_error_on_stdin_does_not_wait_for_the_rest() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", READ_STDIN],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", READ_STDIN], stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     ) as child:
         assert child.stdin is not None
         assert child.stderr is not None
         # More than a block, and the pipe stays open.
-        child.stdin.write(b">a\nAC>GT\n" + b"ACGT\n" * (8 << 20))
-        child.stdin.flush()
-        error = child.stderr.read().decode()
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(b">a\nAC>GT\n" + b"ACGT\n" * (7 << 20))
+        assert "a > within a sequence" in child.stderr.read().decode()
         assert child.wait(60) == 1
-        child.stdin = None
-    assert "a > within a sequence" in error
