@@ -23,6 +23,7 @@ from tests.organisms import encoder_of, organisms
 
 TABLE = organisms(600)
 ENCODER = encoder_of()
+VECTORS: dict[str, np.ndarray] = {}
 
 
 def vectors_by_hand(encoder: Encoder, counts: np.ndarray) -> np.ndarray:
@@ -62,6 +63,21 @@ def test_vectors_are_the_mean_of_the_formula() -> None:
 def test_a_vector_does_not_depend_on_what_is_embedded_with_it(start: int, size: int) -> None:
     part = TABLE.X[start : start + size]
     assert np.array_equal(ENCODER.embed(part), ENCODER.embed(TABLE.X)[start : start + size])
+
+
+def test_vectors_and_threads() -> None:
+    """The same vectors to the last bit on one thread and on three, and PyTorch's own setting stays."""
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            for precision in ("fp32", "bf16"):
+                encoder = Encoder(ENCODER.network, ENCODER.layout, ENCODER.clr, precision=precision)
+                wanted = VECTORS.setdefault(precision, encoder.embed(TABLE.X))
+                assert np.array_equal(encoder.embed(TABLE.X), wanted)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_number_types_and_no_rows() -> None:
