@@ -1,0 +1,350 @@
+"""Searching: the nearest relatives of sequences, what they agree on, and how it is written down."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kinmer.encoder import Encoder
+from kinmer.errors import FormatError, InputError, MismatchError, SequenceError, UsageError
+from kinmer.index import build_index, open_index
+from kinmer.kmers import KmerCounter
+from kinmer.search import Hit, QueryResult, search, search_ids, write_json, write_tsv
+from kinmer.taxonomy import RANKS, Vote, consensus, rank_columns, vote_weights
+from tests.organisms import encoder_of, organisms
+
+MAX_K = 3
+ENCODER = encoder_of(MAX_K)
+KINDS = 6
+
+
+def genomes(number: int, *, length: int, seed: int) -> dict[str, bytes]:
+    """Sequences of KINDS kinds, each with letters of its own frequencies; the kind is in the id."""
+    shares = np.random.default_rng(99).dirichlet(np.full(4, 1.0), KINDS)
+    random = np.random.default_rng(seed)
+    return {
+        f"g{seed}_{i}_kind{i % KINDS}": np.frombuffer(b"ACGT", np.uint8)[
+            random.choice(4, size=length, p=shares[i % KINDS])
+        ].tobytes()
+        for i in range(number)
+    }
+
+
+def fasta(path: Path, records: dict[str, bytes], width: int = 70) -> Path:
+    with path.open("wb") as file:
+        for name, letters in records.items():
+            file.write(b">%s some words\n" % name.encode())
+            for start in range(0, len(letters), width):
+                file.write(letters[start : start + width] + b"\n")
+    return path
+
+
+def embedded(records: dict[str, bytes], encoder: Encoder = ENCODER) -> NDArray[np.float32]:
+    return encoder.embed(KmerCounter(encoder.layout).count_sequences(list(records.values())).counts)
+
+
+ENTRIES = genomes(120, length=3000, seed=1)
+QUERIES = genomes(30, length=2000, seed=2)
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from anndata import AnnData  # type: ignore[import-untyped]
+
+    folder = tmp_path_factory.mktemp("search")
+    counted = KmerCounter(ENCODER.layout).count_sequences(list(ENTRIES.values()))
+    table = AnnData(counted.counts.astype(np.float32))
+    table.obs_names = list(ENTRIES)
+    table.var_names = list(ENCODER.layout.features)
+    table.obs["length"] = counted.lengths
+    table.obs["gc"] = 0.5
+    lines = ["id\tspecies\tgenus\tnote"]
+    for number, name in enumerate(ENTRIES):
+        kind = int(name[-1])
+        lines.append(f"{name}\tspecies {kind}\tgenus {kind // 2}\t{'.' if number else 'first'}")
+    (folder / "taxa.tsv").write_text("\n".join(lines))
+    build_index(table, folder / "kin.db", encoder=ENCODER, metadata=folder / "taxa.tsv").close()
+    return folder / "kin.db"
+
+
+def nearest(queries: NDArray[np.float32], k: int, metric: str) -> tuple[list[list[str]], NDArray[np.float64]]:
+    """By definition, in double precision: ids and distances of the k nearest entries."""
+    base, asked = embedded(ENTRIES).astype(np.float64), queries.astype(np.float64)
+    if metric == "cosine":
+        lengths = np.linalg.norm(asked, axis=1)[:, None] * np.linalg.norm(base, axis=1)
+        table = 1 - asked @ base.T / lengths
+    else:
+        table = np.sqrt(((asked[:, None] - base) ** 2).sum(axis=2))
+    order = np.argsort(table, axis=1, kind="stable")[:, :k]
+    names = list(ENTRIES)
+    return [[names[one] for one in row] for row in order], np.take_along_axis(table, order, axis=1)
+
+
+@pytest.mark.parametrize("metric", [None, "cosine", "l2"])
+def test_fasta_to_the_nearest_entries(metric: Any, db: Path, tmp_path: Path) -> None:
+    path = fasta(tmp_path / "q.fna", QUERIES)
+    results = list(search(path, db, k=7, metric=metric))
+    ids, distances = nearest(embedded(QUERIES), 7, metric or "cosine")
+    assert [result.id for result in results] == list(QUERIES)
+    assert [result.length for result in results] == [2000] * 30
+    assert [[hit.id for hit in result.hits] for result in results] == ids
+    np.testing.assert_allclose(
+        [[hit.distance for hit in result.hits] for result in results], distances, atol=1e-6
+    )
+    for result in results:
+        assert [hit.rank for hit in result.hits] == list(range(1, 8))
+        for hit in result.hits:
+            assert (hit.length, hit.gc) == (3000, 0.5)
+            assert hit.metadata["species"] == f"species {hit.id[-1]}"
+
+
+def test_relatives_are_found(db: Path, tmp_path: Path) -> None:
+    results = list(search(fasta(tmp_path / "q.fna", QUERIES), db))
+    right = [result.hits[0].metadata["species"] == f"species {result.id[-1]}" for result in results]
+    agreed = [
+        result.consensus.get("species", Vote("", 0)).name == f"species {result.id[-1]}" for result in results
+    ]
+    # The kinds differ in their letters alone and the encoder is untrained; by chance it would be one in six.
+    assert np.mean(right) >= 0.9
+    assert np.mean(agreed) >= 0.9
+
+
+def test_neither_threads_nor_companions_nor_compression_change_an_answer(db: Path, tmp_path: Path) -> None:
+    import gzip
+
+    def written(path: Path, **settings: Any) -> str:
+        stream = io.StringIO()
+        write_tsv(search(path, db, **settings), stream)
+        return stream.getvalue()
+
+    path = fasta(tmp_path / "q.fna", QUERIES)
+    whole = written(path, threads=1)
+    assert written(path, threads=2) == whole
+    assert written(fasta(tmp_path / "wide.fna", QUERIES, 100_000), threads=1) == whole
+    (tmp_path / "q.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert written(tmp_path / "q.gz") == whole
+    for number, (name, letters) in enumerate(list(QUERIES.items())[:5]):
+        alone = written(fasta(tmp_path / "one.fna", {name: letters.lower()}))
+        assert alone.splitlines()[1:] == whole.splitlines()[1 + 10 * number : 11 + 10 * number]
+
+
+def test_profiles_and_embeddings_are_queries_too(db: Path, tmp_path: Path) -> None:
+    from anndata import AnnData
+
+    from kinmer.embed import embed
+
+    counts = KmerCounter(ENCODER.layout).count_sequences(list(QUERIES.values()))
+    table = AnnData(counts.counts.astype(np.float32))
+    table.obs_names, table.var_names = list(QUERIES), list(ENCODER.layout.features)
+    table.obs["length"] = counts.lengths
+    expected = list(search(fasta(tmp_path / "q.fna", QUERIES), db, k=3))
+    assert list(search(table, db, k=3)) == expected
+    embed(table, ENCODER)
+    assert list(search(table, db, k=3)) == expected
+    with pytest.raises(MismatchError):
+        list(search(organisms(5, max_k=2), db))
+
+
+def test_an_entry_asks_for_its_kin_and_never_gets_itself(db: Path) -> None:
+    asked = [list(ENTRIES)[number] for number in (0, 7, 7, 100)]
+    results = list(search_ids(db, asked, k=5))
+    assert [result.id for result in results] == asked
+    ids, _ = nearest(embedded({name: ENTRIES[name] for name in asked[:2]}), 6, "cosine")
+    assert [hit.id for hit in results[1].hits] == [one for one in ids[1] if one != asked[1]][:5]
+    assert results[1] == results[2]
+    assert len(next(search_ids(db, asked, k=1000)).hits) == len(ENTRIES) - 1
+    with pytest.raises(InputError, match="nobody"):
+        search_ids(db, ["nobody"])
+
+
+def test_queries_that_are_entries_can_leave_themselves_out(db: Path, tmp_path: Path) -> None:
+    some = dict(list(ENTRIES.items())[:4])
+    path = fasta(tmp_path / "q.fna", some)
+    for result in search(path, db, k=2):
+        assert result.hits[0].id == result.id
+        assert result.hits[0].distance == 0
+    for result in search(path, db, k=2, exclude_self=True):
+        assert result.id not in [hit.id for hit in result.hits]
+        assert len(result.hits) == 2
+
+
+def test_an_open_index_stays_open(db: Path) -> None:
+    with open_index(db) as index:
+        assert list(search_ids(index, ["g1_0_kind0"])) == list(search_ids(index, ["g1_0_kind0"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b">good\nACGTACGTAA\n>short\nAC\n", r"record 2 \('short'\)"),
+        (b">masked\nNNNNNNNNNNNNNNNNNNNN\n", r"record 1 \('masked'\)"),
+        (b">broken\nACNACNACNACN\n", r"record 1 \('broken'\)"),
+        (b">protein\nMKVLEEF\n", r"record 1 \('protein'\)"),
+        (b"@read\nACGT\n+\nIIII\n", "FASTQ"),
+        (b"", "empty"),
+    ],
+)
+def test_bad_queries_are_told_with_file_and_record(text: bytes, place: str, db: Path, tmp_path: Path) -> None:
+    path = tmp_path / "q.fna"
+    path.write_bytes(text)
+    with pytest.raises(SequenceError, match=place) as caught:
+        list(search(path, db))
+    assert "q.fna" in str(caught.value)
+
+
+def test_short_queries_can_be_left_out(db: Path, tmp_path: Path) -> None:
+    path = tmp_path / "q.fna"
+    path.write_bytes(b">short\nAC\n>good\nACGTACGTAA\n")
+    said: list[str] = []
+    assert [result.id for result in search(path, db, min_length=3, log=said.append)] == ["good"]
+    assert said == ["1 queries shorter than 3 letters were left out"]
+    with pytest.raises(SequenceError, match="no query"):
+        list(search(path, db, min_length=11))
+
+
+def test_wrong_settings_are_refused_at_once(db: Path, tmp_path: Path) -> None:
+    path = fasta(tmp_path / "q.fna", QUERIES)
+    with pytest.raises(UsageError):
+        search(path, db, k=0)
+    with pytest.raises(UsageError):
+        search(path, db, metric="euclid")  # type: ignore[arg-type]
+    with pytest.raises(FormatError):
+        search(path, tmp_path / "no.db")
+    with pytest.raises(SequenceError, match="no such file"):
+        list(search(tmp_path / "none.fna", db))
+
+
+RESULT = QueryResult(
+    "query|ü",
+    1500,
+    (
+        Hit(1, "hit\t1", 0.1234567, None, 0.51234, {"species": "E.\ncoli", "n": 1e-5, "x": None, "y": ""}),
+        Hit(2, "hit 2", 2.0, 10**10, None, {"species": None, "n": 10**6, "x": "a", "y": "b"}),
+    ),
+    {"species": Vote("E. coli", 0.98765)},
+)
+
+
+def test_the_table_is_plain() -> None:
+    stream = io.StringIO()
+    assert write_tsv(iter([QueryResult("lonely", 5, (), {}), RESULT]), stream) == 2
+    assert stream.getvalue().splitlines() == [
+        "query_id\trank\thit_id\tdistance\tlength\tgc\tspecies\tn\tx\ty",
+        "query|ü\t1\thit 1\t0.123457\t.\t0.5123\tE. coli\t0.00001\t.\t.",
+        "query|ü\t2\thit 2\t2.000000\t10000000000\t.\t.\t1000000\ta\tb",
+    ]
+    empty = io.StringIO()
+    assert write_tsv(iter([]), empty) == 0
+    assert empty.getvalue() == "query_id\trank\thit_id\tdistance\tlength\tgc\n"
+
+
+def test_json_is_nested_by_query() -> None:
+    stream = io.StringIO()
+    assert write_json(iter([RESULT, RESULT]), stream) == 2
+    first, second = json.loads(stream.getvalue())
+    assert first == second
+    assert first["query_id"] == "query|ü"
+    assert first["consensus"] == {"species": {"name": "E. coli", "share": 0.9876}}
+    assert first["hits"][0]["distance"] == 0.123457
+    assert first["hits"][0]["metadata"] == {"species": "E.\ncoli", "n": 1e-5, "x": None, "y": ""}
+    assert [hit["hit_id"] for hit in first["hits"]] == ["hit\t1", "hit 2"]
+    empty = io.StringIO()
+    write_json(iter([]), empty)
+    assert json.loads(empty.getvalue()) == []
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+@given(
+    st.lists(
+        st.tuples(TEXT, TEXT, st.floats(0, 2), st.none() | TEXT | st.integers() | st.floats()), max_size=4
+    )
+)
+def test_every_line_has_every_field(rows: list[tuple[str, str, float, Any]]) -> None:
+    results = [
+        QueryResult(query, None, (Hit(1, name, far, None, None, {"column": value}),), {})
+        for query, name, far, value in rows
+    ]
+    stream = io.StringIO()
+    write_tsv(results, stream)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == len(rows) + 1
+    assert all(len(line.split("\t")) == (7 if rows else 6) for line in lines)
+    assert all(field for line in lines for field in line.split("\t"))
+
+
+def lineage(*names: str | None) -> dict[str, object]:
+    return dict(zip(RANKS, names, strict=False))
+
+
+def test_consensus_by_hand() -> None:
+    hits = [lineage("B", "p", "c", "o", "f", "g", s) for s in ("s1", "s1", "s2", "s3")]
+    agreed = consensus(hits, [1, 1, 1, 1])
+    assert list(agreed) == list(RANKS)
+    assert agreed["genus"] == Vote("g", 1.0)
+    assert agreed["species"] == Vote("s1", 0.5)
+    assert "species" not in consensus(hits, [1, 1, 2, 1])
+    # Nearer hits weigh more.
+    assert consensus(hits, [0.1, 0.1, 2, 0.1])["species"].name == "s2"
+
+
+def test_consensus_is_coherent_from_the_top() -> None:
+    # "g1" has the most weight of all genera, but belongs to a phylum that has not.
+    hits = [lineage("B", "p1", None, None, None, "g1"), lineage("B", "p2", None, None, None, "g2")]
+    hits += [lineage("B", "p2", None, None, None, "g3")]
+    agreed = consensus(hits, [0.4, 0.31, 0.29])
+    assert agreed["phylum"].name == "p2"
+    assert "genus" not in agreed
+
+
+def test_a_rank_without_names_is_passed_over() -> None:
+    hits = [lineage("Viruses", "p", "c", None, None, "g")] * 3
+    assert list(consensus(hits, [1, 1, 1])) == ["domain", "phylum", "class", "genus"]
+    assert consensus([], []) == {}
+    assert consensus([{}, {}], [1, 1]) == {}
+
+
+@given(
+    st.lists(st.tuples(*[st.sampled_from(["a", "b", None])] * 3, st.floats(0.01, 1)), min_size=1, max_size=8)
+)
+def test_consensus_is_a_lineage_that_most_of_the_weight_has(rows: list[tuple[Any, ...]]) -> None:
+    hits = [dict(zip(RANKS, row[:3], strict=False)) for row in rows]
+    weights = [row[3] for row in rows]
+    agreed = consensus(hits, weights)
+    shares = [agreed[rank].share for rank in RANKS if rank in agreed]
+    assert shares == sorted(shares, reverse=True)
+    for rank, vote in agreed.items():
+        above = [one for one in RANKS[: RANKS.index(rank) + 1] if one in agreed]
+        behind = sum(
+            weight
+            for hit, weight in zip(hits, weights, strict=True)
+            if all(hit[one] == agreed[one].name for one in above)
+        )
+        assert vote.share == pytest.approx(behind / sum(weights))
+        assert 0.5 <= vote.share <= 1 + 1e-9
+
+
+def test_weights_fall_with_the_distance_and_not_with_the_scale() -> None:
+    far = np.array([0.1, 0.13, 0.4], dtype=np.float32)
+    weights = vote_weights(far, "cosine", 5.0)
+    np.testing.assert_allclose(weights, [1, np.exp(-1), np.exp(-10)], rtol=1e-5)
+    # Between vectors of one length l2 says the same as cosine.
+    l2 = np.sqrt(2 * far) * 7
+    np.testing.assert_allclose(vote_weights(l2.astype(np.float32), "l2", 7.0), weights, rtol=1e-4)
+    assert vote_weights(far, "l2", 0.0).tolist() == [1, 1, 1]
+    assert vote_weights(far[:0], "cosine", 1.0).size == 0
+
+
+def test_rank_columns_are_found_in_any_case() -> None:
+    columns = ["note", "Species", "GENUS", "source"]
+    assert rank_columns(columns) == {"genus": "GENUS", "species": "Species"}
+    assert list(rank_columns([])) == []
