@@ -8,8 +8,8 @@ profiles and for every encoder given, with 95 % bootstrap intervals over the que
     python benchmarks/retrieval.py GENOMES [--encoder DIR ...] [--kind cells|viruses|all] [--per-length 12]
     python benchmarks/retrieval.py GENOMES --write-training-fasta train.fna
 
-GENOMES is a folder of FASTA files with a ``genomes.tsv`` (columns sequence_id, file, genome_id, species, genus,
-domain, ani95_cluster). For an honest figure an encoder must not have seen the queried species:
+GENOMES is a folder of FASTA files with a ``genomes.tsv`` (columns sequence_id, file, genome_id, species,
+genus, domain, ani95_cluster). For an honest figure an encoder must not have seen the queried species:
 ``--write-training-fasta`` writes the sequences of all genomes that share neither species nor cluster with a
 query, and their labels beside them.
 """
@@ -152,17 +152,10 @@ def nearest_embedded(
     encoder: Encoder, base: Profiled, asked: Profiled, metric: Metric, engine: str
 ) -> NDArray[np.int64]:
     """Nearest entry of a real index on the encoder's vectors."""
-    var = pd.DataFrame(
-        {
-            "k": np.repeat(
-                [block.k for block in encoder.layout.blocks], [b.size for b in encoder.layout.blocks]
-            ),
-            "block": np.repeat(
-                [b.name for b in encoder.layout.blocks], [b.size for b in encoder.layout.blocks]
-            ),
-        },
-        index=list(encoder.layout.features),
-    )
+    blocks, sizes = encoder.layout.blocks, [block.size for block in encoder.layout.blocks]
+    ks = np.repeat([block.k for block in blocks], sizes)
+    names = np.repeat([block.name for block in blocks], sizes)
+    var = pd.DataFrame({"k": ks, "block": names}, index=list(encoder.layout.features))
     obs = base.table[["length"]].set_index(pd.Index(base.table.id))
     table = AnnData(X=base.counts, obs=obs, var=var)
     with tempfile.TemporaryDirectory() as folder:
@@ -264,9 +257,10 @@ def main() -> None:
     began = time.perf_counter()
     layout = kmer_layout()
     base, asked = profile(args.genomes, genomes, args, layout)
+    genomes_in, genomes_asked = (one.table.genome_id.nunique() for one in (base, asked))
     print(
-        f"{base.table.genome_id.nunique()} genomes in {len(base.table)} pieces,"
-        f" {asked.table.genome_id.nunique()} query genomes, {len(asked.table)} fragments; counted in {time.perf_counter() - began:.0f} s"
+        f"{genomes_in} genomes in {len(base.table)} pieces, {genomes_asked} query genomes,"
+        f" {len(asked.table)} fragments; counted in {time.perf_counter() - began:.0f} s"
     )
     rows: list[dict[str, Any]] = []
     for name, clr in RAW.items():
