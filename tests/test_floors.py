@@ -16,11 +16,12 @@ HOUSE = Path(kinmer.__file__).parent
 FLOORS = {
     1: {"errors", "layout", "progress", "networks", "plots", "curves", "files", "machine"},
     2: {"fasta", "kmers", "clr", "taxonomy"},
-    3: {"profiles", "npy", "simulate", "fragments"},
-    4: {"encoder", "index", "count", "stores"},
-    5: {"train", "search", "embed", "evaluate"},
-    6: {"demo"},
-    7: {"cli", "__main__"},
+    3: {"profiles", "simulate", "fragments", "settings", "trainlog", "processes", "checkpoints"},
+    4: {"encoder", "index", "counting", "stores", "npy", "batches"},
+    5: {"trainer"},
+    6: {"training", "queries", "embedding", "evaluate"},
+    7: {"demo"},
+    8: {"cli", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

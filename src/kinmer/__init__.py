@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinmer.clr import Clr as Clr
-    from kinmer.count import count as count
+    from kinmer.counting import count as count
     from kinmer.demo import run_demo as run_demo
-    from kinmer.embed import embed as embed
+    from kinmer.embedding import embed as embed
     from kinmer.encoder import Encoder as Encoder
     from kinmer.errors import KinmerError as KinmerError
     from kinmer.evaluate.locality import verify as verify
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from kinmer.npy import import_profiles as import_profiles
     from kinmer.profiles import ProfileStore as ProfileStore
     from kinmer.profiles import open_profiles as open_profiles
-    from kinmer.search import Hit as Hit
-    from kinmer.search import QueryResult as QueryResult
-    from kinmer.search import search as search
+    from kinmer.queries import Hit as Hit
+    from kinmer.queries import QueryResult as QueryResult
+    from kinmer.queries import search as search
     from kinmer.simulate import write_community as write_community
-    from kinmer.train import TrainSettings as TrainSettings
-    from kinmer.train import train as train
+    from kinmer.training import TrainSettings as TrainSettings
+    from kinmer.training import train as train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
     "build_index": "index",
     "Clr": "clr",
-    "count": "count",
-    "embed": "embed",
+    "count": "counting",
+    "embed": "embedding",
     "Encoder": "encoder",
     "export_profiles": "npy",
     "fragment": "fragments",
-    "Hit": "search",
+    "Hit": "queries",
     "import_profiles": "npy",
     "KinIndex": "index",
     "KinmerError": "errors",
@@ -53,11 +53,11 @@ _ROOMS = {
     "open_index": "index",
     "open_profiles": "profiles",
     "ProfileStore": "profiles",
-    "QueryResult": "search",
+    "QueryResult": "queries",
     "run_demo": "demo",
-    "search": "search",
-    "train": "train",
-    "TrainSettings": "train",
+    "search": "queries",
+    "train": "training",
+    "TrainSettings": "training",
     "verify": "evaluate.locality",
     "write_community": "simulate",
 }

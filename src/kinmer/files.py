@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kinmer.errors import FormatError, UsageError
 
@@ -24,6 +24,7 @@ __all__ = [
     "sync_directory",
     "write_bytes",
     "write_json",
+    "written_aside",
 ]
 
 
@@ -53,6 +54,23 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+@contextmanager
+def written_aside(path: str | Path) -> Iterator[TextIO]:
+    """A text file (UTF-8) that takes the name `path` when the block ends, and goes when it fails."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_directory(path.absolute().parent)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: str | Path, data: Any) -> None:

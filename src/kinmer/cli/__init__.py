@@ -70,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
         _tell("interrupted · what was committed is kept · the same command goes on from there")
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone, such as `kinmer search … | head`; keep Python from flushing into it.
+        # The reader has gone (`kinmer search … | head`); keep Python from flushing into its pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -88,7 +88,9 @@ def _explain(error: Exception) -> int:
         _tell(f"error: {error.format_message()} · see kinmer --help")
         return 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _tell("error: the disk is full · what was committed is kept · free some space and run the same command again")
+        _tell(
+            "error: the disk is full · what was committed is kept · make room and run the same command again"
+        )
         return 1
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""

@@ -1,0 +1,208 @@
+"""Commands that find kin: index, search, verify, demo."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinmer.cli.options import Force, Ids, Seed, Threads, note
+
+__all__ = ["register"]
+
+
+class Metric(StrEnum):
+    """Distances."""
+
+    cosine = "cosine"
+    l2 = "l2"
+
+
+class Engine(StrEnum):
+    """Vector engines."""
+
+    hnsw = "hnsw"
+    chroma = "chroma"
+    exact = "exact"
+
+
+class Format(StrEnum):
+    """How hits are written."""
+
+    tsv = "tsv"
+    json = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to `app`."""
+    app.command("index")(index)
+    app.command("search")(search)
+    app.command("verify")(verify)
+    app.command("demo")(demo)
+
+
+def index(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="Embedded profile store, or k-mer table with --encoder.", show_default=False),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Index to write (*.db).")] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option("--encoder", "-e", help="Folder of the encoder (default: the one that embedded)."),
+    ] = None,
+    metadata: Annotated[Path | None, typer.Option(help="TSV: id and any columns, such as taxonomy.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Vector engine (default: hnsw).")] = None,
+    metric: Annotated[Metric | None, typer.Option(help="Distance (default: cosine).")] = None,
+    rebuild: Annotated[
+        Path | None,
+        typer.Option("--rebuild", help="Rebuild this index from its embeddings, with what is given."),
+    ] = None,
+    ids: Ids = None,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Build an index of embeddings, or rebuild one; killed and called again, it goes on."""
+    from kinmer.errors import UsageError
+    from kinmer.index import KinIndex, build_index
+
+    if (rebuild is None) == (source is None) or (source is not None and output is None):
+        raise UsageError("give a store and --output, or --rebuild INDEX")
+    if rebuild is not None:
+        with KinIndex.open(rebuild, log=note, threads=threads) as kin:
+            kin.rebuild(
+                engine=None if engine is None else engine.value,
+                metric=None if metric is None else metric.value,
+            )
+            note(f"{rebuild}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
+        return
+    assert source is not None
+    assert output is not None
+    with build_index(
+        source,
+        output,
+        encoder=encoder,
+        engine="hnsw" if engine is None else engine.value,
+        metric="cosine" if metric is None else metric.value,
+        metadata=metadata,
+        ids=ids,
+        threads=threads,
+        force=force,
+        log=note,
+    ) as kin:
+        note(f"{output}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
+
+
+def search(
+    db: Annotated[Path, typer.Option("--db", help="Index to search.", show_default=False)],
+    queries: Annotated[
+        Path | None,
+        typer.Argument(help="FASTA, plain or compressed (- is stdin), or profiles.", show_default=False),
+    ] = None,
+    entries: Annotated[
+        list[str] | None, typer.Option("--id", help="Search with an entry of the index.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of every query.")] = 10,
+    metric: Annotated[Metric | None, typer.Option(help="Distance (default: the index's).")] = None,
+    form: Annotated[Format, typer.Option("--format", help="Of the hits.")] = Format.tsv,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write (default: stdout).")
+    ] = None,
+    min_length: Annotated[int, typer.Option(min=0, help="Leave out shorter queries.")] = 0,
+    exclude_self: Annotated[
+        bool, typer.Option("--exclude-self", help="No hit of the query's own id.")
+    ] = False,
+    ids: Ids = None,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Find the nearest relatives of every query."""
+    from kinmer.errors import UsageError
+    from kinmer.files import check_output, written_aside
+    from kinmer.queries import search as find
+    from kinmer.queries import search_ids, write_json, write_tsv
+
+    if (queries is None) == (not entries):
+        raise UsageError("give a file of queries or --id, one of the two")
+    used = None if metric is None else metric.value
+    write = write_tsv if form is Format.tsv else write_json
+    if entries:
+        results = search_ids(db, entries, k=k, metric=used, threads=threads, log=note)
+    else:
+        assert queries is not None
+        results = find(
+            queries,
+            db,
+            k=k,
+            metric=used,
+            exclude_self=exclude_self,
+            min_length=min_length,
+            ids=ids,
+            threads=threads,
+            log=note,
+        )
+    if output is None:
+        write(results, sys.stdout)
+        sys.stdout.flush()
+        return
+    with written_aside(check_output(output, force=force)) as file:
+        write(results, file)
+
+
+def verify(
+    source: Annotated[Path, typer.Argument(help="Embedded profile store, or k-mer table with --encoder.")],
+    encoder: Annotated[
+        Path | None,
+        typer.Option("--encoder", "-e", help="Its transform, and its validation rows as queries."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Stem of .json, .tsv and pictures to write.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=2, help="Sequences among which neighbours are sought.")] = 10_000,
+    queries: Annotated[int, typer.Option(min=1, help="Queries.")] = 1000,
+    neighbours: Annotated[int, typer.Option("-k", min=1, help="Neighbours of every query.")] = 50,
+    bootstrap: Annotated[int, typer.Option(min=2, help="Resamples of the queries for the intervals.")] = 1000,
+    reference: Annotated[
+        bool, typer.Option("--reference-clr", help="Joint CLR with 1e-6, whatever the encoder.")
+    ] = False,
+    ids: Ids = None,
+    seed: Seed = 0,
+) -> None:
+    """Does latent distance mean k-mer distance? Correlations, MSE by rank, random pairs."""
+    from kinmer.clr import REFERENCE_CLR
+    from kinmer.evaluate.locality import verify as hold
+    from kinmer.files import write_json
+
+    report = hold(
+        source,
+        encoder=encoder,
+        clr=REFERENCE_CLR if reference else None,
+        ids=ids,
+        sample=sample,
+        queries=queries,
+        neighbours=neighbours,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    typer.echo(report.table())
+    if output is not None:
+        write_json(output.with_name(f"{output.name}.json"), report.to_dict())
+        report.write_tsv(output.with_name(f"{output.name}.tsv"))
+        for picture in report.save_pictures(output):
+            note(f"picture: {picture}")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the demo's outputs.")] = Path("demo-output"),
+    threads: Threads = None,
+    seed: Seed = 0,
+) -> None:
+    """Simulate a community and go the whole way, from genomes to nearest relatives."""
+    from kinmer.demo import run_demo
+
+    report = run_demo(folder, seed=seed, threads=threads, log=note)
+    typer.echo(report.table())
+    sys.stdout.flush()

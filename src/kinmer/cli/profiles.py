@@ -1,0 +1,137 @@
+"""Commands around profiles: count, info, import, export, fragment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to `app`."""
+    app.command("count")(count)
+    app.command("info")(info)
+    app.command("import")(import_table)
+    app.command("export")(export_table)
+    app.command("fragment")(fragment)
+
+
+def count(
+    files: Annotated[list[str], typer.Argument(help="FASTA files, plain or compressed; - is stdin.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Profile store to write (*.zarr).")],
+    max_k: Annotated[int, typer.Option(min=1, max=8, help="Largest k; all smaller ones come with it.")] = 6,
+    min_length: Annotated[int, typer.Option(min=0, help="Leave out shorter sequences.")] = 1000,
+    append: Annotated[bool, typer.Option("--append", help="Add to a store that exists.")] = False,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Count canonical k-mers of every sequence; killed and called again, it goes on."""
+    from kinmer.counting import count_files
+
+    report = count_files(
+        files,
+        output,
+        max_k=max_k,
+        min_length=min_length,
+        threads=threads,
+        append=append,
+        force=force,
+    )
+    note(report.summary())
+
+
+def info(
+    source: Profiles,
+    ids: Ids = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Tell what a store or table holds."""
+    from kinmer.profiles import info as describe
+    from kinmer.profiles import open_profiles
+
+    facts = describe(open_profiles(source, ids=ids))
+    if as_json:
+        typer.echo(json.dumps(facts.to_dict(), indent=2))
+    else:
+        typer.echo(facts.text())
+
+
+def import_table(
+    table: Annotated[Path, typer.Argument(help="K-mer table: .npy of 2,773 or 10,965 columns.")],
+    ids_file: Annotated[Path, typer.Argument(help="Ids, one a line, in the order of the rows.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Profile store to write (*.zarr).")],
+    max_k: Annotated[int | None, typer.Option(min=1, max=7, help="Leave out larger k-mers.")] = None,
+    force: Force = False,
+) -> None:
+    """Turn an .npy table and its ids into a profile store."""
+    from kinmer.npy import import_profiles
+
+    store = import_profiles(table, ids_file, output, max_k=max_k, force=force)
+    note(f"{len(store):,} profiles written to {output}")
+
+
+def export_table(
+    source: Profiles,
+    table: Annotated[Path, typer.Argument(help="K-mer table to write: .npy of 2,773 columns.")],
+    ids_file: Annotated[Path, typer.Argument(help="Ids to write, one a line.")],
+    force: Force = False,
+) -> None:
+    """Turn a profile store into an .npy table and its ids."""
+    from kinmer.npy import export_profiles
+
+    rows = export_profiles(source, table, ids_file, force=force)
+    note(f"{rows:,} profiles written to {table}")
+
+
+def fragment(
+    files: Annotated[list[Path], typer.Argument(help="FASTA files, plain or compressed.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="FASTA to write; gzip where it ends in .gz.")
+    ],
+    length: Annotated[
+        str, typer.Option(help="Bases: a number, or low-high drawn log-uniformly.")
+    ] = "1000-100000",
+    per_sequence: Annotated[int | None, typer.Option(min=1, help="Fragments of every sequence.")] = None,
+    number: Annotated[int | None, typer.Option(min=1, help="Fragments in all, shared out by length.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of the labels to share out evenly by.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="TSV with sequence_id and any columns to hand on.")
+    ] = None,
+    one_strand: Annotated[bool, typer.Option("--one-strand", help="Cut from the given strand only.")] = False,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Cut labelled fragments out of FASTA, the same ones for the same seed."""
+    from kinmer.fragments import fragment as cut
+
+    report = cut(
+        files,
+        output,
+        length=_length(length),
+        per_sequence=per_sequence,
+        number=number,
+        group=group,
+        labels=labels,
+        both_strands=not one_strand,
+        seed=seed,
+        force=force,
+    )
+    note(str(report))
+
+
+def _length(text: str) -> int | tuple[int, int]:
+    from kinmer.errors import UsageError
+
+    try:
+        low, *high = (int(part) for part in text.split("-"))
+    except ValueError:
+        low, high = 0, [0, 0]
+    if len(high) > 1:
+        raise UsageError(f"--length takes a number or low-high, such as 1000-100000, not {text!r}")
+    return (low, high[0]) if high else low
