@@ -46,7 +46,7 @@ class Chunk(NamedTuple):
 
 
 class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    def readinto(self, buffer: memoryview, /) -> int: ...
 
 
 def source_name(path: str | Path) -> str:
@@ -104,11 +104,10 @@ class ChunkReader:
     def _fill(self, stream: _Stream, view: memoryview) -> int:
         stop = HEADROOM
         while stop < len(view) and not self._stopped:
-            piece = stream.read(min(_PIECE, len(view) - stop))
-            if not piece:
+            count = stream.readinto(view[stop : stop + _PIECE])
+            if not count:
                 break
-            view[stop : stop + len(piece)] = piece
-            stop += len(piece)
+            stop += count
         return stop
 
     def _read(self) -> None:
@@ -194,7 +193,7 @@ def _decompressed(source: _Source, name: str) -> _Stream:
                 check="FASTA may be plain or compressed as gzip, bgzip, Zstandard, xz or bzip2",
                 place=name,
             )
-    return io.BufferedReader(source, _PIECE)
+    return source
 
 
 class _Zstandard(io.RawIOBase):

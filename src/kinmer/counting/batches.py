@@ -1,0 +1,237 @@
+"""Profiles of the sequences of FASTA files, batch by batch, in memory that does not depend on the input."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import MismatchError, SequenceError
+from kinmer.fasta import BLOCK_BYTES, FastaBlock, read_blocks
+from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
+from kinmer.layout import Layout
+from kinmer.machine import available_cores
+
+__all__ = ["Batch", "Position", "count_batches", "source_of"]
+
+# Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
+BATCH_BYTES = 48 << 20
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run has come: `records` of file number `file` (from 0), and a SHA-256 over their ids."""
+
+    file: int = 0
+    records: int = 0
+    ids: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Profiles of whole records of one file, in order.
+
+    ids : of n sequences. counts : (n, width) uint32. lengths : (n,) int64, every letter. records : (n,)
+    int64, their numbers in the file, from 1. too_short : records left out since the batch before, shorter
+    than the least length. position : behind the last of them. consumed : bytes of the file as it is stored.
+    """
+
+    ids: list[str]
+    counts: NDArray[np.uint32]
+    lengths: NDArray[np.int64]
+    records: NDArray[np.int64]
+    file: str
+    too_short: int
+    position: Position
+    consumed: int
+
+    def place(self, row: int) -> str:
+        """File and record of a row, for an error."""
+        return f"{self.file}, record {self.records[row]} ({self.ids[row]!r})"
+
+    def take(self, rows: NDArray[np.intp]) -> Batch:
+        """The batch with some of its rows."""
+        ids = [self.ids[row] for row in rows]
+        return replace(
+            self, ids=ids, counts=self.counts[rows], lengths=self.lengths[rows], records=self.records[rows]
+        )
+
+
+def count_batches(
+    files: Sequence[str | Path],
+    layout: Layout,
+    *,
+    min_length: int = 0,
+    threads: int | None = None,
+    start: Position | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[Batch]:
+    """Profiles of all sequences of at least `min_length` letters, batch by batch, behind `start`.
+
+    Memory does not depend on the input. Raises SequenceError, with file and record, for what is no nucleotide
+    FASTA, and MismatchError where the records before `start` are not those that were counted before.
+    """
+    start = start or Position()
+    counter = KmerCounter(layout, threads or available_cores())
+    for number, file in enumerate(files):
+        if number >= start.file:
+            skipped = start if number == start.file else Position(number)
+            yield from _FileCounter(counter, min_length, number, skipped).batches(file, block_bytes)
+
+
+class _FileCounter:
+    """Counts one file; the record that goes on in the next block is kept open between blocks."""
+
+    def __init__(self, counter: KmerCounter, min_length: int, number: int, skipped: Position) -> None:
+        self._counter, self._min_length, self._number = counter, min_length, number
+        self._skipped = skipped
+        self._batch_rows = max(1, BATCH_BYTES // (4 * counter.layout.width))
+        self._open: RecordCount | None = None
+        self._records = 0
+        self._digest = hashlib.sha256()
+
+    def batches(self, file: str | Path, block_bytes: int) -> Iterator[Batch]:
+        consumed = 0
+        for block in read_blocks(file, block_bytes=block_bytes):
+            spans = len(block.ids)
+            alone = spans == 1 and block.continues and block.continued
+            if block.continues:
+                self._go_on(block, 0)
+                if not alone:
+                    yield from self._close(block)
+            first, last = int(block.continues), spans - int(block.continued)
+            for at in range(first, last, self._batch_rows):
+                yield from self._count(block, at, min(at + self._batch_rows, last))
+            if block.continued and not alone:
+                self._open = self._counter.open_record()
+                self._go_on(block, spans - 1)
+            consumed = block.consumed
+        if self._skipped.records > self._records:
+            raise self._changed(str(file))
+        none = np.zeros((0, self._counter.layout.width), dtype=np.uint32)
+        yield self._batch([], none, np.zeros(0, np.int64), [], source_of(file), 0, consumed)
+
+    def _go_on(self, block: FastaBlock, span: int) -> None:
+        record = self._records + 1
+        if self._open is None or record <= self._skipped.records:
+            return
+        before = self._open.letters
+        self._open.add(block.buffer, int(block.starts[span]), int(block.ends[span]))
+        if self._open.invalid >= 0:
+            place = f"{block.file}, record {record} ({block.ids[span]!r})"
+            raise _invalid(block.buffer[self._open.invalid], max(before, self._open.letters), place)
+
+    def _close(self, block: FastaBlock) -> Iterator[Batch]:
+        opened, self._open = self._open, None
+        if opened is None or self._skip(block, block.ids[:1]):
+            return
+        letters, row = opened.letters, opened.finish()
+        if letters > MAX_LETTERS:
+            raise SequenceError(
+                f"{letters:,} letters",
+                f"counts are exact up to {MAX_LETTERS:,}",
+                "cut the sequence",
+                place=f"{block.file}, record {self._records} ({block.ids[0]!r})",
+            )
+        kept = letters >= self._min_length
+        yield self._batch(
+            block.ids[:1] if kept else [],
+            row[None] if kept else row[None][:0],
+            np.array([letters] if kept else [], dtype=np.int64),
+            [self._records] if kept else [],
+            block.file,
+            int(not kept),
+            block.consumed,
+        )
+
+    def _skip(self, block: FastaBlock, ids: Sequence[str]) -> int:
+        """Note that these records are done; how many of them were counted by an earlier run."""
+        skipped = min(len(ids), max(0, self._skipped.records - self._records))
+        self._note(ids[:skipped])
+        if (
+            skipped
+            and self._records == self._skipped.records
+            and self._digest.hexdigest() != self._skipped.ids
+        ):
+            raise self._changed(block.file)
+        self._note(ids[skipped:])
+        return skipped
+
+    def _note(self, ids: Sequence[str]) -> None:
+        if ids:
+            self._digest.update("\n".join(ids).encode() + b"\n")
+            self._records += len(ids)
+
+    def _changed(self, file: str) -> MismatchError:
+        return MismatchError(
+            "the sequences are not those that the unfinished store was begun with",
+            check="give the same input again, or --force to start afresh",
+            place=file,
+        )
+
+    def _count(self, block: FastaBlock, at: int, stop: int) -> Iterator[Batch]:
+        """Count the whole records in the spans at … stop."""
+        at += self._skip(block, block.ids[at:stop])
+        if at == stop:
+            return
+        numbers = np.arange(self._records - (stop - at) + 1, self._records + 1)
+        starts, ends, ids = block.starts[at:stop], block.ends[at:stop], block.ids[at:stop]
+        # What has too few bytes has too few letters: its letters are looked at, but not counted.
+        long = ends - starts >= self._min_length
+        brief, rows = np.flatnonzero(~long), np.flatnonzero(long)
+        measured = self._counter.measure(block.buffer, starts[brief], ends[brief])
+        counted = self._counter.count(block.buffer, starts[rows], ends[rows])
+        bad = [
+            (int(which[i]), int(one.invalid[i]), int(one.lengths[i]))
+            for which, one in ((brief, measured), (rows, counted))
+            for i in np.flatnonzero(one.invalid >= 0)
+        ]
+        if bad:
+            row, offset, letters = min(bad)
+            place = f"{block.file}, record {numbers[row]} ({ids[row]!r})"
+            raise _invalid(block.buffer[offset], letters, place)
+        kept = np.flatnonzero(counted.lengths >= self._min_length)
+        counts = counted.counts if len(kept) == len(rows) else counted.counts[kept]
+        rows = rows[kept]
+        yield self._batch(
+            [ids[row] for row in rows],
+            counts,
+            counted.lengths[kept],
+            numbers[rows].tolist(),
+            block.file,
+            stop - at - len(rows),
+            block.consumed,
+        )
+
+    def _batch(
+        self,
+        ids: list[str],
+        counts: NDArray[np.uint32],
+        lengths: NDArray[np.int64],
+        records: list[int],
+        file: str,
+        too_short: int,
+        consumed: int,
+    ) -> Batch:
+        position = Position(self._number, self._records, self._digest.hexdigest())
+        numbers = np.array(records, dtype=np.int64)
+        return Batch(ids, counts, lengths, numbers, file, too_short, position, consumed)
+
+
+def _invalid(byte: int, letters: int, place: str) -> SequenceError:
+    letter = chr(byte) if 32 < byte < 127 else f"\\x{byte:02x}"
+    return SequenceError(
+        f"the letter {letter!r} at position {letters + 1:,} is no nucleotide code",
+        "only nucleotide sequences have k-mer profiles",
+        "is it a protein, or is the file damaged?",
+        place=place,
+    )
+
+
+def source_of(file: str | Path) -> str:
+    """What a store calls a file: its name."""
+    return "stdin" if str(file) in ("-", "stdin") else Path(file).name

@@ -1,0 +1,289 @@
+"""FASTA into a profile store; a killed run goes on from its last commit when it is called again."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from kinmer.counting.batches import Batch, Position, count_batches, source_of
+from kinmer.errors import InputError, KinmerError, MismatchError, ProfileError, SequenceError, UsageError
+from kinmer.fasta import BLOCK_BYTES, read_blocks
+from kinmer.layout import kmer_layout
+from kinmer.profiles import ProfileStore, ProfileWriter
+from kinmer.progress import Step, step
+
+if TYPE_CHECKING:
+    from anndata import AnnData  # type: ignore[import-untyped]
+
+__all__ = ["CountReport", "count", "count_files"]
+
+Files = Sequence[str | Path] | str | Path
+
+
+@dataclass
+class CountReport:
+    """What a run counted, what it left out, and how long it took.
+
+    letters : of the counted sequences. too_short, without_bases : sequences left out. seconds : of this run.
+    resumed : rows that an earlier, unfinished run had committed.
+    """
+
+    path: str
+    sequences: int = 0
+    letters: int = 0
+    too_short: int = 0
+    without_bases: int = 0
+    seconds: float = 0.0
+    resumed: int = 0
+    position: Position = field(default_factory=Position)
+
+    def summary(self) -> str:
+        """One line for a person."""
+        left = {"too short": self.too_short, "without a base": self.without_bases}
+        out = ", ".join(f"{number:,} {why}" for why, number in left.items() if number)
+        rate = self.letters / max(self.seconds, 1e-9) / 1e6
+        speed = "" if self.resumed else f" in {self.seconds:.1f} s ({rate:,.0f} Mbp/s)"
+        going_on = f" · went on behind {self.resumed:,} of an unfinished run" if self.resumed else ""
+        left_out = f" · left out: {out}" if out else ""
+        return f"{self.sequences:,} sequences, {self.letters / 1e6:,.1f} Mbp{speed}{left_out}{going_on}"
+
+
+@overload
+def count(
+    files: Files,
+    output: None = None,
+    *,
+    max_k: int = 6,
+    min_length: int = 1000,
+    threads: int | None = None,
+) -> AnnData: ...
+@overload
+def count(
+    files: Files,
+    output: str | Path,
+    *,
+    max_k: int = 6,
+    min_length: int = 1000,
+    threads: int | None = None,
+    append: bool = False,
+    force: bool = False,
+) -> ProfileStore: ...
+def count(
+    files: Files,
+    output: str | Path | None = None,
+    *,
+    max_k: int = 6,
+    min_length: int = 1000,
+    threads: int | None = None,
+    append: bool = False,
+    force: bool = False,
+) -> AnnData | ProfileStore:
+    """Count canonical k-mers of FASTA files into the store `output`, or into AnnData in memory.
+
+    Settings and errors are those of `count_files`; in memory there is nothing to append to.
+    """
+    if output is not None:
+        count_files(
+            files, output, max_k=max_k, min_length=min_length, threads=threads, append=append, force=force
+        )
+        return ProfileStore.open(output)
+    if append or force:
+        raise UsageError("append and force go with an output", check="give one")
+    from anndata import read_zarr
+
+    # By way of a store: what is in memory then is what would have been on disk, to the last column.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "profiles.zarr"
+        count_files(files, path, max_k=max_k, min_length=min_length, threads=threads)
+        return read_zarr(path)
+
+
+def count_files(
+    files: Files,
+    output: str | Path,
+    *,
+    max_k: int = 6,
+    min_length: int = 1000,
+    threads: int | None = None,
+    append: bool = False,
+    force: bool = False,
+    block_bytes: int = BLOCK_BYTES,
+) -> CountReport:
+    """Count canonical k-mers of FASTA `files` (``-``: stdin) into the profile store `output`.
+
+    A killed run goes on when it is called again with the same files and settings. Sequences shorter than
+    `min_length` letters, or without one of A, C, G, T, are left out and reported.
+
+    Raises SequenceError for bad input, with file and record (a new store is then removed, one appended to is
+    as before); UsageError where the output exists, or an unfinished run of other files or settings is there;
+    MismatchError where a store appended to has another layout; KinmerError where the disk is full.
+    """
+    paths, started = _listed(files), time.monotonic()
+    layout = kmer_layout(max_k)
+    for name, value, least in (("least length", min_length, 0), ("number of threads", threads, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"the {name} must be at least {least}, not {value}")
+    settings = {"max_k": max_k, "min_length": min_length}
+    signature = {"command": "count", "files": [_stamp(path) for path in paths], **settings}
+    with (
+        _full_disk_told(output),
+        ProfileWriter.create(output, layout, signature=signature, append=append, force=force) as writer,
+    ):
+        run = _Run(writer, CountReport(str(output)), paths)
+        try:
+            run.count(min_length=min_length, threads=threads, block_bytes=block_bytes)
+            made = {"command": "count", "files": [source_of(path) for path in paths], **settings}
+            writer.finish({**made, "left_out": [run.report.too_short, run.report.without_bases]})
+        except InputError as error:
+            if not isinstance(error, MismatchError):
+                writer.abandon()
+            raise
+    run.report.seconds = time.monotonic() - started
+    return run.report
+
+
+@contextmanager
+def _full_disk_told(output: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise KinmerError(
+            "the disk is full",
+            "what was committed is kept",
+            "free some space and give the same command again",
+            place=output,
+        ) from error
+
+
+class _Run:
+    """Counts into a writer; a batch is written while the next one is counted."""
+
+    def __init__(self, writer: ProfileWriter, report: CountReport, files: list[str | Path]) -> None:
+        self._writer, self.report, self._files = writer, report, files
+        if writer.state is not None:
+            saved = {**writer.state, "path": report.path, "position": Position(**writer.state["position"])}
+            self.report = CountReport(**saved)
+            self.report.resumed = writer.rows - writer.base
+
+    def count(self, *, min_length: int, threads: int | None, block_bytes: int) -> None:
+        """Count all that is left to count."""
+        batches = count_batches(
+            self._files,
+            self._writer.layout,
+            min_length=min_length,
+            threads=threads,
+            start=self.report.position,
+            block_bytes=block_bytes,
+        )
+        streamed = any(_is_stream(file) for file in self._files)
+        total = None if streamed else sum(Path(file).stat().st_size for file in self._files)
+        one_mers = self._writer.layout.blocks[-1].columns
+        writing: Future[None] | None = None
+        with step("Counting", total) as bar, ThreadPoolExecutor(1, "profile-writer") as writers:
+            meter = _Meter(bar)
+            for batch in batches:
+                meter.show(batch)
+                rows = np.flatnonzero(batch.counts[:, one_mers].any(axis=1))
+                without = len(batch.ids) - len(rows)
+                chosen = batch.take(rows) if without else batch
+                if writing is not None:
+                    writing.result()
+                writing = writers.submit(self._write, chosen, without)
+            if writing is not None:
+                writing.result()
+        if self._writer.rows == self._writer.base:
+            out = f"{self.report.too_short:,} too short, {self.report.without_bases:,} without a base"
+            raise SequenceError(
+                "no sequence is left to count", f"left out: {out}", f"--min-length is {min_length}"
+            )
+
+    def _write(self, batch: Batch, without: int) -> None:
+        report = self.report
+        try:
+            self._writer.append(batch.ids, batch.counts, lengths=batch.lengths, sources=source_of(batch.file))
+        except ProfileError as error:
+            raise self._explained(error, batch) from error
+        report.sequences += len(batch.ids)
+        report.letters += int(batch.lengths.sum())
+        report.too_short += batch.too_short
+        report.without_bases += without
+        report.position = batch.position
+        self._writer.commit(asdict(report))
+
+    def _explained(self, error: ProfileError, batch: Batch) -> KinmerError:
+        """A double id, told with both places."""
+        at = self._writer.first_known(batch.ids)
+        if at is None:
+            return error
+        return SequenceError(
+            f"the id {batch.ids[at]!r} occurs twice; first in {self._first_place(batch, at)}",
+            "hits could not be told apart",
+            "rename one of them, or leave one file out",
+            place=batch.place(at),
+        )
+
+    def _first_place(self, batch: Batch, at: int) -> str:
+        # Places are not kept for millions of ids: the files are looked through once more.
+        for file in self._files[: batch.position.file + 1]:
+            if _is_stream(file):
+                continue
+            for block in read_blocks(file):
+                if batch.ids[at] in block.ids:
+                    record = block.first_record + block.ids.index(batch.ids[at])
+                    if (str(file), record) != (batch.file, int(batch.records[at])):
+                        return f"{file}, record {record}"
+                    break
+        streamed = any(_is_stream(file) for file in self._files)
+        return "what came through the pipe" if streamed else "the store that is appended to"
+
+
+class _Meter:
+    """Tells the progress bar bytes read and Mbp a second."""
+
+    def __init__(self, bar: Step) -> None:
+        self._bar, self._started, self._letters = bar, time.monotonic(), 0
+        self._file, self._consumed = -1, 0
+
+    def show(self, batch: Batch) -> None:
+        if batch.position.file != self._file:
+            self._file, self._consumed = batch.position.file, 0
+        self._letters += int(batch.lengths.sum())
+        rate = self._letters / max(time.monotonic() - self._started, 1e-3) / 1e6
+        self._bar.advance(batch.consumed - self._consumed, f"{rate:,.0f} Mbp/s")
+        self._consumed = batch.consumed
+
+
+def _listed(files: Files) -> list[str | Path]:
+    listed = [files] if isinstance(files, str | Path) else list(files)
+    if not listed:
+        raise UsageError("no sequence file is given")
+    if sum(str(file) == "-" for file in listed) > 1:
+        raise UsageError("stdin (-) can be read only once")
+    for file in listed:
+        if str(file) != "-" and (Path(file).is_dir() or not Path(file).exists()):
+            what = "this is a folder" if Path(file).is_dir() else "no such file"
+            raise SequenceError(what, check="is the path right?", place=file)
+    return listed
+
+
+def _is_stream(file: str | Path) -> bool:
+    return str(file) == "-" or not Path(file).is_file()
+
+
+def _stamp(file: str | Path) -> list[Any]:
+    """What makes an input the same one for the run that goes on."""
+    if _is_stream(file):
+        return ["-"]
+    state = Path(file).stat()
+    return [str(Path(file).absolute()), state.st_size, state.st_mtime_ns]
