@@ -43,13 +43,13 @@ class KinmerWorker:
         import torch
         from anndata import AnnData  # type: ignore[import-untyped]
 
-        from kinmer.batches import Batches, HeldRows, RowOrder, survey
         from kinmer.encoder import Encoder
         from kinmer.layout import kmer_layout
-        from kinmer.processes import Processes
         from kinmer.profiles import AnnDataProfiles
-        from kinmer.settings import TrainSettings
-        from kinmer.trainer import Trainer
+        from kinmer.training.batches import Batches, HeldRows, RowOrder, survey
+        from kinmer.training.processes import Processes
+        from kinmer.training.settings import TrainSettings
+        from kinmer.training.trainer import Trainer
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         layout, self.rows = kmer_layout(), counts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData  # type: ignore[import-untyped]
+from anndata import AnnData
 
 from kinmer.clr import Clr
 from kinmer.encoder import Encoder

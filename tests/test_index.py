@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData  # type: ignore[import-untyped]
+from anndata import AnnData
 from numpy.typing import NDArray
 
-from kinmer.embed import embed
+from kinmer.embedding import embed
 from kinmer.errors import (
     FormatError,
     InputError,

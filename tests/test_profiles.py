@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import anndata  # type: ignore[import-untyped]
+import anndata
 import numpy as np
 import pandas as pd
 import pytest

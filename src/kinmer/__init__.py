@@ -62,7 +62,7 @@ _ROOMS = {
     "write_community": "simulate",
 }
 
-__all__ = sorted(_ROOMS, key=str.lower)  # noqa: PLE0605
+__all__ = sorted(_ROOMS, key=str.lower)
 
 
 def __getattr__(name: str) -> Any:

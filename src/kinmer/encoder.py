@@ -24,12 +24,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from kinmer.clr import Clr
+from kinmer.devices import torch_device
 from kinmer.errors import FormatError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.files import built_aside, check_output, read_json, write_bytes, write_json
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 
-__all__ = ["FORMAT", "Encoder", "Precision", "check_encoder_output", "library_versions", "torch_device"]
+__all__ = ["FORMAT", "Encoder", "Precision", "check_encoder_output", "library_versions"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "weights.safetensors", "metrics.jsonl", "card.md"
@@ -46,19 +47,6 @@ def library_versions() -> dict[str, str]:
     """Versions of what the vectors were made with."""
     names = ("kinmer", "torch", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def torch_device(device: str) -> torch.device:
-    """The device called so (``auto``: a CUDA GPU where there is one); UsageError where there is none."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"the device {device!r} cannot be used", reason, "try 'cpu' or 'auto'") from error
-    return found
 
 
 def check_encoder_output(path: str | Path, *, force: bool = False) -> Path:

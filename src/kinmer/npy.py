@@ -24,7 +24,7 @@ from kinmer.profiles import NpyProfiles, Profiles, ProfileStore, ProfileWriter, 
 from kinmer.progress import step
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
 __all__ = ["export_profiles", "import_profiles"]
 

@@ -78,7 +78,7 @@ def train(
     }
     changes = {name: setting for name, setting in given.items() if setting is not None}
     settings = train_settings(preset, **changes)
-    transform = {"scope": scope, "pseudocount": pseudocount, "value": value}
+    transform: dict[str, Any] = {"scope": scope, "pseudocount": pseudocount, "value": value}
     changed = {name: setting for name, setting in transform.items() if setting is not None}
     settings = replace(settings, clr=replace(settings.clr, **changed))
     train_encoder(

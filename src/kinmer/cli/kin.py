@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,26 +13,9 @@ from kinmer.cli.options import Force, Ids, Seed, Threads, note
 __all__ = ["register"]
 
 
-class Metric(StrEnum):
-    """Distances."""
-
-    cosine = "cosine"
-    l2 = "l2"
-
-
-class Engine(StrEnum):
-    """Vector engines."""
-
-    hnsw = "hnsw"
-    chroma = "chroma"
-    exact = "exact"
-
-
-class Format(StrEnum):
-    """How hits are written."""
-
-    tsv = "tsv"
-    json = "json"
+Metric = Literal["cosine", "l2"]
+Engine = Literal["hnsw", "chroma", "exact"]
+Format = Literal["tsv", "json"]
 
 
 def register(app: typer.Typer) -> None:
@@ -73,10 +55,7 @@ def index(
         raise UsageError("give a store and --output, or --rebuild INDEX")
     if rebuild is not None:
         with KinIndex.open(rebuild, log=note, threads=threads) as kin:
-            kin.rebuild(
-                engine=None if engine is None else engine.value,
-                metric=None if metric is None else metric.value,
-            )
+            kin.rebuild(engine=engine, metric=metric)
             note(f"{rebuild}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
         return
     assert source is not None
@@ -85,8 +64,8 @@ def index(
         source,
         output,
         encoder=encoder,
-        engine="hnsw" if engine is None else engine.value,
-        metric="cosine" if metric is None else metric.value,
+        engine=engine or "hnsw",
+        metric=metric or "cosine",
         metadata=metadata,
         ids=ids,
         threads=threads,
@@ -107,7 +86,7 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of every query.")] = 10,
     metric: Annotated[Metric | None, typer.Option(help="Distance (default: the index's).")] = None,
-    form: Annotated[Format, typer.Option("--format", help="Of the hits.")] = Format.tsv,
+    form: Annotated[Format, typer.Option("--format", help="Of the hits.")] = "tsv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write (default: stdout).")
     ] = None,
@@ -127,17 +106,16 @@ def search(
 
     if (queries is None) == (not entries):
         raise UsageError("give a file of queries or --id, one of the two")
-    used = None if metric is None else metric.value
-    write = write_tsv if form is Format.tsv else write_json
+    write = write_tsv if form == "tsv" else write_json
     if entries:
-        results = search_ids(db, entries, k=k, metric=used, threads=threads, log=note)
+        results = search_ids(db, entries, k=k, metric=metric, threads=threads, log=note)
     else:
         assert queries is not None
         results = find(
             queries,
             db,
             k=k,
-            metric=used,
+            metric=metric,
             exclude_self=exclude_self,
             min_length=min_length,
             ids=ids,

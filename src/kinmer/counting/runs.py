@@ -22,7 +22,7 @@ from kinmer.profiles import ProfileStore, ProfileWriter
 from kinmer.progress import Step, step
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
 __all__ = ["CountReport", "count", "count_files"]
 

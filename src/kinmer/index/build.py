@@ -32,7 +32,7 @@ from kinmer.stores import Metric, check_metric, check_vectors
 from kinmer.stores import engine as engine_named
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
     from kinmer.encoder import Encoder
 

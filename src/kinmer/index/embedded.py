@@ -19,7 +19,7 @@ from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profil
 from kinmer.profiles.ids import check_ids
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
     from kinmer.encoder import Encoder
 

@@ -15,7 +15,7 @@ from kinmer.profiles.base import Values, check_rows, layout_of_features
 from kinmer.profiles.ids import check_ids
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
 __all__ = ["AnnDataProfiles"]
 

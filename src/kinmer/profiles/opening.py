@@ -17,7 +17,7 @@ from kinmer.profiles.store import ProfileStore
 from kinmer.profiles.table import NpyProfiles
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
 __all__ = ["ProfilesInfo", "info", "open_profiles"]
 

@@ -282,7 +282,7 @@ class ProfileStore:
             values = self._column(f"obs/{name}")
             return values.astype(object) if values.dtype.kind in "TU" else values
         # Only for what AnnData itself has added (nullable types): it takes half a second to import.
-        from anndata.io import read_elem  # type: ignore[import-untyped]
+        from anndata.io import read_elem
 
         return read_elem(node)
 

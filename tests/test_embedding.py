@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anndata  # type: ignore[import-untyped]
+import anndata
 import numpy as np
 import pytest
 import torch
 
 from kinmer.clr import Clr
-from kinmer.embed import KEY, embed
+from kinmer.counting import count
+from kinmer.embedding import KEY, embed
 from kinmer.encoder import Encoder
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.profiles import ProfileStore, ProfileWriter, open_profiles
@@ -148,11 +149,11 @@ def test_what_does_not_fit(store: Path, tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from kinmer.encoder import Encoder
-import kinmer.embed
-from kinmer.embed import embed
+import kinmer.embedding
+from kinmer.embedding import embed
 from kinmer.profiles import ProfileStore
 # Every block is committed, not one a second.
-kinmer.embed.COMMIT_SECONDS = ProfileStore.obsm_writer.__kwdefaults__["commit_seconds"] = 0.0
+kinmer.embedding.COMMIT_SECONDS = ProfileStore.obsm_writer.__kwdefaults__["commit_seconds"] = 0.0
 whole = Encoder.embed
 def slowly(self, profiles, values="counts"):
     print(len(profiles), flush=True)
@@ -221,7 +222,6 @@ def sequences() -> dict[str, str]:
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
 def test_sequences(suffix: str, sequences: dict[str, str], folder: Path, tmp_path: Path) -> None:
-    count: Any = pytest.importorskip("kinmer.count").count
     source = fasta(tmp_path / "a.fna", sequences)
     output = tmp_path / f"v{suffix}"
     embed(source, folder, output=output, min_length=500)

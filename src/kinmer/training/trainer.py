@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kinmer.layout import Layout
 from kinmer.networks import Vae, VaeOutput, block_mse, vae_loss
-from kinmer.processes import Processes
-from kinmer.settings import TrainSettings
+from kinmer.training.processes import Processes
+from kinmer.training.settings import TrainSettings
 
 __all__ = ["Trainer", "resolved_precision"]
 

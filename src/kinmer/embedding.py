@@ -16,15 +16,15 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
 from kinmer.files import check_output, read_json, remove, sync_directory, write_bytes, write_json
-from kinmer.processes import cpu_threads
 from kinmer.profiles import Profiles, ProfileStore, open_profiles
 from kinmer.progress import step
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
 __all__ = ["KEY", "embed", "provenance_of"]
 
@@ -55,7 +55,7 @@ def embed(
         FASTA also a ``.zarr`` name: the counts and their embeddings.
     min_length : shorter sequences of a FASTA are left out.
     batch : rows read and embedded together; the vectors are the same whatever it is.
-    device, threads : as in `kinmer.train.train`.
+    device, threads : as in `kinmer.train`.
     force : replace an output, or a store's embeddings by another encoder.
 
     Returns
@@ -309,7 +309,7 @@ def _embed_fasta(
     force: bool,
 ) -> ProfileStore | Path:
     """Count into a store and embed that; for an ``.npy`` output the store is hidden, and goes at the end."""
-    from kinmer.count import count  # Numba takes half a second, and only sequences need it.
+    from kinmer.counting import count  # Numba takes half a second, and only sequences need it.
 
     hidden = place.suffix == ".npy"
     path = place.with_name(f".{place.name}.counts.zarr") if hidden else place

@@ -17,7 +17,7 @@ from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, MismatchError, SequenceError, UsageError
 from kinmer.index import build_index, open_index
 from kinmer.kmers import KmerCounter
-from kinmer.search import Hit, QueryResult, search, search_ids, write_json, write_tsv
+from kinmer.queries import Hit, QueryResult, search, search_ids, write_json, write_tsv
 from kinmer.taxonomy import RANKS, Vote, consensus, rank_columns, vote_weights
 from tests.organisms import encoder_of, organisms
 
@@ -57,7 +57,7 @@ QUERIES = genomes(30, length=2000, seed=2)
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
     folder = tmp_path_factory.mktemp("search")
     counted = KmerCounter(ENCODER.layout).count_sequences(list(ENTRIES.values()))
@@ -139,7 +139,7 @@ def test_neither_threads_nor_companions_nor_compression_change_an_answer(db: Pat
 def test_profiles_and_embeddings_are_queries_too(db: Path, tmp_path: Path) -> None:
     from anndata import AnnData
 
-    from kinmer.embed import embed
+    from kinmer.embedding import embed
 
     counts = KmerCounter(ENCODER.layout).count_sequences(list(QUERIES.values()))
     table = AnnData(counts.counts.astype(np.float32))
@@ -252,7 +252,7 @@ def test_json_is_nested_by_query() -> None:
     first, second = json.loads(stream.getvalue())
     assert first == second
     assert first["query_id"] == "query|ü"
-    assert first["consensus"] == {"species": {"name": "E. coli", "share": 0.9876}}
+    assert first["consensus"] == {"species": {"name": "E. coli", "share": 0.9877}}
     assert first["hits"][0]["distance"] == 0.123457
     assert first["hits"][0]["metadata"] == {"species": "E.\ncoli", "n": 1e-5, "x": None, "y": ""}
     assert [hit["hit_id"] for hit in first["hits"]] == ["hit\t1", "hit 2"]

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError, SequenceError, UsageError
 from kinmer.index import Entry, KinIndex
-from kinmer.search.results import Hit, QueryResult
+from kinmer.queries.results import Hit, QueryResult
 from kinmer.stores import Metric, check_metric
 from kinmer.taxonomy import consensus, rank_columns, vote_weights
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
     from kinmer.counting import Batch
     from kinmer.profiles import Profiles
@@ -184,7 +184,7 @@ def _from_fasta(
     path: str, index: KinIndex, min_length: int, threads: int | None, log: Callable[[str], None]
 ) -> Iterator[_Queries]:
     from kinmer.counting import count_batches
-    from kinmer.processes import cpu_threads
+    from kinmer.devices import cpu_threads
 
     encoder = index.encoder
     too_short = found = 0

@@ -14,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anndata  # type: ignore[import-untyped]
+import anndata
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinmer.checkpoints import Checkpoints
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, TrainingError, UsageError
 from kinmer.networks import Vae, vae_loss
-from kinmer.settings import PRESETS
-from kinmer.train import TrainSettings, train, train_settings
+from kinmer.training import TrainSettings, train, train_settings
+from kinmer.training.checkpoints import Checkpoints
+from kinmer.training.settings import PRESETS
 from tests.organisms import organisms
 
 threads = torch.get_num_threads
@@ -116,7 +116,7 @@ def test_validation_numbers_are_those_of_the_kept_weights(tmp_path: Path) -> Non
     """The stored encoder, run by hand over the validation rows, has the recorded error, KL and loss."""
     table = organisms(500)
     encoder = train(table, tmp_path / "e", settings=SMALL)
-    from kinmer.batches import split_rows
+    from kinmer.training.batches import split_rows
 
     rows = split_rows(500, 0.1, 0)[1]
     x = torch.from_numpy(encoder.clr(table.X[rows], encoder.layout))
@@ -293,7 +293,7 @@ def test_an_output_that_exists(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
-from kinmer.train import TrainSettings, train
+from kinmer.training import TrainSettings, train
 settings = TrainSettings.from_dict({settings!r})
 train({source!r}, {output!r}, settings=settings, threads=1, memory={memory!r}, checkpoint_seconds={every!r},
       log=lambda line: print(line, flush=True))

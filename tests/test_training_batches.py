@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import anndata  # type: ignore[import-untyped]
+import anndata
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinmer.batches import Batches, HeldRows, RowOrder, share_rows, split_rows, survey
 from kinmer.errors import FormatError, ProfileError
 from kinmer.profiles import Profiles, open_profiles
+from kinmer.training.batches import Batches, HeldRows, RowOrder, share_rows, split_rows, survey
 from tests.organisms import organisms
 
 TABLE = organisms(700)

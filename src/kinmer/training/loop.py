@@ -24,22 +24,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinmer.batches import Batches, HeldRows, RowOrder, Survey, share_rows, split_rows, survey
-from kinmer.checkpoints import Checkpoints
-from kinmer.curves import training_curve
-from kinmer.encoder import Encoder, check_encoder_output, library_versions, torch_device
+from kinmer.devices import cpu_threads, torch_device
+from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
 from kinmer.files import built_aside
 from kinmer.machine import available_memory
-from kinmer.processes import Processes, cpu_threads, joined
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import Step, step
-from kinmer.settings import PRESETS, TrainSettings, train_settings
-from kinmer.trainer import Trainer, resolved_precision
-from kinmer.trainlog import EpochLog, card
+from kinmer.training.batches import Batches, HeldRows, RowOrder, Survey, share_rows, split_rows, survey
+from kinmer.training.checkpoints import Checkpoints
+from kinmer.training.curves import training_curve
+from kinmer.training.log import EpochLog, card
+from kinmer.training.processes import Processes, joined
+from kinmer.training.settings import PRESETS, TrainSettings, train_settings
+from kinmer.training.trainer import Trainer, resolved_precision
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # type: ignore[import-untyped]
+    from anndata import AnnData
 
 __all__ = ["PRESETS", "TrainSettings", "train", "train_settings"]
 

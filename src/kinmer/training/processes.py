@@ -11,9 +11,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from kinmer.errors import UsageError
-
-__all__ = ["Processes", "cpu_threads", "joined"]
+__all__ = ["Processes", "joined"]
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,3 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     finally:
         if ours:
             distributed.destroy_process_group()
-
-
-@contextmanager
-def cpu_threads(number: int | None) -> Iterator[None]:
-    """Let PyTorch use `number` CPU threads meanwhile (None: as many as it does); UsageError below 1."""
-    if number is None:
-        yield
-        return
-    if number < 1:
-        raise UsageError(f"the number of threads must be at least 1, not {number}")
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,151 @@
+"""The demo: the whole way on a small community, the same result each time, and quick the second time."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinmer.demo import LENGTHS, STEPS, DemoReport, run_demo
+from kinmer.errors import UsageError
+from kinmer.evaluate.retrieval import agreement, precision_and_recall
+from kinmer.simulate import Community
+from kinmer.training.settings import TrainSettings
+
+COMMUNITY = Community(
+    phyla=2, families=1, genera=2, species=1, chromosome=150_000, plasmid=55_000, phage=55_000, seed=1
+)
+SETTINGS = TrainSettings(latent=16, hidden=(64, 32), epochs=6, warmup_epochs=1, batch=64, learning_rate=3e-3)
+CHILD = """
+import sys
+from tests.test_demo import small_demo
+small_demo(sys.argv[1])
+"""
+
+
+def small_demo(folder: str | Path, log: Any = None, seed: int = 1) -> DemoReport:
+    return run_demo(
+        folder, seed=seed, threads=1, log=log, community=COMMUNITY, fragments=400, settings=SETTINGS
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport, list[str]]:
+    folder, lines = tmp_path_factory.mktemp("demo") / "output", list[str]()
+    return folder, small_demo(folder, lines.append), lines
+
+
+def test_the_demo_goes_the_whole_way(finished: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, lines = finished
+    steps = [line.split(":")[0] for line in lines if line[1:3] == "/9"]
+    assert steps == [f"{number}/9 {name}" for number, name in enumerate(STEPS, 1)]
+    for name in ("community/taxonomy.tsv", "database.zarr", "encoder/config.json", "kin.db", "hits.tsv"):
+        assert (folder / name).exists(), name
+    for name in ("species", "database", "embeddings", "verify-distance", "verify-rank"):
+        assert (folder / "pictures" / f"{name}.png").stat().st_size > 5_000
+        assert (folder / "pictures" / f"{name}.svg").is_file()
+    assert report.data == json.loads((folder / "report.json").read_text())
+    assert report.table() in "\n".join(lines)
+
+
+def test_relatives_are_found(finished: tuple[Path, DemoReport, list[str]]) -> None:
+    rows = finished[1].data["retrieval"]
+    assert [row["length"] for row in rows] == [f"{length // 1000} kb" for length in LENGTHS]
+    for row in rows:
+        for method in ("embedding", "raw CLR"):
+            species, genus = row[method]["species"]["value"], row[method]["genus"]["value"]
+            assert species <= genus <= 1
+    # One of eight labels would be right by chance.
+    assert rows[-1]["embedding"]["species"]["value"] > 0.7
+    assert rows[-1]["raw CLR"]["species"]["value"] > 0.9
+    assert set(finished[1].data["molecules"]) == {"chromosome", "plasmid", "virus"}
+
+
+def test_hits_and_table_agree(finished: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, _ = finished
+    hits = [line.split("\t") for line in (folder / "hits.tsv").read_text().splitlines()]
+    header = hits[0]
+    assert header[:6] == ["query_id", "rank", "hit_id", "distance", "length", "gc"]
+    first = {row[0]: row[header.index("species")] for row in hits[1:] if row[1] == "1"}
+    queries = [line.split("\t") for line in (folder / "queries.fna.tsv").read_text().splitlines()]
+    names = queries[0]
+    of_length = [row for row in queries[1:] if row[names.index("length")] == "5000"]
+    right = [first[row[0]] == row[names.index("species")] for row in of_length]
+    expected = next(row for row in report.data["retrieval"] if row["length"] == "5 kb")
+    assert expected["queries"] == len(right)
+    assert expected["embedding"]["species"]["value"] == pytest.approx(sum(right) / len(right))
+
+
+def test_a_second_run_keeps_everything(finished: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    lines: list[str] = []
+    assert small_demo(folder, lines.append).data == report.data
+    assert sum(line.endswith("(kept)") for line in lines) == 9
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_missing_output_is_made_again_and_is_the_same(finished: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, _ = finished
+    hits = (folder / "hits.tsv").read_bytes()
+    (folder / "hits.tsv").unlink()
+    lines: list[str] = []
+    assert small_demo(folder, lines.append).data == report.data
+    assert (folder / "hits.tsv").read_bytes() == hits
+    assert sum(line.endswith("(kept)") for line in lines) == 6
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="something else"):
+        small_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(UsageError, match="file"):
+        small_demo(tmp_path / "thesis.txt")
+
+
+@pytest.mark.slow
+def test_killed_runs_end_with_the_same_result(
+    finished: tuple[Path, DemoReport, list[str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "output"
+    rng = random.Random(0)
+    for _ in range(4):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(3, 9))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert small_demo(folder).data == finished[1].data
+    assert (folder / "hits.tsv").read_bytes() == (finished[0] / "hits.tsv").read_bytes()
+
+
+def test_agreement_counts_labelled_queries_and_resamples_whole_genomes() -> None:
+    truth = ["a", "a", "b", "", "b", "a"]
+    found = ["a", "b", "b", "a", "b", "a"]
+    share, number = agreement(truth, found, ["g1", "g1", "g2", "g2", "g2", "g3"], bootstrap=500)
+    assert number == 5
+    assert share.value == pytest.approx(4 / 5)
+    assert share.low is not None
+    assert share.high is not None
+    assert 0.5 <= share.low < 0.8 < share.high <= 1
+    # Fragments of one genome stand or fall together: a single genome gives no spread at all.
+    alone = agreement(truth, found, ["g"] * 6, bootstrap=100)[0]
+    assert (alone.low, alone.high) == (alone.value, alone.value)
+    assert agreement(["", ""], ["a", "b"], ["g", "g"])[0].value is None
+
+
+def test_precision_and_recall_by_hand() -> None:
+    truth = ["virus", "virus", "plasmid", "chromosome"]
+    found = ["virus", "chromosome", "virus", "chromosome"]
+    assert precision_and_recall(truth, found) == {
+        "chromosome": (0.5, 1.0, 1),
+        "plasmid": (None, 0.0, 1),
+        "virus": (0.5, 0.5, 2),
+    }
