@@ -41,7 +41,7 @@ class KinmerWorker:
     def __init__(self, precision: str, compiled: bool) -> None:
         import pandas as pd
         import torch
-        from anndata import AnnData  # type: ignore[import-untyped]
+        from anndata import AnnData
 
         from kinmer.encoder import Encoder
         from kinmer.layout import kmer_layout

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.clr import REFERENCE_CLR, Clr
-from kinmer.encoder import CPU_TILE, Encoder, torch_device
+from kinmer.devices import torch_device
+from kinmer.encoder import CPU_TILE, Encoder
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
 from kinmer.layout import kmer_layout
 from kinmer.networks import Vae

@@ -322,9 +322,9 @@ def _embed_fasta(
         force=force or hidden,
     )
     store = ProfileStore.open(path)
-    _check(store, encoder)
     if not hidden:
         return _into_store(store, encoder, origin, batch, force)
-    _into_table(store, encoder, origin, place, batch, None)
-    remove(path)
-    return place
+    try:
+        return _into_table(store, encoder, origin, place, batch, None)
+    finally:
+        remove(path)
