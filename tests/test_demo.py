@@ -52,6 +52,8 @@ def test_the_demo_goes_the_whole_way(finished: tuple[Path, DemoReport, list[str]
         assert (folder / "pictures" / f"{name}.png").stat().st_size > 5_000
         assert (folder / "pictures" / f"{name}.svg").is_file()
     assert report.data == json.loads((folder / "report.json").read_text())
+    assert report.data["verify"]["validation"]
+    assert report.data["verify"]["queries"] == 40  # a tenth of the database was held out
     assert report.table() in "\n".join(lines)
 
 

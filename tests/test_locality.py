@@ -18,11 +18,13 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from kinmer.clr import REFERENCE_CLR, Clr
+from kinmer.encoder import Encoder
 from kinmer.errors import InputError, KinmerError, UsageError
 from kinmer.evaluate.locality import verify
 from kinmer.evaluate.neighbours import nearest
 from kinmer.evaluate.statistics import _pearson, _Ranks, correlations, mean_by_column, resampled
 from kinmer.layout import kmer_layout
+from kinmer.networks import Vae
 
 LAYOUT = kmer_layout(3)
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
@@ -120,7 +122,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     covered = 0
     for trial in range(200):
         units = rng.normal(size=(60, 1)) + 0.5 * rng.normal(size=(60, 5))
-        mean = mean_by_column(units, resampled(60, 300, trial))[0]
+        mean = mean_by_column(units, resampled(60, 300, np.random.default_rng(trial)))[0]
         assert mean.low is not None
         assert mean.high is not None
         covered += mean.low <= 0 <= mean.high
@@ -140,7 +142,7 @@ def test_resampled_correlations_are_scipys_on_the_repeated_pairs(
     rng = np.random.default_rng(seed)
     x = rng.integers(0, distinct, (units, pairs)).astype(np.float64)
     y = x + rng.integers(0, distinct, (units, pairs)).astype(np.float64)
-    weights = resampled(units, 3, seed)
+    weights = resampled(units, 3, rng)
     assert (weights.sum(axis=1) == units).all()
     for row in weights:
         times = row.astype(int)
@@ -167,7 +169,7 @@ def test_the_spearman_interval_is_that_of_a_plain_bootstrap() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 5))
     y = x + rng.normal(size=(40, 5))
-    weights = resampled(40, 400, 7)
+    weights = resampled(40, 400, rng)
     _, spearman = correlations(x, y, weights)
     plain = []
     for row in weights:
@@ -309,3 +311,17 @@ def test_report_reads_the_same_in_every_form(tmp_path: Path) -> None:
     assert {path.name for path in pictures} == {
         f"verify-{name}.{kind}" for name in ("distance", "rank") for kind in ("png", "svg")
     }
+
+
+def test_an_encoder_makes_the_vectors_that_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = table(130)
+    encoder = Encoder(Vae(width=LAYOUT.width, latent=4, hidden=(8,)), LAYOUT, BLOCK_CLR)
+    data.obsm["X_kinmer"] = encoder.embed(np.asarray(data.X))
+    kept = verify(data, encoder=encoder, bootstrap=20)
+    del data.obsm["X_kinmer"]
+    monkeypatch.setattr("kinmer.evaluate.vectors.BLOCK_ROWS", 50)
+    made = verify(data, encoder=encoder, bootstrap=20)
+    assert made.clr == kept.clr == str(BLOCK_CLR)
+    for one, other in zip(made.metrics, kept.metrics, strict=True):
+        np.testing.assert_allclose(one.distances, other.distances, atol=1e-5)
+        np.testing.assert_allclose(one.mses, other.mses, rtol=1e-3)

@@ -243,14 +243,8 @@ def verify(
     reader = RowVectors(source, profiles, key, loaded)
     vectors, asking = reader.take(pool), reader.take(asked)
     found = [nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics]
-    strangers = _strangers(asked, pool, rng)
-    columns = np.concatenate([*(pool[places] for places, _ in found), strangers], axis=1)
-    mses = _pair_mses(profiles, clr, asked, columns)
-    weights = resampled(asked.size, bootstrap, seed)
-    *of_metrics, of_strangers = np.split(mses, np.cumsum([places.shape[1] for places, _ in found]), axis=1)
-    results = (
-        _summary(metric, distances, apart, weights)
-        for metric, (_, distances), apart in zip(metrics, found, of_metrics, strict=True)
+    results, drawn = _measure(
+        profiles, clr, asked, pool, dict(zip(metrics, found, strict=True)), rng, bootstrap
     )
     return LocalityReport(
         sequences=len(profiles),
@@ -262,9 +256,30 @@ def verify(
         clr=str(clr),
         seed=seed,
         bootstrap=bootstrap,
-        metrics=tuple(results),
-        random=RandomPairs.of(of_strangers),
+        metrics=results,
+        random=drawn,
     )
+
+
+def _measure(
+    profiles: Profiles,
+    clr: Clr,
+    asked: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    found: dict[Metric, tuple[NDArray[np.int64], NDArray[np.float64]]],
+    rng: np.random.Generator,
+    bootstrap: int,
+) -> tuple[tuple[MetricLocality, ...], RandomPairs]:
+    """The figures of every metric's neighbours, `found` as `nearest` gives them, and of random pairs."""
+    columns = [*(pool[places] for places, _ in found.values()), _strangers(asked, pool, rng)]
+    mses = _pair_mses(profiles, clr, asked, np.concatenate(columns, axis=1))
+    *of_metrics, of_strangers = np.split(mses, np.cumsum([one.shape[1] for one in columns[:-1]]), axis=1)
+    weights = resampled(asked.size, bootstrap, rng)
+    results = tuple(
+        _summary(metric, distances, apart, weights)
+        for (metric, (_, distances)), apart in zip(found.items(), of_metrics, strict=True)
+    )
+    return results, RandomPairs.of(of_strangers)
 
 
 def _short(one: Estimate) -> str:

@@ -30,7 +30,7 @@ def agreement(
     right = (wanted == given)[counted].astype(float)
     _, unit = np.unique(np.asarray(units, dtype=str)[counted], return_inverse=True)
     hits, sizes = np.bincount(unit, weights=right), np.bincount(unit).astype(float)
-    weights = resampled(sizes.size, bootstrap, seed)
+    weights = resampled(sizes.size, bootstrap, np.random.default_rng(seed))
     samples: NDArray[np.float64] = (weights @ hits) / (weights @ sizes)
     return estimate(float(right.mean()), samples), int(counted.sum())
 

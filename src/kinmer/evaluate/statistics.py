@@ -28,15 +28,12 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def resampled(units: int, times: int, seed: int) -> Floats:
+def resampled(units: int, times: int, rng: np.random.Generator) -> Floats:
     """(times, units) how often each unit is drawn in every bootstrap sample (Efron 1979, Ann Stat 7:1)."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, units, (times, units))
-    return (
-        np.stack([np.bincount(row, minlength=units) for row in draws]).astype(float)
-        if times
-        else np.empty((0, units))
-    )
+    weights = np.empty((times, units))
+    for row in weights:
+        row[:] = np.bincount(rng.integers(0, units, units), minlength=units)
+    return weights
 
 
 def estimate(value: float, samples: Floats) -> Estimate:
