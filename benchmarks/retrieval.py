@@ -203,9 +203,8 @@ def show(rows: list[dict[str, Any]]) -> None:
         print("| *queries* | " + " | ".join(str(one.loc[length].queries) for length in lengths) + " |")
 
 
-def write_training(folder: Path, genomes: pd.DataFrame, output: Path, kind: str, seed: int) -> None:
+def write_training(folder: Path, genomes: pd.DataFrame, queried: set[str], output: Path, kind: str) -> None:
     """FASTA of all genomes that share neither species nor cluster with a query genome, and their labels."""
-    queried, _ = split(genomes, kind, seed)
     asked = genomes[genomes.genome_id.isin(queried)]
     shared = genomes.species.isin(set(asked.species)) | genomes.ani95_cluster.isin(set(asked.ani95_cluster))
     free = genomes[~shared]
@@ -245,18 +244,20 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     genomes = pd.read_csv(args.genomes / "genomes.tsv", sep="\t", dtype=str, keep_default_na=False)
+    chosen = genomes
     if args.species:
         several = genomes.drop_duplicates("genome_id").groupby("species").size()
         names = sorted(name for name in several.index[several > 1] if name)[: args.species]
-        genomes = genomes[genomes.species.isin(names)]
+        chosen = genomes[genomes.species.isin(names)]
     if args.write_training_fasta:
-        write_training(args.genomes, genomes, args.write_training_fasta, args.kind, args.seed)
+        queried, _ = split(chosen, args.kind, args.seed)
+        write_training(args.genomes, genomes, queried, args.write_training_fasta, args.kind)
         return
     packages = ", ".join(f"{name} {version(name)}" for name in ("kinmer", "numpy", "torch", "usearch"))
     print(f"{platform.machine()}, Python {platform.python_version()}, {packages}")
     began = time.perf_counter()
     layout = kmer_layout()
-    base, asked = profile(args.genomes, genomes, args, layout)
+    base, asked = profile(args.genomes, chosen, args, layout)
     genomes_in, genomes_asked = (one.table.genome_id.nunique() for one in (base, asked))
     print(
         f"{genomes_in} genomes in {len(base.table)} pieces, {genomes_asked} query genomes,"
