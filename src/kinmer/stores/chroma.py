@@ -25,8 +25,9 @@ __all__ = ["ChromaStore"]
 
 COLLECTION = "kinmer-vectors"
 MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128
-# Entries that wait in ChromaDB's log before its graph is written; small values write it over and over.
-SYNC_THRESHOLD = 100_000
+# ChromaDB writes its graph, all of it, whenever this many entries wait in its log, and inserts again what
+# waits there whenever it is opened. While entries come the number grows with the store; `flush` leaves none.
+FIRST_SYNC, LAST_SYNC = 20_000, 2
 QUERY_BLOCK, PAGE = 256, 4096
 HEALTH_SECONDS = 120.0
 
@@ -50,6 +51,7 @@ class ChromaStore(VectorStore):
         super().__init__(directory, dim=dim, metric=metric, threads=threads)
         self._client, self._collection = _connect(directory, metric)
         self._batch = int(self._client.get_max_batch_size())
+        self._sync = LAST_SYNC
 
     @classmethod
     def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
@@ -85,7 +87,14 @@ class ChromaStore(VectorStore):
         return np.fromiter((str(label) in known for label in labels.tolist()), dtype=bool, count=len(labels))
 
     def flush(self) -> None:
-        """ChromaDB writes as it is told; only the description is left to write."""
+        """Have the graph written, so that opening it is quick, then the description."""
+        if self._sync != LAST_SYNC:
+            self._set_sync(LAST_SYNC)
+            if len(self):
+                # Only a search makes ChromaDB catch up.
+                self._collection.query(
+                    query_embeddings=np.ones((1, self.dim), np.float32), n_results=1, include=["distances"]
+                )
         write_json(
             self.directory / "store.json", {"dim": self.dim, "metric": self.metric, "entries": len(self)}
         )
@@ -118,6 +127,15 @@ class ChromaStore(VectorStore):
 
     def _change(self) -> None:
         (self.directory / "store.json").unlink(missing_ok=True)
+        if self._sync == LAST_SYNC or len(self) >= 4 * self._sync:
+            self._set_sync(max(FIRST_SYNC, len(self)))
+
+    def _set_sync(self, entries: int) -> None:
+        # A collection that is open keeps the number it was opened with.
+        self._collection.modify(configuration={"hnsw": {"sync_threshold": entries}})
+        self._client.close()
+        self._client, self._collection = _connect(self.directory, self.metric)
+        self._sync = entries
 
     def _parts(self, count: int) -> Iterator[slice]:
         return (slice(start, start + self._batch) for start in range(0, count, self._batch))
@@ -169,7 +187,7 @@ class ChromaStore(VectorStore):
 
 
 def _connect(directory: Path, metric: Metric) -> tuple[Any, Any]:
-    """Client and collection, made where there is none."""
+    """Client and collection; the collection is made where there is none."""
     try:
         import chromadb
         from chromadb.config import Settings
@@ -182,11 +200,13 @@ def _connect(directory: Path, metric: Metric) -> tuple[Any, Any]:
         "max_neighbors": MAX_NEIGHBORS,
         "ef_construction": EF_CONSTRUCTION,
         "ef_search": EF_SEARCH,
-        "sync_threshold": SYNC_THRESHOLD,
+        "sync_threshold": LAST_SYNC,
     }
     try:
         client = chromadb.PersistentClient(str(directory), settings=Settings(anonymized_telemetry=False))
-        collection = client.get_or_create_collection(
+        if client.count_collections():
+            return client, client.get_collection(COLLECTION, embedding_function=None)
+        collection = client.create_collection(
             COLLECTION, configuration={"hnsw": hnsw}, embedding_function=None
         )
     except Exception as error:
