@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.kmers import KmerCounter, counter
-from kinmer.layout import Layout, kmer_layout, reverse_complement
+from kinmer.layout import kmer_layout
+from tests.brute_force import brute_force
 
 NUCLEOTIDES = "ACGT" * 8 + "acgt" * 2 + "UuNnRYSWKMBDHVX-.ryswkmbdhvx"
 LAYOUTS = {k: kmer_layout(k) for k in range(1, 9)}
 
 sequences = st.text(st.sampled_from(NUCLEOTIDES), max_size=400)
-
-
-def brute_force(sequence: str, layout: Layout) -> NDArray[np.uint32]:
-    """Canonical counts of a sequence, window by window."""
-    letters = sequence.upper().replace("U", "T")
-    counts = np.zeros(layout.width, dtype=np.uint32)
-    places = {feature: place for place, feature in enumerate(layout.features)}
-    for block in layout.blocks:
-        found: Counter[str] = Counter()
-        for i in range(len(letters) - block.k + 1):
-            word = letters[i : i + block.k]
-            if set(word) <= set("ACGT"):
-                found[min(word, reverse_complement(word))] += 1
-        for word, number in found.items():
-            counts[places[word]] = number
-    return counts
 
 
 def wrap(sequence: str, width: int, end: str = "\n") -> bytes:
@@ -195,22 +177,3 @@ def test_spans_outside_the_buffer_are_refused() -> None:
 def test_threads_are_checked() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         KmerCounter(LAYOUTS[6], 0)
-
-
-@pytest.mark.genomes
-def test_real_sequences_equal_brute_force() -> None:
-    folder = os.environ.get("KINMER_GENOMES")
-    if not folder:
-        pytest.skip("KINMER_GENOMES names no folder of genomes")
-    from kinmer.fasta import read_records
-
-    rng = random.Random(1)
-    files = sorted(Path(folder).glob("*.fna.gz"))
-    sampled: list[bytes] = []
-    for file in rng.sample(files, min(60, len(files))):
-        records = [sequence for _, sequence in read_records(file) if len(sequence) < 200_000]
-        sampled += rng.sample(records, min(5, len(records)))
-    sampled = sampled[:200]
-    done = KmerCounter(LAYOUTS[6], 2).count_sequences(sampled)
-    for sequence, row in zip(sampled, done.counts, strict=True):
-        np.testing.assert_array_equal(row, brute_force(sequence.decode(), LAYOUTS[6]))

@@ -111,7 +111,7 @@ class _FileCounter:
                 self._go_on(block, spans - 1)
             consumed = block.consumed
         if self._skipped.records > self._records:
-            raise self._changed(str(file))
+            raise self._changed("stdin" if str(file) == "-" else str(file))
         none = np.zeros((0, self._counter.layout.width), dtype=np.uint32)
         yield self._batch([], none, np.zeros(0, np.int64), [], source_of(file), 0, consumed)
 
