@@ -213,6 +213,25 @@ def test_a_store_of_another_kind_or_damaged_is_refused(
         kind.open(tmp_path, dim=DIM, metric=metric)
 
 
+@pytest.mark.parametrize("one_thread", [0, 50_000])
+def test_every_entry_of_a_graph_can_be_found(
+    one_thread: int, metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tight clusters, one after the other: what a graph loses entries in.
+    random = np.random.default_rng(6)
+    centres = np.repeat(random.normal(size=(60, 24)), 100, axis=0)
+    vectors = (centres + 0.02 * random.normal(size=(6000, 24))).astype(np.float32)
+    monkeypatch.setattr("kinmer.stores.hnsw.ONE_THREAD", one_thread)
+    with engine("hnsw").create(tmp_path, dim=24, metric=metric, threads=4) as store:
+        for start in range(0, 6000, 2000):
+            store.add(np.arange(start, start + 2000), vectors[start : start + 2000])
+        store.flush()
+    with engine("hnsw").open(tmp_path, dim=24, metric=metric) as store:
+        labels, _ = store.search(vectors, 10)
+        found = (labels == np.arange(6000)[:, None]).any(axis=1)
+        assert found.all()
+
+
 def test_unknown_engine_and_metric() -> None:
     with pytest.raises(UsageError, match="exact, hnsw, chroma"):
         engine("faiss")

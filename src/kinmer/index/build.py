@@ -89,15 +89,10 @@ def build_index(
     lock = StoreLock(building)
     try:
         entries = _fill(building, embedded, None if metadata is None else Path(metadata), tell)
-        write_manifest(
-            building,
-            index=entries.state["index"],
-            engine=engine,
-            metric=metric,
-            encoder=embedded.encoder,
-            entries=len(entries),
-        )
+        name, rows = entries.state["index"], len(entries)
         entries.close()
+        encoded = embedded.encoder
+        write_manifest(building, index=name, engine=engine, metric=metric, encoder=encoded, entries=rows)
         with KinIndex.open(building, log=log, threads=threads) as made:
             made.prepare()
         _publish(building, path, lock)

@@ -149,7 +149,11 @@ def _embedding_on_the_way(profiles: Profiles, encoder: Encoder, identity: dict[s
     encoder.clr.check_values(profiles.values)
 
     def read(start: int, stop: int) -> NDArray[np.float32]:
-        return encoder.embed(profiles.read(start, stop), profiles.values)
+        try:
+            return encoder.embed(profiles.read(start, stop), profiles.values)
+        except ProfileError as error:
+            # The encoder counts rows within what it is given.
+            raise ProfileError(error.what, error.why, place=f"the rows {start + 1} to {stop}") from error
 
     return Embedded(profiles.ids, profiles.obs, read, encoder, identity)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from kinmer.errors import UsageError
 from kinmer.stores.base import Metric, VectorStore, check_metric, check_vectors, distances_to, sort_hits
@@ -29,8 +30,14 @@ ENGINES = tuple(_CLASSES)
 
 
 def engine(name: str) -> type[VectorStore]:
-    """The engine called so; its room is imported now. UsageError where there is none."""
+    """The engine called so; its room is imported now. UsageError where there is none, or not here."""
     if name not in _CLASSES:
         raise UsageError(f"the engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    if name == "chroma" and find_spec("chromadb") is None:
+        raise UsageError(
+            "ChromaDB is not installed",
+            "the engine chroma needs it",
+            "pip install 'kinmer[chroma]', or rebuild the index with --engine hnsw",
+        )
     found: type[VectorStore] = getattr(import_module(f"kinmer.stores.{name}"), _CLASSES[name])
     return found

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
+from kinmer.errors import EngineError, FormatError, MismatchError
 from kinmer.files import read_json, write_json
 from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, check_vectors, sort_hits
 from kinmer.stores.exact import exact_search
@@ -188,13 +188,9 @@ class ChromaStore(VectorStore):
 
 def _connect(directory: Path, metric: Metric) -> tuple[Any, Any]:
     """Client and collection; the collection is made where there is none."""
-    try:
-        import chromadb
-        from chromadb.config import Settings
-    except ImportError as error:
-        raise UsageError(
-            "ChromaDB is not installed", "the engine chroma needs it", "pip install 'kinmer[chroma]'"
-        ) from error
+    import chromadb
+    from chromadb.config import Settings
+
     hnsw = {
         "space": metric,
         "max_neighbors": MAX_NEIGHBORS,

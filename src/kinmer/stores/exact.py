@@ -23,8 +23,9 @@ from kinmer.stores.base import (
 
 __all__ = ["ExactStore", "exact_search"]
 
-# Queries and rows that meet in one matrix product: 256 × 16,384 products are 16 MB.
-QUERY_BLOCK, ROW_BLOCK = 256, 1 << 14
+# Queries and rows that meet in one matrix product, 32 MB of products: as many queries as that allows, because
+# a file of vectors is read once for every block of them.
+QUERY_BLOCK, ROW_BLOCK = 1024, 1 << 13
 # Candidates beyond k whose distances are computed again, exactly.
 MARGIN = 16
 # Rounding of the matrix product, per unit of squared length.

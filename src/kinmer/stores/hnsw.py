@@ -48,9 +48,9 @@ class HnswStore(VectorStore):
         self._index: Any = self._tuned(
             Index(
                 ndim=dim,
-                # The dot product of unit vectors: unlike usearch's own cosine it gives a zero vector
-                # distance 1 from everything, other zero vectors included.
-                metric="ip" if metric == "cosine" else "l2sq",
+                # Not the dot product of unit vectors: rounded to float16 their lengths are off by more
+                # than the distances between strains, and cosine takes the lengths out again.
+                metric="cos" if metric == "cosine" else "l2sq",
                 dtype="f16" if metric == "cosine" else "f32",
                 connectivity=CONNECTIVITY,
                 expansion_add=EXPANSION_ADD,
@@ -175,8 +175,10 @@ class HnswStore(VectorStore):
         if short.size:
             # Deleted entries stand in the way, or k is a large part of all: every entry is looked at.
             labels[short], far[short] = self._ask(asked[short], k, exact=True)
-        far = np.clip(far, 0, 2) if self.metric == "cosine" else np.sqrt(np.maximum(far, 0))
-        return labels, far
+        if self.metric == "l2":
+            return labels, np.sqrt(np.maximum(far, 0))
+        # To usearch two zero vectors are the same; here a zero vector is at distance 1 from everything.
+        return labels, np.where(queries.any(axis=1, keepdims=True), np.clip(far, 0, 2), np.float32(1))
 
     def _ask(self, asked: Vectors, k: int, *, exact: bool = False) -> tuple[Labels, Vectors]:
         self._index.expansion_search = max(EXPANSION_SEARCH, 2 * k)
