@@ -57,10 +57,8 @@ def train(
     force: Force = False,
 ) -> None:
     """Train a variational autoencoder on profiles; killed and called again, it goes on."""
-    from dataclasses import replace
-
+    from kinmer.training import clr_settings, train_settings
     from kinmer.training import train as train_encoder
-    from kinmer.training import train_settings
 
     given: dict[str, Any] = {
         "latent": latent,
@@ -78,9 +76,7 @@ def train(
     }
     changes = {name: setting for name, setting in given.items() if setting is not None}
     settings = train_settings(preset, **changes)
-    transform: dict[str, Any] = {"scope": scope, "pseudocount": pseudocount, "value": value}
-    changed = {name: setting for name, setting in transform.items() if setting is not None}
-    settings = replace(settings, clr=replace(settings.clr, **changed))
+    settings = clr_settings(settings, scope=scope, pseudocount=pseudocount, value=value)
     train_encoder(
         source,
         output,
