@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
+    # PyTorch's threads spin while they wait; with another job on the cores they then stand in each other's way.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in argv
     if not debug:
         warnings.simplefilter("ignore")

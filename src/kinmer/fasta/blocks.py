@@ -18,7 +18,7 @@ from kinmer.fasta.sources import HEADROOM, Chunk, ChunkReader, source_name
 
 __all__ = ["BLOCK_BYTES", "FastaBlock", "read_blocks", "read_records"]
 
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 24
 _LINE_FEED = 10
 _WHITESPACE = b" \t\n\r\v\f"
 _LETTER = re.compile(rb"[^ \t\n\r\v\f]")
