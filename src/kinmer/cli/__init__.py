@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
-    # PyTorch's threads spin while they wait; with another job on the cores they then stand in each other's way.
+    # PyTorch's threads spin while they wait, which costs dearly where another job has the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in argv
     if not debug:
