@@ -18,14 +18,13 @@ kinmer.write_community(folder / "genomes", community=community)
 files = sorted((folder / "genomes").rglob("*.fna"))
 
 # %% Cut them into fragments that carry their labels.
-kinmer.fragment(
-    files, folder / "pieces.fna", length=(2_000, 20_000), number=600, labels=folder / "genomes" / "taxonomy.tsv"
-)
+pieces, labels = folder / "pieces.fna", folder / "genomes" / "taxonomy.tsv"
+kinmer.fragment(files, pieces, length=(2_000, 20_000), number=600, labels=labels)
 
 # %% Canonical k-mer counts: AnnData in memory, or a store on disk that AnnData opens.
-profiles = kinmer.count([folder / "pieces.fna"])
+profiles = kinmer.count([pieces])
 print(profiles)
-store = kinmer.count([folder / "pieces.fna"], folder / "pieces.zarr")
+store = kinmer.count([pieces], folder / "pieces.zarr")
 assert (anndata.read_zarr(folder / "pieces.zarr").X == profiles.X).all()
 
 # %% An encoder, and the embedding of every sequence.
@@ -40,10 +39,11 @@ kinmer.build_index(folder / "pieces.zarr", folder / "kin.db", metadata=folder / 
 right = total = 0
 with kinmer.open_index(folder / "kin.db") as index:
     species = index.metadata["species"]
-    for result in kinmer.search(folder / "pieces.fna", index, k=5, exclude_self=True):
+    for result in kinmer.search(pieces, index, k=5, exclude_self=True):
         right += result.hits[0].metadata["species"] == species[result.id]
         total += 1
 print(f"the nearest other piece is of the same species for {right / total:.0%} of {total} pieces")
 
 # %% Does latent distance mean k-mer distance?
-print(kinmer.verify(folder / "pieces.zarr", encoder=encoder, queries=100, neighbours=20, bootstrap=200).table())
+report = kinmer.verify(store, encoder=encoder, queries=100, neighbours=20, bootstrap=200)
+print(report.table())
