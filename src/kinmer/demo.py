@@ -86,7 +86,7 @@ def run_demo(
     """
     # Long plasmids and phages, so that all of the queries' lengths can be cut from them.
     whole = community or Community(chromosome=1_200_000, plasmid=60_000, phage=60_000, seed=seed)
-    few = TrainSettings(epochs=50, warmup_epochs=5, batch=256, learning_rate=1e-3, seed=seed)
+    few = TrainSettings(epochs=40, warmup_epochs=5, batch=256, learning_rate=1e-3, seed=seed)
     demo = _Demo(
         _own_folder(Path(folder)),
         whole,
