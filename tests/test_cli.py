@@ -111,6 +111,14 @@ def test_every_compression(squeeze: Callable[[bytes], bytes], kinmer: Kinmer) ->
     assert np.array_equal(ad.read_zarr("a.zarr").X, ad.read_zarr("b.zarr").X)
 
 
+def test_quiet(kinmer: Kinmer) -> None:
+    write("a.fna", contigs(3, 2000))
+    assert kinmer("--quiet", "count", "a.fna", "-o", "a.zarr") == (0, "", "")
+    code, _, err = kinmer("count", "a.fna", "-o", "b.zarr")
+    assert code == 0
+    assert "3 sequences" in err
+
+
 def test_stdin(kinmer: Kinmer) -> None:
     plain = write("a.fna", contigs(3, 2000))
     assert kinmer("count", "a.fna", "-o", "a.zarr")[0] == 0

@@ -18,6 +18,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from kinmer import __version__
 from kinmer.cli import encoders, kin, profiles
+from kinmer.cli.options import set_quiet
 from kinmer.errors import KinmerError
 from kinmer.progress import show_progress
 
@@ -50,6 +51,7 @@ def options(
 ) -> None:
     """Options of every command."""
     show_progress(not quiet)
+    set_quiet(quiet)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Force", "Ids", "Profiles", "Seed", "Threads", "note"]
+__all__ = ["Force", "Ids", "Profiles", "Seed", "Threads", "note", "set_quiet"]
 
 Profiles = Annotated[
     Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
@@ -20,6 +20,16 @@ Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Thr
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Keep notes back from now on, or no longer."""
+    global _quiet
+    _quiet = quiet
+
+
 def note(line: str) -> None:
     """A line for the person, on stderr; results go to stdout."""
-    typer.echo(line, err=True)
+    if not _quiet:
+        typer.echo(line, err=True)
