@@ -381,9 +381,9 @@ def interrupted(source: Any, output: Path, settings: TrainSettings) -> None:
 
 def test_an_unfinished_training_with_other_settings_or_data(tmp_path: Path) -> None:
     table, path = organisms(200), tmp_path / "e"
-    interrupted(table, path, SMALL)
     handler = signal.getsignal(signal.SIGINT)
-    assert handler is signal.default_int_handler
+    interrupted(table, path, SMALL)
+    assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(UsageError, match=r"settings\.beta, settings\.clr\.scope"):
         train(table, path, settings=replace(SMALL, beta=0.1, clr=Clr(scope="joint")))
     with pytest.raises(UsageError, match=r"data\.fingerprint, data\.rows"):

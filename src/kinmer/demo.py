@@ -79,6 +79,7 @@ def run_demo(
     ----------
     folder : is made where it is not there; an earlier demo in it is gone on with.
     seed : of everything that is drawn.
+    threads : of counting, training and search; None for all cores, and one for the training.
     log : takes a line per step, and at the end the table.
     community, fragments, settings : of the simulation, the database and the training, instead of the demo's.
 
@@ -249,7 +250,8 @@ class _Demo:
             self.folder / "encoder",
             settings=self.settings,
             device="cpu",
-            threads=self.threads,
+            # Steps this small gain little from a second thread, and lose much where other work holds its core.
+            threads=self.threads or 1,
             log=lambda line: self.log(f"    {line}"),
         )
         results = encoder.training["results"]
@@ -273,7 +275,9 @@ class _Demo:
     def _search(self) -> str:
         aside = self.folder / ".hits.tsv"
         with aside.open("w") as file:
-            write_tsv(search(self.folder / "queries.fna", self.folder / "kin.db", k=10), file)
+            write_tsv(
+                search(self.folder / "queries.fna", self.folder / "kin.db", k=10, threads=self.threads), file
+            )
         aside.replace(self.folder / "hits.tsv")
         return f"{len(_read_table(self.folder / 'queries.fna.tsv'))} queries, 10 nearest each"
 
