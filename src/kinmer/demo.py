@@ -250,7 +250,7 @@ class _Demo:
             self.folder / "encoder",
             settings=self.settings,
             device="cpu",
-            # Steps this small gain little from a second thread, and lose much where other work holds its core.
+            # Such small steps gain little from a second thread, and lose much where its core is taken.
             threads=self.threads or 1,
             log=lambda line: self.log(f"    {line}"),
         )
