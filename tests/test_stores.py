@@ -348,7 +348,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-@pytest.mark.parametrize(("name", "examples"), [("exact", 150), ("hnsw", 150), ("chroma", 4)])
+@pytest.mark.parametrize(
+    ("name", "examples"), [("exact", 100), ("hnsw", 150), pytest.param("chroma", 4, marks=pytest.mark.slow)]
+)
 def test_any_history_gives_the_same_store(name: str, examples: int) -> None:
     if name == "chroma":
         pytest.importorskip("chromadb", reason="the extra chroma is not installed")
