@@ -48,6 +48,9 @@ def train(
     pseudocount: Annotated[str | None, _setting("relative, constant or counts", "--pseudocount")] = None,
     value: Annotated[float | None, _setting("The pseudocount's value", "--pseudocount-value")] = None,
     precision: Annotated[str | None, _setting("auto, fp32 or bf16", "--precision")] = None,
+    embedding_precision: Annotated[
+        str | None, _setting("fp32, or bf16: faster, within 1e-3 of a distance", "--embedding-precision")
+    ] = None,
     compiled: Annotated[bool | None, _setting("Compile the step", "--compile/--no-compile")] = None,
     seed: Annotated[int | None, _setting("Seed of everything random", "--seed")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -71,6 +74,7 @@ def train(
         "validation": validation,
         "stop_patience": stop,
         "precision": precision,
+        "embedding_precision": embedding_precision,
         "compile": compiled,
         "seed": seed,
     }
