@@ -9,8 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from kinmer.errors import FormatError, UsageError
 
@@ -21,10 +22,11 @@ __all__ = [
     "hash_ids",
     "read_json",
     "remove",
+    "replaced",
+    "replaced_text",
     "sync_directory",
     "write_bytes",
     "write_json",
-    "written_aside",
 ]
 
 
@@ -37,13 +39,17 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
+@contextmanager
+def replaced(path: str | Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the name `path` when the block ends, and goes when it fails.
+
+    A reader sees the old or the new content, never a part.
+    """
     path = Path(path)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -53,24 +59,23 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync_directory(path.absolute().parent)
 
 
 @contextmanager
-def written_aside(path: str | Path) -> Iterator[TextIO]:
-    """A text file (UTF-8) that takes the name `path` when the block ends, and goes when it fails."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        sync_directory(path.absolute().parent)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+def replaced_text(path: str | Path) -> Iterator[TextIO]:
+    """`replaced` for text: UTF-8, line feeds."""
+    with replaced(path) as file:
+        text = TextIOWrapper(file, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """`replaced` with all of its content at once."""
+    with replaced(path) as file:
+        file.write(data)
 
 
 def write_json(path: str | Path, data: Any) -> None:

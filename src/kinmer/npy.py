@@ -6,19 +6,15 @@ The pair: float32 frequencies, every k normalised on its own. 2,773 columns: seq
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError, UsageError
-from kinmer.files import check_output, sync_directory, write_bytes
+from kinmer.files import check_output, replaced, write_bytes
 from kinmer.layout import Layout, kmer_layout
 from kinmer.profiles import NpyProfiles, Profiles, ProfileStore, ProfileWriter, open_profiles
 from kinmer.progress import step
@@ -117,7 +113,7 @@ def export_profiles(
         "fortran_order": False,
         "shape": (len(profiles), layout.width + 1),
     }
-    with _replaced(table) as file, step("exporting", len(profiles)) as shown:
+    with replaced(table) as file, step("exporting", len(profiles)) as shown:
         npy_format.write_array_header_1_0(file, header)
         for start in range(0, len(profiles), BLOCK_ROWS):
             rows = profiles.read(start, min(start + BLOCK_ROWS, len(profiles)))
@@ -151,22 +147,3 @@ def _frequencies(rows: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
         total = part.sum(axis=1, keepdims=True, dtype=np.float64)
         out[:, block.columns] = part / np.where(total == 0, 1, total)
     return out
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` when the block ends, and goes when it fails."""
-    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_directory(path.absolute().parent)

@@ -100,7 +100,7 @@ def search(
 ) -> None:
     """Find the nearest relatives of every query."""
     from kinmer.errors import UsageError
-    from kinmer.files import check_output, written_aside
+    from kinmer.files import check_output, replaced_text
     from kinmer.queries import search as find
     from kinmer.queries import search_ids, write_json, write_tsv
 
@@ -126,7 +126,7 @@ def search(
         write(results, sys.stdout)
         sys.stdout.flush()
         return
-    with written_aside(check_output(output, force=force)) as file:
+    with replaced_text(check_output(output, force=force)) as file:
         write(results, file)
 
 
