@@ -80,7 +80,7 @@ def run_demo(
     folder : is made where it is not there; an earlier demo in it is gone on with.
     seed : of everything that is drawn.
     threads : of counting, training and search; None for all cores, and one for the training.
-    log : takes a line per step, and at the end the table.
+    log : takes a line per step and per epoch.
     community, fragments, settings : of the simulation, the database and the training, instead of the demo's.
 
     Raises UsageError where `folder` holds anything but an earlier demo.
@@ -155,8 +155,7 @@ class _Demo:
         self._step(["verify.tsv", "verify.json", "pictures"], self._verify)
         self._step(["report.json"], self._report)
         report = DemoReport(self.folder, read_json(self.folder / "report.json"))
-        self.log("\n" + report.table())
-        self.log(f"\nFASTA, store, encoder, index, hits and pictures: {self.folder}")
+        self.log(f"FASTA, store, encoder, index, hits and pictures: {self.folder}")
         return report
 
     def _step(self, outputs: Sequence[str], work: Callable[[], str], settings: object = None) -> None:
