@@ -73,10 +73,6 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, Abort):
         _tell("interrupted · what was committed is kept · the same command goes on from there")
         return 130
-    except BrokenPipeError:
-        # The reader has gone (`kinmer search … | head`); keep Python from flushing into its pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if debug:
             raise
