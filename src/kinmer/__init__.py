@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kinmer.index import open_index as open_index
     from kinmer.layout import Layout as Layout
     from kinmer.layout import kmer_layout as kmer_layout
+    from kinmer.layout import profile_layout as profile_layout
     from kinmer.npy import export_profiles as export_profiles
     from kinmer.npy import import_profiles as import_profiles
     from kinmer.profiles import ProfileStore as ProfileStore
@@ -52,6 +53,7 @@ _ROOMS = {
     "Layout": "layout",
     "open_index": "index",
     "open_profiles": "profiles",
+    "profile_layout": "layout",
     "ProfileStore": "profiles",
     "QueryResult": "queries",
     "run_demo": "demo",

@@ -317,6 +317,8 @@ def _embed_fasta(
         [source],
         path,
         max_k=encoder.layout.ks[0],
+        coding=encoder.layout.coding,
+        genetic_code=encoder.layout.genetic_code,
         min_length=min_length,
         threads=threads,
         force=force or hidden,

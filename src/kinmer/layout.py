@@ -8,14 +8,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Literal, get_args
 
 from kinmer.errors import FormatError, UsageError
 
-__all__ = ["Block", "Layout", "canonical_kmers", "kmer_layout", "reverse_complement"]
+__all__ = [
+    "CODONS",
+    "Block",
+    "GeneticCode",
+    "Kind",
+    "Layout",
+    "canonical_kmers",
+    "kmer_layout",
+    "profile_layout",
+    "reverse_complement",
+]
+
+Kind = Literal["k-mer", "codon", "phase"]
+GeneticCode = Literal["auto", 11, 4]
 
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 MAX_K = 8
+
+# The codons that can be counted. TGA, a stop in genetic code 11, is tryptophan in 4: one layout serves both.
+CODONS = tuple(codon for codon in map("".join, product("ACGT", repeat=3)) if codon not in ("TAA", "TAG"))
 
 
 def reverse_complement(sequence: str) -> str:
@@ -31,12 +47,17 @@ def canonical_kmers(k: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Block:
-    """One composition: the columns ``start:stop`` of a profile, named such as ``"6-mer"``."""
+    """One composition: the columns ``start:stop`` of a profile, named such as ``"6-mer"``.
+
+    kind : "k-mer", canonical k-mers of the whole sequence; "codon", codons of its reading frames; "phase",
+    k-mers of the coding strand that start at one of the three codon positions.
+    """
 
     name: str
     k: int
     start: int
     stop: int
+    kind: Kind = "k-mer"
 
     @property
     def size(self) -> int:
@@ -51,12 +72,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """Blocks side by side, without gaps; `features` names every column, unique over the whole layout."""
+    """Blocks side by side, without gaps; `features` names every column, unique over the whole layout.
+
+    genetic_code : by which reading frames are found: 11, 4, or "auto", the one of the two that fits a
+    sequence. It says how sequences are to be counted, not what the columns mean: `fingerprint` leaves it out.
+    """
 
     blocks: tuple[Block, ...]
     features: tuple[str, ...]
+    genetic_code: GeneticCode = "auto"
 
     def __post_init__(self) -> None:
+        if self.genetic_code not in get_args(GeneticCode):
+            raise UsageError(f"the genetic code is auto, 11 or 4, not {self.genetic_code!r}")
         edge = 0
         for block in self.blocks:
             if block.start != edge or block.stop <= block.start:
@@ -72,8 +100,23 @@ class Layout:
 
     @property
     def ks(self) -> tuple[int, ...]:
-        """The k of every block, in order."""
-        return tuple(block.k for block in self.blocks)
+        """The k of every block of k-mers, in order."""
+        return tuple(block.k for block in self.kmer_blocks)
+
+    @property
+    def kmer_blocks(self) -> tuple[Block, ...]:
+        """The blocks of canonical k-mers."""
+        return tuple(block for block in self.blocks if block.kind == "k-mer")
+
+    @property
+    def bases(self) -> Block:
+        """The block of single letters."""
+        return next(block for block in self.kmer_blocks if block.k == 1)
+
+    @property
+    def coding(self) -> bool:
+        """Whether reading frames are counted."""
+        return len(self.kmer_blocks) < len(self.blocks)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -82,22 +125,31 @@ class Layout:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form; feature names follow from the k-mer blocks and are not written."""
-        return {"blocks": [{"name": block.name, "k": block.k} for block in self.blocks]}
+        """JSON form; feature names follow from the blocks and are not written."""
+        blocks: list[dict[str, Any]] = [{"name": block.name, "k": block.k} for block in self.blocks]
+        if not self.coding:
+            return {"blocks": blocks}
+        for block, written in zip(self.blocks, blocks, strict=True):
+            written["kind"] = block.kind
+        return {"blocks": blocks, "genetic_code": self.genetic_code}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Layout:
         """Inverse of `to_dict`; raises FormatError for blocks this version does not know."""
         try:
-            ks = [int(block["k"]) for block in data["blocks"]]
+            # Layouts of k-mers alone are written without kinds.
+            kinds = [block.get("kind", "k-mer") for block in data["blocks"]]
+            ks = [int(block["k"]) for block in data["blocks"][: kinds.count("k-mer")]]
             names = [block["name"] for block in data["blocks"]]
-        except (KeyError, TypeError, ValueError) as error:
+            layout = _layout(ks, coding=len(ks) < len(names), genetic_code=data.get("genetic_code", "auto"))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("the layout cannot be read", check="was the file edited by hand?") from error
-        if names != [f"{k}-mer" for k in ks]:
+        known = [(block.name, block.kind) for block in layout.blocks]
+        if known != list(zip(names, kinds, strict=True)):
             raise FormatError(
                 f"the layout has blocks that this version does not know: {', '.join(map(str, names))}"
             )
-        return kmer_layout(ks=ks)
+        return layout
 
     def __repr__(self) -> str:
         return f"Layout({', '.join(block.name for block in self.blocks)}; {self.width} features)"
@@ -108,13 +160,34 @@ def kmer_layout(max_k: int = 6, *, ks: Sequence[int] | None = None) -> Layout:
 
     Raises UsageError unless 1 ≤ k ≤ 8 and the ks fall one by one down to 1.
     """
-    ks = tuple(range(max_k, 0, -1)) if ks is None else tuple(ks)
+    return _layout(tuple(range(max_k, 0, -1)) if ks is None else tuple(ks))
+
+
+def profile_layout(max_k: int = 6, *, coding: bool = False, genetic_code: GeneticCode = "auto") -> Layout:
+    """Layout of the canonical k-mers k = max_k … 1 and, with `coding`, of the reading frames behind them.
+
+    The blocks of reading frames: ``codon``, the 62 codons of `CODONS`; ``4-mer@1``, ``4-mer@2``, ``4-mer@3``,
+    the 256 4-mers of the coding strand that start at codon position 1, 2, 3.
+
+    Raises UsageError unless 1 ≤ max_k ≤ 8, and for a genetic code that is not "auto", 11 or 4.
+    """
+    return _layout(tuple(range(max_k, 0, -1)), coding=coding, genetic_code=genetic_code)
+
+
+def _layout(ks: Sequence[int], *, coding: bool = False, genetic_code: GeneticCode = "auto") -> Layout:
+    ks = tuple(ks)
     if not ks or ks != tuple(range(len(ks), 0, -1)) or ks[0] > MAX_K:
         raise UsageError(f"k-mer sizes must run from at most {MAX_K} down to 1, not {list(ks)}")
+    parts: list[tuple[str, int, Kind, Sequence[str]]] = [
+        (f"{k}-mer", k, "k-mer", canonical_kmers(k)) for k in ks
+    ]
+    if coding:
+        parts.append(("codon", 3, "codon", [f"codon:{codon}" for codon in CODONS]))
+        words = ["".join(letters) for letters in product("ACGT", repeat=4)]
+        parts += [(f"4-mer@{at}", 4, "phase", [f"{at}:{word}" for word in words]) for at in (1, 2, 3)]
     blocks: list[Block] = []
     features: list[str] = []
-    for k in ks:
-        words = canonical_kmers(k)
-        blocks.append(Block(f"{k}-mer", k, len(features), len(features) + len(words)))
-        features.extend(words)
-    return Layout(tuple(blocks), tuple(features))
+    for name, k, kind, names in parts:
+        blocks.append(Block(name, k, len(features), len(features) + len(names), kind))
+        features.extend(names)
+    return Layout(tuple(blocks), tuple(features), genetic_code)

@@ -48,7 +48,7 @@ def import_profiles(
     check_output(output, force=force)
     profiles = NpyProfiles(table, ids)
     layout = _narrowed(profiles.layout, max_k)
-    skipped = profiles.layout.width - layout.width
+    columns = _columns_of(profiles.layout, layout)
     stat = profiles.path.stat()
     inputs = {
         "table": str(profiles.path.absolute()),
@@ -74,7 +74,7 @@ def import_profiles(
             stop = min(start + BLOCK_ROWS, len(profiles))
             writer.append(
                 profiles.ids[start:stop].tolist(),
-                profiles.read(start, stop)[:, skipped:],
+                profiles.read(start, stop)[:, columns],
                 lengths=None if lengths is None else lengths[start:stop],
                 sources=profiles.path.name,
             )
@@ -89,8 +89,9 @@ def export_profiles(
 ) -> int:
     """Write profiles as the pair of 2,773 columns: `table` (``.npy``, float32) and `ids` (text).
 
-    source : anything `open_profiles` takes, with 6- to 1-mers and sequence lengths; larger k-mers are left
-    out, counts become frequencies. Returns the number of rows. Both files appear whole or not at all.
+    source : anything `open_profiles` takes, with 6- to 1-mers and sequence lengths; larger k-mers and
+    reading frames are left out, counts become frequencies. Returns the number of rows. Both files appear
+    whole or not at all.
 
     Raises ProfileError where lengths or 6-mers are missing, UsageError where an output exists.
     """
@@ -99,7 +100,7 @@ def export_profiles(
     table, ids = check_output(table, force=force), check_output(ids, force=force)
     profiles = open_profiles(source)
     layout = _narrowed(profiles.layout, EXPORT_K)
-    skipped = profiles.layout.width - layout.width
+    columns = _columns_of(profiles.layout, layout)
     obs = profiles.obs
     if "length" not in obs:
         raise ProfileError(
@@ -119,7 +120,7 @@ def export_profiles(
             rows = profiles.read(start, min(start + BLOCK_ROWS, len(profiles)))
             block = np.empty((len(rows), layout.width + 1), dtype="<f4")
             block[:, 0] = lengths[start : start + len(rows)]
-            block[:, 1:] = _frequencies(rows[:, skipped:], layout)
+            block[:, 1:] = _frequencies(rows[:, columns], layout)
             file.write(block.data)
             shown.advance(len(rows))
         # The table is complete but not yet in its place: a kill from here on leaves at most the ids alone.
@@ -128,7 +129,7 @@ def export_profiles(
 
 
 def _narrowed(layout: Layout, max_k: int | None) -> Layout:
-    if max_k is None or max_k == layout.ks[0]:
+    if max_k is None:
         return layout
     if max_k not in layout.ks:
         raise ProfileError(
@@ -137,6 +138,12 @@ def _narrowed(layout: Layout, max_k: int | None) -> Layout:
             "count again with a larger --max-k",
         )
     return kmer_layout(max_k)
+
+
+def _columns_of(layout: Layout, kept: Layout) -> slice:
+    """The columns of `layout` that hold the k-mers of `kept`."""
+    stop = layout.bases.stop
+    return slice(stop - kept.width, stop)
 
 
 def _frequencies(rows: NDArray[Any], layout: Layout) -> NDArray[np.float32]:

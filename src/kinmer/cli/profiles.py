@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note
+
+if TYPE_CHECKING:
+    from kinmer.layout import GeneticCode
 
 __all__ = ["register"]
 
@@ -26,6 +29,14 @@ def count(
     files: Annotated[list[str], typer.Argument(help="FASTA files, plain or compressed; - is stdin.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Profile store to write (*.zarr).")],
     max_k: Annotated[int, typer.Option(min=1, max=8, help="Largest k; all smaller ones come with it.")] = 6,
+    coding: Annotated[
+        bool,
+        typer.Option("--coding", help="Count codons and 4-mers by codon position in reading frames too."),
+    ] = False,
+    genetic_code: Annotated[
+        Literal["auto", "11", "4"],
+        typer.Option(help="By which frames are found; auto: the one that fits the sequence."),
+    ] = "auto",
     min_length: Annotated[int, typer.Option(min=0, help="Leave out shorter sequences.")] = 1000,
     append: Annotated[bool, typer.Option("--append", help="Add to a store that exists.")] = False,
     threads: Threads = None,
@@ -34,10 +45,13 @@ def count(
     """Count canonical k-mers of every sequence; killed and called again, it goes on."""
     from kinmer.counting import count_files
 
+    codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}
     report = count_files(
         files,
         output,
         max_k=max_k,
+        coding=coding,
+        genetic_code=codes[genetic_code],
         min_length=min_length,
         threads=threads,
         append=append,

@@ -17,7 +17,7 @@ import numpy as np
 from kinmer.counting.batches import Batch, Position, count_batches, source_of
 from kinmer.errors import InputError, KinmerError, MismatchError, ProfileError, SequenceError, UsageError
 from kinmer.fasta import BLOCK_BYTES, read_blocks
-from kinmer.layout import kmer_layout
+from kinmer.layout import GeneticCode, profile_layout
 from kinmer.profiles import ProfileStore, ProfileWriter
 from kinmer.progress import Step, step
 
@@ -63,6 +63,8 @@ def count(
     output: None = None,
     *,
     max_k: int = 6,
+    coding: bool = False,
+    genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
     threads: int | None = None,
 ) -> AnnData: ...
@@ -72,6 +74,8 @@ def count(
     output: str | Path,
     *,
     max_k: int = 6,
+    coding: bool = False,
+    genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
     threads: int | None = None,
     append: bool = False,
@@ -82,18 +86,28 @@ def count(
     output: str | Path | None = None,
     *,
     max_k: int = 6,
+    coding: bool = False,
+    genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
     threads: int | None = None,
     append: bool = False,
     force: bool = False,
 ) -> AnnData | ProfileStore:
-    """Count canonical k-mers of FASTA files into the store `output`, or into AnnData in memory.
+    """Count k-mers of FASTA files into the store `output`, or into AnnData in memory.
 
     Settings and errors are those of `count_files`; in memory there is nothing to append to.
     """
     if output is not None:
         count_files(
-            files, output, max_k=max_k, min_length=min_length, threads=threads, append=append, force=force
+            files,
+            output,
+            max_k=max_k,
+            coding=coding,
+            genetic_code=genetic_code,
+            min_length=min_length,
+            threads=threads,
+            append=append,
+            force=force,
         )
         return ProfileStore.open(output)
     if append or force:
@@ -103,7 +117,15 @@ def count(
     # By way of a store: what is in memory then is what would have been on disk, to the last column.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profiles.zarr"
-        count_files(files, path, max_k=max_k, min_length=min_length, threads=threads)
+        count_files(
+            files,
+            path,
+            max_k=max_k,
+            coding=coding,
+            genetic_code=genetic_code,
+            min_length=min_length,
+            threads=threads,
+        )
         return read_zarr(path)
 
 
@@ -112,6 +134,8 @@ def count_files(
     output: str | Path,
     *,
     max_k: int = 6,
+    coding: bool = False,
+    genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
     threads: int | None = None,
     append: bool = False,
@@ -119,6 +143,9 @@ def count_files(
     block_bytes: int = BLOCK_BYTES,
 ) -> CountReport:
     """Count canonical k-mers of FASTA `files` (``-``: stdin) into the profile store `output`.
+
+    coding : count codons and 4-mers by codon position in the sequences' reading frames too (see
+    `kinmer.layout.profile_layout`), found by `genetic_code`: 11, 4, or "auto", chosen for every sequence.
 
     A killed run goes on when it is called again with the same files and settings. Sequences shorter than
     `min_length` letters, or without one of A, C, G, T, are left out and reported.
@@ -128,11 +155,13 @@ def count_files(
     MismatchError where a store appended to has another layout; KinmerError where the disk is full.
     """
     paths, started = _listed(files), time.monotonic()
-    layout = kmer_layout(max_k)
+    layout = profile_layout(max_k, coding=coding, genetic_code=genetic_code)
     for name, value, least in (("least length", min_length, 0), ("number of threads", threads, 1)):
         if value is not None and value < least:
             raise UsageError(f"the {name} must be at least {least}, not {value}")
-    settings = {"max_k": max_k, "min_length": min_length}
+    settings: dict[str, Any] = {"max_k": max_k, "min_length": min_length}
+    if coding:
+        settings |= {"coding": True, "genetic_code": genetic_code}
     signature = {"command": "count", "files": [_stamp(path) for path in paths], **settings}
     with (
         _full_disk_told(output),
@@ -188,7 +217,7 @@ class _Run:
         )
         streamed = any(_is_stream(file) for file in self._files)
         total = None if streamed else sum(Path(file).stat().st_size for file in self._files)
-        one_mers = self._writer.layout.blocks[-1].columns
+        one_mers = self._writer.layout.bases.columns
         writing: Future[None] | None = None
         with step("Counting", total) as bar, ThreadPoolExecutor(1, "profile-writer") as writers:
             meter = _Meter(bar)

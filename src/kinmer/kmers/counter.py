@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
+from kinmer.kmers.coding import FrameRecord
+from kinmer.kmers.frames import CODES, WINDOW, frames_of_spans
 from kinmer.kmers.kernels import (
     CLASSES,
     WHITESPACE,
@@ -22,7 +24,7 @@ from kinmer.kmers.kernels import (
     measure_spans,
     raw_size,
 )
-from kinmer.layout import Layout
+from kinmer.layout import Block, Layout
 
 __all__ = ["MAX_LETTERS", "Counts", "KmerCounter", "RecordCount"]
 
@@ -68,10 +70,11 @@ class _Piece:
 
 
 class KmerCounter:
-    """Counts canonical k-mers of sequences in bytes.
+    """Counts canonical k-mers of sequences in bytes and, where the layout has them, what their frames hold.
 
     ACGT in either case, U as T; whitespace is skipped; a window that holds an IUPAC code, ``X``, ``-`` or
-    ``.`` is not counted. All other bytes are invalid. The result does not depend on `threads`.
+    ``.`` is not counted, and a reading frame ends there. All other bytes are invalid. The result does not
+    depend on `threads`.
 
     Raises UsageError for less than one thread.
     """
@@ -81,7 +84,9 @@ class KmerCounter:
             raise UsageError(f"the number of threads must be at least 1, not {threads}")
         self.layout, self.threads = layout, threads
         self._k = max(layout.ks)
-        self._features = _feature_words(layout)
+        self._features = _feature_words(layout.kmer_blocks)
+        self._kmers = layout.bases.stop
+        self._code = -1 if layout.genetic_code == "auto" else CODES.index(layout.genetic_code)
         self._pool = ThreadPoolExecutor(threads, "kmers") if threads > 1 else None
 
     def count(self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Counts:
@@ -92,17 +97,15 @@ class KmerCounter:
         sizes = spans[:, 1] - spans[:, 0]
         long = sizes >= 2 * _UNIT if self._pool else np.zeros(len(spans), dtype=bool)
         # Long sequences first: their pieces fill all threads, and the rest follows without a gap.
-        records = {int(i): self._submit_pieces(buffer, *spans[i].tolist()) for i in np.flatnonzero(long)}
+        records = {int(i): RecordCount(self) for i in np.flatnonzero(long)}
+        for i, record in records.items():
+            record.begin(buffer, *spans[i].tolist())
         jobs = [
-            self._submit(
-                count_spans, buffer, spans[a:b], CLASSES, self._k, self._features, counts[a:b], found[a:b]
-            )
+            self._submit(self._count_group, buffer, spans[a:b], counts[a:b], found[a:b])
             for a, b in _groups(sizes, long)
         ]
-        for i, pieces in records.items():
-            record = RecordCount(self)
-            for piece in pieces:
-                record.join(piece.result())
+        for i, record in records.items():
+            record.settle()
             found[i] = record.letters, record.invalid
             counts[i] = record.finish()
         for job in jobs:
@@ -137,6 +140,13 @@ class KmerCounter:
         done.set_result(work(*arguments))
         return done
 
+    def _count_group(
+        self, buffer: Buffer, spans: NDArray[np.int64], counts: Table, found: NDArray[np.int64]
+    ) -> None:
+        count_spans(buffer, spans, CLASSES, self._k, self._features, counts, found)
+        if self.layout.coding:
+            frames_of_spans(buffer, spans, WINDOW, self._code, self._kmers, counts)
+
     def _submit_pieces(self, buffer: Buffer, start: int, end: int) -> list[Future[_Piece]]:
         number = max(1, (end - start) // _UNIT) if self._pool else 1
         cuts = [start + (end - start) * i // number for i in range(number + 1)]
@@ -163,14 +173,30 @@ class RecordCount:
         self._raw: Table | None = None
         self._tail = b""
         self.letters, self.invalid = 0, -1
+        self._pieces: list[Future[_Piece]] = []
+        self._frames = FrameRecord(counter._submit, counter._code, WINDOW) if counter.layout.coding else None
 
     def add(self, buffer: NDArray[np.uint8], start: int, end: int) -> None:
         """Go on with buffer[start:end]; the buffer may change afterwards."""
         buffer, _ = _checked(buffer, np.array([start]), np.array([end]))
-        for piece in self._counter._submit_pieces(buffer, int(start), int(end)):
-            self.join(piece.result())
+        self.begin(buffer, int(start), int(end))
+        self.settle()
 
-    def join(self, piece: _Piece) -> None:
+    def begin(self, buffer: Buffer, start: int, end: int) -> None:
+        """Start on buffer[start:end]; `settle` waits until it is counted."""
+        self._pieces = self._counter._submit_pieces(buffer, start, end)
+        if self._frames:
+            self._frames.begin(buffer, start, end, _UNIT if self._counter._pool else None)
+
+    def settle(self) -> None:
+        """Wait until what was begun is counted."""
+        for piece in self._pieces:
+            self._join(piece.result())
+        self._pieces = []
+        if self._frames:
+            self._frames.settle()
+
+    def _join(self, piece: _Piece) -> None:
         """Go on with a counted piece: count(A + B) = count(A) + count(B) + what differs around the cut."""
         if self.invalid >= 0:
             return
@@ -193,6 +219,8 @@ class RecordCount:
         if self._raw is not None:
             fold(self._raw, self._k, *self._counter._features, row)
             self._raw = None
+        if self._frames:
+            self._frames.finish(row[self._counter._kmers :])
         return row
 
     def _raw_of(self, letters: bytes) -> Table:
@@ -200,10 +228,12 @@ class RecordCount:
 
 
 @lru_cache(maxsize=8)
-def _feature_words(layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]:
+def _feature_words(
+    blocks: tuple[Block, ...],
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]:
     """`sizes`, `words` and `mates` of `fold`."""
     sizes, words, mates = [], [], []
-    for block in layout.blocks:
+    for block in blocks:
         word = np.arange(4**block.k)
         mate, rest = np.zeros_like(word), word.copy()
         for _ in range(block.k):

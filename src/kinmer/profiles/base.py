@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError
-from kinmer.layout import MAX_K, Layout, kmer_layout
+from kinmer.layout import MAX_K, GeneticCode, Layout, profile_layout
 
 __all__ = ["Profiles", "Values", "check_rows", "gc_of", "layout_of_features"]
 
@@ -112,26 +112,31 @@ def check_rows(
 
 def gc_of(rows: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
     """GC share of the counted letters, (n,), from the canonical 1-mers (C is C and G); NaN where none was."""
-    block = next(block for block in layout.blocks if block.k == 1)
-    letters = rows[:, block.columns].astype(np.float64)
+    letters = rows[:, layout.bases.columns].astype(np.float64)
     total = letters.sum(axis=1)
     share = np.full(len(rows), np.nan)
     np.divide(letters[:, 1], total, out=share, where=total > 0)
     return share
 
 
-@lru_cache(maxsize=MAX_K)
-def _features(max_k: int) -> tuple[str, ...]:
-    return kmer_layout(max_k).features
+@lru_cache(maxsize=2 * MAX_K)
+def _features(max_k: int, coding: bool) -> tuple[str, ...]:
+    return profile_layout(max_k, coding=coding).features
 
 
-def layout_of_features(names: Sequence[str], *, place: object = None) -> Layout:
-    """The k-mer layout whose columns have these names; ProfileError where there is none."""
+def layout_of_features(
+    names: Sequence[str], *, genetic_code: GeneticCode = "auto", place: object = None
+) -> Layout:
+    """The layout whose columns have these names; ProfileError where there is none.
+
+    genetic_code : the layout's where it has reading frames, which names do not tell.
+    """
     for max_k in range(1, MAX_K + 1):
-        if len(_features(max_k)) == len(names):
-            if _features(max_k) == tuple(names):
-                return kmer_layout(max_k)
-            break
+        for coding in (False, True):
+            features = _features(max_k, coding)
+            if len(features) == len(names) and features == tuple(names):
+                code: GeneticCode = genetic_code if coding else "auto"
+                return profile_layout(max_k, coding=coding, genetic_code=code)
     raise ProfileError(
         f"the {len(names)} columns are not those of canonical k-mers from some k down to 1",
         "every column's place has a meaning",

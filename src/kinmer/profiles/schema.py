@@ -58,7 +58,9 @@ def write_skeleton(folder: Path, layout: Layout) -> None:
     write_group(folder / "var", {"column-order": ["k", "block"], **frame})
     sizes = [block.size for block in layout.blocks]
     write_array(folder / "var/_index", list(layout.features))
-    write_array(folder / "var/k", np.repeat(np.array(layout.ks, dtype=np.int64), sizes))
+    write_array(
+        folder / "var/k", np.repeat(np.array([block.k for block in layout.blocks], dtype=np.int64), sizes)
+    )
     write_array(folder / "var/block", np.repeat([block.name for block in layout.blocks], sizes))
 
 
@@ -69,7 +71,7 @@ def write_uns(folder: Path, description: Mapping[str, Any]) -> None:
     for name, value in description.items():
         flat = value if isinstance(value, (str, int)) else json.dumps(value)
         write_array(folder / "uns/kinmer" / name, flat)
-    ks = [block["k"] for block in description["layout"]["blocks"]]
+    ks = Layout.from_dict(description["layout"]).ks
     write_array(folder / "uns/kinmer/k", np.array(ks, dtype=np.int64))
 
 
@@ -86,11 +88,17 @@ def begin_append(
             "count into a new store",
             place=path,
         )
+    kept = Layout.from_dict(description["layout"])
     if description["layout_fingerprint"] != layout.fingerprint or description["values"] != values:
-        kept = Layout.from_dict(description["layout"])
         raise MismatchError(
             f"the store holds {description['values']} of {kept}, not {values} of {layout}",
-            check="append with the same --max-k",
+            check="append with the same --max-k and --coding",
+            place=path,
+        )
+    if kept.genetic_code != layout.genetic_code:
+        raise MismatchError(
+            f"the store's frames are of genetic code {kept.genetic_code}, not {layout.genetic_code}",
+            check="append with the same --genetic-code",
             place=path,
         )
     rows, sources = int(nodes["X"]["shape"][0]), int(nodes["obs/source/categories"]["shape"][0])

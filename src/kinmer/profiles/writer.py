@@ -217,7 +217,7 @@ class ProfileWriter:
                 "ids must be unique, or hits could not be told apart",
                 "is the same sequence in two of the files?",
             )
-        block = self.layout.blocks[-1]
+        block = self.layout.bases
         columns: dict[str, NDArray[Any]] = {
             "bases": profiles[:, block.columns].sum(axis=1, dtype=np.float64).astype(np.int64),
             "gc": gc_of(profiles, self.layout),
