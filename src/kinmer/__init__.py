@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kinmer.encoder import Encoder as Encoder
     from kinmer.errors import KinmerError as KinmerError
     from kinmer.evaluate.locality import verify as verify
+    from kinmer.evaluate.retrieval import compare_retrieval as compare_retrieval
+    from kinmer.evaluate.retrieval import evaluate_retrieval as evaluate_retrieval
+    from kinmer.fragments import benchmark as benchmark
     from kinmer.fragments import fragment as fragment
     from kinmer.index import KinIndex as KinIndex
     from kinmer.index import build_index as build_index
@@ -38,11 +41,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "benchmark": "fragments",
     "build_index": "index",
     "Clr": "clr",
+    "compare_retrieval": "evaluate.retrieval",
     "count": "counting",
     "embed": "embedding",
     "Encoder": "encoder",
+    "evaluate_retrieval": "evaluate.retrieval",
     "export_profiles": "npy",
     "fragment": "fragments",
     "Hit": "queries",

@@ -25,6 +25,7 @@ __all__ = [
     "lengths_and_gc",
     "mse_by_rank",
     "retrieval_bars",
+    "retrieval_panels",
     "save",
     "scatter_by_category",
 ]
@@ -161,6 +162,46 @@ def retrieval_bars(
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     _legend_above(axis, columns=3)
+    return figure
+
+
+@matplotlib.rc_context(_STYLE)
+def retrieval_panels(
+    panels: Mapping[
+        str,
+        tuple[str, Sequence[str], Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]]],
+    ],
+    *,
+    ylabel: str = "nearest has the label (%)",
+    columns: int = 4,
+) -> Figure:
+    """Shares with intervals as bands and their ceiling dashed, a panel each, in rows of `columns`.
+
+    `panels`: title -> (name of the axis, its places, series -> (share, low, high, ceiling)), one share for
+    every place and in 0–1; NaN leaves a gap.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(3.4 * columns, 4.6), 3.1 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (title, (axis_name, places, series)) in enumerate(panels.items()):
+        axis = figure.add_subplot(rows, columns, number + 1)
+        x = np.arange(len(places))
+        for place, (name, lines) in enumerate(series.items()):
+            share, low, high, ceiling = (100 * np.asarray(one, float) for one in lines)
+            colour, marker = PALETTE[place % len(PALETTE)], _MARKERS[place % 7]
+            axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+            axis.plot(x, share, color=colour, marker=marker, markersize=4, label=name)
+            if place == 0:
+                axis.plot(x, ceiling, color="#666666", linestyle="--", linewidth=1.2, label="ceiling")
+        axis.set_xticks(x, places)
+        axis.set_ylim(0, 102)
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_xlabel(axis_name)
+        if number % columns == 0:
+            axis.set_ylabel(ylabel)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
     return figure
 
 

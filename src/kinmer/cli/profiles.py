@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -106,37 +106,100 @@ def export_table(
 def fragment(
     files: Annotated[list[Path], typer.Argument(help="FASTA files, plain or compressed.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="FASTA to write; gzip where it ends in .gz.")
+        Path,
+        typer.Option("--output", "-o", help="FASTA to write (gzip where it ends in .gz), or benchmark."),
     ],
     length: Annotated[
-        str, typer.Option(help="Bases: a number, or low-high drawn log-uniformly.")
-    ] = "1000-100000",
+        str | None,
+        typer.Option(help="Bases: a number, or low-high drawn log-uniformly (default: 1000-100000)."),
+    ] = None,
     per_sequence: Annotated[int | None, typer.Option(min=1, help="Fragments of every sequence.")] = None,
     number: Annotated[int | None, typer.Option(min=1, help="Fragments in all, shared out by length.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of the labels to share out evenly by.")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="TSV with sequence_id and any columns to hand on.")
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Leave out what is labelled so; repeatable."),
+    ] = None,
     one_strand: Annotated[bool, typer.Option("--one-strand", help="Cut from the given strand only.")] = False,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Make a benchmark of retrieval: database, queries, folds.")
+    ] = False,
+    split: Annotated[
+        Literal["species", "genome"] | None,
+        typer.Option(help="Benchmark: what no two folds share (default: species)."),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=1, help="Benchmark: folds (default: 5).")] = None,
+    fold_seed: Annotated[
+        int | None, typer.Option(min=0, help="Benchmark: seed of the folds alone (default: 0).")
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Benchmark: bases of the queries (default: 1000,2000,5000,10000,50000)."),
+    ] = None,
+    per_length: Annotated[
+        int | None, typer.Option(min=1, help="Benchmark: queries of a genome and length (default: 12).")
+    ] = None,
+    piece: Annotated[
+        int | None, typer.Option(min=1, help="Benchmark: longest piece of the database (default: 100000).")
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Cut labelled fragments out of FASTA, the same ones for the same seed."""
+    """Cut labelled fragments out of FASTA, the same ones for the same seed, or make a benchmark of it."""
+    from kinmer.errors import UsageError
+    from kinmer.fragments import benchmark as make
     from kinmer.fragments import fragment as cut
 
+    given = {"split": split, "folds": folds, "fold_seed": fold_seed, "per_length": per_length, "piece": piece}
+    more: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if lengths is not None:
+        more["lengths"] = _lengths(lengths)
+    if benchmark:
+        if labels is None or one_strand or any((length, per_sequence, number, group, leave_out)):
+            raise UsageError("a benchmark takes --labels, and none of the options of fragments")
+        note(make(files, output, labels=labels, seed=seed, force=force, **more).summary())
+        return
+    if more:
+        name = next(iter(more)).replace("_", "-")
+        raise UsageError(f"--{name} is an option of benchmarks", check="give --benchmark too")
     report = cut(
         files,
         output,
-        length=_length(length),
+        length=_length(length or "1000-100000"),
         per_sequence=per_sequence,
         number=number,
         group=group,
         labels=labels,
+        leave_out=_left_out(leave_out or []),
         both_strands=not one_strand,
         seed=seed,
         force=force,
     )
-    note(str(report))
+    note(report.summary())
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    from kinmer.errors import UsageError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--lengths takes numbers with commas between, not {text!r}") from None
+
+
+def _left_out(pairs: list[str]) -> dict[str, list[str]]:
+    from kinmer.errors import UsageError
+
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        column, equals, value = pair.partition("=")
+        if not (column and equals):
+            raise UsageError(f"--leave-out takes COLUMN=VALUE, such as fold=2, not {pair!r}")
+        found.setdefault(column, []).append(value)
+    return found
 
 
 def _length(text: str) -> int | tuple[int, int]:

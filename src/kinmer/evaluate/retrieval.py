@@ -1,15 +1,222 @@
-"""How often is the nearest entry of the right kind? Shares of queries, with intervals over their sources."""
+"""How often are the nearest entries of the right kind? Shares of queries, with intervals over genomes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.devices import cpu_threads
+from kinmer.errors import UsageError
+from kinmer.evaluate.cells import Cell, Cells, intervals
+from kinmer.evaluate.labelled import MOLECULE, Rank, ranks_of
+from kinmer.evaluate.measures import FEW, Found, limits, measure, measure_names, nearest_labelled
+from kinmer.evaluate.neighbours import Metric
+from kinmer.evaluate.report import Difference, Hubs, Measured, RetrievalReport, Score
+from kinmer.evaluate.searching import search_trial
+from kinmer.evaluate.sources import Encoders, encoders_of
 from kinmer.evaluate.statistics import Estimate, estimate, resampled
+from kinmer.evaluate.trials import Pool, benchmark_trials, vector_trial
 
-__all__ = ["agreement", "precision_and_recall"]
+if TYPE_CHECKING:
+    from kinmer.encoder import Encoder
+
+__all__ = ["agreement", "compare_retrieval", "evaluate_retrieval", "precision_and_recall"]
+
+# Shares of the database's genomes in which queries are asked too, and random draws of each.
+FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
+DRAWS = 3
+
+
+def evaluate_retrieval(
+    benchmarks: str | Path | Sequence[str | Path] = (),
+    *,
+    encoders: Sequence[str | Path | Encoder] | Mapping[str, str | Path | Encoder] = (),
+    baseline: str | None = None,
+    database: Any = None,
+    queries: Any = None,
+    database_labels: str | Path | None = None,
+    query_labels: str | Path | None = None,
+    metric: Metric = "cosine",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> RetrievalReport:
+    """Measure how well queries find entries with their labels, by exact search.
+
+    Parameters
+    ----------
+    benchmarks : folders by `kinmer.benchmark`; the queries of several are pooled, each asked of its own
+        database.
+    encoders : folders or encoders, or a mapping from names to them; ``raw`` is the CLR of 6- to 1-mers
+        without any network, ``raw-joint`` that of the reference system. A name with ``{fold}`` stands for an
+        encoder of every fold: queries of a fold, and the database for them, are embedded by that fold's.
+    baseline : name of the encoder that the others are compared with (`compare_retrieval`).
+    database, queries : instead of benchmarks: an ``.npy`` matrix with its ids in the ``.txt`` beside it, or
+        a profile store or AnnData with embeddings; with `encoders` a store, an AnnData or a FASTA to embed.
+        Without `queries` every sequence is asked about all others.
+    database_labels, query_labels : their TSVs: ``id`` (or ``sequence_id``), any ranks, ``molecule``,
+        ``genome_id``, ``length``, ``case``, ``fold``.
+    metric : cosine or l2.
+    bootstrap, seed : resamples of the genomes for the intervals; seed of those and of the subsamples.
+
+    A query never finds itself, nor an entry that overlaps it (``sequence_id``, ``start`` and ``end`` of both
+    tables). What the figures mean: `kinmer.evaluate.measures.measure`.
+
+    Raises UsageError (settings), InputError (labels, vectors), FormatError (benchmark, encoder).
+    """
+    if metric not in get_args(Metric) or bootstrap < 0:
+        raise UsageError("the metric is cosine or l2, and the bootstrap not negative")
+    folders = [benchmarks] if isinstance(benchmarks, str | Path) else list(benchmarks)
+    vectors = (database, queries, database_labels, query_labels)
+    if folders and any(one is not None for one in vectors):
+        raise UsageError("a benchmark brings its database and queries", check="give one or the other")
+    chosen = encoders_of(encoders, device)
+    if folders and not encoders:
+        raise UsageError("a benchmark has sequences only", check="give an encoder, or raw")
+    if baseline is not None and baseline not in {one.name for one in chosen}:
+        raise UsageError(f"the baseline {baseline} is none of the encoders")
+    with cpu_threads(threads):
+        trials = benchmark_trials(folders, threads) if folders else [vector_trial(*vectors, threads)]
+        pool = Pool(trials)
+        ranks = ranks_of(pool.queries, pool.database, pool.barred)
+        if not ranks:
+            raise UsageError("queries and database have no label in common")
+        inside = pool.subsamples(FRACTIONS, DRAWS, seed)
+        work = _Work(pool, ranks, len(chosen))
+        for at, trial in enumerate(trials):
+            for number, one in enumerate(chosen):
+                for found in search_trial(pool, at, one, inside, metric):
+                    work.add(number, found)
+            trial.close()
+    return _reported(work, chosen, inside, metric, bootstrap, seed, folders, baseline)
+
+
+class _Work:
+    """Figures of every query by every encoder, rank by rank, filled search by search."""
+
+    def __init__(self, pool: Pool, ranks: Sequence[Rank], encoders: int) -> None:
+        self.pool, self.ranks = pool, ranks
+        self.relevant = [rank.relevant() for rank in ranks]
+        queries = len(pool.queries)
+        self.values = [
+            np.zeros((encoders, queries, len(measure_names(rank, FRACTIONS))), np.float32) for rank in ranks
+        ]
+        self.molecules = np.full((encoders, queries), -1)
+        self.hits = np.zeros((encoders, len(pool.database)), np.int64)
+
+    def add(self, encoder: int, found: Found) -> None:
+        for number, rank in enumerate(self.ranks):
+            figures = measure(rank, found, self.relevant[number], DRAWS)
+            self.values[number][encoder, found.queries] = figures
+            if rank.name == MOLECULE:
+                self.molecules[encoder, found.queries] = nearest_labelled(rank, found)
+        few = found.rows[:, :FEW]
+        self.hits[encoder] += np.bincount(few[few >= 0], minlength=self.hits.shape[1])
+
+
+def _reported(
+    work: _Work,
+    encoders: Sequence[Encoders],
+    inside: NDArray[np.bool_],
+    metric: Metric,
+    bootstrap: int,
+    seed: int,
+    folders: Sequence[str | Path],
+    baseline: str | None,
+) -> RetrievalReport:
+    names = tuple(one.name for one in encoders)
+    cells = Cells(work.pool.queries, bootstrap=bootstrap, seed=seed)
+    measured, scores = [], []
+    for number, rank in enumerate(work.ranks):
+        most = limits(rank, work.relevant[number], inside, DRAWS)
+        columns = measure_names(rank, FRACTIONS)
+        one = Measured(rank.name, columns, rank.asked, work.values[number], most)
+        measured.append(one)
+        scores += list(_scores(one, cells, names))
+        if rank.name == MOLECULE:
+            scores += list(_class_scores(rank, cells, names, work.molecules))
+    report = RetrievalReport(
+        encoders=names,
+        metric=metric,
+        queries=len(work.pool.queries),
+        database=len(work.pool.database),
+        genomes=work.pool.queries["genome_id"].nunique(),
+        benchmarks=tuple(map(str, folders)),
+        bootstrap=bootstrap,
+        seed=seed,
+        scores=tuple(scores),
+        hubs={name: Hubs.of(hits) for name, hits in zip(names, work.hits, strict=True)},
+        cells=cells,
+        measured=tuple(measured),
+    )
+    return report if baseline is None else report.with_differences(compare_retrieval(report, baseline))
+
+
+def _scores(measured: Measured, cells: Cells, encoders: Sequence[str]) -> Iterator[Score]:
+    """Means of every measure in every cell, encoder by encoder."""
+    for cell in cells.of(measured.asked):
+        sums, weights = cell.sums(measured.values), cells.weights(cell)
+        sizes = np.broadcast_to(cell.sizes[:, None], sums.shape[1:])
+        most = measured.limits[cell.rows].mean(axis=0)
+        for encoder, above in zip(encoders, sums, strict=True):
+            found = intervals(above, sizes, weights)
+            for name, one, limit in zip(measured.names, found, most, strict=True):
+                yield _score(encoder, measured.rank, cell, name, one, float(limit))
+
+
+def _class_scores(
+    rank: Rank, cells: Cells, encoders: Sequence[str], given: NDArray[np.int64]
+) -> Iterator[Score]:
+    """Precision, recall and F1 of every label, given (encoders, q) by the nearest labelled entry."""
+    kinds = np.arange(len(rank.labels))
+    true = (rank.keys[0][0][:, None] == kinds).astype(float)
+    named = (given[:, :, None] == kinds).astype(float)
+    for cell in cells.of(rank.asked):
+        weights, wanted = cells.weights(cell), cell.sums(true)
+        for encoder, one in zip(encoders, named, strict=True):
+            right, told = cell.sums(one * true), cell.sums(one)
+            above = np.concatenate([right, right, 2 * right], axis=1)
+            below = np.concatenate([told, wanted, told + wanted], axis=1)
+            found = iter(intervals(above, below, weights))
+            for name in ("precision", "recall", "f1"):
+                for label in rank.labels:
+                    yield _score(encoder, rank.name, cell, f"{name}:{label}", next(found), None)
+
+
+def _score(encoder: str, rank: str, cell: Cell, name: str, one: Estimate, limit: float | None) -> Score:
+    place = (encoder, rank, cell.case, cell.domain, cell.length, name)
+    return Score(*place, one.value, one.low, one.high, limit, cell.rows.size, cell.starts.size)
+
+
+def compare_retrieval(report: RetrievalReport, baseline: str) -> list[Difference]:
+    """Every other encoder's figures minus the baseline's on the same queries, with intervals over genomes.
+
+    An interval that holds 0 leaves open which of the two is better. Both are measured on the same draws of
+    the genomes, so what makes a genome hard for both cancels out.
+
+    Raises UsageError where no encoder of the report is called `baseline`.
+    """
+    if baseline not in report.encoders:
+        raise UsageError(f"the baseline {baseline} is none of the encoders")
+    origin, found = report.encoders.index(baseline), []
+    for measured in report.measured:
+        for cell in report.cells.of(measured.asked):
+            sums, weights = cell.sums(measured.values), report.cells.weights(cell)
+            sizes = np.broadcast_to(cell.sizes[:, None], sums.shape[1:])
+            for number, encoder in enumerate(report.encoders):
+                if number == origin:
+                    continue
+                apart = intervals(sums[number] - sums[origin], sizes, weights)
+                for name, one in zip(measured.names, apart, strict=True):
+                    place = (encoder, baseline, measured.rank, cell.case, cell.domain, cell.length, name)
+                    counts = (cell.rows.size, cell.starts.size)
+                    found.append(Difference(*place, one.value, one.low, one.high, *counts))
+    return found
 
 
 def agreement(

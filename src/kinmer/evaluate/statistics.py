@@ -30,10 +30,8 @@ class Estimate:
 
 def resampled(units: int, times: int, rng: np.random.Generator) -> Floats:
     """(times, units) how often each unit is drawn in every bootstrap sample (Efron 1979, Ann Stat 7:1)."""
-    weights = np.empty((times, units))
-    for row in weights:
-        row[:] = np.bincount(rng.integers(0, units, units), minlength=units)
-    return weights
+    drawn = rng.integers(0, units, (times, units)) + units * np.arange(times)[:, None]
+    return np.bincount(drawn.ravel(), minlength=times * units).reshape(times, units).astype(float)
 
 
 def estimate(value: float, samples: Floats) -> Estimate:

@@ -1,0 +1,120 @@
+"""Means over queries of one case, domain and length, with intervals over the genomes they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kinmer.evaluate.labelled import domain_groups
+from kinmer.evaluate.statistics import Estimate, resampled
+
+__all__ = ["ALL", "Cell", "Cells", "intervals"]
+
+Floats = NDArray[np.float64]
+ALL = "all"
+# So many lengths are told one by one; more than that go into bins.
+MOST_LENGTHS = 12
+STEPS = (1, 2, 5)
+
+
+class Cell(NamedTuple):
+    """Queries that are told together: `rows` (m,), those of a genome in a row, from `starts` (units,) on."""
+
+    case: str
+    domain: str
+    length: str
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    def sums(self, values: NDArray[np.floating]) -> Floats:
+        """(…, units, measures) sums over every genome's queries of (…, q, measures)."""
+        picked = values[..., self.rows, :].astype(np.float64)
+        return np.asarray(np.add.reduceat(picked, self.starts, axis=-2))
+
+    @property
+    def sizes(self) -> Floats:
+        """(units,) queries of every genome."""
+        return np.diff(np.append(self.starts, self.rows.size)).astype(float)
+
+
+class Cells:
+    """The cells of a table of queries: every case, domain and length, and all of each."""
+
+    def __init__(self, queries: pd.DataFrame, *, bootstrap: int, seed: int) -> None:
+        self._bootstrap, self._seed = bootstrap, seed
+        self._unit, _ = pd.factorize(queries["genome_id"], sort=True)
+        self._order = np.argsort(self._unit, kind="stable")
+        self.cases, case = _kinds(queries.get("case"), len(queries))
+        self.domains, domain = _kinds(pd.Series(domain_groups(queries)), len(queries))
+        self.lengths, length = _lengths(queries.get("length"), len(queries))
+        self._codes = (case, domain, length)
+
+    def of(self, asked: NDArray[np.bool_]) -> Iterator[Cell]:
+        """Every cell that has one of the queries `asked` (q,)."""
+        case, domain, length = (codes[self._order] for codes in self._codes)
+        asked = asked[self._order]
+        for at, in_case in enumerate((ALL, *self.cases), -1):
+            for place, in_domain in enumerate((ALL, *self.domains), -1):
+                some = asked & ((at < 0) | (case == at)) & ((place < 0) | (domain == place))
+                for number, in_length in enumerate((ALL, *self.lengths), -1):
+                    rows = self._order[some & ((number < 0) | (length == number))]
+                    if rows.size:
+                        unit = self._unit[rows]
+                        starts = np.flatnonzero(np.concatenate([[True], unit[1:] != unit[:-1]]))
+                        yield Cell(in_case, in_domain, in_length, rows, starts)
+
+    def weights(self, cell: Cell) -> Floats:
+        """(bootstrap, units) draws of the cell's genomes; the same for every call."""
+        return resampled(cell.starts.size, self._bootstrap, np.random.default_rng(self._seed))
+
+
+def intervals(above: Floats, below: Floats, weights: Floats) -> list[Estimate]:
+    """Ratios of sums over units, (units, measures) each, with the middle 95 % of the draws (draws, units)."""
+    whole = below.sum(axis=0)
+    value = np.divide(above.sum(axis=0), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    if not len(weights):
+        return [Estimate(float(one) if np.isfinite(one) else None) for one in value]
+    drawn = weights @ below
+    samples = np.divide(weights @ above, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
+    # A draw without anything below tells nothing.
+    told = np.isfinite(samples).any(axis=0)
+    bounds = np.full((2, value.size), np.nan)
+    bounds[:, told] = _middle(samples[:, told])
+    return [
+        Estimate(float(one), float(low), float(high)) if np.isfinite(one) else Estimate(None)
+        for one, low, high in zip(value, *bounds, strict=True)
+    ]
+
+
+def _middle(samples: Floats) -> Floats:
+    if np.isfinite(samples).all():
+        return np.asarray(np.percentile(samples, (2.5, 97.5), axis=0))
+    return np.asarray(np.nanpercentile(samples, (2.5, 97.5), axis=0))
+
+
+def _kinds(column: pd.Series | None, rows: int) -> tuple[list[str], NDArray[np.int64]]:
+    """Values in order and every row's place among them, -1 for none."""
+    if column is None:
+        return [], np.full(rows, -1)
+    codes, names = pd.factorize(column.where(column != ""), sort=True)
+    return [str(name) for name in names], codes
+
+
+def _lengths(column: pd.Series | None, rows: int) -> tuple[Sequence[str], NDArray[np.int64]]:
+    """Lengths as they are, or bins of 1, 2 and 5 times powers of ten: ``1000-1999``."""
+    if column is None:
+        return [], np.full(rows, -1)
+    length = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    known = np.unique(length[np.isfinite(length)]).astype(np.int64)
+    if known.size <= MOST_LENGTHS:
+        code = np.searchsorted(known, length)
+        return [str(one) for one in known], np.where(np.isfinite(length), code, -1)
+    edges = np.array([step * 10**power for power in range(12) for step in STEPS])
+    bins = np.where(np.isfinite(length), np.searchsorted(edges, length, side="right") - 1, -1)
+    used = np.unique(bins[bins >= 0])
+    names = [f"{edges[one]}-{edges[one + 1] - 1}" for one in used]
+    return names, np.where(bins >= 0, np.searchsorted(used, bins), -1)

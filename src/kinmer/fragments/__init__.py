@@ -1,0 +1,16 @@
+"""Labelled, seeded fragments of FASTA: for training, and benchmarks of retrieval with their folds."""
+
+from kinmer.fragments.benchmarks import Benchmark, BenchmarkReport, benchmark, open_benchmark
+from kinmer.fragments.labels import Labels, read_labels
+from kinmer.fragments.sampling import FragmentReport, fragment
+
+__all__ = [
+    "Benchmark",
+    "BenchmarkReport",
+    "FragmentReport",
+    "Labels",
+    "benchmark",
+    "fragment",
+    "open_benchmark",
+    "read_labels",
+]

@@ -1,0 +1,83 @@
+"""Labels of sequences: a table with tabs, a header line and one row a sequence."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kinmer.errors import InputError, UsageError
+
+__all__ = ["MISSING", "NO_LABELS", "Labels", "read_labels"]
+
+MISSING = frozenset(("", "."))
+
+
+class Labels(NamedTuple):
+    """Columns without the key, and by key a row's fields and its line in the file (from 1)."""
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[str, ...]]
+    lines: Mapping[str, int]
+
+    def of(self, key: str) -> tuple[str, ...]:
+        """A row's fields; empty ones for a key without a row."""
+        return self.rows.get(key, ("",) * len(self.columns))
+
+    def value(self, key: str, column: str) -> str:
+        """One field; "" where the column, the row or the value is missing (``.``)."""
+        if column not in self.columns:
+            return ""
+        found = self.of(key)[self.columns.index(column)]
+        return "" if found in MISSING else found
+
+    def place_of(self, column: str) -> int:
+        """Where a column stands; UsageError where there is none of that name."""
+        if column not in self.columns:
+            raise UsageError(f"the labels have no column {column!r}", f"they have {', '.join(self.columns)}")
+        return self.columns.index(column)
+
+    def joined(self, taken: Sequence[str]) -> list[str]:
+        """The columns' names in a table that has those `taken`: ``length`` is ``sequence_length`` there."""
+        return [
+            "label_id" if name == "id" else f"sequence_{name}" if name in taken else name
+            for name in self.columns
+        ]
+
+
+NO_LABELS = Labels((), {}, {})
+
+
+def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Labels:
+    """Read a table whose key is the first of the columns `keys` that it has.
+
+    Raises InputError with file and line: no key, a column twice, a key twice, another number of fields.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            header = next(reader, [])
+            name = next((one for one in keys if one in header), None)
+            if name is None or len(set(header)) != len(header):
+                raise InputError(
+                    f"the labels have no column {' or '.join(keys)}, or a column twice",
+                    check="is the header line there, and are the columns parted by tabs?",
+                    place=path,
+                )
+            key = header.index(name)
+            rows: dict[str, tuple[str, ...]] = {}
+            lines: dict[str, int] = {}
+            for row in reader:
+                place = f"{path}, line {reader.line_num}"
+                if len(row) != len(header):
+                    raise InputError(f"{len(row)} fields, {len(header)} in the header", place=place)
+                if row[key] in rows:
+                    raise InputError(f"the sequence {row[key]!r} is labelled twice", place=place)
+                rows[row[key]] = (*row[:key], *row[key + 1 :])
+                lines[row[key]] = reader.line_num
+    except FileNotFoundError:
+        raise InputError("no such file", check="is the path right?", place=path) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError("the labels cannot be read", str(error), place=path) from error
+    return Labels(tuple(one for one in header if one != name), rows, lines)
