@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -10,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.errors import ProfileError
+from kinmer.errors import KinmerError, ProfileError
 from kinmer.layout import MAX_K, GeneticCode, Layout, profile_layout
 
-__all__ = ["Profiles", "Values", "check_rows", "gc_of", "layout_of_features"]
+__all__ = ["Profiles", "Values", "check_rows", "gc_of", "genetic_code_in", "layout_of_features"]
 
 Values = Literal["counts", "frequencies"]
 
@@ -143,3 +144,12 @@ def layout_of_features(
         "were variables filtered, sorted or renamed?",
         place=None if place is None else str(place),
     )
+
+
+def genetic_code_in(description: object) -> GeneticCode:
+    """The genetic code that ``uns["kinmer"]`` tells; "auto" where it tells none."""
+    try:
+        layout = json.loads(str(description["layout"]))  # type: ignore[index]
+        return Layout.from_dict(layout).genetic_code
+    except (KinmerError, KeyError, TypeError, ValueError):
+        return "auto"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError
 from kinmer.files import hash_ids
-from kinmer.profiles.base import Values, check_rows, layout_of_features
+from kinmer.profiles.base import Values, check_rows, genetic_code_in, layout_of_features
 from kinmer.profiles.ids import check_ids
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ class AnnDataProfiles:
 
     def __init__(self, data: AnnData) -> None:
         self.anndata = data
-        self.layout = layout_of_features([str(name) for name in data.var_names], place="the AnnData")
+        self.layout = layout_of_features(
+            [str(name) for name in data.var_names],
+            genetic_code=genetic_code_in(data.uns.get("kinmer")),
+            place="the AnnData",
+        )
         if data.X is None or data.n_obs == 0:
             raise ProfileError("the AnnData has no X" if data.X is None else "the AnnData has no rows")
         self._X: Any = data.X

@@ -23,7 +23,7 @@ from kinmer.profiles.arrays import (
     write_group,
     write_root,
 )
-from kinmer.profiles.base import Values, check_rows, layout_of_features
+from kinmer.profiles.base import Values, check_rows, genetic_code_in, layout_of_features
 from kinmer.profiles.journal import StoreLock, part_of
 from kinmer.profiles.matrix import EMBEDDING, MatrixWriter
 from kinmer.profiles.schema import FORMAT_VERSION
@@ -54,7 +54,11 @@ class ProfileStore:
         else:
             index = group["var"].attrs.get("_index", "_index")
             names = np.asarray(_array(group, f"var/{index}", path)[:], dtype=object)
-            self.layout = layout_of_features(names.tolist(), place=path)
+            known = "uns/kinmer/layout" in group
+            written = {"layout": _array(group, "uns/kinmer/layout", path)[()]} if known else None
+            self.layout = layout_of_features(
+                names.tolist(), genetic_code=genetic_code_in(written), place=path
+            )
             self.values = "counts" if self._X.dtype.kind in "ui" else "frequencies"
             self._fingerprint = None
         self.uns: dict[str, Any] = dict(description or {})
