@@ -104,7 +104,7 @@ class Encoder:
         self.versions = dict(versions or library_versions())
         self.device = torch.device("cpu")
         self.fingerprint = _fingerprint(self._identity(), network.state_dict())
-        self.to(next(network.parameters()).device)
+        self.to(next((one.device for one in network.parameters()), self.device))
 
     def __repr__(self) -> str:
         return f"Encoder({self.layout.width} -> {self.dim}, {self.fingerprint[:12]})"

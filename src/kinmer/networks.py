@@ -18,6 +18,8 @@ from kinmer.errors import FormatError, UsageError
 
 __all__ = [
     "NETWORKS",
+    "Columns",
+    "Linear",
     "LossParts",
     "Network",
     "Vae",
@@ -167,6 +169,67 @@ class Vae(Network):
         return mean
 
 
+class Columns(Network):
+    """Some columns as they are: the raw profile after the transform, or one block of it."""
+
+    name: ClassVar[str] = "columns"
+
+    def __init__(self, *, width: int, start: int, stop: int) -> None:
+        super().__init__()
+        if not 0 <= start < stop <= width:
+            raise UsageError(f"columns {start} to {stop} of {width} make no vector")
+        self.width, self.dim, self.start, self.stop = width, stop - start, start, stop
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings for `build_network`."""
+        return {"width": self.width, "start": self.start, "stop": self.stop}
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(n, width) to (n, dim)."""
+        return x[:, self.start : self.stop]
+
+
+class Linear(Network):
+    """``(x - mean) @ weight.T``: principal components, discriminant directions, or what training made of it.
+
+    optional : spans ``(start, stop)`` of columns that a sequence may lack altogether (no reading frame was
+    found). The CLR leaves them zero, which no counted block is; they are put at the mean, where they say
+    nothing.
+    """
+
+    name: ClassVar[str] = "linear"
+
+    def __init__(self, *, width: int, dim: int, optional: Sequence[Sequence[int]] = ()) -> None:
+        super().__init__()
+        spans = [(int(start), int(stop)) for start, stop in optional]
+        if width < 1 or dim < 1 or not all(0 <= start < stop <= width for start, stop in spans):
+            raise UsageError(f"a map from {width} to {dim} dimensions with spans {spans} cannot be built")
+        self.width, self.dim, self.optional = width, dim, spans
+        self.mean = nn.Parameter(torch.zeros(width), requires_grad=False)
+        self.weight = nn.Parameter(torch.zeros(dim, width))
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings for `build_network`."""
+        return {"width": self.width, "dim": self.dim, "optional": [list(span) for span in self.optional]}
+
+    def fill(self, mean: Tensor, weight: Tensor) -> Linear:
+        """Take over a mean (width,) and a weight (dim, width); returns the network itself."""
+        with torch.no_grad():
+            self.mean.copy_(mean)
+            self.weight.copy_(weight)
+        return self
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(n, width) to (n, dim)."""
+        centred = x - self.mean
+        for start, stop in self.optional:
+            counted = (x[:, start:stop] != 0).any(dim=1, keepdim=True)
+            centred = torch.cat(
+                [centred[:, :start], centred[:, start:stop] * counted, centred[:, stop:]], dim=1
+            )
+        return nn.functional.linear(centred, self.weight)
+
+
 def vae_loss(output: VaeOutput, x: Tensor, *, beta: float) -> LossParts:
     """The reference's loss of a forward pass over (n, width) `x`, computed in float32.
 
@@ -186,7 +249,7 @@ def block_mse(reconstruction: Tensor, x: Tensor, sizes: Sequence[int]) -> Tensor
     return torch.stack([part.mean() for part in torch.split(per_column, list(sizes))])
 
 
-NETWORKS: dict[str, type[Network]] = {Vae.name: Vae}
+NETWORKS: dict[str, type[Network]] = {one.name: one for one in (Vae, Linear, Columns)}
 
 
 def build_network(name: str, settings: dict[str, Any]) -> Network:
