@@ -73,27 +73,35 @@ class Cells:
 
 
 def intervals(above: Floats, below: Floats, weights: Floats) -> list[Estimate]:
-    """Ratios of sums over units, (units, measures) each, with the middle 95 % of the draws (draws, units)."""
-    whole = below.sum(axis=0)
-    value = np.divide(above.sum(axis=0), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
-    if not len(weights):
-        return [Estimate(float(one) if np.isfinite(one) else None) for one in value]
-    drawn = weights @ below
-    samples = np.divide(weights @ above, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
-    # A draw without anything below tells nothing.
-    told = np.isfinite(samples).any(axis=0)
-    bounds = np.full((2, value.size), np.nan)
-    bounds[:, told] = _middle(samples[:, told])
+    """Ratios of sums over units with the middle 95 % of the draws, for every column.
+
+    above : (units, columns). below : (units, columns), or (units, 1) for one that is common to all.
+    weights : (draws, units) by `resampled`. A draw in which nothing is below tells nothing.
+    """
+    whole, drawn = below.sum(axis=0), weights @ below
+    value = np.divide(above.sum(axis=0), whole, out=np.full(above.shape[1], np.nan), where=whole > 0)
+    # A column's draws side by side: they are put in order.
+    samples = np.ascontiguousarray((weights @ above).T)
+    samples = np.divide(samples, drawn.T, out=np.full(samples.shape, np.nan), where=drawn.T > 0)
+    samples.sort(axis=1)
+    low, high = (_quantile(samples, share) for share in (0.025, 0.975))
     return [
-        Estimate(float(one), float(low), float(high)) if np.isfinite(one) else Estimate(None)
-        for one, low, high in zip(value, *bounds, strict=True)
+        Estimate(float(one), *(float(end) if np.isfinite(end) else None for end in ends))
+        if np.isfinite(one)
+        else Estimate(None)
+        for one, *ends in zip(value, low, high, strict=True)
     ]
 
 
-def _middle(samples: Floats) -> Floats:
-    if np.isfinite(samples).all():
-        return np.asarray(np.percentile(samples, (2.5, 97.5), axis=0))
-    return np.asarray(np.nanpercentile(samples, (2.5, 97.5), axis=0))
+def _quantile(rising: Floats, share: float) -> Floats:
+    """(columns,) quantiles of (columns, draws) in rising order, NaN at their ends; as `numpy.quantile`."""
+    rows, number = np.arange(len(rising)), np.isfinite(rising).sum(axis=1)
+    if not rising.shape[1]:
+        return np.full(len(rising), np.nan)
+    place = share * np.maximum(number - 1, 0)
+    before = place.astype(np.int64)
+    first, second = rising[rows, before], rising[rows, np.minimum(before + 1, np.maximum(number - 1, 0))]
+    return np.asarray(first + (second - first) * (place - before))
 
 
 def _kinds(column: pd.Series | None, rows: int) -> tuple[list[str], NDArray[np.int64]]:

@@ -18,6 +18,7 @@ from kinmer.taxonomy import RANKS
 __all__ = ["MOLECULE", "Rank", "barred_pairs", "domain_groups", "label_table", "ranks_of"]
 
 Codes = NDArray[np.int64]
+Spans = tuple[NDArray[np.float64], NDArray[np.float64]]
 SPECIES, CLUSTER, MOLECULE = "species", "ani95_cluster", "molecule"
 EITHER = "species or cluster"
 # Labels that tell nothing of what a sequence is.
@@ -197,19 +198,23 @@ def barred_pairs(queries: pd.DataFrame, database: pd.DataFrame) -> tuple[Codes, 
     spans = {"sequence_id", "start", "end"}
     if spans <= set(queries) and spans <= set(database):
         theirs = database.groupby("sequence_id").indices
+        asked, there = _spans(queries), _spans(database)
         for name, mine in queries.groupby("sequence_id").indices.items():
             if name and name in theirs:
-                pairs += _overlaps(queries, database, np.asarray(mine), np.asarray(theirs[name]))
+                pairs += _overlaps(asked, there, np.asarray(mine), np.asarray(theirs[name]))
     found = np.unique(np.concatenate(pairs), axis=0)
     return found[:, 0], found[:, 1]
 
 
-def _overlaps(queries: pd.DataFrame, database: pd.DataFrame, mine: Codes, theirs: Codes) -> Iterator[Codes]:
+def _spans(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Starts and ends, NaN (which overlaps nothing) where they are no numbers."""
+    start, end = (pd.to_numeric(table[side], errors="coerce").to_numpy(float) for side in ("start", "end"))
+    return start, end
+
+
+def _overlaps(asked: Spans, there: Spans, mine: Codes, theirs: Codes) -> Iterator[Codes]:
     """(pairs, 2) places of queries `mine` and entries `theirs` of one sequence whose spans overlap."""
-    (first, last), (start, end) = (
-        [pd.to_numeric(table[side].iloc[rows], errors="coerce").to_numpy(float) for side in ("start", "end")]
-        for table, rows in ((queries, mine), (database, theirs))
-    )
+    first, last, start, end = asked[0][mine], asked[1][mine], there[0][theirs], there[1][theirs]
     step = max(1, BLOCK_PAIRS // theirs.size)
     for at in range(0, mine.size, step):
         some = slice(at, at + step)

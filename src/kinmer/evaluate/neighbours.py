@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -49,6 +50,7 @@ def nearest(
     if metric == "cosine":
         # Unit vectors at cosine distance 1 are √2 apart; zero vectors, 1 from all by definition, must be too.
         squares += ~vectors.any(axis=1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     who, where = _barred_places(pool, barred)
     places = np.empty((asked.size, k), np.int64)
     distances = np.empty((asked.size, k))
@@ -63,7 +65,7 @@ def nearest(
             pairs = slice(*np.searchsorted(who, (rows.start, rows.stop)))
             rough[who[pairs] - start, where[pairs]] = np.inf
             near = np.sort(np.argpartition(rough, wide - 1, axis=1)[:, :wide], axis=1)
-            exact = _distances(asking[rows], vectors, near, metric)
+            exact = _distances(asking[rows], vectors, lengths, near, metric)
             exact[np.isinf(np.take_along_axis(rough, near, axis=1))] = np.inf
             order = np.argsort(exact, axis=1, kind="stable")[:, :k]
             places[rows] = np.take_along_axis(near, order, axis=1)
@@ -91,9 +93,16 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _distances(
-    asking: NDArray[np.float32], vectors: NDArray[np.float32], near: NDArray[np.int64], metric: Metric
+    asking: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    lengths: NDArray[np.float64],
+    near: NDArray[np.int64],
+    metric: Metric,
 ) -> NDArray[np.float64]:
-    """(q, m) distances between (q, d) and the rows `near` (q, m) of (n, d), computed in double precision."""
+    """(q, m) distances between (q, d) and the rows `near` (q, m) of (n, d), computed in double precision.
+
+    lengths: (n,) of the vectors.
+    """
     found = np.empty(near.shape)
     # One query at a time: its neighbours' coordinates stay in the cache.
     for row, places in enumerate(near):
@@ -102,7 +111,7 @@ def _distances(
             others -= one
             found[row] = np.sqrt(np.einsum("ij,ij->i", others, others))
             continue
-        lengths = np.sqrt((one @ one) * np.einsum("ij,ij->i", others, others))
-        cosine = np.divide(others @ one, lengths, out=np.zeros(len(places)), where=lengths > 0)
+        product = math.sqrt(one @ one) * lengths[places]
+        cosine = np.divide(others @ one, product, out=np.zeros(len(places)), where=product > 0)
         found[row] = np.clip(1 - cosine, 0, 2)
     return found

@@ -160,13 +160,17 @@ def _reported(
 def _scores(measured: Measured, cells: Cells, encoders: Sequence[str]) -> Iterator[Score]:
     """Means of every measure in every cell, encoder by encoder."""
     for cell in cells.of(measured.asked):
-        sums, weights = cell.sums(measured.values), cells.weights(cell)
-        sizes = np.broadcast_to(cell.sizes[:, None], sums.shape[1:])
         most = measured.limits[cell.rows].mean(axis=0)
-        for encoder, above in zip(encoders, sums, strict=True):
-            found = intervals(above, sizes, weights)
-            for name, one, limit in zip(measured.names, found, most, strict=True):
-                yield _score(encoder, measured.rank, cell, name, one, float(limit))
+        found = _means(cell.sums(measured.values), cell, cells.weights(cell))
+        for encoder in encoders:
+            for name, limit in zip(measured.names, most, strict=True):
+                yield _score(encoder, measured.rank, cell, name, next(found), float(limit))
+
+
+def _means(sums: NDArray[np.float64], cell: Cell, weights: NDArray[np.float64]) -> Iterator[Estimate]:
+    """Means over a cell's queries of (encoders, units, measures) sums, encoder by encoder."""
+    side_by_side = sums.transpose(1, 0, 2).reshape(sums.shape[1], -1)
+    return iter(intervals(side_by_side, cell.sizes[:, None], weights))
 
 
 def _class_scores(
@@ -204,16 +208,15 @@ def compare_retrieval(report: RetrievalReport, baseline: str) -> list[Difference
     if baseline not in report.encoders:
         raise UsageError(f"the baseline {baseline} is none of the encoders")
     origin, found = report.encoders.index(baseline), []
+    others = [number for number in range(len(report.encoders)) if number != origin]
     for measured in report.measured:
         for cell in report.cells.of(measured.asked):
-            sums, weights = cell.sums(measured.values), report.cells.weights(cell)
-            sizes = np.broadcast_to(cell.sizes[:, None], sums.shape[1:])
-            for number, encoder in enumerate(report.encoders):
-                if number == origin:
-                    continue
-                apart = intervals(sums[number] - sums[origin], sizes, weights)
-                for name, one in zip(measured.names, apart, strict=True):
-                    place = (encoder, baseline, measured.rank, cell.case, cell.domain, cell.length, name)
+            sums = cell.sums(measured.values)
+            apart = _means(sums[others] - sums[origin], cell, report.cells.weights(cell))
+            for number in others:
+                for name in measured.names:
+                    one = next(apart)
+                    place = (report.encoders[number], baseline, measured.rank, *cell[:3], name)
                     counts = (cell.rows.size, cell.starts.size)
                     found.append(Difference(*place, one.value, one.low, one.high, *counts))
     return found
