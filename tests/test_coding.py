@@ -71,7 +71,8 @@ def chosen_texts(window: str, code: int, least: int) -> list[str]:
     for start, end, reverse in segments_of(window, code, least):
         text = window[start:end]
         text = reverse_complement(text) if reverse else text
-        by_key[len(text), sum(letter in "AG" for letter in text[::3])].append((start, end, text))
+        score = sum(2 if letter in "AG" else -1 for letter in text[::3]) - text[1::3].count("G")
+        by_key[score, len(text)].append((start, end, text))
     used, texts = np.zeros(len(window), dtype=bool), []
     for key in sorted(by_key, reverse=True):
         kept = [one for one in by_key[key] if used[one[0] : one[1]].sum() <= (one[1] - one[0]) / 5]
@@ -118,7 +119,11 @@ def gene(codons: int, rng: random.Random, code: int = 11) -> str:
     if code == 4:
         # Tryptophan is TGA for the most part where TGA is no stop.
         sense.remove("TGG")
-    return "".join(rng.choices(sense, k=codons))
+    weights = [
+        1 if codon == "TGA" else (4 if codon[0] in "AG" else 1) / (3 if codon[1] == "G" else 1)
+        for codon in sense
+    ]
+    return "".join(rng.choices(sense, weights, k=codons))
 
 
 def genome(seed: int, genes: int, code: int = 11, codons: tuple[int, int] = (40, 300)) -> str:
@@ -280,7 +285,7 @@ def test_short_segments_count_only_where_there_is_no_longer_one() -> None:
 
 @pytest.mark.parametrize("code", [11, 4])
 def test_auto_finds_the_code(code: int) -> None:
-    sequence = genome(3, 40, code, (150, 300))
+    sequence = genome(3, 40, code, (250, 400))
     row, fixed = counted(sequence), counted(sequence, LAYOUTS[4 if code == 4 else 11])
     np.testing.assert_array_equal(row, fixed)
     other = counted(sequence, LAYOUTS[11 if code == 4 else 4])
