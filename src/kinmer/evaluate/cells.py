@@ -81,7 +81,7 @@ def intervals(above: Floats, below: Floats, weights: Floats) -> list[Estimate]:
     whole, drawn = below.sum(axis=0), weights @ below
     value = np.divide(above.sum(axis=0), whole, out=np.full(above.shape[1], np.nan), where=whole > 0)
     # A column's draws side by side: they are put in order.
-    samples = np.ascontiguousarray((weights @ above).T)
+    samples = above.T @ weights.T
     samples = np.divide(samples, drawn.T, out=np.full(samples.shape, np.nan), where=drawn.T > 0)
     samples.sort(axis=1)
     low, high = (_quantile(samples, share) for share in (0.025, 0.975))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.evaluate.cells import ALL, Cells
-from kinmer.files import replaced_text, write_json
+from kinmer.files import replaced_text, write_bytes
 
 __all__ = ["Difference", "Hubs", "Measured", "RetrievalReport", "Score"]
 
@@ -138,7 +139,10 @@ class RetrievalReport:
         shown["hubs"] = {name: asdict(one) for name, one in self.hubs.items()}
         shown["scores"] = _nested(self.scores, 6)
         if self.differences:
-            shown["differences"] = _nested(self.differences, 7)
+            shown["baseline"] = self.differences[0].baseline
+            shown["differences"] = _nested(
+                [(one.encoder, *one[2:]) for one in self.differences], 6, Difference._fields[7:]
+            )
         return shown
 
     def write(self, stem: str | Path) -> list[Path]:
@@ -146,7 +150,8 @@ class RetrievalReport:
         stem = Path(stem)
         paths = self.outputs(stem, differences=bool(self.differences))
         _write_table(paths[0], Score._fields, self.scores)
-        write_json(paths[1], self.to_dict())
+        # Not indented: that would make it four times as large.
+        write_bytes(paths[1], (json.dumps(self.to_dict(), allow_nan=False) + "\n").encode())
         self._pictures(stem)
         if self.differences:
             _write_table(paths[-1], Difference._fields, self.differences)
@@ -179,12 +184,21 @@ def _fields(row: tuple[Any, ...]) -> Iterator[str]:
         yield "." if one is None else f"{one:.6g}" if isinstance(one, float) else str(one)
 
 
-def _nested(rows: Sequence[tuple[Any, ...]], depth: int) -> dict[str, Any]:
-    """Named tuples as dictionaries in dictionaries, `depth` of their fields being the keys."""
+def _nested(
+    rows: Sequence[tuple[Any, ...]], depth: int, names: Sequence[str] = Score._fields[6:]
+) -> dict[str, Any]:
+    """Rows as dictionaries in dictionaries by their first fields; the last of the `depth` is the measure's.
+
+    names : of the fields behind them, which end with queries and genomes.
+    """
     nested: dict[str, Any] = {}
     for row in rows:
         inner = nested
         for key in row[: depth - 1]:
             inner = inner.setdefault(key, {})
-        inner[row[depth - 1]] = dict(zip(row._fields[depth:], row[depth:], strict=True))  # type: ignore[attr-defined]
+        *figures, queries, genomes = row[depth:]
+        inner |= {"queries": queries, "genomes": genomes}
+        rounded = (None if one is None else round(one, 6) for one in figures)
+        told = dict(zip(names, rounded, strict=False))
+        inner.setdefault("measures", {})[row[depth - 1]] = told
     return nested

@@ -180,16 +180,19 @@ def _class_scores(
     kinds = np.arange(len(rank.labels))
     true = (rank.keys[0][0][:, None] == kinds).astype(float)
     named = (given[:, :, None] == kinds).astype(float)
+    right = named * true
+    measures = [f"{name}:{label}" for name in ("precision", "recall", "f1") for label in rank.labels]
     for cell in cells.of(rank.asked):
-        weights, wanted = cells.weights(cell), cell.sums(true)
-        for encoder, one in zip(encoders, named, strict=True):
-            right, told = cell.sums(one * true), cell.sums(one)
-            above = np.concatenate([right, right, 2 * right], axis=1)
-            below = np.concatenate([told, wanted, told + wanted], axis=1)
-            found = iter(intervals(above, below, weights))
-            for name in ("precision", "recall", "f1"):
-                for label in rank.labels:
-                    yield _score(encoder, rank.name, cell, f"{name}:{label}", next(found), None)
+        hits, told = cell.sums(right), cell.sums(named)
+        wanted = np.broadcast_to(cell.sums(true), told.shape)
+        # (units, encoders, measures), then side by side.
+        above = np.concatenate([hits, hits, 2 * hits], axis=2).transpose(1, 0, 2)
+        below = np.concatenate([told, wanted, told + wanted], axis=2).transpose(1, 0, 2)
+        units = cell.starts.size
+        found = iter(intervals(above.reshape(units, -1), below.reshape(units, -1), cells.weights(cell)))
+        for encoder in encoders:
+            for name in measures:
+                yield _score(encoder, rank.name, cell, name, next(found), None)
 
 
 def _score(encoder: str, rank: str, cell: Cell, name: str, one: Estimate, limit: float | None) -> Score:

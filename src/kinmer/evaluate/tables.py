@@ -90,10 +90,10 @@ def _whole(report: RetrievalReport, width: int) -> Iterator[str]:
             yield f"{name:<{width}}" + "".join(f"{_value(one):>12}" for one in found)
         most = [report.score(report.encoders[0], rank, one, case=case) for one in SHOWN]
         yield f"{'  ceiling':<{width}}" + "".join(f"{_ceiling(one):>12}" for one in most)
-        yield f"{'  @1 among':<{width}}" + "".join(f"{one + ' genomes':>15}" for one in CURVE.values())
+        yield f"{'  @1 among':<{width}}" + "".join(f"{one + ' genomes':>16}" for one in CURVE.values())
         for name in report.encoders:
             found = [report.score(name, rank, one, case=case) for one in CURVE]
-            yield f"{name:<{width}}" + "".join(f"{f'{_value(one)} of {_ceiling(one)}':>15}" for one in found)
+            yield f"{name:<{width}}" + "".join(f"{f'{_value(one)} of {_ceiling(one)}':>16}" for one in found)
 
 
 def _molecules(report: RetrievalReport, width: int) -> Iterator[str]:
@@ -126,12 +126,12 @@ def _against(report: RetrievalReport, width: int) -> Iterator[str]:
     for case, rank in asked_of(report):
         yield ""
         yield f"nearest is of the same {rank}, minus {baseline} on the same queries: {_told(case, ALL)}"
-        yield f"{'':<{width}}" + "".join(f"{_kilobases(one):>22}" for one in lengths)
+        yield f"{'':<{width}}" + "".join(f"{_kilobases(one):>24}" for one in lengths)
         for name in report.encoders:
             if name != baseline:
                 cells = (found.get((name, rank, case, ALL, one, "at_1")) for one in lengths)
                 yield f"{name:<{width}}" + "".join(
-                    f"{'' if one is None or one.value is None else _signed(one.value, one.low, one.high):>22}"
+                    f"{'' if one is None or one.value is None else _signed(one.value, one.low, one.high):>24}"
                     for one in cells
                 )
 
