@@ -1,0 +1,142 @@
+"""Linear networks, and a residual network on top of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kinmer.errors import UsageError
+from kinmer.networks.base import Network
+
+__all__ = ["Columns", "Linear", "Residual"]
+
+
+class Columns(Network):
+    """Some columns as they are: the raw profile after the transform, or one block of it."""
+
+    name: ClassVar[str] = "columns"
+
+    def __init__(self, *, width: int, start: int, stop: int) -> None:
+        super().__init__()
+        if not 0 <= start < stop <= width:
+            raise UsageError(f"columns {start} to {stop} of {width} make no vector")
+        self.width, self.dim, self.start, self.stop = width, stop - start, start, stop
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings for `build_network`."""
+        return {"width": self.width, "start": self.start, "stop": self.stop}
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(n, width) to (n, dim)."""
+        return x[:, self.start : self.stop]
+
+
+class Linear(Network):
+    """``(x - mean) @ weight.T``: principal components, discriminant directions, or what training made of it.
+
+    optional : spans ``(start, stop)`` of columns that a sequence may lack altogether (no reading frame was
+    found). The CLR leaves them zero, which no counted block is; they are put at the mean, where they say
+    nothing.
+    """
+
+    name: ClassVar[str] = "linear"
+
+    def __init__(self, *, width: int, dim: int, optional: Sequence[Sequence[int]] = ()) -> None:
+        super().__init__()
+        spans = [(int(start), int(stop)) for start, stop in optional]
+        if width < 1 or dim < 1 or not all(0 <= start < stop <= width for start, stop in spans):
+            raise UsageError(f"a map from {width} to {dim} dimensions with spans {spans} cannot be built")
+        self.width, self.dim, self.optional = width, dim, spans
+        self.mean = nn.Parameter(torch.zeros(width), requires_grad=False)
+        self.weight = nn.Parameter(torch.zeros(dim, width))
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings for `build_network`."""
+        return {"width": self.width, "dim": self.dim, "optional": [list(span) for span in self.optional]}
+
+    def fill(self, mean: Tensor, weight: Tensor) -> Linear:
+        """Take over a mean (width,) and a weight (dim, width); returns the network itself."""
+        with torch.no_grad():
+            self.mean.copy_(mean)
+            self.weight.copy_(weight)
+        return self
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(n, width) to (n, dim)."""
+        centred = x - self.mean
+        for start, stop in self.optional:
+            counted = (x[:, start:stop] != 0).any(dim=1, keepdim=True)
+            centred = torch.cat(
+                [centred[:, :start], centred[:, start:stop] * counted, centred[:, stop:]], dim=1
+            )
+        return nn.functional.linear(centred, self.weight)
+
+
+class Residual(Network):
+    """A linear map and what a small network adds: ``y + scale * mlp(y)``, ``y = (x - mean) @ weight.T``.
+
+    The last layer starts at zero, so training starts at the linear solution. Layers: LayerNorm, then Dense,
+    GELU and dropout for every size of `hidden`, then Dense; drawn from `seed` alone.
+    Raises UsageError for sizes below 1 or a dropout that is no share.
+    """
+
+    name: ClassVar[str] = "residual"
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        dim: int,
+        hidden: Sequence[int] = (512,),
+        optional: Sequence[Sequence[int]] = (),
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not hidden or not all(isinstance(size, int) and size >= 1 for size in hidden):
+            raise UsageError(f"layer sizes must be whole numbers of at least 1, not {list(hidden)}")
+        if not 0 <= dropout < 1:
+            raise UsageError(f"the dropout is a share below 1, not {dropout}")
+        self.linear = Linear(width=width, dim=dim, optional=optional)
+        self.width, self.dim, self.hidden = width, dim, tuple(hidden)
+        self.dropout, self.scale = dropout, scale
+        layers: list[nn.Module] = [nn.LayerNorm(dim)]
+        for inputs, outputs in pairwise([dim, *hidden]):
+            layers += [nn.Linear(inputs, outputs), nn.GELU(), nn.Dropout(dropout)]
+        last = nn.Linear(hidden[-1], dim)
+        self.mlp = nn.Sequential(*layers, last)
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(module.bias)
+        nn.init.zeros_(last.weight)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings for `build_network`."""
+        return {
+            **self.linear.settings(),
+            "hidden": list(self.hidden),
+            "dropout": self.dropout,
+            "scale": self.scale,
+        }
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The linear map and the network on top."""
+        return {"linear": self.linear, "mlp": self.mlp}
+
+    def fill(self, mean: Tensor, weight: Tensor) -> Residual:
+        """Take over the linear map's mean (width,) and weight (dim, width); returns the network itself."""
+        self.linear.fill(mean, weight)
+        return self
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(n, width) to (n, dim)."""
+        y = self.linear.embed(x)
+        added: Tensor = self.mlp(y)
+        return y + self.scale * added
