@@ -21,7 +21,7 @@ FLOORS = {
     4: {"encoder", "counting", "npy"},
     5: {"training", "embedding", "index"},
     6: {"queries", "evaluate"},
-    7: {"demo"},
+    7: {"demo", "sweeping"},
     8: {"cli"},
     9: {"__main__"},
 }
@@ -86,7 +86,9 @@ def test_every_room_is_in_the_plan() -> None:
         assert f"{name}.py" in plan or f"{name}/" in plan, f"docs/architecture.md does not show {name}"
 
 
-@pytest.mark.parametrize("heavy", ["torch", "chromadb", "matplotlib", "usearch", "anndata", "numba"])
+@pytest.mark.parametrize(
+    "heavy", ["torch", "optuna", "chromadb", "matplotlib", "anndata", "numba", "usearch"]
+)
 def test_import_is_light(heavy: str) -> None:
     code = f"import kinmer, kinmer.cli, sys; print({heavy!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kinmer.queries import QueryResult as QueryResult
     from kinmer.queries import search as search
     from kinmer.simulate import write_community as write_community
+    from kinmer.sweeping import sweep as sweep
     from kinmer.training import TrainSettings as TrainSettings
     from kinmer.training import train as train
 
@@ -64,6 +65,7 @@ _ROOMS = {
     "QueryResult": "queries",
     "run_demo": "demo",
     "search": "queries",
+    "sweep": "sweeping",
     "train": "training",
     "TrainSettings": "training",
     "verify": "evaluate.locality",

@@ -1,0 +1,111 @@
+"""The command that compares training settings: sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from kinmer.cli.options import Force, Ids, Profiles, Threads, note
+
+__all__ = ["register"]
+
+SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command to `app`."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    source: Profiles,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the sweep.", show_default=False)],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="NAME=A,B", help="Values of a training setting; repeatable."),
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="NAME=LOW:HIGH[:log]", help="Range to draw from; repeatable."),
+    ] = None,
+    fixed: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of all trials; repeatable."),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="What the settings are changes of.")] = "default",
+    seeds: Annotated[str, typer.Option(help="Seeds that every setting is trained with.")] = "0",
+    draws: Annotated[
+        int | None, typer.Option("--random", min=1, help="Settings to draw (grid: the whole product).")
+    ] = None,
+    search: Annotated[
+        Literal["grid", "random", "tpe"] | None,
+        typer.Option(help="How settings are found (default: grid, with --random random)."),
+    ] = None,
+    search_seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Score by retrieval on it (default: by validation loss).")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Only queries of this fold of the benchmark.")
+    ] = None,
+    metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Distance of the retrieval.")] = "cosine",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trials at a time.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Threads = None,
+    memory: Annotated[float | None, typer.Option(help="GB that profiles may take, of all jobs.")] = None,
+    ids: Ids = None,
+    force: Force = False,
+) -> None:
+    """Train with a grid of settings, or drawn ones, and seeds; compare them; called again, it goes on."""
+    from kinmer.sweeping import sweep as run_sweep
+
+    report = run_sweep(
+        source,
+        output,
+        grid=_pairs(grid, "--grid"),
+        ranges=_pairs(ranges, "--range"),
+        fixed=_pairs(fixed, "--set"),
+        preset=preset,
+        seeds=_whole(seeds),
+        draws=draws,
+        search=search,
+        search_seed=search_seed,
+        benchmark=benchmark,
+        fold=fold,
+        metric=metric,
+        jobs=jobs,
+        ids=ids,
+        device=device,
+        threads=threads,
+        memory=None if memory is None else int(memory * 1e9),
+        force=force,
+        log=note,
+    )
+    typer.echo(report.table(SHOWN))
+    note(f"tables and pictures: {output}")
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
+    """NAME=VALUE of a repeatable option."""
+    from kinmer.errors import UsageError
+
+    found: dict[str, Any] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE, not {one!r}")
+        if name in found:
+            raise UsageError(f"{option} is given twice for {name}", check="part its values by commas")
+        found[name] = value
+    return found
+
+
+def _whole(text: str) -> tuple[int, ...]:
+    from kinmer.errors import UsageError
+
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers such as 0,1,2, not {text!r}") from None
