@@ -18,7 +18,7 @@ FLOORS = {
     1: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
     2: {"fasta", "kmers", "clr", "taxonomy"},
     3: {"profiles", "fragments", "simulate", "stores"},
-    4: {"encoder", "counting", "npy"},
+    4: {"encoder", "counting", "npy", "views"},
     5: {"training", "embedding", "index"},
     6: {"queries", "evaluate"},
     7: {"demo", "sweeping"},

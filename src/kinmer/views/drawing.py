@@ -1,0 +1,229 @@
+"""Batches of pairs, counted on the fly, each fragment used a few times; and samples for closed forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import TrainingError, UsageError
+from kinmer.kmers import KmerCounter
+from kinmer.layout import Layout
+from kinmer.views.order import GroupOrder, Turns
+from kinmer.views.packed import PackedSequences
+from kinmer.views.places import Fragments, Places, count_fragments
+
+__all__ = ["PairBatch", "ViewSettings", "Views", "sample_fragments"]
+
+# Streams of random numbers that never meet, all drawn from one seed.
+_GROUPS, _PLACES, _SAMPLE = 1, 2, 3
+# Rows of a block of `sample_fragments` at most.
+SAMPLE_ROWS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """How pairs are drawn; raises UsageError where a value makes no sense.
+
+    pairs : of a batch at most; each of another group.
+    lengths : shortest and longest fragment; log-uniform between them.
+    reuse : batches that a counted fragment is in, with another partner every time (data echoing: Choi et al.
+        2019, arXiv:1907.05550); 1 counts everything afresh.
+    hard : share of the groups that are drawn as runs of one genus.
+    virus_share : share of the groups that are viruses; None: that of all groups, each of them drawn alike.
+    """
+
+    pairs: int = 512
+    lengths: tuple[int, int] = (1_000, 100_000)
+    reuse: int = 4
+    hard: float = 0.0
+    virus_share: float | None = None
+    max_ambiguous: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = self.lengths
+        if not 1 <= low <= high:
+            raise UsageError(f"fragment lengths from {low} to {high}", "the shorter one comes first")
+        if self.pairs < 1 or self.reuse < 1 or self.seed < 0:
+            raise UsageError("pairs and reuse are whole numbers of at least 1, the seed one of at least 0")
+        if not 0 <= self.hard <= 1 or not 0 <= (self.virus_share or 0) <= 1:
+            raise UsageError("the shares of hard groups and of viruses lie between 0 and 1")
+
+
+class PairBatch(NamedTuple):
+    """Pairs: row i and row n + i are fragments of one group.
+
+    counts : (2n, width) float32, whole numbers. kin : (n,) int64, equal where no pair may be the other's
+    negative. groups : (n,) int64. lengths : (2n,) int64, letters.
+    """
+
+    counts: NDArray[np.float32]
+    kin: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Views:
+    """Draws batches of pairs; which one comes in a step follows from settings and step alone.
+
+    groups : (m,) the groups that are drawn from; None: all of them.
+
+    `pairs` says how many a batch has: as many as the settings say, or fewer where there are not so many
+    groups (of viruses, of others). Raises TrainingError where there are fewer than two.
+    """
+
+    def __init__(
+        self,
+        packed: PackedSequences,
+        layout: Layout,
+        settings: ViewSettings,
+        *,
+        groups: NDArray[np.int64] | None = None,
+        threads: int = 1,
+    ) -> None:
+        chosen = np.arange(len(packed.groups)) if groups is None else np.asarray(groups, np.int64)
+        places = Places(packed, settings.lengths, settings.max_ambiguous)
+        counter = KmerCounter(layout, threads)
+        virus = packed.groups.virus[chosen]
+        parts = [chosen[~virus], chosen[virus]]
+        numbers = _shared(settings, [len(part) for part in parts])
+        self._kin = packed.groups.kin
+        self.pairs = sum(numbers)
+        if self.pairs < 2:
+            raise TrainingError(
+                f"{len(chosen)} groups of sequences make no batch of pairs",
+                "a pair needs another one beside it",
+            )
+        self._pools = [
+            _Pool(part, number, places, counter, settings, stream)
+            for stream, (part, number) in enumerate(zip(parts, numbers, strict=True))
+            if number
+        ]
+
+    def batch(self, step: int) -> PairBatch:
+        """The batch of a step; quick where the last one was of the step before."""
+        drawn = [pool.at(step) for pool in self._pools]
+        groups = np.concatenate([one.groups for one in drawn])
+        return PairBatch(
+            np.concatenate([*(one.first for one in drawn), *(one.second for one in drawn)]),
+            self._kin[groups],
+            groups,
+            np.concatenate([*(one.first_lengths for one in drawn), *(one.second_lengths for one in drawn)]),
+        )
+
+    def batches(self, start: int, stop: int) -> Iterator[PairBatch]:
+        """The batches of steps start:stop."""
+        return map(self.batch, range(start, stop))
+
+
+def _shared(settings: ViewSettings, there: list[int]) -> list[int]:
+    """Pairs of groups that are no viruses and of such that are; at most as many as are there of each."""
+    share = settings.virus_share
+    if share is None:
+        share = there[1] / max(1, sum(there))
+    elif share > 0 and not there[1]:
+        share = 0.0
+    elif share < 1 and not there[0]:
+        share = 1.0
+    parts = [1 - share, share]
+    # The share is kept where there are too few groups of a kind: the batch gets smaller.
+    total = min([settings.pairs, *(int(n / part) for n, part in zip(there, parts, strict=True) if part > 0)])
+    viruses = min(round(total * share), there[1])
+    return [min(total - viruses, there[0]), viruses]
+
+
+class _Drawn(NamedTuple):
+    """Pairs of m groups: profiles (m, width), lengths (m,)."""
+
+    groups: NDArray[np.int64]
+    first: NDArray[np.float32]
+    second: NDArray[np.float32]
+    first_lengths: NDArray[np.int64]
+    second_lengths: NDArray[np.int64]
+
+
+class _Pool:
+    """The fragments that are there in a step, of one kind of groups."""
+
+    def __init__(
+        self,
+        groups: NDArray[np.int64],
+        window: int,
+        places: Places,
+        counter: KmerCounter,
+        settings: ViewSettings,
+        stream: int,
+    ) -> None:
+        self._groups, self._places, self._counter = groups, places, counter
+        self._turns = Turns(window, settings.reuse)
+        seed = settings.seed
+        genus = places.packed.groups.genus[groups]
+        self._order = GroupOrder(genus, window, hard=settings.hard, seed=[seed, _GROUPS, stream])
+        self._key = (seed, _PLACES << 8 | stream)
+        shape = (window, self._turns.fragments)
+        self._counts = np.empty((*shape, counter.layout.width), np.float32)
+        self._lengths = np.empty(shape, np.int64)
+        self._of = np.empty(window, np.int64)
+        # The entries that are there: from this one up to, but without, that one.
+        self._held = (0, 0)
+
+    def at(self, step: int) -> _Drawn:
+        """The pairs of a step."""
+        window = self._turns.window
+        first = self._turns.first(step)
+        start, stop = self._held
+        if not start <= first <= stop:
+            start, stop = first, first
+        self._enter(max(stop, first), first + window, first)
+        self._held = (first, first + window)
+        slots = np.arange(first, first + window) % window
+        a, b = self._turns.partners(step)
+        counts, lengths = self._counts, self._lengths
+        return _Drawn(
+            self._of[slots], counts[slots, a], counts[slots, b], lengths[slots, a], lengths[slots, b]
+        )
+
+    def _enter(self, start: int, stop: int, first: int) -> None:
+        """Draw and count entries start:stop; none before `first` will be asked for again."""
+        if start >= stop:
+            return
+        window, each = self._turns.window, self._turns.fragments
+        groups = self._groups[self._order.take(first, stop)[start - first :]]
+        drawn = self._places.draw(groups, each, key=self._key, first=start)
+        counts = count_fragments(self._places.packed, self._counter, drawn)
+        slots = np.arange(start, stop) % window
+        self._counts[slots] = counts.reshape(len(groups), each, -1)
+        self._lengths[slots] = drawn.sizes.reshape(len(groups), each)
+        self._of[slots] = groups
+
+
+def sample_fragments(
+    packed: PackedSequences,
+    layout: Layout,
+    *,
+    per_group: int,
+    lengths: tuple[int, int] = (1_000, 100_000),
+    seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
+    threads: int = 1,
+) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]]:
+    """Blocks of fragments, `per_group` of every group: counts (n, width), groups (n,), lengths (n,).
+
+    What is drawn of a group follows from `seed` and its place among `packed.groups`, whichever `groups` are
+    asked for (None: all of them, in order).
+    """
+    places, counter = Places(packed, lengths), KmerCounter(layout, threads)
+    chosen = np.arange(len(packed.groups)) if groups is None else np.asarray(groups, np.int64)
+    together = max(1, SAMPLE_ROWS // per_group)
+    for start in range(0, len(chosen), together):
+        some = chosen[start : start + together]
+        drawn = [
+            places.draw(some[i : i + 1], per_group, key=(seed, _SAMPLE << 8), first=int(some[i]))
+            for i in range(len(some))
+        ]
+        fragments = Fragments.joined(drawn)
+        yield count_fragments(packed, counter, fragments), np.repeat(some, per_group), fragments.sizes
