@@ -27,12 +27,22 @@ def figures() -> dict[str, Figure]:
         "bars": plots.retrieval_bars(
             ["1 kb", "2 kb", "5 kb"], {"embedding": (share, share - 0.1, share + 0.1)}
         ),
+        "panels": plots.retrieval_panels(
+            {
+                title: (
+                    "query length",
+                    ["1 kb", "2 kb", "5 kb"],
+                    {name: (share, share - 0.1, share + 0.1, [1, 0.9, 1]) for name in ("a", "b")},
+                )
+                for title in ("strain", "genus")
+            }
+        ),
         "lengths": plots.lengths_and_gc(np.exp(rng.uniform(7, 11, 300)), rng.uniform(0.3, 0.7, 300)),
         "scatter": plots.scatter_by_category(rng.normal(size=(50, 2)), {"phylum": list("ab" * 25)}),
     }
 
 
-@pytest.mark.parametrize("name", ["distance", "rank", "bars", "lengths", "scatter"])
+@pytest.mark.parametrize("name", ["distance", "rank", "bars", "panels", "lengths", "scatter"])
 def test_pictures_are_whole_and_the_same_each_time(name: str, tmp_path: Path) -> None:
     png, svg = plots.save(figures()[name], tmp_path / name)
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -52,6 +62,17 @@ def test_bars_stand_at_their_share() -> None:
     assert heights == [50, 25, 100, 0]
     assert [one.get_text() for one in figure.axes[0].get_xticklabels()] == ["1 kb", "2 kb"]
     assert "%" in figure.axes[0].get_ylabel()
+
+
+def test_panels_show_shares_bands_and_one_ceiling() -> None:
+    lines = {"a": ([0.5, 0.7], [0.4, 0.6], [0.6, 0.8], [1, 0.9]), "b": ([0.2, 0.3],) * 4}
+    figure = plots.retrieval_panels({"strain": ("query length", ["1 kb", "2 kb"], lines)})
+    (axis,) = figure.axes
+    drawn = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in axis.lines}
+    assert drawn == {"a": [50, 70], "ceiling": [100, 90], "b": [20, 30]}
+    assert len(axis.collections) == 2
+    assert axis.get_title(loc="left") == "strain"
+    assert [one.get_text() for one in axis.get_xticklabels()] == ["1 kb", "2 kb"]
 
 
 def test_every_pair_and_sequence_is_drawn_once() -> None:
