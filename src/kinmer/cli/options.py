@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Force", "Ids", "Profiles", "Seed", "Threads", "note", "set_quiet"]
+__all__ = ["Force", "Ids", "Profiles", "Seed", "Threads", "note", "parse_length", "set_quiet"]
 
 Profiles = Annotated[
     Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
@@ -33,3 +33,16 @@ def note(line: str) -> None:
     """A line for the person, on stderr; results go to stdout."""
     if not _quiet:
         typer.echo(line, err=True)
+
+
+def parse_length(text: str) -> int | tuple[int, int]:
+    """Bases of fragments: a number, or (low, high)."""
+    from kinmer.errors import UsageError
+
+    try:
+        low, *high = (int(part) for part in text.split("-"))
+    except ValueError:
+        low, high = 0, [0, 0]
+    if len(high) > 1:
+        raise UsageError(f"--length takes a number or low-high, such as 1000-100000, not {text!r}")
+    return (low, high[0]) if high else low

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note
+from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note, parse_length
 
 if TYPE_CHECKING:
     from kinmer.layout import GeneticCode
@@ -168,7 +168,7 @@ def fragment(
     report = cut(
         files,
         output,
-        length=_length(length or "1000-100000"),
+        length=parse_length(length or "1000-100000"),
         per_sequence=per_sequence,
         number=number,
         group=group,
@@ -200,15 +200,3 @@ def _left_out(pairs: list[str]) -> dict[str, list[str]]:
             raise UsageError(f"--leave-out takes COLUMN=VALUE, such as fold=2, not {pair!r}")
         found.setdefault(column, []).append(value)
     return found
-
-
-def _length(text: str) -> int | tuple[int, int]:
-    from kinmer.errors import UsageError
-
-    try:
-        low, *high = (int(part) for part in text.split("-"))
-    except ValueError:
-        low, high = 0, [0, 0]
-    if len(high) > 1:
-        raise UsageError(f"--length takes a number or low-high, such as 1000-100000, not {text!r}")
-    return (low, high[0]) if high else low

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kinmer.training.cards import markdown_table
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -70,11 +72,6 @@ def _tensorboard(folder: Path, purge_step: int) -> SummaryWriter | None:
     return SummaryWriter(str(folder), purge_step=purge_step)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 def card(
     training: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], versions: Mapping[str, str]
 ) -> str:
@@ -103,13 +100,13 @@ def card(
         "# kinmer encoder",
         "A variational autoencoder of k-mer profiles; a sequence's vector is its latent distribution's mean.",
         "## Data",
-        _table(("", ""), facts),
+        markdown_table(("", ""), facts),
         "## Results",
-        _table(("", ""), found),
+        markdown_table(("", ""), found),
         "![Training](training.png)",
         "## Settings",
-        _table(("setting", "value"), settings),
+        markdown_table(("setting", "value"), settings),
         "## Versions",
-        _table(("", ""), list(versions.items())),
+        markdown_table(("", ""), list(versions.items())),
     ]
     return "\n\n".join(sections) + "\n"
