@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from kinmer.sweeping import sweep as sweep
     from kinmer.training import TrainSettings as TrainSettings
     from kinmer.training import train as train
+    from kinmer.training.fitting import FitSettings as FitSettings
+    from kinmer.training.fitting import fit as fit
 
 __version__ = "0.1.0"
 
@@ -51,6 +53,8 @@ _ROOMS = {
     "Encoder": "encoder",
     "evaluate_retrieval": "evaluate.retrieval",
     "export_profiles": "npy",
+    "fit": "training.fitting",
+    "FitSettings": "training.fitting",
     "fragment": "fragments",
     "Hit": "queries",
     "import_profiles": "npy",

@@ -17,7 +17,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from kinmer import __version__
-from kinmer.cli import encoders, evaluation, kin, profiles, sweeps
+from kinmer.cli import encoders, evaluation, fitting, kin, profiles, sweeps
 from kinmer.cli.options import set_quiet
 from kinmer.errors import KinmerError
 from kinmer.progress import show_progress
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (profiles, encoders, kin, evaluation, sweeps):
+for room in (profiles, fitting, encoders, kin, evaluation, sweeps):
     room.register(app)
 
 

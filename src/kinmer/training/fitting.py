@@ -1,0 +1,291 @@
+"""Encoders in one pass: raw profiles, one block of them, principal components, discriminant directions.
+
+They need no epochs and no checkpoints: the fragments are drawn and counted, and a few products of matrices
+give the encoder. They are the baselines of any training, and where trainings start from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinmer.clr import Clr
+from kinmer.devices import cpu_threads
+from kinmer.encoder import Encoder, check_encoder_output, library_versions
+from kinmer.errors import UsageError
+from kinmer.layout import GeneticCode, Layout, profile_layout
+from kinmer.machine import available_cores
+from kinmer.networks import Columns, Linear, Network
+from kinmer.profiles import Profiles, open_profiles
+from kinmer.training.cards import markdown_table
+from kinmer.training.linear import (
+    Sample,
+    column_weights,
+    fit_discriminant,
+    fit_principal,
+    optional_spans,
+)
+from kinmer.training.settings import BLOCK_CLR
+from kinmer.views import PackedSequences, sample_fragments
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["FitSettings", "Method", "fit"]
+
+Method = Literal["raw", "4-mer", "pca", "discriminant"]
+# Rows of a store that are read together.
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How to make an encoder in closed form; raises UsageError where a value makes no sense.
+
+    method : ``raw``, the transformed profile itself; ``4-mer``, its block of 4-mers; ``pca``, principal
+        components; ``discriminant``, directions in which genomes differ more than within themselves.
+    dim : dimensions of ``pca`` and ``discriminant``.
+    coding : blocks of reading frames beside the k-mers; genetic_code : by which they are found.
+    per_group : fragments drawn of every genome (of every sequence without a label).
+    lengths : their shortest and longest; log-uniform between them.
+    virus_share : share of all the weight that viruses have among other genomes.
+    components, power, ridge : see `fit_discriminant`. codon, phase : see `column_weights`.
+    clr : the transform. seed : of the fragments.
+    """
+
+    method: Method = "discriminant"
+    dim: int = 256
+    coding: bool = True
+    genetic_code: GeneticCode = "auto"
+    per_group: int = 100
+    lengths: tuple[int, int] = (1_000, 100_000)
+    virus_share: float = 0.2
+    components: int = 768
+    power: float = 0.8
+    ridge: float = 1e-3
+    codon: float = 3.0
+    phase: float = 2.0
+    clr: Clr = BLOCK_CLR
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise UsageError(f"there is no method {self.method!r}", check=", ".join(get_args(Method)))
+        for name, low in (("dim", 1), ("per_group", 1), ("components", 1), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise UsageError(
+                    f"{name} must be a whole number of at least {low}, not {getattr(self, name)}"
+                )
+        if not 0 <= self.power <= 1 or not 0 <= self.virus_share <= 1:
+            raise UsageError("power and virus_share lie between 0 and 1")
+        if not self.ridge > 0 or not (self.codon > 0 and self.phase > 0):
+            raise UsageError("ridge, codon and phase must be above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: only what the method uses."""
+        found = asdict(self) | {"lengths": list(self.lengths), "clr": self.clr.to_dict()}
+        unused = {
+            "raw": set(found) - {"method", "coding", "genetic_code", "clr"},
+            "4-mer": set(found) - {"method", "clr"},
+            "pca": {"power", "ridge", "components"},
+            "discriminant": set(),
+        }[self.method]
+        return {name: value for name, value in found.items() if name not in unused}
+
+
+class _Drawn(NamedTuple):
+    """What an encoder is fitted on: blocks of counts with their groups, and what the card tells of them."""
+
+    layout: Layout
+    values: str
+    blocks: Iterator[tuple[NDArray[Any], NDArray[np.int64]]]
+    group_weight: NDArray[np.float64] | None
+    facts: Mapping[str, Any]
+
+
+def fit(
+    source: str | Path | AnnData | Profiles | Sequence[str | Path] | None,
+    output: str | Path,
+    *,
+    settings: FitSettings | None = None,
+    labels: str | Path | None = None,
+    folds: str | Path | None = None,
+    fold: str | int | None = None,
+    ids: str | Path | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    log: Callable[[str], None] | None = None,
+) -> Encoder:
+    """Make an encoder in closed form and write it.
+
+    Parameters
+    ----------
+    source : FASTA files, of which fragments are drawn; or (not for ``discriminant``) profiles, as
+        `open_profiles` takes them. None for ``raw`` and ``4-mer``, which learn nothing.
+    output : folder of the encoder, whole or absent.
+    labels : TSV with ``sequence_id`` and any of ``genome_id``, ``species``, ``ani95_cluster``, ``domain``:
+        fragments of one genome belong together. Without it those of one sequence do.
+    folds, fold : table of `kinmer.benchmark`, and the fold whose sequences are left out.
+
+    Raises UsageError (settings, output exists), TrainingError (too few fragments), and what the source's
+    reader raises.
+    """
+    chosen = settings or FitSettings()
+    path = check_encoder_output(output, force=force)
+    began = time.monotonic()
+    cores = threads or available_cores()
+    with cpu_threads(threads):
+        if chosen.method in ("raw", "4-mer"):
+            network, layout, facts = _columns(chosen, source, ids)
+        else:
+            drawn = _drawn(chosen, source, labels, folds, fold, ids, cores)
+            network, layout, facts = _fitted(chosen, drawn, log), drawn.layout, drawn.facts
+    training = {"settings": chosen.to_dict(), "data": dict(facts)}
+    card = _card(chosen, training, network.dim)
+    Encoder(network, layout, chosen.clr, training=training, card=card).save(path, force=force)
+    if log is not None:
+        log(f"{chosen.method}: {layout.width} -> {network.dim} in {time.monotonic() - began:.0f} s")
+    return Encoder.load(path)
+
+
+def _columns(
+    settings: FitSettings, source: Any, ids: str | Path | None
+) -> tuple[Network, Layout, Mapping[str, Any]]:
+    """The network of ``raw`` and ``4-mer``."""
+    files = source is None or _fasta_files(source) is not None
+    if files:
+        layout = profile_layout(coding=settings.coding and settings.method == "raw")
+    else:
+        layout = open_profiles(source, ids=ids).layout
+    start, stop = 0, layout.width
+    if settings.method == "4-mer":
+        block = next((one for one in layout.blocks if one.name == "4-mer"), None)
+        if block is None:
+            raise UsageError("the profiles have no 4-mers")
+        start, stop = block.start, block.stop
+    return Columns(width=layout.width, start=start, stop=stop), layout, {}
+
+
+def _fasta_files(source: Any) -> list[str | Path] | None:
+    """The FASTA files that a source is; None for profiles."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return None if path.suffix == ".npy" or path.is_dir() else [source]
+    return list(source) if isinstance(source, list | tuple) else None
+
+
+def _drawn(
+    settings: FitSettings,
+    source: Any,
+    labels: str | Path | None,
+    folds: str | Path | None,
+    fold: str | int | None,
+    ids: str | Path | None,
+    threads: int,
+) -> _Drawn:
+    files = _fasta_files(source)
+    if files is not None:
+        return _drawn_of_files(settings, files, labels, folds, fold, threads)
+    if source is None:
+        raise UsageError(f"{settings.method} is fitted on sequences", check="give FASTA files or a store")
+    if settings.method == "discriminant" or labels is not None or folds is not None:
+        raise UsageError(
+            "a store has no fragments to draw",
+            "discriminant directions, labels and folds go with several fragments of every genome",
+            "give the FASTA files",
+        )
+    profiles = open_profiles(source, ids=ids)
+    starts = range(0, len(profiles), BLOCK_ROWS)
+    blocks = (
+        (rows, np.arange(start, start + len(rows)))
+        for start in starts
+        for rows in [profiles.read(start, min(start + BLOCK_ROWS, len(profiles)))]
+    )
+    facts = {"profiles": len(profiles), "fingerprint": profiles.fingerprint}
+    return _Drawn(profiles.layout, profiles.values, blocks, None, facts)
+
+
+def _drawn_of_files(
+    settings: FitSettings,
+    files: Sequence[str | Path],
+    labels: str | Path | None,
+    folds: str | Path | None,
+    fold: str | int | None,
+    threads: int,
+) -> _Drawn:
+    layout = profile_layout(coding=settings.coding, genetic_code=settings.genetic_code)
+    packed = PackedSequences.read(files, labels, folds=folds, fold=fold, min_length=settings.lengths[0])
+    fragments = sample_fragments(
+        packed,
+        layout,
+        per_group=settings.per_group,
+        lengths=settings.lengths,
+        seed=settings.seed,
+        threads=threads,
+    )
+    virus = packed.groups.virus
+    weight = np.where(virus, settings.virus_share / max(1, virus.sum()), 0.0)
+    weight += np.where(virus, 0.0, (1 - settings.virus_share) / max(1, (~virus).sum()))
+    facts: dict[str, Any] = {
+        "sequences": len(packed),
+        "letters": int(packed.lengths.sum()),
+        "groups": len(packed.groups),
+        "viruses": int(virus.sum()),
+        "kin": len(set(packed.groups.kin.tolist())),
+        "fragments": len(packed.groups) * settings.per_group,
+        "fold left out": None if fold is None else str(fold),
+        "fingerprint": packed.fingerprint,
+    }
+    return _Drawn(layout, "counts", ((counts, groups) for counts, groups, _ in fragments), weight, facts)
+
+
+def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | None) -> Linear:
+    layout = drawn.layout
+    sample = Sample(
+        drawn.blocks,
+        layout,
+        settings.clr,
+        values=drawn.values,
+        columns=column_weights(layout, codon=settings.codon, phase=settings.phase),
+        group_weight=drawn.group_weight,
+    )
+    if settings.method == "pca":
+        found = fit_principal(sample, settings.dim)
+    else:
+        found = fit_discriminant(
+            sample,
+            settings.dim,
+            components=settings.components,
+            power=settings.power,
+            ridge=settings.ridge,
+            log=log,
+        )
+    network = Linear(width=layout.width, dim=len(found.weight), optional=optional_spans(layout))
+    return network.fill(torch.from_numpy(found.mean), torch.from_numpy(found.weight))
+
+
+def _card(settings: FitSettings, training: Mapping[str, Any], dim: int) -> str:
+    what = {
+        "raw": "The transformed profile itself.",
+        "4-mer": "The transformed 4-mers.",
+        "pca": "Principal components of transformed profiles.",
+        "discriminant": "A linear map of transformed profiles in which fragments of one genome lie together.",
+    }[settings.method]
+    sections = [
+        "# kinmer encoder",
+        f"{what} {dim} dimensions; compare by cosine.",
+        "## Data",
+        markdown_table(("", ""), list(training["data"].items())) if training["data"] else "None.",
+        "## Settings",
+        markdown_table(("setting", "value"), [(k, f"`{v}`") for k, v in training["settings"].items()]),
+        "## Versions",
+        markdown_table(("", ""), list(library_versions().items())),
+    ]
+    return "\n\n".join(sections) + "\n"
