@@ -11,7 +11,7 @@ from kinmer.files import replaced_text, write_json
 from kinmer.sweeping.aggregates import Figure, Summary, differing, figures_of, summaries
 from kinmer.sweeping.space import flat, text_of
 
-__all__ = ["ENCODERS", "FORMAT", "KIND", "OUTPUT", "SweepReport"]
+__all__ = ["ENCODERS", "FORMAT", "KIND", "OUTPUT", "SweepReport", "short"]
 
 FORMAT, KIND = 1, "kinmer sweep"
 OUTPUT, ENCODERS = "sweep.json", "encoders"
@@ -72,13 +72,14 @@ class SweepReport:
 
     def table(self, rows: int | None = None) -> str:
         """The best settings with their figures (mean ± sd over seeds), as a table of Markdown."""
-        figures = [name for name in self._figures() if name not in NOT_SHOWN]
+        hidden = {*NOT_SHOWN, "" if self.signature["maximise"] else "validation_loss"}
+        figures = [name for name in self._figures() if name not in hidden]
         header = ["", *self.names, "seeds", "failed", f"score ({self.signature['score']})", *figures]
         lines = [header, ["---"] * len(header)]
         for number, one in enumerate(self.settings[:rows], 1):
-            varied = [_short(value) for value in one.varied.values()]
+            varied = [short(value) for value in one.varied.values()]
             counts = [str(len(one.seeds)), str(one.failed)]
-            shown = [_told(one.figures.get(name)) for name in figures]
+            shown = [_told(one.figures.get(name), spread=name not in PLAIN) for name in figures]
             lines.append([str(number), *varied, *counts, _told(one.score, interval=True), *shown])
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -121,7 +122,7 @@ class SweepReport:
             # A picture of cells makes sense where most of them are filled: not of values drawn at random.
             if 2 * len(means) >= len(columns) * len(rows):
                 grid = [[means.get((column, row)) for column in columns] for row in rows]
-                names = ([_short(one) for one in columns], [_short(one) for one in rows])
+                names = ([short(one) for one in columns], [short(one) for one in rows])
                 figure = plots.sweep_map(grid, columns=(x, names[0]), rows=(y, names[1]), label=label)
                 written += plots.save(figure, self.folder / "sweep-map")
         return written
@@ -219,18 +220,18 @@ def _cell_means(
     return {place: sum(some) / len(some) for place, some in cells.items()}
 
 
-def _told(found: Figure | None, *, interval: bool = False) -> str:
+def _told(found: Figure | None, *, spread: bool = True, interval: bool = False) -> str:
     if found is None:
         return "."
-    text = _short(found.mean)
-    if found.sd is not None:
+    text = short(found.mean)
+    if found.sd is not None and spread:
         text += f" ± {found.sd:.2g}"
     if interval and found.low is not None and found.high is not None:
-        text += f" [{_short(found.low)}, {_short(found.high)}]"
+        text += f" [{short(found.low)}, {short(found.high)}]"
     return text
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A number with four digits, whole ones whole."""
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1e4 else f"{value:.4g}"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.files import read_json, remove, write_json
 from kinmer.fragments import open_benchmark
-from kinmer.machine import available_cores
+from kinmer.machine import available_cores, available_memory
 from kinmer.profiles import open_profiles
-from kinmer.sweeping.report import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport
-from kinmer.sweeping.space import Range, Space, flat, text_of, trial_name
+from kinmer.sweeping.report import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
+from kinmer.sweeping.space import Range, Space, flat, trial_name
 from kinmer.sweeping.trial import Setup, Task, is_final
 from kinmer.sweeping.validation import trained_on, write_validation
 from kinmer.sweeping.workers import Here, Processes, Runner
@@ -32,6 +32,8 @@ __all__ = ["sweep"]
 Record = Mapping[str, Any]
 Say = Callable[[str], None]
 JOURNAL, TRIALS, VALIDATION, LOCK = "search.journal", "trials", "validation", ".lock"
+# Of the available memory, for the profiles of all trials that run at a time.
+MEMORY_SHARE = 0.5
 RETRIEVAL, LOSS = "species@1", "validation loss"
 
 
@@ -93,13 +95,8 @@ def sweep(
         signature, setup = _prepared(
             source, ids, folder, benchmark=benchmark, fold=fold, metric=metric, say=say
         )
-        each = max(1, (threads or available_cores()) // jobs)
-        setup = replace(
-            setup,
-            device=device,
-            threads=each if jobs > 1 or threads else None,
-            memory=None if memory is None else memory // jobs,
-        )
+        threads, memory = _shares(jobs, threads, memory)
+        setup = replace(setup, device=device, threads=threads, memory=memory)
         from kinmer.sweeping.search import Search
 
         wanted = len(space.product()) if kind == "grid" else draws or 0
@@ -125,6 +122,14 @@ def _search_kind(
     if kind != "grid" and (draws is None or draws < 1):
         raise UsageError(f"{kind} search needs a number of settings to draw, at least 1")
     return kind
+
+
+def _shares(jobs: int, threads: int | None, memory: int | None) -> tuple[int | None, int | None]:
+    """Threads and memory of one trial; what one alone takes is left to it."""
+    if jobs == 1:
+        return threads, memory
+    whole = int(available_memory() * MEMORY_SHARE) if memory is None else memory
+    return max(1, (threads or available_cores()) // jobs), whole // jobs
 
 
 def _check_numbers(
@@ -341,4 +346,4 @@ class _Run:
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={text_of(value)}" for name, value in values.items())
+    return " ".join(f"{name}={short(value)}" for name, value in values.items())
