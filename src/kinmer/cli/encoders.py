@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Threads, note
+from kinmer.cli.options import Force, Ids, Threads, note, parse_length
 
 __all__ = ["register"]
 
-Encoder = Annotated[Path, typer.Option("--encoder", "-e", help="Folder of the encoder.", show_default=False)]
+Encoder = Annotated[
+    Path | None,
+    typer.Option("--encoder", "-e", help="Folder or name of the encoder (default: kinmer's own)."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,20 +30,51 @@ def _setting(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
     return typer.Option(*names, help=f"{help} (default: the preset's).", show_default=False, **more)
 
 
+def _fasta(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
+    """An option for FASTA files alone."""
+    return typer.Option(
+        *names, help=help, rich_help_panel="Fragments of FASTA files", **{"show_default": False, **more}
+    )
+
+
+def _fasta_setting(help: str, *names: str) -> Any:  # noqa: A002
+    return _fasta(f"{help} (default: the preset's).", *names)
+
+
 def train(
-    source: Annotated[Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).")],
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Profile store (*.zarr) or k-mer table (*.npy); or FASTA files, to draw fragments of.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the encoder to write.")],
     preset: Annotated[
-        str, typer.Option(help="default, or reference (joint CLR, 1e-6, 500 epochs).")
+        str,
+        typer.Option(
+            help="default (a VAE), reference (the same with joint CLR, 1e-6, 500 epochs), or pairs (a linear "
+            "encoder, from the discriminant solution on, trained on pairs of fragments)."
+        ),
     ] = "default",
+    objective: Annotated[
+        Literal["vae", "pairs", "both"] | None,
+        _setting("vae: reconstruct profiles; pairs: tell genomes apart, needs FASTA; both", "--objective"),
+    ] = None,
+    network: Annotated[
+        Literal["vae", "linear", "residual"] | None,
+        _setting("vae; linear; or residual, a linear map and --hidden layers on top", "--network"),
+    ] = None,
     latent: Annotated[int | None, _setting("Latent dimensions", "--latent")] = None,
     hidden: Annotated[str | None, _setting("Hidden layers, such as 1024,512", "--hidden")] = None,
     beta: Annotated[float | None, _setting("Weight of the KL part", "--beta")] = None,
     warmup: Annotated[int | None, _setting("Epochs of the KL warm-up", "--warmup")] = None,
     epochs: Annotated[int | None, _setting("Epochs at most", "--epochs")] = None,
-    batch: Annotated[int | None, _setting("Rows of a step", "--batch")] = None,
+    batch: Annotated[int | None, _setting("Rows of a step; a pair is two", "--batch")] = None,
     rate: Annotated[float | None, _setting("Learning rate of Adam", "--learning-rate")] = None,
-    validation: Annotated[float | None, _setting("Share of rows held out", "--validation")] = None,
+    validation: Annotated[
+        float | None, _setting("Share of rows (of FASTA: of species) held out", "--validation")
+    ] = None,
     stop: Annotated[
         int | None, _setting("Epochs without progress before the end; 0: never", "--patience")
     ] = None,
@@ -56,12 +90,62 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Threads = None,
     memory: Annotated[float | None, typer.Option(help="GB that profiles may take; more is streamed.")] = None,
+    labels: Annotated[
+        Path | None,
+        _fasta(
+            "TSV with sequence_id and any of genome_id, species, ani95_cluster, genus, domain; without it "
+            "the fragments of a sequence are its pairs.",
+            "--labels",
+        ),
+    ] = None,
+    folds: Annotated[Path | None, _fasta("TSV with sequence_id and fold.", "--folds")] = None,
+    fold: Annotated[str | None, _fasta("The fold whose sequences are left out.", "--fold")] = None,
+    max_k: Annotated[int, _fasta("Largest k.", "--max-k", min=1, max=8, show_default=True)] = 6,
+    coding: Annotated[
+        bool, _fasta("Reading frames beside k-mers.", "--coding/--no-coding", show_default=True)
+    ] = True,
+    genetic_code: Annotated[
+        Literal["auto", "11", "4"],
+        _fasta("By which reading frames are found.", "--genetic-code", show_default=True),
+    ] = "auto",
+    lengths: Annotated[
+        str | None, _fasta_setting("Bases of a fragment: low-high, log-uniform", "--length")
+    ] = None,
+    epoch_pairs: Annotated[int | None, _fasta_setting("Pairs of an epoch", "--epoch-pairs")] = None,
+    reuse: Annotated[
+        int | None,
+        _fasta_setting("Batches that a counted fragment is in; 1 counts everything afresh", "--reuse"),
+    ] = None,
+    hard: Annotated[
+        float | None, _fasta_setting("Share of a batch's genomes that come by genus", "--hard")
+    ] = None,
+    virus_share: Annotated[
+        float | None, _fasta_setting("Viruses' share of the pairs", "--virus-share")
+    ] = None,
+    temperature: Annotated[float | None, _fasta_setting("Of the loss of pairs", "--temperature")] = None,
+    pair_weight: Annotated[
+        float | None, _fasta_setting("Weight of that loss beside the VAE's", "--pair-weight")
+    ] = None,
+    kin_positives: Annotated[
+        bool | None,
+        _fasta_setting(
+            "Genomes of one species are pairs too, or only no negatives", "--kin-positives/--no-kin-positives"
+        ),
+    ] = None,
+    dropout: Annotated[float | None, _fasta_setting("Dropout of the residual network", "--dropout")] = None,
+    weight_decay: Annotated[float | None, _fasta_setting("Decay of the weights", "--weight-decay")] = None,
+    linear_rate: Annotated[
+        float | None,
+        _fasta_setting("Learning rate of a residual network's linear map, as a share", "--linear-rate"),
+    ] = None,
     ids: Ids = None,
     force: Force = False,
 ) -> None:
-    """Train a variational autoencoder on profiles; killed and called again, it goes on."""
+    """Train an encoder on profiles or on pairs of fragments; killed and called again, it goes on."""
+    from kinmer.layout import GeneticCode, profile_layout
     from kinmer.training import clr_settings, train_settings
     from kinmer.training import train as train_encoder
+    from kinmer.training.sources import fasta_files
 
     given: dict[str, Any] = {
         "latent": latent,
@@ -77,14 +161,36 @@ def train(
         "embedding_precision": embedding_precision,
         "compile": compiled,
         "seed": seed,
+        "objective": objective,
+        "network": network,
+        "lengths": None if lengths is None else _lengths(lengths),
+        "epoch_pairs": epoch_pairs,
+        "reuse": reuse,
+        "hard": hard,
+        "virus_share": virus_share,
+        "temperature": temperature,
+        "pair_weight": pair_weight,
+        "kin_positives": kin_positives,
+        "dropout": dropout,
+        "weight_decay": weight_decay,
+        "linear_rate": linear_rate,
     }
     changes = {name: setting for name, setting in given.items() if setting is not None}
     settings = train_settings(preset, **changes)
     settings = clr_settings(settings, scope=scope, pseudocount=pseudocount, value=value)
+    files = fasta_files(source)
+    layout = None
+    if files is not None:
+        codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}
+        layout = profile_layout(max_k, coding=coding, genetic_code=codes[genetic_code])
     train_encoder(
-        source,
+        source[0] if files is None else files,
         output,
         settings=settings,
+        labels=labels,
+        folds=folds,
+        fold=fold,
+        layout=layout,
         ids=ids,
         device=device,
         threads=threads,
@@ -106,9 +212,14 @@ def _sizes(text: str | None) -> tuple[int, ...] | None:
         raise UsageError(f"--hidden takes whole numbers such as 1024,512, not {text!r}") from None
 
 
+def _lengths(text: str) -> tuple[int, int]:
+    bases = parse_length(text)
+    return (bases, bases) if isinstance(bases, int) else bases
+
+
 def embed(
     source: Annotated[Path, typer.Argument(help="Profile store, k-mer table or FASTA (- is stdin).")],
-    encoder: Encoder,
+    encoder: Encoder = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -122,7 +233,7 @@ def embed(
     ids: Ids = None,
     force: Force = False,
 ) -> None:
-    """Embed every sequence: the mean of its latent distribution."""
+    """Embed every sequence with an encoder: kinmer's own, or one that you trained."""
     from kinmer.embedding import embed as embed_source
 
     written = embed_source(

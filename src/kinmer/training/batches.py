@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,9 @@ from kinmer.errors import ProfileError
 from kinmer.profiles import Profiles
 from kinmer.progress import step
 
-__all__ = ["Batches", "HeldRows", "RowOrder", "Survey", "share_rows", "split_rows", "survey"]
+__all__ = ["Batches", "HeldRows", "RowOrder", "Survey", "ahead", "share_rows", "split_rows", "survey"]
+
+Item = TypeVar("Item")
 
 # Batches and groups made ahead of the training step that takes them.
 AHEAD = 3
@@ -227,7 +229,7 @@ class Batches:
             batches = self._from_memory(np.concatenate(groups), edges[skip:], self.held)
         else:
             batches = self._from_stream(groups, edges[skip:])
-        with _ahead(batches) as queued:
+        with ahead(batches) as queued:
             yield from queued
 
     @staticmethod
@@ -285,12 +287,12 @@ class _Group:
 
 
 @contextmanager
-def _ahead(batches: Generator[NDArray[np.float32], None, None]) -> Iterator[Iterator[NDArray[np.float32]]]:
+def ahead(batches: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
     """Run an iterator in a thread, `AHEAD` items before they are wanted; its error comes out here."""
-    made: queue.Queue[NDArray[np.float32] | BaseException | None] = queue.Queue(AHEAD)
+    made: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD)
     stopped = threading.Event()
 
-    def put(item: NDArray[np.float32] | BaseException | None) -> bool:
+    def put(item: Item | BaseException | None) -> bool:
         while not stopped.is_set():
             try:
                 made.put(item, timeout=0.1)
@@ -310,7 +312,7 @@ def _ahead(batches: Generator[NDArray[np.float32], None, None]) -> Iterator[Iter
         except BaseException as error:
             put(error)
 
-    def wanted() -> Iterator[NDArray[np.float32]]:
+    def wanted() -> Iterator[Item]:
         while (item := made.get()) is not None:
             if isinstance(item, BaseException):
                 raise item

@@ -13,16 +13,36 @@ if TYPE_CHECKING:
 
 __all__ = ["EpochLog", "card", "epoch_line"]
 
+# What TensorBoard is told of an epoch, where its record has it; and the card.
+_SCALARS = (
+    *("reconstruction", "kl", "pair_loss", "validation_loss", "validation_kl", "validation_pair_loss"),
+    *("mse", "retrieval", "beta", "learning_rate", "rows_per_second"),
+)
+_RESULTS = (
+    ("validation_loss", "validation loss", "{:.4f}"),
+    ("validation_reconstruction", "validation reconstruction", "{:.4f}"),
+    ("validation_kl", "validation KL", "{:.4f} nats"),
+    ("validation_pair_loss", "validation pair loss", "{:.4f}"),
+    ("retrieval", "held-out fragments whose nearest is of their kin", "{:.4f}"),
+    ("mse", "validation MSE", "{:.6f}"),
+)
+
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     """One epoch's record as a line; the errors are those of the validation rows."""
-    blocks = " ".join(f"{name.replace('-', '')}={mse:.4g}" for name, mse in record["blocks"].items())
-    return (
-        f"epoch {record['epoch']}/{epochs}  recon {record['reconstruction']:.2f}"
-        f"  KL {record['kl']:.2f} × {record['beta']:.3g}  val {record['validation_loss']:.2f}"
-        f"  MSE {record['mse']:.4g} [{blocks}]  lr {record['learning_rate']:.2g}"
-        f"  {record['rows_per_second']:,.0f} rows/s{'  best' if record['best'] else ''}"
-    )
+    told = [f"epoch {record['epoch']}/{epochs}"]
+    if "reconstruction" in record:
+        told.append(f"recon {record['reconstruction']:.2f}  KL {record['kl']:.2f} × {record['beta']:.3g}")
+    if "pair_loss" in record:
+        told.append(f"pairs {record['pair_loss']:.4f}")
+    told.append(f"val {record['validation_loss']:.{2 if 'mse' in record else 4}f}")
+    if "mse" in record:
+        blocks = " ".join(f"{name.replace('-', '')}={mse:.4g}" for name, mse in record["blocks"].items())
+        told.append(f"MSE {record['mse']:.4g} [{blocks}]")
+    if "retrieval" in record:
+        told.append(f"retrieval {record['retrieval']:.4f}")
+    told += [f"lr {record['learning_rate']:.2g}", f"{record['rows_per_second']:,.0f} rows/s"]
+    return "  ".join(told + ["best"] * record["best"])
 
 
 class EpochLog:
@@ -52,10 +72,10 @@ class EpochLog:
         if self._writer is None:
             return
         at = record["epoch"]
-        names = ("reconstruction", "kl", "validation_loss", "validation_kl", "mse", "beta", "learning_rate")
-        for name in (*names, "rows_per_second"):
-            self._writer.add_scalar(name, record[name], at)
-        for name, mse in record["blocks"].items():
+        for name in _SCALARS:
+            if name in record:
+                self._writer.add_scalar(name, record[name], at)
+        for name, mse in record.get("blocks", {}).items():
             self._writer.add_scalar(f"mse/{name}", mse, at)
 
     def close(self) -> None:
@@ -77,28 +97,16 @@ def card(
 ) -> str:
     """The card (Markdown) of an encoder: data, settings, results, versions."""
     data, results = training["data"], training["results"]
-    kept = metrics[results["epoch"] - 1]
-    constant = data["constant"]
-    named = ", ".join(constant[:20]) + (" …" if len(constant) > 20 else "")
-    facts = [
-        ("source", data["source"]),
-        ("profiles", f"{data['rows']:,} ({data['values']}; {data['layout']})"),
-        ("training / validation rows", f"{data['training_rows']:,} / {data['validation_rows']:,}"),
-        ("data fingerprint", f"`{data['fingerprint']}`"),
-        ("features with one value in all profiles", f"{len(constant)} ({named})" if constant else "none"),
-    ]
-    found = [
-        ("kept epoch", f"{results['epoch']} of {results['epochs']} ({results['ended']})"),
-        ("validation loss", f"{kept['validation_loss']:.4f}"),
-        ("validation reconstruction", f"{kept['validation_reconstruction']:.4f}"),
-        ("validation KL", f"{kept['validation_kl']:.4f} nats"),
-        ("validation MSE", f"{kept['mse']:.6f}"),
-        *((f"validation MSE, {name}", f"{mse:.6f}") for name, mse in kept["blocks"].items()),
-    ]
+    found = [("kept epoch", f"{results['epoch']} of {results['epochs']} ({results['ended']})")]
+    found += [(told, form.format(results[name])) for name, told, form in _RESULTS if name in results]
+    found += [(f"validation MSE, {name}", f"{mse:.6f}") for name, mse in results.get("blocks", {}).items()]
+    if "start" in results:
+        found.append(("the same at the start of training", f"{results['start']['retrieval']:.4f}"))
+    facts = _facts_of_rows(data) if "training_rows" in data else _facts_of_fragments(data)
     settings = [(name, f"`{value}`") for name, value in training["settings"].items()]
     sections = [
         "# kinmer encoder",
-        "A variational autoencoder of k-mer profiles; a sequence's vector is its latent distribution's mean.",
+        _WHAT[training["settings"]["network"]],
         "## Data",
         markdown_table(("", ""), facts),
         "## Results",
@@ -110,3 +118,33 @@ def card(
         markdown_table(("", ""), list(versions.items())),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+_WHAT = {
+    "vae": "A variational autoencoder of profiles; a sequence's vector is its latent distribution's mean.",
+    "linear": "A linear map of profiles, trained on pairs of fragments; compare by cosine.",
+    "residual": "A linear map of profiles and a network on top, trained on pairs; compare by cosine.",
+}
+
+
+def _facts_of_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    constant = data["constant"]
+    named = ", ".join(constant[:20]) + (" …" if len(constant) > 20 else "")
+    return [
+        ("source", data["source"]),
+        ("profiles", f"{data['rows']:,} ({data['values']}; {data['layout']})"),
+        ("training / validation rows", f"{data['training_rows']:,} / {data['validation_rows']:,}"),
+        ("data fingerprint", f"`{data['fingerprint']}`"),
+        ("features with one value in all profiles", f"{len(constant)} ({named})" if constant else "none"),
+    ]
+
+
+def _facts_of_fragments(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("source", data["source"]),
+        ("sequences", f"{data['rows']:,} ({data['letters'] / 1e6:,.1f} Mbp), {data['left_out']:,} left out"),
+        ("training / validation groups", f"{data['training_groups']:,} / {data['validation_groups']:,}"),
+        ("kin (species or clusters), viruses", f"{data['kin']:,}, {data['viruses']:,}"),
+        ("profiles", data["layout"]),
+        ("data fingerprint", f"`{data['fingerprint']}`"),
+    ]

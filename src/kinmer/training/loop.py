@@ -12,9 +12,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -28,41 +28,31 @@ from kinmer.devices import cpu_threads, torch_device
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
 from kinmer.files import built_aside
-from kinmer.machine import available_memory
+from kinmer.layout import Layout, profile_layout
+from kinmer.machine import available_cores
+from kinmer.networks import build_network
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import Step, step
-from kinmer.training.batches import Batches, HeldRows, RowOrder, Survey, share_rows, split_rows, survey
 from kinmer.training.checkpoints import Checkpoints
 from kinmer.training.curves import training_curve
+from kinmer.training.data import RowData, TrainingData
+from kinmer.training.fragments import FragmentData
 from kinmer.training.log import EpochLog, card
 from kinmer.training.processes import Processes, joined
 from kinmer.training.settings import PRESETS, TrainSettings, train_settings
-from kinmer.training.trainer import Trainer, resolved_precision
+from kinmer.training.sources import fasta_files, refuse_labels
+from kinmer.training.trainer import PARTS, Trainer, resolved_precision
+from kinmer.views import PackedSequences
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["PRESETS", "TrainSettings", "train", "train_settings"]
 
-MIN_ROWS = 10
 # Losses are fetched from the device, and looked at, every so many steps.
 CHECK_STEPS = 16
 # A validation loss must fall by this share to count as better for the learning rate and the early end.
 BETTER = 1e-4
-# Share of the available memory that profiles may take.
-MEMORY_SHARE = 0.5
-# Copies of a group of rows, and bytes of a value, while streaming reads the next group.
-GROUP_COPIES, VALUE_BYTES = 3, 4
-# Batches of a group at least, whatever the memory: fewer rows mix too little of a sorted file.
-GROUP_BATCHES = 8
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How rows are held: all in memory (None), or read in groups of so many rows."""
-
-    group_rows: int | None
-    validation_group_rows: int | None
 
 
 @dataclass
@@ -71,23 +61,30 @@ class State:
 
     learning_rate: float
     plan: dict[str, int | None]
+    network: dict[str, Any]
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    best_epoch: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(PARTS))
+    best_epoch: int | None = None
     best_loss: float | None = None
+    best_retrieval: float | None = None
     lowest: float | None = None
     stale: int = 0
     waited: int = 0
+    start: dict[str, Any] | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
-    source: str | Path | AnnData | Profiles,
+    source: str | Path | AnnData | Profiles | Sequence[str | Path],
     output: str | Path,
     *,
     settings: TrainSettings | str = "default",
+    labels: str | Path | None = None,
+    folds: str | Path | None = None,
+    fold: str | int | None = None,
+    layout: Layout | None = None,
     ids: str | Path | None = None,
     force: bool = False,
     device: str = "auto",
@@ -96,11 +93,15 @@ def train(
     checkpoint_seconds: float = 20.0,
     log: Callable[[str], None] | None = None,
 ) -> Encoder:
-    """Train a VAE and write the encoder; the same command goes on with a training that was cut off.
+    """Train an encoder and write it; the same command goes on with a training that was cut off.
 
     Parameters
     ----------
-    source, ids : what `open_profiles` takes.
+    source, ids : what `open_profiles` takes; or FASTA files, of which fragments are drawn: what training on
+        pairs needs.
+    labels, folds, fold : of FASTA files, as `PackedSequences.read` takes them. Without labels the fragments
+        of one sequence are the pairs.
+    layout : of the fragments' profiles; None: 6-mers and below, and reading frames.
     output : folder of the encoder; it appears when the training is finished. Checkpoints are in
         ``.NAME.training`` beside it.
     settings : settings, or the name of a preset.
@@ -119,33 +120,28 @@ def train(
     """
     chosen = train_settings(settings) if isinstance(settings, str) else settings
     path = check_encoder_output(output, force=force)
-    profiles = open_profiles(source, ids=ids)
-    if len(profiles) < MIN_ROWS:
-        raise TrainingError(
-            f"{len(profiles)} profiles are too few to train on", f"it takes {MIN_ROWS} at least"
-        )
     with cpu_threads(threads), joined(torch_device(device)) as (processes, where):
-        found = survey(profiles)
+        data: TrainingData
+        files = fasta_files(source)
+        if files is None:
+            refuse_labels(labels, folds, fold, layout)
+            data = RowData(open_profiles(source, ids=ids), chosen)
+        else:
+            packed = PackedSequences.read(files, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
+            spare = 1 if where.type == "cpu" else max(1, (threads or available_cores()) - 1)
+            data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)
         precision = resolved_precision(chosen.precision, where)
         signature = {
             "settings": {**chosen.to_dict(), "precision": precision},
-            "data": {"fingerprint": found.fingerprint, "rows": found.rows, "values": profiles.values},
+            "data": data.signature(),
             "device": where.type,
             "processes": processes.world,
         }
         checkpoints = Checkpoints(path, signature)
         with checkpoints.opened(force=force) if processes.first else nullcontext():
             processes.wait()
-            trainer = Trainer(
-                chosen,
-                profiles.layout,
-                profiles.values,
-                precision=precision,
-                device=where,
-                processes=processes,
-            )
-            run = _Run(chosen, profiles, found, trainer, checkpoints, processes, checkpoint_seconds, log)
-            run.restore(_plan(found, profiles, chosen, memory, processes))
+            run = _Run(chosen, data, precision, where, checkpoints, processes, checkpoint_seconds, log)
+            run.restore(memory)
             run.loop()
             if processes.first:
                 run.finish(path, signature, _name(source))
@@ -154,24 +150,10 @@ def train(
 
 
 def _name(source: object) -> str:
+    if isinstance(source, list | tuple):
+        more = f" and {len(source) - 1:,} more" if len(source) > 1 else ""
+        return Path(source[0]).name + more
     return Path(source).name if isinstance(source, str | Path) else "AnnData in memory"
-
-
-def _plan(
-    found: Survey, profiles: Profiles, settings: TrainSettings, memory: int | None, processes: Processes
-) -> Plan:
-    """Hold what fits into the process's share of the memory, stream the rest."""
-    budget = (int(available_memory() * MEMORY_SHARE) if memory is None else memory) / processes.world
-    rows_bytes = found.rows * found.row_bytes / processes.world
-    if rows_bytes <= budget:
-        return Plan(None, None)
-    validation_bytes = rows_bytes * settings.validation
-    held = validation_bytes <= budget / 2
-    rest = budget - validation_bytes * held
-    group_rows = max(
-        GROUP_BATCHES * settings.batch, int(rest / (GROUP_COPIES * VALUE_BYTES * profiles.layout.width))
-    )
-    return Plan(group_rows, None if held else group_rows)
 
 
 @dataclass
@@ -179,95 +161,81 @@ class _Run:
     """One training: data, network, and the state between them."""
 
     settings: TrainSettings
-    profiles: Profiles
-    found: Survey
-    trainer: Trainer
+    data: TrainingData
+    precision: str
+    device: torch.device
     checkpoints: Checkpoints
     processes: Processes
     checkpoint_seconds: float
     say: Callable[[str], None] | None
 
-    def restore(self, plan: Plan) -> None:
-        """Start at the checkpoint, or at the beginning with `plan`; then load the data."""
+    def restore(self, memory: int | None) -> None:
+        """Start at the checkpoint, or at the beginning."""
         saved = self.checkpoints.load()
         self.best: dict[str, Tensor] = {}
+        plan = self.data.plan(memory, self.processes) if saved is None else saved.state["plan"]
+        self.data.load(plan, self.processes)
         if saved is None:
-            self.state = State(self.settings.learning_rate, asdict(plan))
+            network = self.data.network()
+            self.state = State(self.settings.learning_rate, plan, network.settings())
         else:
             self.state = State(**saved.state)
+            network = build_network(self.settings.network, self.state.network)
+        self.trainer = Trainer(
+            self.settings,
+            self.data.layout,
+            self.data.values,
+            precision=self.precision,
+            device=self.device,
+            processes=self.processes,
+            network=network,
+        )
+        if saved is not None:
             self.trainer.restore(saved.tensors["run"])
             self.best = saved.tensors.get("best", {})
         self.saved_at = time.monotonic()
         folder = self.checkpoints.folder / "tensorboard" if self.processes.first else None
         say = self.say if self.processes.first else None
         self.log = EpochLog(say, folder, epochs=self.settings.epochs, after=self.state.epoch)
-        self._load(Plan(**self.state.plan))
-        self._tell(resumed=saved is not None)
-
-    def _load(self, plan: Plan) -> None:
-        settings, processes, profiles = self.settings, self.processes, self.profiles
-        orders = []
-        rows = split_rows(self.found.rows, settings.validation, settings.seed)
-        for own, group_rows, seed in zip(rows, astuple(plan), (settings.seed, None), strict=True):
-            # A share of whole pieces only where rows are streamed: there each process reads its own part.
-            piece = 1 if group_rows is None else profiles.chunk_rows
-            piece = max(1, min(piece, len(own) // (16 * processes.world)))
-            share = share_rows(own, processes.rank, processes.world, settings.seed, piece_rows=piece)
-            batch = max(2, settings.batch // processes.world)
-            orders.append(
-                RowOrder(
-                    rows=share, batch=batch, seed=seed, group_rows=group_rows, piece_rows=profiles.chunk_rows
-                )
-            )
-        if len(orders[0].rows) < 2 or len(orders[1].rows) < 1:
-            raise TrainingError(
-                f"{self.found.rows} profiles are too few for {processes.world} processes",
-                check="train with fewer processes",
-            )
-        in_memory = [order.rows for order in orders if order.group_rows is None]
-        held = None
-        if in_memory:
-            held = HeldRows(profiles, np.sort(np.concatenate(in_memory)), self.found.dtypes)
-        self.training, self.validation = (
-            Batches(order, profiles, held if order.group_rows is None else None) for order in orders
-        )
-
-    def _tell(self, *, resumed: bool) -> None:
-        rows = self.training.order.rows
-        self.log.note(
-            f"{len(rows):,} rows for training, {len(self.validation.order.rows):,} for validation, "
-            + ("streamed" if self.training.held is None else "in memory")
-        )
-        if len(rows) < self.training.order.batch:
-            self.log.note(f"fewer rows than a batch: every step takes all {len(rows):,}")
-        if self.found.constant:
-            self.log.note(f"{len(self.found.constant):,} features have one value in all profiles")
-        if resumed:
+        for line in self.data.notes():
+            self.log.note(line)
+        if saved is not None:
             self.log.note(f"going on at epoch {self.state.epoch + 1}, step {self.state.step}")
 
     def loop(self) -> None:
         """All the epochs that are left."""
-        settings, state, steps = self.settings, self.state, self.training.order.steps
+        settings, state, steps = self.settings, self.state, self.data.steps
         try:
             with step("Training", settings.epochs * steps) as bar, _interruptible() as interrupt:
                 bar.advance(state.epoch * steps + state.step)
+                if self.data.probe is not None and state.start is None:
+                    self._note_start(self._measured(interrupt))
                 while state.epoch < settings.epochs and not self._stale():
                     self._train_epoch(bar, interrupt)
-                    measured = self.trainer.validate(self._watched(self.validation.epoch(0), interrupt))
-                    self._close_epoch(measured)
+                    self._close_epoch(self._measured(interrupt))
         finally:
             self.log.close()
+
+    def _measured(self, interrupt: Interrupt) -> dict[str, Any]:
+        return self.trainer.validate(self._watched(self.data.validation(), interrupt), self.data.probe)
+
+    def _note_start(self, measured: dict[str, Any]) -> None:
+        """What the network can before the first step; a start that training only harms is what is kept."""
+        self.state.start = {"epoch": 0, **measured}
+        self.log.note(f"at the start: retrieval {measured['retrieval']:.4f}")
+        if self.settings.network != "vae":
+            self._keep(0, measured)
 
     def _stale(self) -> bool:
         return 0 < self.settings.stop_patience <= self.state.stale
 
     def _train_epoch(self, bar: Step, interrupt: Interrupt) -> None:
-        state, steps = self.state, self.training.order.steps
+        state, steps = self.state, self.data.steps
         sums = torch.tensor(state.sums, dtype=torch.float64, device=self.trainer.device)
         started = time.monotonic() - state.seconds
-        for profiles in self.training.epoch(state.epoch, skip=state.step):
+        for batch in self.data.epoch(state.epoch, skip=state.step):
             sums += self.trainer.step(
-                profiles,
+                batch,
                 epoch=state.epoch,
                 number=state.step,
                 beta=self._beta(state.epoch + state.step / steps),
@@ -324,13 +292,13 @@ class _Run:
         if not math.isfinite(loss):
             raise TrainingError(f"the validation loss of epoch {state.epoch + 1} is no number")
         sums = torch.tensor(state.sums, dtype=torch.float64, device=self.trainer.device)
-        reconstruction, kl, rows = self.processes.sum(sums).tolist()
+        parts = dict(zip(PARTS, self.processes.sum(sums).tolist(), strict=True))
+        rows = parts.pop("rows")
         warm = state.epoch >= settings.warmup
-        best = warm and (state.best_loss is None or loss < state.best_loss)
+        best = warm and self._better(measured)
         record = {
             "epoch": state.epoch + 1,
-            "reconstruction": reconstruction / rows,
-            "kl": kl / rows,
+            **{name: total / rows for name, total in parts.items() if name in self._told()},
             "beta": self._beta(state.epoch + 1),
             "learning_rate": state.learning_rate,
             **measured,
@@ -340,16 +308,42 @@ class _Run:
         }
         state.records.append(record)
         self.log.epoch(record)
-        if best:
-            state.best_loss, state.best_epoch, self.best = loss, record["epoch"], self.trainer.weights()
         if warm:
-            self._follow_plateau(loss)
-        state.epoch, state.step, state.seconds, state.sums = state.epoch + 1, 0, 0.0, [0.0, 0.0, 0.0]
+            self._follow_plateau(loss, better=best and settings.objective != "vae")
+        if best:
+            self._keep(record["epoch"], measured)
+        state.epoch, state.step, state.seconds, state.sums = state.epoch + 1, 0, 0.0, [0.0] * len(PARTS)
 
-    def _follow_plateau(self, loss: float) -> None:
+    def _told(self) -> set[str]:
+        """The parts of the training loss that the objective has."""
+        vae = {"reconstruction", "kl"}
+        return {"vae": vae, "pairs": {"pair_loss"}, "both": vae | {"pair_loss"}}[self.settings.objective]
+
+    def _better(self, measured: dict[str, Any]) -> bool:
+        """Whether an epoch is the best so far: where pairs are trained by retrieval, then by loss."""
+        state, loss = self.state, measured["validation_loss"]
+        if state.best_loss is None:
+            return True
+        if self.settings.objective == "vae":
+            return bool(loss < state.best_loss)
+        found, best = measured["retrieval"], state.best_retrieval or 0.0
+        return bool(found > best or (found == best and loss < state.best_loss))
+
+    def _keep(self, epoch: int, measured: dict[str, Any]) -> None:
+        """Keep the weights as the best ones so far."""
+        state = self.state
+        state.best_epoch, state.best_loss = epoch, measured["validation_loss"]
+        state.best_retrieval = measured.get("retrieval")
+        self.best = self.trainer.weights()
+
+    def _follow_plateau(self, loss: float, *, better: bool) -> None:
+        """Lower the learning rate, and see to the end, where neither the loss nor what counts is `better`."""
         state, settings = self.state, self.settings
-        if state.lowest is None or loss < state.lowest * (1 - BETTER):
-            state.lowest, state.stale, state.waited = loss, 0, 0
+        lower = state.lowest is None or loss < state.lowest * (1 - BETTER)
+        if lower:
+            state.lowest = loss
+        if lower or better:
+            state.stale, state.waited = 0, 0
             return
         state.stale, state.waited = state.stale + 1, state.waited + 1
         if state.waited >= settings.plateau_patience:
@@ -360,28 +354,23 @@ class _Run:
 
     def finish(self, path: Path, signature: dict[str, Any], source: str) -> None:
         """Write the encoder of the best epoch, and remove the checkpoints."""
-        state, profiles = self.state, self.profiles
+        state = self.state
+        kept = state.start if state.best_epoch == 0 else state.records[(state.best_epoch or 0) - 1]
         training = {
             **signature,
-            "data": {
-                **signature["data"],
-                "source": source,
-                "layout": ", ".join(block.name for block in profiles.layout.blocks),
-                "training_rows": len(self.training.order.rows) * self.processes.world,
-                "validation_rows": len(self.validation.order.rows) * self.processes.world,
-                "constant": list(self.found.constant),
-            },
+            "data": {**signature["data"], "source": source, **self.data.account()},
             "results": {
                 "epoch": state.best_epoch,
                 "epochs": state.epoch,
                 "ended": "no better loss any more" if self._stale() else "all epochs",
-                **state.records[state.best_epoch - 1],
+                **({} if state.start is None else {"start": state.start}),
+                **(kept or {}),
             },
         }
         self.trainer.network.load_state_dict(self.best)
         encoder = Encoder(
             self.trainer.network.cpu(),
-            profiles.layout,
+            self.data.layout,
             self.settings.clr,
             precision=self.settings.embedding_precision,
             training=training,

@@ -10,18 +10,31 @@ from typing import Any, Literal, get_args
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import FormatError, KinmerError, UsageError
 
-__all__ = ["PRESETS", "TrainPrecision", "TrainSettings", "clr_settings", "train_settings"]
+__all__ = [
+    "PRESETS",
+    "NetworkName",
+    "Objective",
+    "TrainPrecision",
+    "TrainSettings",
+    "clr_settings",
+    "train_settings",
+]
 
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
 TrainPrecision = Literal["auto", "fp32", "bf16"]
+Objective = Literal["vae", "pairs", "both"]
+NetworkName = Literal["vae", "linear", "residual"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How to train a VAE; raises UsageError where a value makes no sense.
+    """How to train an encoder; raises UsageError where a value makes no sense.
 
     Without changes these are the reference's settings, with a CLR per block and a pseudocount of 0.5/n in
     place of its joint CLR with 1e-6, because that finds far more kin.
+
+    The settings from `objective` on are of training on pairs of fragments, which are drawn from sequences;
+    `lengths`, `reuse`, `hard`, `virus_share` and `epoch_pairs` also of a VAE that is trained on fragments.
 
     Parameters
     ----------
@@ -32,14 +45,25 @@ class TrainSettings:
     plateau_patience, plateau_factor : after so many epochs without a better validation loss the learning
         rate is multiplied by the factor.
     stop_patience : training ends after so many epochs without a better validation loss; 0: never early.
-    batch : rows of a step, over all processes.
+    batch : rows of a step, over all processes; two of them make a pair.
     epochs : passes over the training rows at most.
-    validation : share of the rows held out for validation.
+    validation : share of the rows held out for validation; of fragments, share of the species.
     seed : of weights, split, order and noise; whole number from 0.
     clr : the transform.
     precision : of the training's matrix products; ``auto`` is bf16 where the machine multiplies it natively.
     embedding_precision : of the trained encoder's.
     compile : compile the step with TorchInductor; needs a C++ compiler.
+    objective : ``vae``, reconstruct profiles; ``pairs``, bring two fragments of one genome together and part
+        them from all others (`kinmer.networks.pair_loss`); ``both``, the sum.
+    network : ``vae``; ``linear``, started from the discriminant directions; ``residual``, that and a network
+        with the layers `hidden` on top. The last two are trained on pairs alone.
+    temperature : of the pair loss. pair_weight : its weight where there is another one.
+    kin_positives : fragments of other genomes of the same kin are partners too (else they are left out).
+    lengths : of fragments, log-uniform between them.
+    reuse, hard, virus_share : see `kinmer.views.ViewSettings`.
+    epoch_pairs : pairs of an epoch.
+    dropout : in the residual network. weight_decay : of all matrices, decoupled (AdamW).
+    linear_rate : learning rate of a residual network's linear map, as a share of the rest's.
     """
 
     latent: int = 384
@@ -59,9 +83,23 @@ class TrainSettings:
     precision: TrainPrecision = "auto"
     embedding_precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    objective: Objective = "vae"
+    network: NetworkName = "vae"
+    temperature: float = 0.07
+    pair_weight: float = 100.0
+    kin_positives: bool = False
+    lengths: tuple[int, int] = (1_000, 100_000)
+    reuse: int = 4
+    hard: float = 0.0
+    virus_share: float | None = None
+    epoch_pairs: int = 32_768
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    linear_rate: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "lengths", tuple(self.lengths))
         least = {"latent": 1, "warmup_epochs": 0, "plateau_patience": 1, "stop_patience": 0, "batch": 2}
         for name, low in {**least, "epochs": 1, "seed": 0}.items():
             value = getattr(self, name)
@@ -82,7 +120,30 @@ class TrainSettings:
         _check("precision", self.precision, self.precision in get_args(TrainPrecision), "auto, fp32 or bf16")
         own = self.embedding_precision
         _check("embedding_precision", own, own in ("fp32", "bf16"), "fp32 or bf16")
-        _check("compile", self.compile, isinstance(self.compile, bool), "true or false")
+        for name in ("compile", "kin_positives"):
+            value = getattr(self, name)
+            _check(name, value, isinstance(value, bool), "true or false")
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Check the settings of training on pairs."""
+        _check("objective", self.objective, self.objective in get_args(Objective), "vae, pairs or both")
+        _check("network", self.network, self.network in get_args(NetworkName), "vae, linear or residual")
+        fits = self.network == "vae" or self.objective == "pairs"
+        _check("objective", self.objective, fits, f"pairs for the network {self.network}")
+        for name in ("reuse", "epoch_pairs"):
+            value = getattr(self, name)
+            _check(name, value, type(value) is int and value >= 1, "a whole number of at least 1")
+        _check("temperature", self.temperature, _number(self.temperature) and self.temperature > 0, "above 0")
+        for name in ("pair_weight", "weight_decay", "linear_rate"):
+            value = getattr(self, name)
+            _check(name, value, _number(value) and value >= 0, "a number of at least 0")
+        _check("dropout", self.dropout, _number(self.dropout) and 0 <= self.dropout < 1, "from 0 to below 1")
+        for name, value in (("hard", self.hard), ("virus_share", self.virus_share)):
+            share = value is None if name == "virus_share" else False
+            _check(name, value, share or (_number(value) and 0 <= (value or 0) <= 1), "from 0 to 1")
+        whole = len(self.lengths) == 2 and all(type(one) is int for one in self.lengths)
+        _check("lengths", self.lengths, whole and 1 <= self.lengths[0] <= self.lengths[1], "two, ascending")
 
     def __repr__(self) -> str:
         changed = (f"{name}={value!r}" for name, value in self.changes().items())
@@ -95,12 +156,13 @@ class TrainSettings:
 
     @property
     def warmup(self) -> int:
-        """Warm-up epochs of this training: `warmup_epochs`, but at most half of `epochs`."""
-        return min(self.warmup_epochs, self.epochs // 2)
+        """Warm-up epochs of this training: `warmup_epochs`, but at most half of `epochs`; without KL none."""
+        return 0 if self.objective == "pairs" else min(self.warmup_epochs, self.epochs // 2)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {**asdict(self), "hidden": list(self.hidden), "clr": self.clr.to_dict()}
+        lists = {"hidden": list(self.hidden), "lengths": list(self.lengths)}
+        return {**asdict(self), **lists, "clr": self.clr.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainSettings:
@@ -130,6 +192,16 @@ PRESETS: dict[str, TrainSettings] = {
     "default": TrainSettings(),
     # The reference system's final configuration: 500 epochs at most, joint CLR with pseudocount 1e-6.
     "reference": TrainSettings(epochs=500, clr=REFERENCE_CLR),
+    # The linear encoder, from the discriminant solution on.
+    "pairs": TrainSettings(
+        objective="pairs",
+        network="linear",
+        latent=256,
+        epochs=40,
+        stop_patience=10,
+        plateau_patience=3,
+        virus_share=0.2,
+    ),
 }
 
 

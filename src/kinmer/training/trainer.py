@@ -1,8 +1,9 @@
-"""One training step and one validation of a VAE, on any device, alone or with other processes."""
+"""One training step and one validation of a network, on any device, alone or with other processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,20 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinmer.layout import Layout
-from kinmer.networks import Vae, VaeOutput, block_mse, vae_loss
+from kinmer.networks import Network, Residual, VaeOutput, block_mse, pair_loss, vae_loss
+from kinmer.training.data import Batch, new_vae
+from kinmer.training.probe import Probe
 from kinmer.training.processes import Processes
 from kinmer.training.settings import TrainSettings
 
-__all__ = ["Trainer", "resolved_precision"]
+__all__ = ["PARTS", "Trainer", "resolved_precision"]
 
 # The reference's (Keras's) epsilon of Adam.
 ADAM_EPSILON = 1e-7
 # Streams of random numbers that never meet, all drawn from one seed.
-_TRAINING, _VALIDATION = 1, 2
+_TRAINING, _VALIDATION, _DROPOUT = 1, 2, 3
+# What a step sums up over its rows.
+PARTS = ("reconstruction", "kl", "pair_loss", "rows")
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:
@@ -35,12 +40,13 @@ def resolved_precision(precision: str, device: torch.device) -> str:
 
 
 class Trainer:
-    """A VAE, its optimiser, and everything that a step changes.
+    """A network, its optimiser, and everything that a step changes.
 
     Parameters
     ----------
     layout, values : of the profiles; `values` as in `Profiles.values`.
     precision : resolved, ``fp32`` or ``bf16``.
+    network : None: the VAE of the settings.
     """
 
     def __init__(
@@ -52,21 +58,23 @@ class Trainer:
         precision: str,
         device: torch.device,
         processes: Processes,
+        network: Network | None = None,
     ) -> None:
         self._settings, self._layout, self._values = settings, layout, values
         self.device, self._processes = device, processes
         self._bf16 = precision == "bf16"
-        self.network = Vae(
-            width=layout.width, latent=settings.latent, hidden=settings.hidden, seed=settings.seed
-        ).to(device)
-        model: nn.Module = self.network
+        self.network = (network or new_vae(settings, layout)).to(device)
+        model: nn.Module = _Forward(self.network)
         if processes.world > 1:
-            model = DistributedDataParallel(model)
+            # The loss of pairs sees a part of a VAE only.
+            unused = settings.objective == "pairs" and settings.network == "vae"
+            model = DistributedDataParallel(model, find_unused_parameters=unused)
         if settings.compile:
             model.compile()
         self._model = model
-        self._optimiser = torch.optim.Adam(
-            self.network.parameters(),
+        adam = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
+        self._optimiser = adam(
+            _parameters(self.network, settings),
             lr=settings.learning_rate,
             eps=ADAM_EPSILON,
             fused=device.type in ("cpu", "cuda"),
@@ -74,37 +82,94 @@ class Trainer:
         self._generator = torch.Generator(device)
 
     def step(
-        self, profiles: NDArray[np.float32], *, epoch: int, number: int, beta: float, learning_rate: float
+        self,
+        batch: Batch | NDArray[np.float32],
+        *,
+        epoch: int,
+        number: int,
+        beta: float,
+        learning_rate: float,
     ) -> Tensor:
-        """One update with (n, width) profiles; gives (3,) float64 sums: reconstruction, KL, rows."""
+        """One update with a batch; gives (4,) float64 sums over its rows: `PARTS`."""
         self._model.train()
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["share"]
+        profiles, kin = batch if isinstance(batch, Batch) else Batch(batch)
         x = self._transformed(profiles)
-        noise = self._noise(len(x), _TRAINING, epoch, number)
-        parts = vae_loss(self._forward(x, noise), x, beta=beta)
+        objective = self._settings.objective
+        noise = None if objective == "pairs" else self._noise(len(x), _TRAINING, epoch, number)
+        with self._dropout(epoch, number):
+            output = self._forward(x, noise)
+        zero = torch.zeros((), device=self.device)
+        reconstruction, kl, pair, total = zero, zero, zero, zero
+        if isinstance(output, VaeOutput):
+            parts = vae_loss(output, x, beta=beta)
+            reconstruction, kl, total = parts.reconstruction, parts.kl, parts.total
+        if objective != "vae":
+            pair = self._pair_loss(output.mean if isinstance(output, VaeOutput) else output, kin)
+            total = pair if objective == "pairs" else total + self._settings.pair_weight * pair
         self._optimiser.zero_grad(set_to_none=True)
-        parts.total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
-        means = torch.stack([parts.reconstruction.detach(), parts.kl.detach(), torch.ones_like(parts.kl)])
+        means = torch.stack([reconstruction.detach(), kl.detach(), pair.detach(), torch.ones_like(zero)])
         return means.double() * len(x)
+
+    def _pair_loss(self, vectors: Tensor, kin: NDArray[np.int64] | None) -> Tensor:
+        half = len(vectors) // 2
+        same = torch.arange(half) if kin is None else torch.from_numpy(kin)
+        return pair_loss(
+            vectors[:half],
+            vectors[half:],
+            same.to(self.device),
+            temperature=self._settings.temperature,
+            kin_positives=self._settings.kin_positives,
+        )
+
+    @contextmanager
+    def _dropout(self, epoch: int, number: int) -> Iterator[None]:
+        """Let what is dropped depend on seed, process, epoch and step alone."""
+        if not self._settings.dropout:
+            yield
+            return
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self._key(_DROPOUT, epoch, number))
+            yield
 
     def settle(self) -> None:
         """After an epoch's last step: every process validates with the same running statistics."""
         self._processes.average_statistics(self.network)
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[NDArray[np.float32]]) -> dict[str, Any]:
-        """Means over the validation rows of all processes, with the full weight of the KL part.
+    def validate(self, batches: Iterable[NDArray[np.float32]], probe: Probe | None = None) -> dict[str, Any]:
+        """What the objective asks of the validation rows; with a probe, `batches` are its own.
 
-        The noise is the same in every epoch: the losses of two epochs differ by the network alone.
+        For a VAE means over the rows of all processes, with the full weight of the KL part; the noise is the
+        same in every epoch: the losses of two epochs differ by the network alone. With a probe also the pair
+        loss and retrieval (`Probe.measure`).
         """
+        settings = self._settings
+        if probe is None:
+            return self._validate_vae(batches)
+        held = list(batches)
+        found = {} if settings.objective == "pairs" else self._validate_vae(held)
+        self._model.eval()
+        vectors = torch.cat([self.network.embed(self._transformed(rows)).float() for rows in held])
+        pair, retrieval = probe.measure(vectors, settings.temperature)
+        if settings.objective == "pairs":
+            found["validation_loss"] = pair
+        elif settings.objective == "both":
+            found["validation_loss"] += settings.pair_weight * pair
+        return {**found, "validation_pair_loss": pair, "retrieval": retrieval}
+
+    def _validate_vae(self, batches: Iterable[NDArray[np.float32]]) -> dict[str, Any]:
+        """Losses of a VAE and their parts."""
         self._model.eval()
         blocks = self._layout.blocks
         sums = torch.zeros(4 + len(blocks), dtype=torch.float64, device=self.device)
         for number, profiles in enumerate(batches):
             x = self._transformed(profiles)
             output = self._forward(x, self._noise(len(x), _VALIDATION, 0, number))
+            assert isinstance(output, VaeOutput)
             parts = vae_loss(output, x, beta=self._settings.beta)
             errors = block_mse(output.reconstruction, x, [block.size for block in blocks])
             means = torch.stack(
@@ -158,11 +223,41 @@ class Trainer:
 
     def _noise(self, rows: int, stream: int, epoch: int, number: int) -> Tensor:
         """(rows, latent) standard normal numbers that depend on seed, process, epoch and step alone."""
-        key = [self._settings.seed, stream, self._processes.rank, epoch, number]
-        self._generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        self._generator.manual_seed(self._key(stream, epoch, number))
         return torch.randn(rows, self._settings.latent, generator=self._generator, device=self.device)
 
-    def _forward(self, x: Tensor, noise: Tensor) -> VaeOutput:
+    def _key(self, stream: int, epoch: int, number: int) -> int:
+        key = [self._settings.seed, stream, self._processes.rank, epoch, number]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+    def _forward(self, x: Tensor, noise: Tensor | None) -> VaeOutput | Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            output: VaeOutput = self._model(x, noise)
+            output: VaeOutput | Tensor = self._model(x, noise)
         return output
+
+
+class _Forward(nn.Module):
+    """A network's pass: reconstruction with noise, else the embedding alone."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, noise: Tensor | None) -> VaeOutput | Tensor:
+        """(n, width) to what the loss takes."""
+        output: VaeOutput | Tensor = self.network.embed(x) if noise is None else self.network(x, noise)
+        return output
+
+
+def _parameters(network: Network, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The optimiser's groups of parameters, by their share of the learning rate and their decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            slow = isinstance(network, Residual) and name.startswith("linear.")
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((settings.linear_rate if slow else 1.0, decay), []).append(parameter)
+    return [
+        {"params": members, "share": share, "weight_decay": decay}
+        for (share, decay), members in groups.items()
+    ]

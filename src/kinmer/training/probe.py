@@ -1,0 +1,175 @@
+"""Do short fragments find their kin? Fragments of held-out species, drawn once, asked after every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinmer.kmers import KmerCounter
+from kinmer.networks import pair_loss
+from kinmer.views import Fragments, PackedSequences, count_fragments
+
+__all__ = ["Probe", "draw_probe", "split_kin"]
+
+# Letters of the short fragments, and how many of each a group has; its long ones, and their least length.
+SHORT, SHORT_EACH = (1_000, 2_000, 5_000, 10_000), 2
+LONG_EACH, LONG = 4, 20_000
+# Components of kin held out at least, where twice as many are there; groups asked about at most, and
+# groups of training beside them at least: among few, any encoder finds the right one.
+LEAST_KIN, MOST_GROUPS, LEAST_OTHERS = 8, 256, 128
+# Streams of random numbers that never meet, all drawn from one seed.
+_SPLIT, _PROBE, _OTHERS = 11, 12, 13
+ROWS = 1024
+
+
+def split_kin(
+    packed: PackedSequences, validation: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Groups for training and for validation, ascending: whole components of kin, viruses and others apart.
+
+    That share of the components is held out, at least eight where twice as many are there.
+    """
+    rng = np.random.default_rng([seed, _SPLIT])
+    groups = packed.groups
+    held: list[NDArray[np.int64]] = []
+    total = len(np.unique(groups.kin))
+    least = min(LEAST_KIN, total // 2)
+    for viruses in (False, True):
+        kinds = np.unique(groups.kin[groups.virus == viruses])
+        share = max(validation, least / total)
+        held.append(rng.permutation(kinds)[: round(len(kinds) * share)])
+    out = np.isin(groups.kin, np.concatenate(held))
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Fragments that ask, fragments that answer.
+
+    short, long : profiles (s, width), (l, width) float32. short_kin, long_kin : (s,), (l,) int64.
+    pairs : (r, m) rows of `short` and of `long` each, (2, r, m) together: r batches of pairs, one of every
+        group, for the pair loss. weights : (s,) what every question counts, together 1.
+    """
+
+    short: NDArray[np.float32]
+    long: NDArray[np.float32]
+    short_kin: NDArray[np.int64]
+    long_kin: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    @property
+    def rows(self) -> int:
+        """Profiles of both kinds."""
+        return len(self.short) + len(self.long)
+
+    def batches(self) -> Iterator[NDArray[np.float32]]:
+        """All profiles, some rows at a time: the short ones, then the long ones."""
+        for part in (self.short, self.long):
+            for start in range(0, len(part), ROWS):
+                yield part[start : start + ROWS]
+
+    def measure(self, vectors: torch.Tensor, temperature: float) -> tuple[float, float]:
+        """Pair loss and retrieval of the vectors of all `batches`, (rows, dim) float32.
+
+        Retrieval: share of short fragments whose nearest long one by cosine is of their kin.
+        """
+        short, long = vectors[: len(self.short)], vectors[len(self.short) :]
+        nearest = _unit(short) @ _unit(long).T
+        found = self.long_kin[nearest.argmax(dim=1).cpu().numpy()] == self.short_kin
+        kin = torch.from_numpy(self.short_kin[self.pairs[0]]).to(vectors.device)
+        ones, others = (torch.from_numpy(rows).to(vectors.device) for rows in self.pairs)
+        losses = [
+            pair_loss(short[a], long[b], same, temperature=temperature)
+            for a, b, same in zip(ones, others, kin, strict=True)
+        ]
+        loss = float(torch.stack(losses).mean()) if losses else 0.0
+        return loss, float(self.weights @ found)
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def draw_probe(
+    packed: PackedSequences,
+    counter: KmerCounter,
+    asked: NDArray[np.int64],
+    others: NDArray[np.int64],
+    *,
+    lengths: tuple[int, int],
+    virus_share: float | None,
+    seed: int,
+) -> Probe | None:
+    """Short and long fragments of `asked` groups, and long ones of `others`; None where none is cut.
+
+    Short ones lie in the second half of a sequence and long ones in the first: none holds another. Sequences
+    of fewer than two shortest fragments are passed over, and groups of such.
+    """
+    able = np.unique(packed.group[packed.lengths >= 2 * lengths[0]])
+    asked = _some(np.intersect1d(asked, able), MOST_GROUPS, seed)
+    others = _some(np.intersect1d(others, able), max(len(asked), LEAST_OTHERS), seed)
+    if not len(asked):
+        return None
+    draws = _Halves(packed, lengths, seed)
+    short = Fragments.joined([draws.short(group) for group in asked.tolist()])
+    long = Fragments.joined([draws.long(group) for group in (*asked.tolist(), *others.tolist())])
+    kin, count = packed.groups.kin, len(SHORT) * SHORT_EACH
+    rows = np.arange(len(asked))
+    # A group's fragments are of all lengths, the shortest first: every batch has one of each group.
+    shorts = rows * count + np.arange(0, count, SHORT_EACH)[:, None]
+    longs = rows * LONG_EACH + np.arange(LONG_EACH)[:, None]
+    weight = np.ones(len(asked))
+    virus = packed.groups.virus[asked]
+    if virus_share is not None and 0 < virus.sum() < len(asked):
+        weight = np.where(virus, virus_share / virus.sum(), (1 - virus_share) / (~virus).sum())
+    return Probe(
+        count_fragments(packed, counter, short).astype(np.float32),
+        count_fragments(packed, counter, long).astype(np.float32),
+        np.repeat(kin[asked], count),
+        np.repeat(kin[np.concatenate([asked, others])], LONG_EACH),
+        np.stack([shorts, longs]),
+        np.repeat(weight / weight.sum() / count, count),
+    )
+
+
+def _some(groups: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    chosen = np.random.default_rng([seed, _OTHERS]).permutation(groups)[:most]
+    return np.sort(chosen)
+
+
+class _Halves:
+    """Draws fragments of a group from the halves of its sequences; the same for a seed and a group."""
+
+    def __init__(self, packed: PackedSequences, lengths: tuple[int, int], seed: int) -> None:
+        self._packed, self._lengths, self._seed = packed, lengths, seed
+        self._order = np.argsort(packed.group, kind="stable")
+        self._sorted = packed.group[self._order]
+
+    def short(self, group: int) -> Fragments:
+        """Fragments of the second halves, of the lengths in `SHORT`."""
+        return self._drawn(group, np.repeat(np.array(SHORT), SHORT_EACH), second=True)
+
+    def long(self, group: int) -> Fragments:
+        """Fragments of the first halves, log-uniform from 20 kb on where there is so much."""
+        low, high = min(LONG, self._lengths[1]), self._lengths[1]
+        random = np.random.default_rng([self._seed, _PROBE, group, 2]).random(LONG_EACH)
+        return self._drawn(group, (low * (high / low) ** random).astype(np.int64), second=False)
+
+    def _drawn(self, group: int, sizes: NDArray[np.int64], *, second: bool) -> Fragments:
+        rng = np.random.default_rng([self._seed, _PROBE, group, second])
+        members = self._order[
+            np.searchsorted(self._sorted, group) : np.searchsorted(self._sorted, group, side="right")
+        ]
+        members = members[self._packed.lengths[members] >= 2 * self._lengths[0]]
+        lengths = self._packed.lengths[members]
+        chosen = rng.choice(len(members), len(sizes), p=lengths / lengths.sum())
+        half = lengths[chosen] // 2
+        sizes = np.minimum(np.clip(sizes, *self._lengths), half)
+        begins = (rng.random(len(sizes)) * (half - sizes + 1)).astype(np.int64)
+        first = lengths[chosen] - half if second else 0
+        return Fragments(members[chosen], begins + first, sizes, rng.random(len(sizes)) < 0.5)
