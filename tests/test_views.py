@@ -1,0 +1,371 @@
+"""Packed sequences and the fragments drawn of them: letters, places, turns, determinism."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kinmer.errors import InputError, SequenceError, TrainingError, UsageError
+from kinmer.fragments.cutting import _COMPLEMENT
+from kinmer.kmers import KmerCounter
+from kinmer.layout import profile_layout
+from kinmer.views import PackedSequences, Places, Views, ViewSettings, count_fragments, sample_fragments
+from kinmer.views.order import GroupOrder, Turns
+from tests.brute_force import brute_force
+
+THREE = profile_layout(3)
+
+
+def fasta(path: Path, sequences: dict[str, str]) -> Path:
+    path.write_text("".join(f">{name} told\n{letters}\n" for name, letters in sequences.items()))
+    return path
+
+
+def table(path: Path, header: str, *rows: str) -> Path:
+    path.write_text("\n".join([header, *rows]).replace(" ", "\t") + "\n")
+    return path
+
+
+def random_letters(length: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+def letters_of(
+    packed: PackedSequences, sequence: int, begin: int, size: int, *, reverse: bool = False
+) -> bytes:
+    buffer, starts, ends = packed.unpack(
+        np.array([sequence]), np.array([begin]), np.array([size]), np.array([reverse])
+    )
+    return buffer[starts[0] : ends[0]].tobytes()
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
+    """Twelve genomes of two sequences; g0 and g1, g2 and g3 … are of one species; the last four viruses."""
+    folder = tmp_path_factory.mktemp("packed")
+    rows, sequences = [], {}
+    for genome in range(12):
+        for part, length in (("a", 9_000), ("b", 3_000)):
+            name = f"g{genome:02d}{part}"
+            sequences[name] = random_letters(length, 2 * genome + (part == "b"))
+            domain = "Viruses" if genome >= 8 else "Bacteria"
+            rows.append(f"{name} g{genome:02d} s{genome // 2} n{genome // 4} {domain}")
+    labels = table(folder / "l.tsv", "sequence_id genome_id species genus domain", *rows)
+    return PackedSequences.read([fasta(folder / "a.fna", sequences)], labels)
+
+
+# --- packed letters ---------------------------------------------------------------------------------------
+
+
+@given(
+    letters=st.text("ACGTacgtUuNnRYSWKMBDHVX-.", min_size=1, max_size=300),
+    place=st.tuples(st.integers(0, 299), st.integers(0, 300)),
+    before=st.integers(0, 9),
+    reverse=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_letters_come_back(
+    tmp_path_factory: Any, letters: str, place: tuple[int, int], before: int, reverse: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.fna"
+    packed = PackedSequences.read([fasta(path, {"x": "ACGTN"[:before] or "A", "y": letters})], min_length=1)
+    begin = min(place[0], len(letters))
+    end = min(max(begin, place[1]), len(letters))
+    wanted = letters[begin:end].upper().replace("U", "T").encode()
+    wanted = bytes(one if one in b"ACGT" else ord("N") for one in wanted)
+    if reverse:
+        wanted = wanted.translate(_COMPLEMENT)[::-1]
+    assert letters_of(packed, 1, begin, end - begin, reverse=reverse) == wanted
+    ambiguous = packed.ambiguous(np.array([1]), np.array([begin]), np.array([end - begin]))
+    assert ambiguous.tolist() == [wanted.count(b"N")]
+
+
+def test_many_runs_of_ambiguous_letters(tmp_path: Path) -> None:
+    letters = "ACGNNTRA" * 500
+    packed = PackedSequences.read([fasta(tmp_path / "a.fna", {"x": letters, "y": letters})])
+    assert letters_of(packed, 1, 0, 4000).decode() == letters.replace("R", "N")
+    assert len(packed.spans) == 2 * 2 * 500
+
+
+def test_a_quarter_of_a_byte_a_letter(packed: PackedSequences) -> None:
+    assert packed.packed.nbytes == packed.lengths.sum() / 4
+    assert not len(packed.spans)
+
+
+def test_compressed_files_are_read_too(tmp_path: Path) -> None:
+    letters = random_letters(2_000, 1)
+    (tmp_path / "a.fna.gz").write_bytes(gzip.compress(f">x\n{letters}\n".encode()))
+    packed = PackedSequences.read([tmp_path / "a.fna.gz"])
+    assert letters_of(packed, 0, 0, 2_000).decode() == letters
+
+
+def test_bad_letters_and_ids_twice_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SequenceError, match=r"record 2 \('y'\).*'E' at position 3"):
+        PackedSequences.read([fasta(tmp_path / "a.fna", {"x": "ACGT", "y": "ACEF"})], min_length=1)
+    one = fasta(tmp_path / "b.fna", {"x": "ACGT"})
+    two = fasta(tmp_path / "c.fna", {"x": "ACGT"})
+    with pytest.raises(SequenceError, match="twice"):
+        PackedSequences.read([one, two], min_length=1)
+    with pytest.raises(SequenceError, match="1 are shorter than 5 letters"):
+        PackedSequences.read([one], min_length=5)
+
+
+# --- labels and folds -------------------------------------------------------------------------------------
+
+
+def test_groups_kin_genus_and_viruses(packed: PackedSequences) -> None:
+    groups = packed.groups
+    assert groups.names == tuple(f"g{one:02d}" for one in range(12))
+    assert packed.group.tolist() == [one // 2 for one in range(24)]
+    assert len(set(groups.kin.tolist())) == 6
+    assert (groups.kin[::2] == groups.kin[1::2]).all()
+    assert groups.genus.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert groups.virus.tolist() == [False] * 8 + [True] * 4
+
+
+def test_kin_by_species_or_cluster_and_without_labels(tmp_path: Path) -> None:
+    file = fasta(tmp_path / "a.fna", dict.fromkeys("abcdef", "ACGT"))
+    labels = table(
+        tmp_path / "l.tsv",
+        "sequence_id species ani95_cluster",
+        "a s1 c1",
+        "b s2 c1",
+        "c s2 c2",
+        "d s3 .",
+        "e . .",
+    )
+    packed = PackedSequences.read([file], labels, min_length=1)
+    kin = packed.groups.kin.tolist()
+    # a and b share a cluster, b and c a species.
+    assert kin[0] == kin[1] == kin[2]
+    assert len(set(kin)) == 4
+    assert packed.unlabelled == 1
+    alone = PackedSequences.read([file], min_length=1)
+    assert len(set(alone.groups.kin.tolist())) == 6
+    assert alone.fingerprint != packed.fingerprint
+
+
+def test_a_fold_is_left_out(tmp_path: Path) -> None:
+    file = fasta(tmp_path / "a.fna", {"a": "ACGT", "b": "CCGT", "c": "GCGT"})
+    folds = table(tmp_path / "f.tsv", "sequence_id fold", "a 0", "b 1", "c 0", "z 2")
+    packed = PackedSequences.read([file], folds=folds, fold=0, min_length=1)
+    assert packed.ids == ("b",)
+    assert packed.left_out == 2
+    with pytest.raises(UsageError, match="no sequence is of the fold '2'"):
+        PackedSequences.read([file], folds=folds, fold=2, min_length=1)
+    with pytest.raises(UsageError, match="give both"):
+        PackedSequences.read([file], folds=folds)
+    short = table(tmp_path / "g.tsv", "sequence_id fold", "a 0")
+    with pytest.raises(InputError, match=r"'b' has no fold"):
+        PackedSequences.read([file], folds=short, fold=0, min_length=1)
+
+
+# --- places -----------------------------------------------------------------------------------------------
+
+
+def test_lengths_are_log_uniform_strands_even_and_places_uniform(tmp_path: Path) -> None:
+    packed = PackedSequences.read([fasta(tmp_path / "a.fna", {"x": random_letters(40_000, 0)})])
+    drawn = Places(packed, (1_000, 8_000)).draw(np.zeros(500, np.int64), 20, key=(1, 2), first=7)
+    uniform = np.log(drawn.sizes / 1_000) / np.log(8_001 / 1_000)
+    assert stats.kstest(uniform, "uniform").pvalue > 0.01
+    assert stats.kstest(drawn.begins / (40_000 - drawn.sizes), "uniform").pvalue > 0.01
+    assert stats.binomtest(int(drawn.reverse.sum()), 10_000).pvalue > 0.01
+    assert drawn.sizes.min() >= 1_000
+    assert drawn.sizes.max() <= 8_000
+
+
+def test_a_sequence_in_proportion_to_its_room(packed: PackedSequences) -> None:
+    drawn = Places(packed, (1_000, 100_000)).draw(np.full(2_000, 5), 1, key=(0, 0), first=0)
+    assert set(drawn.sequences.tolist()) == {10, 11}
+    share = int((drawn.sequences == 10).sum())
+    assert stats.binomtest(share, 2_000, 8_001 / (8_001 + 2_001)).pvalue > 0.01
+    assert (drawn.begins + drawn.sizes <= packed.lengths[drawn.sequences]).all()
+    assert drawn.sizes[drawn.sequences == 11].max() <= 3_000
+
+
+def test_a_draw_depends_on_its_number_alone(packed: PackedSequences) -> None:
+    places, groups = Places(packed, (1_000, 5_000)), np.array([3, 0, 7, 7, 11])
+    whole = places.draw(groups, 6, key=(4, 1), first=100)
+    part = places.draw(groups[2:4], 6, key=(4, 1), first=102)
+    assert (part.begins == whole.begins[12:24]).all()
+    assert (part.sizes == whole.sizes[12:24]).all()
+    other = places.draw(groups, 6, key=(5, 1), first=100)
+    assert (other.begins != whole.begins).any()
+
+
+def test_ambiguous_stretches_are_avoided(tmp_path: Path) -> None:
+    letters = random_letters(10_000, 0) + "N" * 10_000
+    packed = PackedSequences.read([fasta(tmp_path / "a.fna", {"x": letters, "y": "N" * 2_000})])
+    places = Places(packed, (1_000, 2_000))
+    drawn = places.draw(np.zeros(2_000, np.int64), 1, key=(0, 0), first=0)
+    share = packed.ambiguous(drawn.sequences, drawn.begins, drawn.sizes) / drawn.sizes
+    # One try in two is bad: four in a row are one in sixteen.
+    assert stats.binomtest(int((share > 0.1).sum()), 2_000, 0.5**4).pvalue > 1e-4
+    # What holds nothing else is drawn all the same.
+    assert places.draw(np.array([1]), 3, key=(0, 0), first=0).sizes.min() >= 1_000
+
+
+# --- turns and groups -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("window", "reuse"), [(5, 1), (7, 2), (6, 4), (10, 8), (3, 30)])
+def test_every_fragment_meets_as_many_partners(window: int, reuse: int) -> None:
+    turns = Turns(window, reuse)
+    met: dict[int, list[tuple[int, int]]] = {}
+    steps = 4 * turns.lifetime
+    for step in range(steps):
+        first = turns.first(step)
+        for entry, a, b in zip(
+            range(first, first + window), *map(np.ndarray.tolist, turns.partners(step)), strict=True
+        ):
+            met.setdefault(entry, []).append((min(a, b), max(a, b)))
+    whole = [pairs for entry, pairs in met.items() if window <= entry < turns.first(steps - 1)]
+    assert len(whole) >= window
+    for pairs in whole:
+        assert len(pairs) == turns.lifetime
+        uses = Counter(one for pair in pairs for one in pair)
+        assert set(uses) == set(range(turns.fragments))
+        assert set(uses.values()) == {reuse}
+        if reuse < 16:
+            assert len(set(pairs)) == len(pairs)
+    # As many come in every step as fragments are used up.
+    fresh = [turns.first(step + 1) - turns.first(step) for step in range(steps)]
+    assert max(fresh) - min(fresh) <= 1
+    assert np.mean(fresh) * turns.fragments == pytest.approx(2 * window / reuse)
+
+
+@given(
+    genus=st.lists(st.integers(-1, 3), min_size=3, max_size=40),
+    window=st.integers(1, 40),
+    hard=st.sampled_from([0.0, 0.5, 1.0]),
+)
+@settings(max_examples=30, deadline=None)
+def test_groups_of_a_batch_differ(genus: list[int], window: int, hard: float) -> None:
+    window = min(window, len(genus))
+    order = GroupOrder(np.array(genus, np.int64), window, hard=hard, seed=[1])
+    drawn = order.take(0, 400)
+    for start in range(400 - window):
+        assert len(set(drawn[start : start + window].tolist())) == window
+    later = GroupOrder(np.array(genus, np.int64), window, hard=hard, seed=[1]).take(250, 300)
+    assert (later == drawn[250:300]).all()
+    assert (order.take(10, 50) == drawn[10:50]).all()
+
+
+def test_groups_are_drawn_alike_and_hard_ones_by_genus() -> None:
+    genus = np.arange(60) // 6
+    plain = GroupOrder(genus, 12, hard=0.0, seed=[3]).take(0, 30_000)
+    assert np.bincount(plain).min() > 400
+    assert np.bincount(plain).max() < 600
+
+    def together(drawn: np.ndarray) -> float:
+        return float((genus[drawn[1:]] == genus[drawn[:-1]]).mean())
+
+    assert together(plain) < 0.15
+    half = together(GroupOrder(genus, 12, hard=0.5, seed=[3]).take(0, 30_000))
+    assert 0.25 < half < 0.6
+    assert together(GroupOrder(genus, 12, hard=1.0, seed=[3]).take(0, 30_000)) > 0.6
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_of_different_groups_and_whole_fragments(packed: PackedSequences) -> None:
+    views = Views(packed, THREE, ViewSettings(pairs=6, reuse=3, lengths=(1_000, 2_500), seed=5))
+    for step in (0, 1, 4):
+        batch = views.batch(step)
+        assert batch.counts.shape == (12, THREE.width)
+        # Whole numbers that add up to the windows of a fragment of that length.
+        sixes = batch.counts[:, : THREE.blocks[0].size].sum(axis=1)
+        assert (sixes == batch.lengths - 2).all()
+        assert (packed.groups.kin[batch.groups] == batch.kin).all()
+        assert len(set(batch.groups.tolist())) == 6
+
+
+def test_fragments_against_brute_force(packed: PackedSequences) -> None:
+    drawn = Places(packed, (1_000, 3_000)).draw(np.array([0, 3, 9]), 2, key=(9, 9), first=0)
+    counts = count_fragments(packed, KmerCounter(THREE), drawn)
+    for row in range(len(drawn)):
+        letters = letters_of(
+            packed,
+            int(drawn.sequences[row]),
+            int(drawn.begins[row]),
+            int(drawn.sizes[row]),
+            reverse=bool(drawn.reverse[row]),
+        )
+        assert np.array_equal(counts[row], brute_force(letters.decode(), THREE))
+
+
+@pytest.mark.parametrize("reuse", [1, 4])
+@pytest.mark.parametrize("coding", [False, True])
+def test_a_batch_depends_on_seed_and_step_alone(packed: PackedSequences, reuse: int, coding: bool) -> None:
+    layout = profile_layout(3, coding=coding)
+    chosen = ViewSettings(pairs=7, reuse=reuse, lengths=(1_000, 2_000), hard=0.3, seed=2)
+    through = list(Views(packed, layout, chosen).batches(0, 30))
+    again = Views(packed, layout, chosen)
+    for step in (29, 3, 17, 18, 19, 0):
+        batch = again.batch(step)
+        assert all((ours == theirs).all() for ours, theirs in zip(batch, through[step], strict=True))
+    other = Views(packed, layout, ViewSettings(pairs=7, reuse=reuse, lengths=(1_000, 2_000), seed=3)).batch(4)
+    assert (other.counts.shape != through[4].counts.shape) or (other.counts != through[4].counts).any()
+
+
+def test_fragments_are_counted_once_and_used_as_often_as_wished(packed: PackedSequences) -> None:
+    views = Views(packed, THREE, ViewSettings(pairs=8, reuse=4, lengths=(1_000, 2_000)))
+    rows = np.concatenate([batch.counts for batch in views.batches(40, 240)])
+    _, uses = np.unique(rows, axis=0, return_counts=True)
+    # But for those at both ends.
+    assert Counter(uses.tolist()).most_common(1)[0][0] == 4
+    assert np.mean(uses) == pytest.approx(4, rel=0.1)
+    assert uses.max() == 4
+
+
+def test_the_share_of_viruses(packed: PackedSequences) -> None:
+    def viruses(share: float | None, pairs: int) -> tuple[int, int]:
+        views = Views(packed, THREE, ViewSettings(pairs=pairs, lengths=(1_000, 1_000), virus_share=share))
+        return views.pairs, int(packed.groups.virus[views.batch(0).groups].sum())
+
+    assert viruses(None, 12) == (12, 4)
+    assert viruses(None, 6) == (6, 2)
+    assert viruses(0.5, 6) == (6, 3)
+    # There are only eight others: the batch gets smaller, the share stays.
+    assert viruses(0.2, 12) == (10, 2)
+    assert viruses(0.0, 12) == (8, 0)
+    assert viruses(1.0, 12) == (4, 4)
+
+
+def test_only_some_groups(packed: PackedSequences) -> None:
+    some = np.array([1, 5, 6, 9])
+    views = Views(packed, THREE, ViewSettings(pairs=50, lengths=(1_000, 1_500)), groups=some)
+    assert views.pairs == 4
+    assert {one for batch in views.batches(0, 9) for one in batch.groups.tolist()} == set(some.tolist())
+    with pytest.raises(TrainingError, match="1 groups"):
+        Views(packed, THREE, ViewSettings(), groups=some[:1])
+
+
+def test_a_sample_for_closed_forms(packed: PackedSequences) -> None:
+    blocks = list(sample_fragments(packed, THREE, per_group=5, lengths=(1_000, 2_000), seed=3))
+    counts, groups, lengths = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    assert groups.tolist() == np.repeat(np.arange(12), 5).tolist()
+    assert (counts[:, : THREE.blocks[0].size].sum(axis=1) == lengths - 2).all()
+    some = next(
+        sample_fragments(packed, THREE, per_group=5, lengths=(1_000, 2_000), seed=3, groups=np.array([7]))
+    )
+    assert (some[0] == counts[35:40]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"lengths": (5, 4)}, {"reuse": 0}, {"pairs": 0}, {"hard": 2}, {"virus_share": -1}, {"seed": -1}],
+    ids=str,
+)
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        ViewSettings(**wrong)
