@@ -26,6 +26,7 @@ from kinmer.cli import run
 from kinmer.encoder import Encoder
 from kinmer.errors import KinmerError, UsageError
 from kinmer.fragments import read_labels
+from kinmer.layout import kmer_layout
 from kinmer.sweeping.aggregates import differing, figure, summaries, t_quantile
 from kinmer.sweeping.report import SweepReport
 from kinmer.sweeping.running import sweep
@@ -100,7 +101,16 @@ def test_tables_are_whole_and_of_the_trials(swept: tuple[SweepReport, Path, list
     for row in settings:
         own = [one for one in trials if (one["latent"], one["beta"]) == (row["latent"], row["beta"])]
         assert sorted(one["seed"] for one in own) == ["0", "1"]
-        for name in ("score", "validation_loss", "kl", "mse", "mse_3mer", "mse_1mer", "epoch", "seconds"):
+        for name in (
+            "score",
+            "validation_loss",
+            "kl",
+            "mse",
+            "mse_3mer",
+            "mse_1mer",
+            "best_epoch",
+            "seconds",
+        ):
             values = np.array([float(one[name]) for one in own])
             assert float(row[name]) == pytest.approx(values.mean(), rel=1e-12)
             assert float(row[f"{name}_sd"]) == pytest.approx(values.std(ddof=1), rel=1e-9, abs=1e-12)
@@ -447,13 +457,59 @@ def test_validation_species_are_not_trained_on(bench: tuple[Path, Path], tmp_pat
         sweep(store, tmp_path / "s", grid={"latent": [2]}, benchmark=benchmark, fold=9)
 
 
+@pytest.mark.parametrize("scored", [True, False])
+def test_fasta_files_are_trained_on_without_the_folds_left_out(
+    bench: tuple[Path, Path], tmp_path: Path, scored: bool
+) -> None:
+    benchmark, store = bench
+    source, labels = benchmark.parent / "all.fna", benchmark.parent / "labels.tsv"
+    folds = read_labels(benchmark / "folds.tsv")
+    kept = [one for one in folds.rows if folds.value(one, "fold") == "0"]
+    more: dict[str, Any] = {"benchmark": benchmark, "fold": 1} if scored else {}
+    report = sweep(
+        [source],
+        tmp_path / "s",
+        preset="pairs",
+        grid={"latent": [2]},
+        fixed={"epochs": 1, "epoch_pairs": 16, "batch": 8, "lengths": "500x1000"},
+        labels=labels,
+        layout=kmer_layout(3),
+        threads=1,
+        **more,
+    )
+    encoder = Encoder.load(tmp_path / "s" / "encoders" / report.trials[0]["name"])
+    assert encoder.training["data"]["rows"] == (len(kept) if scored else len(folds.rows))
+    assert encoder.layout == kmer_layout(3)
+    row = rows_of(tmp_path / "s" / "trials.tsv")[0]
+    assert float(row["held_out_retrieval"]) == encoder.training["results"]["retrieval"]
+    if scored:
+        wanted = nearest_is_right(benchmark, encoder, "1")
+        assert float(row["score"]) == pytest.approx(np.mean(list(wanted.values())))
+        with pytest.raises(UsageError, match="fold to score with is not given"):
+            sweep([source], tmp_path / "t", grid={"latent": [2]}, benchmark=benchmark)
+        other = write_fasta(tmp_path / "o.fna", {"strange": "ACGT" * 500})
+        with pytest.raises(UsageError, match="'strange' is not in the benchmark's folds"):
+            sweep([other], tmp_path / "t", grid={"latent": [2]}, benchmark=benchmark, fold=1)
+    else:
+        assert row["score"] == row["held_out_retrieval"]
+        with pytest.raises(UsageError, match="profiles are no pairs"):
+            sweep(store, tmp_path / "t", grid={"objective": ["vae", "both"]})
+    assert not (tmp_path / "t").exists()
+
+
+def test_other_folds_may_be_kept_back_too(bench: tuple[Path, Path], tmp_path: Path) -> None:
+    benchmark, store = bench
+    with pytest.raises(UsageError, match=r"60 of 60 training rows are .* of a fold left out"):
+        sweep(store, tmp_path / "s", grid={"latent": [2]}, benchmark=benchmark, fold=1, leave_out=(0,))
+
+
 def test_training_rows_are_known_by_their_ids(bench: tuple[Path, Path]) -> None:
     folds = read_labels(bench[0] / "folds.tsv")
     inside = next(one for one in folds.rows if folds.value(one, "fold") == "1")
     ids = [inside, f"{inside}:5-900:-", f"{inside}:5-900", "other", "other:1-2:+"]
     found = kinmer.fragments.open_benchmark(bench[0])
-    assert trained_on(ids, found, 1) == (2, 2)
-    assert trained_on(ids, found, 0) == (2, 0)
+    assert trained_on(ids, found, {"1"}) == (2, 2)
+    assert trained_on(ids, found, {"0"}) == (2, 0)
     assert trained_on(ids, found, None) == (2, 2)
 
 
@@ -461,7 +517,7 @@ def test_training_rows_are_known_by_their_ids(bench: tuple[Path, Path]) -> None:
 
 
 def test_a_process_that_dies_costs_its_trial_only(store: Path, tmp_path: Path) -> None:
-    setup = Setup(source=store, ids=None, validation=None, device="cpu", threads=1, memory=None)
+    setup = Setup(source=str(store), options={}, validation=None, device="cpu", threads=1, memory=None)
     process = _Process(setup)
     process.give(Task("t", TrainSettings(epochs=10**6).to_dict(), str(tmp_path / "e")))
     process._process.kill()
@@ -500,7 +556,7 @@ def wait_for(found: Any, seconds: float = 120.0) -> None:
 def test_a_sweep_of_processes_goes_on_after_the_signal(number: int, store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     # The second setting trains long enough to be cut off in the middle.
-    more = ("--grid", "epochs=2,4000", "--set", "stop_patience=0", "--jobs", "2", "--threads", "2")
+    more = ("--grid", "epochs=2,1500", "--set", "stop_patience=0", "--jobs", "2", "--threads", "2")
     arguments = [one for one in (*SET, *more) if one != "epochs=2"]
     arguments.remove("--set")
     command = [sys.executable, "-m", "kinmer", "sweep", str(store), "-o", str(folder), *arguments]
@@ -519,8 +575,9 @@ def test_a_sweep_of_processes_goes_on_after_the_signal(number: int, store: Path,
     before = written(folder)
     assert len(before) == 2
     if number == signal.SIGINT:
-        states = list(folder.glob("encoders/.*.training/state.json"))
-        assert len(states) == 1, "the training that was cut off left a checkpoint"
+        (checkpoint,) = folder.glob("encoders/.*.training/state.json")
+        records = json.loads(checkpoint.read_text())["state"]["records"]
+        assert records, "the training that was cut off left a checkpoint"
         assert len(rows_of(folder / "trials.tsv")) == 1
         assert told.splitlines()[-1].startswith("interrupted")
     second = begin()
@@ -530,5 +587,8 @@ def test_a_sweep_of_processes_goes_on_after_the_signal(number: int, store: Path,
     assert {name: after[name] for name in before} == before
     assert len(after) == 4
     rows = rows_of(folder / "trials.tsv")
-    assert sorted(row["epochs"] for row in rows) == ["2", "4000"]
+    assert {row["epochs"] for row in rows} == {"2", "1500"}
     assert {row["state"] for row in rows} == {"done"}
+    if number == signal.SIGINT:
+        long = next(row for row in rows if row["epochs"] == "1500")
+        assert Encoder.load(folder / long["encoder"]).metrics[: len(records)] == records

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Profiles, Threads, note
+from kinmer.cli.options import Force, Ids, Threads, note
 
 __all__ = ["register"]
 
@@ -19,8 +19,16 @@ def register(app: typer.Typer) -> None:
     app.command("sweep")(sweep)
 
 
+def _fasta(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
+    """An option for FASTA files alone."""
+    return typer.Option(*names, help=help, rich_help_panel="Fragments of FASTA files", **more)
+
+
 def sweep(
-    source: Profiles,
+    source: Annotated[
+        list[Path],
+        typer.Argument(help="What kinmer train takes: a profile store, or FASTA files.", show_default=False),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the sweep.", show_default=False)],
     grid: Annotated[
         list[str] | None,
@@ -50,7 +58,16 @@ def sweep(
     fold: Annotated[
         int | None, typer.Option(min=0, help="Only queries of this fold of the benchmark.")
     ] = None,
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", metavar="F,G", help="Folds that are not trained on either.")
+    ] = None,
     metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Distance of the retrieval.")] = "cosine",
+    labels: Annotated[Path | None, _fasta("TSV with sequence_id, genome_id, species, …", "--labels")] = None,
+    max_k: Annotated[int, _fasta("Largest k.", "--max-k", min=1, max=8)] = 6,
+    coding: Annotated[bool, _fasta("Reading frames beside k-mers.", "--coding/--no-coding")] = True,
+    genetic_code: Annotated[
+        Literal["auto", "11", "4"], _fasta("By which reading frames are found.", "--genetic-code")
+    ] = "auto",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trials at a time.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Threads = None,
@@ -59,22 +76,30 @@ def sweep(
     force: Force = False,
 ) -> None:
     """Train with a grid of settings, or drawn ones, and seeds; compare them; called again, it goes on."""
+    from kinmer.layout import GeneticCode, profile_layout
     from kinmer.sweeping import sweep as run_sweep
+    from kinmer.training.sources import fasta_files
 
+    files = fasta_files(source)
+    codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}
+    layout = profile_layout(max_k, coding=coding, genetic_code=codes[genetic_code])
     report = run_sweep(
-        source,
+        source[0] if files is None else files,
         output,
         grid=_pairs(grid, "--grid"),
         ranges=_pairs(ranges, "--range"),
         fixed=_pairs(fixed, "--set"),
         preset=preset,
-        seeds=_whole(seeds),
+        seeds=_whole(seeds, "--seeds"),
         draws=draws,
         search=search,
         search_seed=search_seed,
         benchmark=benchmark,
         fold=fold,
+        leave_out=() if leave_out is None else _whole(leave_out, "--leave-out"),
         metric=metric,
+        labels=labels,
+        layout=None if files is None else layout,
         jobs=jobs,
         ids=ids,
         device=device,
@@ -102,10 +127,10 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
     return found
 
 
-def _whole(text: str) -> tuple[int, ...]:
+def _whole(text: str, option: str) -> tuple[int, ...]:
     from kinmer.errors import UsageError
 
     try:
         return tuple(int(one) for one in text.split(","))
     except ValueError:
-        raise UsageError(f"--seeds takes whole numbers such as 0,1,2, not {text!r}") from None
+        raise UsageError(f"{option} takes whole numbers such as 0,1,2, not {text!r}") from None

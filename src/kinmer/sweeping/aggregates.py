@@ -49,11 +49,13 @@ def figures_of(record: Record) -> dict[str, float]:
         found[f"species@1_{length}"] = _mean([cells[case][length] for case in cells if length in cells[case]])
     for case, lengths in cells.items():
         found[f"species@1_{case}"] = _mean(list(lengths.values()))
-    for name in ("validation_loss", "kl", "mse"):
+    for name in ("held_out_retrieval", "validation_loss", "kl", "mse"):
         found[name] = record.get(name)
     for block, error in record.get("blocks", {}).items():
         found[f"mse_{block.replace('-', '')}"] = error
-    for name in ("epoch", "epochs", "seconds", "scoring_seconds", "parameters"):
+    # Names that no setting has: both are columns of one table.
+    found["best_epoch"], found["last_epoch"] = record.get("epoch"), record.get("epochs")
+    for name in ("seconds", "scoring_seconds", "parameters"):
         found[name] = record.get(name)
     return {name: float(value) for name, value in found.items() if value is not None}
 

@@ -15,10 +15,12 @@ __all__ = ["ENCODERS", "FORMAT", "KIND", "OUTPUT", "SweepReport", "short"]
 
 FORMAT, KIND = 1, "kinmer sweep"
 OUTPUT, ENCODERS = "sweep.json", "encoders"
+# Figures that may be the score, by its name.
+SCORES = {"validation loss": "validation_loss", "retrieval of held-out species": "held_out_retrieval"}
 # Figures that are told as they are: they have no spread that anybody asks for.
-PLAIN = ("epochs", "parameters")
+PLAIN = ("last_epoch", "parameters")
 # Figures that the page leaves to the tables.
-NOT_SHOWN = ("epochs", "scoring_seconds", "score")
+NOT_SHOWN = ("last_epoch", "scoring_seconds", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class SweepReport:
 
     def table(self, rows: int | None = None) -> str:
         """The best settings with their figures (mean ± sd over seeds), as a table of Markdown."""
-        hidden = {*NOT_SHOWN, "" if self.signature["maximise"] else "validation_loss"}
+        hidden = {*NOT_SHOWN, SCORES.get(self.signature["score"])}
         figures = [name for name in self._figures() if name not in hidden]
         header = ["", *self.names, "seeds", "failed", f"score ({self.signature['score']})", *figures]
         lines = [header, ["---"] * len(header)]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from kinmer.errors import FormatError, KinmerError, UsageError
-from kinmer.files import read_json, remove, write_json
-from kinmer.fragments import open_benchmark
+from kinmer.errors import KinmerError, UsageError
+from kinmer.files import read_json, write_json
+from kinmer.layout import Layout
 from kinmer.machine import available_cores, available_memory
-from kinmer.profiles import open_profiles
-from kinmer.sweeping.report import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
+from kinmer.sweeping.data import Data, prepared
+from kinmer.sweeping.folder import opened, stamp
+from kinmer.sweeping.report import ENCODERS, SweepReport, short
 from kinmer.sweeping.space import Range, Space, flat, trial_name
 from kinmer.sweeping.trial import Setup, Task, is_final
-from kinmer.sweeping.validation import trained_on, write_validation
 from kinmer.sweeping.workers import Here, Processes, Runner
 
 if TYPE_CHECKING:
@@ -31,14 +28,13 @@ __all__ = ["sweep"]
 
 Record = Mapping[str, Any]
 Say = Callable[[str], None]
-JOURNAL, TRIALS, VALIDATION, LOCK = "search.journal", "trials", "validation", ".lock"
+JOURNAL, TRIALS, VALIDATION = "search.journal", "trials", "validation"
 # Of the available memory, for the profiles of all trials that run at a time.
 MEMORY_SHARE = 0.5
-RETRIEVAL, LOSS = "species@1", "validation loss"
 
 
 def sweep(
-    source: str | Path | AnnData | Profiles,
+    source: str | Path | AnnData | Profiles | Sequence[str | Path],
     output: str | Path,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -51,7 +47,10 @@ def sweep(
     search_seed: int = 0,
     benchmark: str | Path | None = None,
     fold: int | None = None,
+    leave_out: Sequence[int] = (),
     metric: str = "cosine",
+    labels: str | Path | None = None,
+    layout: Layout | None = None,
     jobs: int = 1,
     ids: str | Path | None = None,
     device: str = "auto",
@@ -64,7 +63,7 @@ def sweep(
 
     Parameters
     ----------
-    source, ids : what `kinmer.train` takes; on disk where `jobs` is above 1.
+    source, ids, labels, layout : what `kinmer.train` takes; on disk where `jobs` is above 1.
     output : folder of the sweep. A trial is known by its settings: what an earlier call finished there is
         not run again, a training that was cut off goes on with its checkpoint, and another grid adds to it.
     grid, ranges, fixed : training settings by name (``clr.scope`` for a part of one): values to try (a text
@@ -75,7 +74,10 @@ def sweep(
         (Bergstra et al. 2011, NeurIPS 24:2546) learns from the scores; the draws follow from the seed.
     benchmark, fold, metric : score by retrieval, with the queries of one fold (None: of all) that have their
         species in the database: the share whose nearest entry is of their species, the mean over lengths
-        and the cases strain and genome. Without a benchmark the validation loss is the score.
+        and the cases strain and genome. Without a benchmark the score is the validation loss, of a training
+        on FASTA files its own retrieval of held-out species.
+    leave_out : other folds that are not trained on, such as that of the final table. FASTA files of the
+        benchmark are trained on without them and without `fold`; rows of profiles are refused.
     jobs : trials at a time, each in a process of its own.
     threads, memory : of all trials together: cores, and bytes that profiles may take.
     force : drop what another sweep left in the folder.
@@ -88,22 +90,47 @@ def sweep(
     kind = _search_kind(search, draws, ranges)
     space = Space.of(preset, grid or {}, ranges or {}, fixed or {})
     _check_numbers(seeds, jobs, threads, kind, draws)
-    if jobs > 1 and not isinstance(source, str | Path):
-        raise UsageError("profiles in memory are for one job", check="write them to a store, or give jobs=1")
+    given = Data(
+        source=source,
+        ids=ids,
+        labels=labels,
+        layout=layout,
+        benchmark=benchmark,
+        fold=fold,
+        leave_out=tuple(leave_out),
+        metric=metric,
+    )
     folder, say = Path(output), log or (lambda line: None)
-    with _opened(folder, force):
-        signature, setup = _prepared(
-            source, ids, folder, benchmark=benchmark, fold=fold, metric=metric, say=say
-        )
+    found = prepared(given, say)
+    if jobs > 1 and not isinstance(found.source, str | list):
+        raise UsageError("profiles in memory are for one job", check="write a store, or give jobs=1")
+    if not isinstance(found.source, list):
+        _refuse_pairs(space)
+    with opened(folder, force):
+        stamp(folder, found.signature)
+        for name in (ENCODERS, TRIALS):
+            (folder / name).mkdir(exist_ok=True)
         threads, memory = _shares(jobs, threads, memory)
-        setup = replace(setup, device=device, threads=threads, memory=memory)
+        setup = Setup(
+            source=found.source,
+            validation=found.validation(given, folder / VALIDATION),
+            options=found.options,
+            device=device,
+            threads=threads,
+            memory=memory,
+        )
         from kinmer.sweeping.search import Search
 
         wanted = len(space.product()) if kind == "grid" else draws or 0
         study = Search(
-            folder / JOURNAL, space, kind, draws=wanted, seed=search_seed, maximise=signature["maximise"]
+            folder / JOURNAL,
+            space,
+            kind,
+            draws=wanted,
+            seed=search_seed,
+            maximise=found.signature["maximise"],
         )
-        run = _Run(folder, signature, space, study, tuple(seeds), wanted, say)
+        run = _Run(folder, found.signature, space, study, tuple(seeds), wanted, say)
         return run.all(Processes(setup, jobs) if jobs > 1 else Here(setup))
 
 
@@ -124,6 +151,16 @@ def _search_kind(
     return kind
 
 
+def _refuse_pairs(space: Space) -> None:
+    """UsageError where a training of the sweep needs sequences."""
+    if any(space.settings(one, 0).objective != "vae" for one in space.product()):
+        raise UsageError(
+            "profiles are no pairs of fragments",
+            "pairs are drawn from the sequences themselves",
+            "give the FASTA files, or train with the objective vae",
+        )
+
+
 def _shares(jobs: int, threads: int | None, memory: int | None) -> tuple[int | None, int | None]:
     """Threads and memory of one trial; what one alone takes is left to it."""
     if jobs == 1:
@@ -139,107 +176,6 @@ def _check_numbers(
         raise UsageError("seeds are whole numbers of at least 0, one or more, each once")
     if jobs < 1 or (threads is not None and threads < 1):
         raise UsageError("jobs and threads are at least 1")
-
-
-@contextmanager
-def _opened(folder: Path, force: bool) -> Iterator[None]:
-    """Hold the sweep's folder, which is made where there is none.
-
-    Raises UsageError where it holds something else or another process sweeps in it.
-    """
-    if not folder.absolute().parent.is_dir():
-        raise UsageError(f"the folder {folder.absolute().parent} does not exist", place=folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("the output is a file", "a sweep is a folder", place=folder)
-    strange = folder.is_dir() and not (folder / OUTPUT).exists() and not (folder / LOCK).exists()
-    if strange and any(folder.iterdir()):
-        raise UsageError("the output holds no sweep", check="choose a new folder", place=folder)
-    folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError("another process is at this sweep", check="wait for it", place=folder) from None
-        if force:
-            for path in folder.iterdir():
-                if path.name != LOCK:
-                    remove(path)
-        yield
-
-
-def _prepared(
-    source: Any,
-    ids: str | Path | None,
-    folder: Path,
-    *,
-    benchmark: str | Path | None,
-    fold: int | None,
-    metric: str,
-    say: Say,
-) -> tuple[dict[str, Any], Setup]:
-    """Check the data, stamp the folder, lay out the queries: the sweep's signature, and the trials' setup."""
-    if metric not in ("cosine", "l2"):
-        raise UsageError(f"the metric is cosine or l2, not {metric!r}")
-    if fold is not None and benchmark is None:
-        raise UsageError("a fold is one of a benchmark's", check="give the benchmark too")
-    profiles = open_profiles(source, ids=ids)
-    data: dict[str, Any] = {
-        "profiles": Path(source).name if isinstance(source, str | Path) else "in memory",
-        "rows": len(profiles),
-        "ids": profiles.fingerprint,
-        "layout": profiles.layout.fingerprint,
-    }
-    found = None
-    if benchmark is not None:
-        found = open_benchmark(benchmark)
-        data |= {"benchmark": found.folder.name, "benchmark_fingerprint": found.fingerprint}
-        data |= {"fold": fold, "metric": metric}
-        known, inside = trained_on(profiles.ids, found, fold)
-        if inside:
-            raise UsageError(
-                f"{inside:,} of {len(profiles):,} training rows are of the validation species",
-                "a score on species that were trained on says little",
-                "train on sequences of other folds (folds.tsv in the benchmark), or choose another --fold",
-                place=found.folder,
-            )
-        if not known:
-            say("no training row has an id of the benchmark: that no species is in both is not checked")
-    maximise = found is not None
-    signature = {"data": data, "score": RETRIEVAL if maximise else LOSS, "maximise": maximise}
-    _stamp(folder, signature)
-    validation = None if found is None else write_validation(found, fold, folder / VALIDATION, metric)
-    (folder / ENCODERS).mkdir(exist_ok=True)
-    (folder / TRIALS).mkdir(exist_ok=True)
-    where = source if not isinstance(source, str | Path) else str(Path(source).absolute())
-    setup = Setup(
-        source=where,
-        ids=None if ids is None else str(Path(ids).absolute()),
-        validation=validation,
-        device="auto",
-        threads=None,
-        memory=None,
-    )
-    return signature, setup
-
-
-def _stamp(folder: Path, signature: dict[str, Any]) -> None:
-    """Write the signature where there is none; refuse another one: its scores could not be compared."""
-    if not (folder / OUTPUT).exists():
-        write_json(folder / OUTPUT, {"kind": KIND, "format": FORMAT, "signature": signature})
-        return
-    there = read_json(folder / OUTPUT)
-    if there.get("kind") != KIND or there.get("format") != FORMAT:
-        raise FormatError(f"this is no sweep of format {FORMAT}", place=folder)
-    old = there.get("signature", {})
-    if old != signature:
-        before, now = old.get("data", {}), signature["data"]
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        raise UsageError(
-            "the folder holds a sweep of other data",
-            f"it differs in {', '.join(names) or 'the score'}",
-            "choose a new folder, or --force to start afresh",
-            place=folder,
-        )
 
 
 class _Run:

@@ -19,10 +19,10 @@ FINAL = ("TrainingError", "UsageError")
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all trials have in common; JSON but for a `source` in memory."""
+    """What all trials have in common; JSON but for a `source` in memory. options : more of `kinmer.train`."""
 
     source: Any
-    ids: str | None
+    options: dict[str, Any]
     validation: Validation | None
     device: str
     threads: int | None
@@ -30,7 +30,7 @@ class Setup:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, for sources on disk."""
-        return {**asdict(self), "source": str(self.source)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Setup:
@@ -81,6 +81,7 @@ def is_final(record: Mapping[str, Any]) -> bool:
 def _run(task: Task, setup: Setup) -> dict[str, Any]:
     # Here, and not above: the house's other processes need no torch to read records.
     from kinmer.encoder import Encoder
+    from kinmer.layout import Layout
     from kinmer.networks import parameter_count
     from kinmer.training import TrainSettings, train
 
@@ -88,11 +89,14 @@ def _run(task: Task, setup: Setup) -> dict[str, Any]:
     if path.is_dir():
         encoder = Encoder.load(path)
     else:
+        options = dict(setup.options)
+        if "layout" in options:
+            options["layout"] = Layout.from_dict(options["layout"])
         encoder = train(
             setup.source,
             path,
             settings=TrainSettings.from_dict(task.settings),
-            ids=setup.ids,
+            **options,
             # Its own checkpoint is gone on with; one that another device or version left is not.
             force=True,
             device=setup.device,
@@ -103,14 +107,16 @@ def _run(task: Task, setup: Setup) -> dict[str, Any]:
     started, cells = time.monotonic(), None
     if setup.validation is not None:
         cells = setup.validation.measure(encoder.to(setup.device), device=setup.device, threads=setup.threads)
-    loss = results["validation_loss"]
+    loss, held_out = results["validation_loss"], results.get("retrieval")
+    own = loss if held_out is None else held_out
     return {
         "name": task.name,
         "settings": task.settings,
         "state": "done",
         "error": None,
-        "score": loss if cells is None else score_of(cells),
+        "score": own if cells is None else score_of(cells),
         "retrieval": cells,
+        "held_out_retrieval": held_out,
         "validation_loss": loss,
         "kl": results.get("validation_kl"),
         "mse": results.get("mse"),

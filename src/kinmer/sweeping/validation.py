@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,14 @@ from kinmer.errors import UsageError
 from kinmer.evaluate.retrieval import evaluate_retrieval
 from kinmer.fasta import read_records
 from kinmer.files import built_aside
-from kinmer.fragments import Benchmark, Labels, read_labels
+from kinmer.fragments import Benchmark, read_labels
 from kinmer.fragments.benchmarks import FOLDS
 from kinmer.fragments.cutting import clean
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["CASES", "Validation", "score_of", "trained_on", "write_validation"]
+__all__ = ["CASES", "Validation", "folds_of", "score_of", "trained_on", "write_validation"]
 
 # The database has the species in these cases, as another strain or another part of the genome.
 CASES = ("strain", "genome")
@@ -107,17 +107,22 @@ def _write_queries(benchmark: Benchmark, chosen: set[str], folder: Path) -> None
     (folder / LABELS).write_text("".join([lines[0], *kept]), encoding="utf-8")
 
 
-def trained_on(ids: Iterable[Any], benchmark: Benchmark, fold: int | None) -> tuple[int, int]:
-    """How many of the training rows `ids` are of the benchmark's genomes, and how many of these of `fold`.
+def folds_of(benchmark: Benchmark) -> dict[str, str]:
+    """The fold of every labelled sequence."""
+    labels = read_labels(benchmark.folder / FOLDS)
+    return {one: labels.value(one, "fold") for one in labels.rows}
 
-    Rows are told by their ids: a sequence's, or one of its fragments'.
+
+def trained_on(ids: Iterable[Any], benchmark: Benchmark, folds: Container[str] | None) -> tuple[int, int]:
+    """How many of the training rows `ids` are of the benchmark's genomes, and how many of these of `folds`.
+
+    Rows are told by their ids: a sequence's, or one of its fragments'. None: all folds.
     """
-    labels: Labels = read_labels(benchmark.folder / FOLDS)
-    fold_of = {clean(one): labels.value(one, "fold") for one in labels.rows}
+    fold_of = {clean(one): fold for one, fold in folds_of(benchmark).items()}
     known = inside = 0
     for one in map(str, ids):
         cut = FRAGMENT.fullmatch(one)
         found = fold_of.get(clean(one)) or (fold_of.get(cut.group(1)) if cut else None)
         known += found is not None
-        inside += found is not None and (fold is None or found == str(fold))
+        inside += found is not None and (folds is None or found in folds)
     return known, inside
