@@ -190,7 +190,7 @@ def linear_start(
         layout,
         settings.clr,
         columns=column_weights(layout),
-        group_weight=weight,
+        group_weight=weight[: groups.max() + 1],
     )
     if (sample.sizes >= LEAST_FRAGMENTS).sum() > 2:
         return fit_discriminant(sample, settings.latent)

@@ -131,7 +131,9 @@ def _shared(settings: ViewSettings, there: list[int]) -> list[int]:
         share = 1.0
     parts = [1 - share, share]
     # The share is kept where there are too few groups of a kind: the batch gets smaller.
-    total = min([settings.pairs, *(int(n / part + 1e-9) for n, part in zip(there, parts, strict=True) if part > 0)])
+    total = min(
+        [settings.pairs, *(int(n / part + 1e-9) for n, part in zip(there, parts, strict=True) if part > 0)]
+    )
     viruses = min(round(total * share), there[1])
     return [min(total - viruses, there[0]), viruses]
 
