@@ -36,6 +36,7 @@ def fit(
     ] = None,
     fold: Annotated[str | None, typer.Option(help="The fold to leave out.", show_default=False)] = None,
     dim: Annotated[int, typer.Option(min=1, help="Dimensions of pca and discriminant.")] = 256,
+    max_k: Annotated[int, typer.Option(min=1, max=8, help="Largest k; all smaller ones come with it.")] = 6,
     coding: Annotated[
         bool, typer.Option("--coding/--no-coding", help="Reading frames beside k-mers.")
     ] = True,
@@ -68,6 +69,7 @@ def fit(
     settings = FitSettings(
         method=method,
         dim=dim,
+        max_k=max_k,
         coding=coding,
         genetic_code=codes[genetic_code],
         per_group=per_group,

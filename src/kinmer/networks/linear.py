@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from kinmer.errors import UsageError
 from kinmer.networks.base import Network
 
-__all__ = ["Columns", "Linear", "Residual"]
+__all__ = ["NOTHING", "Columns", "Linear", "Residual"]
+
+# Transformed values of a block without a count are no larger than this; of one with a count, one is.
+NOTHING = 1e-3
 
 
 class Columns(Network):
@@ -39,8 +42,8 @@ class Linear(Network):
     """``(x - mean) @ weight.T``: principal components, discriminant directions, or what training made of it.
 
     optional : spans ``(start, stop)`` of columns that a sequence may lack altogether (no reading frame was
-    found). The CLR leaves them zero, which no counted block is; they are put at the mean, where they say
-    nothing.
+    found). The CLR leaves them zero but for rounding, which no counted block is; they are put at the mean,
+    where they say nothing.
     """
 
     name: ClassVar[str] = "linear"
@@ -69,7 +72,7 @@ class Linear(Network):
         """(n, width) to (n, dim)."""
         centred = x - self.mean
         for start, stop in self.optional:
-            counted = (x[:, start:stop] != 0).any(dim=1, keepdim=True)
+            counted = x[:, start:stop].abs().amax(dim=1, keepdim=True) > NOTHING
             centred = torch.cat(
                 [centred[:, :start], centred[:, start:stop] * counted, centred[:, stop:]], dim=1
             )

@@ -52,7 +52,8 @@ class FitSettings:
     method : ``raw``, the transformed profile itself; ``4-mer``, its block of 4-mers; ``pca``, principal
         components; ``discriminant``, directions in which genomes differ more than within themselves.
     dim : dimensions of ``pca`` and ``discriminant``.
-    coding : blocks of reading frames beside the k-mers; genetic_code : by which they are found.
+    max_k : largest k of the k-mers.
+    coding : blocks of reading frames beside them; genetic_code : by which they are found.
     per_group : fragments drawn of every genome (of every sequence without a label).
     lengths : their shortest and longest; log-uniform between them.
     virus_share : share of all the weight that viruses have among other genomes.
@@ -62,6 +63,7 @@ class FitSettings:
 
     method: Method = "discriminant"
     dim: int = 256
+    max_k: int = 6
     coding: bool = True
     genetic_code: GeneticCode = "auto"
     per_group: int = 100
@@ -92,8 +94,8 @@ class FitSettings:
         """JSON form: only what the method uses."""
         found = asdict(self) | {"lengths": list(self.lengths), "clr": self.clr.to_dict()}
         unused = {
-            "raw": set(found) - {"method", "coding", "genetic_code", "clr"},
-            "4-mer": set(found) - {"method", "clr"},
+            "raw": set(found) - {"method", "max_k", "coding", "genetic_code", "clr"},
+            "4-mer": set(found) - {"method", "max_k", "clr"},
             "pca": {"power", "ridge", "components"},
             "discriminant": set(),
         }[self.method]
@@ -161,7 +163,7 @@ def _columns(
     """The network of ``raw`` and ``4-mer``."""
     files = source is None or _fasta_files(source) is not None
     if files:
-        layout = profile_layout(coding=settings.coding and settings.method == "raw")
+        layout = profile_layout(settings.max_k, coding=settings.coding and settings.method == "raw")
     else:
         layout = open_profiles(source, ids=ids).layout
     start, stop = 0, layout.width
@@ -220,7 +222,7 @@ def _drawn_of_files(
     fold: str | int | None,
     threads: int,
 ) -> _Drawn:
-    layout = profile_layout(coding=settings.coding, genetic_code=settings.genetic_code)
+    layout = profile_layout(settings.max_k, coding=settings.coding, genetic_code=settings.genetic_code)
     packed = PackedSequences.read(files, labels, folds=folds, fold=fold, min_length=settings.lengths[0])
     fragments = sample_fragments(
         packed,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kinmer.clr import Clr
 from kinmer.errors import TrainingError
 from kinmer.layout import Layout
+from kinmer.networks.linear import NOTHING
 from kinmer.progress import step
 
 __all__ = ["Directions", "Sample", "column_weights", "fit_discriminant", "fit_principal", "optional_spans"]
@@ -107,7 +108,7 @@ class Sample:
         with step("fitting", len(self)) as progress:
             for counts in self._blocks:
                 x = np.asarray(self._clr(counts, self.layout, self._values), np.float32) * self._columns
-                there = [(x[:, first:last] != 0).any(axis=1) for first, last in self.spans]
+                there = [np.abs(x[:, first:last]).max(axis=1) > NOTHING for first, last in self.spans]
                 x -= mean
                 for (first, last), counted in zip(self.spans, there, strict=True):
                     x[~counted, first:last] = 0
