@@ -315,6 +315,8 @@ def sweep_panels(
             axis.margins(x=0.2)
         elif x.min() > 0 and x.max() / x.min() > 20:
             axis.set_xscale("log")
+        elif len(kinds) <= 6:
+            axis.set_xticks(kinds)
         axis.set_xlabel(name)
         if number % columns == 0:
             axis.set_ylabel(ylabel)
