@@ -49,6 +49,9 @@ def fit(
     power: Annotated[
         float, typer.Option(min=0, max=1, help="Of the whitening of what varies within a genome.")
     ] = 0.8,
+    anchor: Annotated[
+        float, typer.Option(min=0, help="Constant last coordinate, in lengths of genomes' vectors; 0: none.")
+    ] = 1.0,
     reference: Annotated[
         bool, typer.Option("--reference-clr", help="Joint CLR with 1e-6, as the reference system's.")
     ] = False,
@@ -76,6 +79,7 @@ def fit(
         lengths=(bases, bases) if isinstance(bases, int) else bases,
         virus_share=virus_share,
         power=power,
+        anchor=anchor,
         clr=REFERENCE_CLR if reference else BLOCK_CLR,
         seed=seed,
     )

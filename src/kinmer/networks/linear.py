@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -44,25 +45,33 @@ class Linear(Network):
     optional : spans ``(start, stop)`` of columns that a sequence may lack altogether (no reading frame was
     found). The CLR leaves them zero but for rounding, which no counted block is; they are put at the mean,
     where they say nothing.
+    anchor : above 0, the last coordinate of every vector is this constant. Vectors near the mean, whose
+    direction is mostly noise, then lie together, and cosine ranks more as Euclidean distance does.
     """
 
     name: ClassVar[str] = "linear"
 
-    def __init__(self, *, width: int, dim: int, optional: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self, *, width: int, dim: int, optional: Sequence[Sequence[int]] = (), anchor: float = 0.0
+    ) -> None:
         super().__init__()
         spans = [(int(start), int(stop)) for start, stop in optional]
-        if width < 1 or dim < 1 or not all(0 <= start < stop <= width for start, stop in spans):
+        directions = dim - (anchor > 0)
+        if width < 1 or directions < 1 or not all(0 <= start < stop <= width for start, stop in spans):
             raise UsageError(f"a map from {width} to {dim} dimensions with spans {spans} cannot be built")
-        self.width, self.dim, self.optional = width, dim, spans
+        if not 0 <= anchor < math.inf:
+            raise UsageError(f"the anchor must be a number of at least 0, not {anchor}")
+        self.width, self.dim, self.optional, self.anchor = width, dim, spans, float(anchor)
         self.mean = nn.Parameter(torch.zeros(width), requires_grad=False)
-        self.weight = nn.Parameter(torch.zeros(dim, width))
+        self.weight = nn.Parameter(torch.zeros(directions, width))
 
     def settings(self) -> dict[str, Any]:
         """JSON-able settings for `build_network`."""
-        return {"width": self.width, "dim": self.dim, "optional": [list(span) for span in self.optional]}
+        spans = [list(span) for span in self.optional]
+        return {"width": self.width, "dim": self.dim, "optional": spans, "anchor": self.anchor}
 
     def fill(self, mean: Tensor, weight: Tensor) -> Linear:
-        """Take over a mean (width,) and a weight (dim, width); returns the network itself."""
+        """Take over a mean (width,) and a weight (directions, width); returns the network itself."""
         with torch.no_grad():
             self.mean.copy_(mean)
             self.weight.copy_(weight)
@@ -76,7 +85,8 @@ class Linear(Network):
             centred = torch.cat(
                 [centred[:, :start], centred[:, start:stop] * counted, centred[:, stop:]], dim=1
             )
-        return nn.functional.linear(centred, self.weight)
+        y = nn.functional.linear(centred, self.weight)
+        return nn.functional.pad(y, (0, 1), value=self.anchor) if self.anchor > 0 else y
 
 
 class Residual(Network):

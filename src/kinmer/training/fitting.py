@@ -6,6 +6,7 @@ give the encoder. They are the baselines of any training, and where trainings st
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -57,6 +58,8 @@ class FitSettings:
     per_group : fragments drawn of every genome (of every sequence without a label).
     lengths : their shortest and longest; log-uniform between them.
     virus_share : share of all the weight that viruses have among other genomes.
+    anchor : last coordinate of ``discriminant``, the same for all sequences (see `kinmer.networks.Linear`),
+        as a multiple of the median length of genomes' vectors; 0: none.
     components, power, ridge : see `fit_discriminant`. codon, phase : see `column_weights`.
     clr : the transform. seed : of the fragments.
     """
@@ -74,6 +77,7 @@ class FitSettings:
     ridge: float = 1e-3
     codon: float = 3.0
     phase: float = 2.0
+    anchor: float = 1.0
     clr: Clr = BLOCK_CLR
     seed: int = 0
 
@@ -87,6 +91,8 @@ class FitSettings:
                 )
         if not 0 <= self.power <= 1 or not 0 <= self.virus_share <= 1:
             raise UsageError("power and virus_share lie between 0 and 1")
+        if not 0 <= self.anchor < math.inf:
+            raise UsageError(f"anchor must be a number of at least 0, not {self.anchor}")
         if not self.ridge > 0 or not (self.codon > 0 and self.phase > 0):
             raise UsageError("ridge, codon and phase must be above 0")
 
@@ -96,7 +102,7 @@ class FitSettings:
         unused = {
             "raw": set(found) - {"method", "max_k", "coding", "genetic_code", "clr"},
             "4-mer": set(found) - {"method", "max_k", "clr"},
-            "pca": {"power", "ridge", "components"},
+            "pca": {"power", "ridge", "components", "anchor"},
             "discriminant": set(),
         }[self.method]
         return {name: value for name, value in found.items() if name not in unused}
@@ -263,13 +269,15 @@ def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | N
     else:
         found = fit_discriminant(
             sample,
-            settings.dim,
+            settings.dim - (settings.anchor > 0),
             components=settings.components,
             power=settings.power,
             ridge=settings.ridge,
             log=log,
         )
-    network = Linear(width=layout.width, dim=len(found.weight), optional=optional_spans(layout))
+    anchor = settings.anchor * found.length
+    dim = len(found.weight) + (anchor > 0)
+    network = Linear(width=layout.width, dim=dim, optional=optional_spans(layout), anchor=anchor)
     return network.fill(torch.from_numpy(found.mean), torch.from_numpy(found.weight))
 
 

@@ -35,10 +35,14 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Directions:
-    """A linear map: ``(x - mean) @ weight.T``; mean (width,), weight (dim, width), float32."""
+    """A linear map: ``(x - mean) @ weight.T``; mean (width,), weight (dim, width), float32.
+
+    length : median length of the vectors of groups' means; 0 where that is not known.
+    """
 
     mean: NDArray[np.float32]
     weight: NDArray[np.float32]
+    length: float = 0.0
 
 
 def optional_spans(layout: Layout) -> list[tuple[int, int]]:
@@ -143,12 +147,13 @@ class Sample:
         weight = np.bincount(self.groups, weights=self.weights)
         return sums / np.maximum(weight, np.finfo(float).tiny)[:, None]
 
-    def unscaled(self, mean: NDArray[np.float32], weight: Floats) -> Directions:
+    def unscaled(self, mean: NDArray[np.float32], weight: Floats, length: float = 0.0) -> Directions:
         """A map of the multiplied columns as one of the columns themselves."""
         scale = self._columns
         return Directions(
             np.divide(mean, scale, out=np.zeros_like(mean), where=scale > 0),
             np.ascontiguousarray(weight * scale, np.float32),
+            length,
         )
 
 
@@ -197,7 +202,9 @@ def fit_discriminant(
     kept = min(dim, int((strength > strength[0] * 1e-9).sum()))
     if log is not None and kept < dim:
         log(f"{len(known)} groups span {kept} directions: the encoder has as many dimensions, not {dim}")
-    return sample.unscaled(mean, (basis @ whitened @ axes[:kept].T).T)
+    directions = whitened @ axes[:kept].T
+    length = float(np.median(np.linalg.norm(centres[known] @ directions, axis=1)))
+    return sample.unscaled(mean, (basis @ directions).T, length)
 
 
 def _components(scatter: Floats, number: int) -> tuple[Floats, Floats]:
