@@ -89,7 +89,7 @@ class TrainSettings:
     pair_weight: float = 100.0
     kin_positives: bool = False
     lengths: tuple[int, int] = (1_000, 100_000)
-    reuse: int = 4
+    reuse: int = 8
     hard: float = 0.0
     virus_share: float | None = None
     epoch_pairs: int = 32_768

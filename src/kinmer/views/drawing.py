@@ -38,7 +38,7 @@ class ViewSettings:
 
     pairs: int = 512
     lengths: tuple[int, int] = (1_000, 100_000)
-    reuse: int = 4
+    reuse: int = 8
     hard: float = 0.0
     virus_share: float | None = None
     max_ambiguous: float = 0.1
@@ -91,7 +91,7 @@ class Views:
         virus = packed.groups.virus[chosen]
         parts = [chosen[~virus], chosen[virus]]
         numbers = _shared(settings, [len(part) for part in parts])
-        self._kin = packed.groups.kin
+        self._kin, self._width = packed.groups.kin, layout.width
         self.pairs = sum(numbers)
         if self.pairs < 2:
             raise TrainingError(
@@ -106,14 +106,15 @@ class Views:
 
     def batch(self, step: int) -> PairBatch:
         """The batch of a step; quick where the last one was of the step before."""
-        drawn = [pool.at(step) for pool in self._pools]
-        groups = np.concatenate([one.groups for one in drawn])
-        return PairBatch(
-            np.concatenate([*(one.first for one in drawn), *(one.second for one in drawn)]),
-            self._kin[groups],
-            groups,
-            np.concatenate([*(one.first_lengths for one in drawn), *(one.second_lengths for one in drawn)]),
-        )
+        counts = np.empty((2, self.pairs, self._width), np.float32)
+        lengths = np.empty((2, self.pairs), np.int64)
+        groups = np.empty(self.pairs, np.int64)
+        start = 0
+        for pool in self._pools:
+            part = slice(start, start + pool.pairs)
+            pool.fill(step, counts[:, part], lengths[:, part], groups[part])
+            start = part.stop
+        return PairBatch(counts.reshape(-1, self._width), self._kin[groups], groups, lengths.ravel())
 
     def batches(self, start: int, stop: int) -> Iterator[PairBatch]:
         """The batches of steps start:stop."""
@@ -138,16 +139,6 @@ def _shared(settings: ViewSettings, there: list[int]) -> list[int]:
     return [min(total - viruses, there[0]), viruses]
 
 
-class _Drawn(NamedTuple):
-    """Pairs of m groups: profiles (m, width), lengths (m,)."""
-
-    groups: NDArray[np.int64]
-    first: NDArray[np.float32]
-    second: NDArray[np.float32]
-    first_lengths: NDArray[np.int64]
-    second_lengths: NDArray[np.int64]
-
-
 class _Pool:
     """The fragments that are there in a step, of one kind of groups."""
 
@@ -160,7 +151,7 @@ class _Pool:
         settings: ViewSettings,
         stream: int,
     ) -> None:
-        self._groups, self._places, self._counter = groups, places, counter
+        self._groups, self._places, self._counter, self.pairs = groups, places, counter, window
         self._turns = Turns(window, settings.reuse)
         seed = settings.seed
         genus = places.packed.groups.genus[groups]
@@ -173,9 +164,11 @@ class _Pool:
         # The entries that are there: from this one up to, but without, that one.
         self._held = (0, 0)
 
-    def at(self, step: int) -> _Drawn:
-        """The pairs of a step."""
-        window = self._turns.window
+    def fill(
+        self, step: int, counts: NDArray[np.float32], lengths: NDArray[np.int64], groups: NDArray[np.int64]
+    ) -> None:
+        """The pairs of a step: counts (2, pairs, width), lengths (2, pairs), groups (pairs,)."""
+        window, each = self.pairs, self._turns.fragments
         first = self._turns.first(step)
         start, stop = self._held
         if not start <= first <= stop:
@@ -183,17 +176,18 @@ class _Pool:
         self._enter(max(stop, first), first + window, first)
         self._held = (first, first + window)
         slots = np.arange(first, first + window) % window
-        a, b = self._turns.partners(step)
-        counts, lengths = self._counts, self._lengths
-        return _Drawn(
-            self._of[slots], counts[slots, a], counts[slots, b], lengths[slots, a], lengths[slots, b]
-        )
+        groups[:] = self._of[slots]
+        rows = self._counts.reshape(window * each, -1)
+        for side, chosen in enumerate(self._turns.partners(step)):
+            # With clip NumPy copies straight to where the rows are wanted.
+            np.take(rows, slots * each + chosen, axis=0, out=counts[side], mode="clip")
+            lengths[side] = self._lengths[slots, chosen]
 
     def _enter(self, start: int, stop: int, first: int) -> None:
         """Draw and count entries start:stop; none before `first` will be asked for again."""
         if start >= stop:
             return
-        window, each = self._turns.window, self._turns.fragments
+        window, each = self.pairs, self._turns.fragments
         groups = self._groups[self._order.take(first, stop)[start - first :]]
         drawn = self._places.draw(groups, each, key=self._key, first=start)
         counts = count_fragments(self._places.packed, self._counter, drawn)
