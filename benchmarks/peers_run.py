@@ -1,0 +1,108 @@
+"""Running a tool step by step, each in a process of its own whose time and memory are taken."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers_answers import Answers
+from peers_bench import Bench
+
+
+class ToolError(Exception):
+    """A tool is absent, or has failed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command line; what it prints goes to the file `stdout` in the work folder."""
+
+    name: str
+    command: str
+    stdout: str | None = None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """How a tool is used: `prepare` (not measured), the steps, the files of its index, its answers."""
+
+    version: str
+    steps: tuple[Step, ...]
+    index: str
+    read: Callable[[Path, Bench], Answers]
+    prepare: Callable[[Bench, Path], None] | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds on the clock, processor seconds, and peak memory in bytes of the largest process."""
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tool's answers to one benchmark, and what they cost; `index`: bytes."""
+
+    version: str
+    answers: Answers
+    steps: dict[str, Usage]
+    commands: dict[str, str]
+    index: int
+
+
+def run_tool(tool: Tool, bench: Bench, work: Path, facts: Mapping[str, str]) -> Result:
+    """All steps in the folder `work`; ToolError where one of them cannot be done."""
+    places = {**facts, "work": str(work), "database": str(bench.database), "queries": str(bench.queries)}
+    version = _version(_filled(tool.version, places))
+    if tool.prepare is not None:
+        tool.prepare(bench, work)
+    usage = {step.name: _run(step, _filled(step.command, places), work) for step in tool.steps}
+    return Result(
+        version=version,
+        answers=tool.read(work / "hits", bench),
+        steps=usage,
+        commands={step.name: step.command for step in tool.steps},
+        index=sum(path.stat().st_size for path in work.glob(tool.index)),
+    )
+
+
+def _filled(command: str, places: Mapping[str, str]) -> list[str]:
+    words = [word.format_map(places) for word in shlex.split(command)]
+    if shutil.which(words[0]) is None:
+        raise ToolError(f"{words[0]} is not installed")
+    return words
+
+
+def _version(command: list[str]) -> str:
+    """The last word with a digit of the first line that has one."""
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise ToolError(f"it is not installed there: {' '.join(command)}")
+    words = [word for line in told.stdout.splitlines()[:1] for word in line.split()]
+    return words[-1] if words else "unknown"
+
+
+def _run(step: Step, command: list[str], work: Path) -> Usage:
+    """Run to the end; children that the process has waited for count too."""
+    log = work / f"{step.name}.log"
+    started = time.perf_counter()
+    with (work / (step.stdout or f"{step.name}.out")).open("wb") as out, log.open("wb") as error:
+        process = subprocess.Popen(command, stdout=out, stderr=error, stdin=subprocess.DEVNULL)
+        # wait4 and not wait: it tells what this child alone has used.
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        said = log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise ToolError(f"{step.name} failed with status {process.returncode}: {' | '.join(said)}")
+    # Kilobytes, save on macOS.
+    unit = 1 if os.uname().sysname == "Darwin" else 1024
+    return Usage(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
