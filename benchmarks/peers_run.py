@@ -83,7 +83,7 @@ def _filled(command: str, places: Mapping[str, str]) -> list[str]:
 
 
 def _version(command: list[str]) -> str:
-    """The last word with a digit of the first line that has one."""
+    """The last word of the first line that the command prints."""
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
         raise ToolError(f"it is not installed there: {' '.join(command)}")
