@@ -129,6 +129,30 @@ def test_sequences_without_frames_lie_at_the_mean_of_those_blocks() -> None:
     np.testing.assert_allclose(ours, wanted, atol=1e-3)
 
 
+def test_the_anchor_is_one_more_coordinate() -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(4, 6)).astype(np.float32))
+    mean, weight = torch.zeros(6), torch.from_numpy(rng.normal(size=(3, 6)).astype(np.float32))
+    plain = Linear(width=6, dim=3).fill(mean, weight).embed(x).detach().numpy()
+    anchored = Linear(width=6, dim=4, anchor=2.5).fill(mean, weight).embed(x).detach().numpy()
+    np.testing.assert_array_equal(anchored, np.concatenate([plain, np.full((4, 1), 2.5)], axis=1))
+    # A large one makes cosine rank as Euclidean distance does.
+    far = Linear(width=6, dim=4, anchor=1e3).fill(mean, weight).embed(x).detach().numpy().astype(np.float64)
+    assert np.array_equal(np.argsort(pdist(far, "cosine")), np.argsort(pdist(plain)))
+    assert not np.array_equal(np.argsort(pdist(plain, "cosine")), np.argsort(pdist(plain)))
+    with pytest.raises(UsageError):
+        Linear(width=6, dim=1, anchor=1.0)
+
+
+def test_the_anchor_is_as_long_as_genomes_vectors() -> None:
+    counts, groups = _fragments()
+    found = fit_discriminant(Sample(_blocks(counts, groups), LAYOUT, Clr()), 5)
+    x = np.asarray(Clr()(counts, LAYOUT), np.float64)
+    vectors = (x - found.mean) @ found.weight.T
+    centres = [np.linalg.norm(vectors[groups == one].mean(axis=0)) for one in range(6)]
+    assert found.length == pytest.approx(float(np.median(centres)), rel=1e-3)
+
+
 def test_too_little_to_fit_on_is_told() -> None:
     counts, groups = _fragments(classes=2, each=5)
     with pytest.raises(TrainingError, match="too few"):
