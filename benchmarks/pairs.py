@@ -22,6 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+# As the command line does: threads that wait do not spin, which costs dearly where another one counts.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 from kinmer.layout import Layout, profile_layout

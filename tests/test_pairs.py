@@ -141,8 +141,9 @@ def test_a_residual_network_starts_at_its_linear_map() -> None:
     rng = np.random.default_rng(0)
     mean, weight = torch.from_numpy(rng.normal(size=10)), torch.from_numpy(rng.normal(size=(4, 10)))
     x = torch.from_numpy(rng.normal(size=(6, 10)).astype(np.float32))
-    linear = Linear(width=10, dim=4, optional=[(6, 10)]).fill(mean, weight)
-    residual = Residual(width=10, dim=4, optional=[(6, 10)], hidden=(8, 3), dropout=0.5).fill(mean, weight)
+    shape: dict[str, Any] = {"width": 10, "dim": 5, "optional": [(6, 10)], "anchor": 2.5}
+    linear = Linear(**shape).fill(mean, weight)
+    residual = Residual(**shape, hidden=(8, 3), dropout=0.5).fill(mean, weight)
     assert torch.equal(residual.eval().embed(x), linear.embed(x))
     with torch.no_grad():
         for parameter in residual.mlp[-1].parameters():
@@ -396,6 +397,62 @@ def test_killed_and_resumed_gives_the_weights_of_one_not_killed(
         for encoder in (resumed, whole)
     )
     assert ours == theirs
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_encoder(genomes: tuple[list[Path], Path], tmp_path: Path) -> None:
+    files, labels = genomes
+    chosen = replace(SMALL, network="residual")
+    told = []
+    for name in ("one", "other"):
+        script = tmp_path / f"{name}.py"
+        code = CHILD.replace("checkpoint_seconds=0.0", "checkpoint_seconds=1e9")
+        script.write_text(
+            code.format(
+                settings=chosen.to_dict(),
+                files=list(map(str, files)),
+                output=str(tmp_path / name),
+                labels=str(labels),
+            )
+        )
+        run = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            str(script),
+        ]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        told.append([line for line in done.stdout.splitlines() if line.startswith("epoch")])
+    assert [len(lines) for lines in told] == [3, 3]
+    one, other = Encoder.load(tmp_path / "one"), Encoder.load(tmp_path / "other")
+    assert one.fingerprint == other.fingerprint
+    assert one.training["processes"] == 2
+    # Two processes with half of the pairs each.
+    assert one.training["data"]["pairs_of_a_step"] == 12
+
+
+def test_the_command(
+    genomes: tuple[list[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kinmer.cli import run
+
+    files, labels = genomes
+    options = (
+        "--preset pairs --latent 8 --batch 24 --epochs 1 --epoch-pairs 24 --length 1000-4000 --no-coding"
+    )
+    more = "--max-k 3 --reuse 2 --hard 0.5 --precision fp32 -t 1"
+    argv = ["train", *map(str, files), "-o", str(tmp_path / "e"), "--labels", str(labels)]
+    assert run([*argv, *options.split(), *more.split()]) == 0
+    encoder = Encoder.load(tmp_path / "e")
+    assert (encoder.dim, encoder.layout.ks, encoder.layout.coding) == (8, (3, 2, 1), False)
+    assert encoder.training["settings"]["lengths"] == [1_000, 4_000]
+    assert encoder.training["settings"]["hard"] == 0.5
+    assert "retrieval" in capsys.readouterr().err
+    assert run([*argv, "--force", "--network", "linear"]) == 2
+    assert "pairs for the network linear" in capsys.readouterr().err
 
 
 # --- what cannot work -------------------------------------------------------------------------------------

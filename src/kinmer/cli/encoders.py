@@ -132,6 +132,10 @@ def train(
             "Genomes of one species are pairs too, or only no negatives", "--kin-positives/--no-kin-positives"
         ),
     ] = None,
+    anchor: Annotated[
+        float | None,
+        _fasta_setting("Constant coordinate of linear and residual networks; 0: none", "--anchor"),
+    ] = None,
     dropout: Annotated[float | None, _fasta_setting("Dropout of the residual network", "--dropout")] = None,
     weight_decay: Annotated[float | None, _fasta_setting("Decay of the weights", "--weight-decay")] = None,
     linear_rate: Annotated[
@@ -171,6 +175,7 @@ def train(
         "temperature": temperature,
         "pair_weight": pair_weight,
         "kin_positives": kin_positives,
+        "anchor": anchor,
         "dropout": dropout,
         "weight_decay": weight_decay,
         "linear_rate": linear_rate,

@@ -90,7 +90,7 @@ class Linear(Network):
 
 
 class Residual(Network):
-    """A linear map and what a small network adds: ``y + scale * mlp(y)``, ``y = (x - mean) @ weight.T``.
+    """A `Linear` and what a small network adds to its vectors y: ``y + scale * mlp(y)``.
 
     The last layer starts at zero, so training starts at the linear solution. Layers: LayerNorm, then Dense,
     GELU and dropout for every size of `hidden`, then Dense; drawn from `seed` alone.
@@ -106,6 +106,7 @@ class Residual(Network):
         dim: int,
         hidden: Sequence[int] = (512,),
         optional: Sequence[Sequence[int]] = (),
+        anchor: float = 0.0,
         dropout: float = 0.0,
         scale: float = 1.0,
         seed: int = 0,
@@ -115,7 +116,7 @@ class Residual(Network):
             raise UsageError(f"layer sizes must be whole numbers of at least 1, not {list(hidden)}")
         if not 0 <= dropout < 1:
             raise UsageError(f"the dropout is a share below 1, not {dropout}")
-        self.linear = Linear(width=width, dim=dim, optional=optional)
+        self.linear = Linear(width=width, dim=dim, optional=optional, anchor=anchor)
         self.width, self.dim, self.hidden = width, dim, tuple(hidden)
         self.dropout, self.scale = dropout, scale
         layers: list[nn.Module] = [nn.LayerNorm(dim)]
@@ -144,7 +145,7 @@ class Residual(Network):
         return {"linear": self.linear, "mlp": self.mlp}
 
     def fill(self, mean: Tensor, weight: Tensor) -> Residual:
-        """Take over the linear map's mean (width,) and weight (dim, width); returns the network itself."""
+        """Take over the linear map's mean (width,) and weight (directions, width); returns itself."""
         self.linear.fill(mean, weight)
         return self
 

@@ -106,8 +106,10 @@ class FragmentData:
             return new_vae(settings, self.layout)
         layout, threads = self.layout, self._threads
         found = linear_start(self._packed, layout, settings, groups=self._train, threads=threads)
-        shape: dict[str, Any] = {"width": layout.width, "dim": len(found.weight)}
-        shape["optional"] = optional_spans(layout)
+        anchor = settings.anchor * found.length
+        dim = len(found.weight) + (anchor > 0)
+        spans = optional_spans(layout)
+        shape: dict[str, Any] = {"width": layout.width, "dim": dim, "optional": spans, "anchor": anchor}
         network: Linear | Residual = Linear(**shape)
         if settings.network == "residual":
             network = Residual(**shape, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed)
@@ -192,6 +194,7 @@ def linear_start(
         columns=column_weights(layout),
         group_weight=weight[: groups.max() + 1],
     )
+    dim = max(1, settings.latent - (settings.anchor > 0))
     if (sample.sizes >= LEAST_FRAGMENTS).sum() > 2:
-        return fit_discriminant(sample, settings.latent)
-    return fit_principal(sample, settings.latent)
+        return fit_discriminant(sample, dim)
+    return fit_principal(sample, dim)

@@ -62,6 +62,8 @@ class TrainSettings:
     lengths : of fragments, log-uniform between them.
     reuse, hard, virus_share : see `kinmer.views.ViewSettings`.
     epoch_pairs : pairs of an epoch.
+    anchor : last coordinate of a linear or residual network (see `kinmer.networks.Linear`), in the typical
+        length of a vector at the start; 0: none.
     dropout : in the residual network. weight_decay : of all matrices, decoupled (AdamW).
     linear_rate : learning rate of a residual network's linear map, as a share of the rest's.
     """
@@ -93,6 +95,7 @@ class TrainSettings:
     hard: float = 0.0
     virus_share: float | None = None
     epoch_pairs: int = 32_768
+    anchor: float = 1.0
     dropout: float = 0.0
     weight_decay: float = 0.0
     linear_rate: float = 1.0
@@ -135,7 +138,7 @@ class TrainSettings:
             value = getattr(self, name)
             _check(name, value, type(value) is int and value >= 1, "a whole number of at least 1")
         _check("temperature", self.temperature, _number(self.temperature) and self.temperature > 0, "above 0")
-        for name in ("pair_weight", "weight_decay", "linear_rate"):
+        for name in ("pair_weight", "weight_decay", "linear_rate", "anchor"):
             value = getattr(self, name)
             _check(name, value, _number(value) and value >= 0, "a number of at least 0")
         _check("dropout", self.dropout, _number(self.dropout) and 0 <= self.dropout < 1, "from 0 to below 1")
