@@ -15,6 +15,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,8 @@ def make_encoder(args: argparse.Namespace, name: str, fold: int) -> None:
         ),
     )
     make(store, f"profiles without fold {fold}", lambda: count(pieces, store, threads=args.threads))
-    settings = train_settings(VAES[name], epochs=VAE_EPOCHS, seed=fold)
-    make(
-        output, f"{name}, fold {fold}", lambda: train(store, output, settings=settings, threads=args.threads)
-    )
+    chosen = train_settings(VAES[name], epochs=VAE_EPOCHS, seed=fold)
+    make(output, f"{name}, fold {fold}", lambda: train(store, output, settings=chosen, threads=args.threads))
 
 
 def table(report: RetrievalReport, rank: str, measure: str, case: str, domain: str) -> str:
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("genomes", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--methods", default="kin,kin-kmers,discriminant,pca,4-mer,raw,raw-joint,vae-reference")
+    parser.add_argument("--methods", default=",".join((*CLOSED, "raw", "raw-joint", "vae-reference")))
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("kinmer", "numpy", "torch"))
@@ -118,10 +117,9 @@ def main() -> None:
     files = sorted(args.genomes.glob("*.fna.gz"))
     benches = [args.work / f"bench{seed}" for seed in range(args.seeds)]
     for seed, folder in enumerate(benches):
-        given = {"labels": args.genomes / "genomes.tsv", "per_length": PER_LENGTH, "seed": seed}
-        make(
-            folder, f"benchmark {seed}", lambda folder=folder, given=given: benchmark(files, folder, **given)
-        )
+        labels = args.genomes / "genomes.tsv"
+        work = partial(benchmark, files, folder, labels=labels, per_length=PER_LENGTH, seed=seed)
+        make(folder, f"benchmark {seed}", work)
     methods = args.methods.split(",")
     for fold in range(FOLDS):
         for name in methods:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
@@ -34,7 +35,7 @@ COMMIT_SECONDS = 1.0
 
 def embed(
     source: str | Path | AnnData | Profiles,
-    encoder: str | Path | Encoder,
+    encoder: str | Path | Encoder | None = None,
     *,
     output: str | Path | None = None,
     ids: str | Path | None = None,
@@ -49,7 +50,8 @@ def embed(
     Parameters
     ----------
     source, ids : what `open_profiles` takes, or a FASTA file (``-``: stdin).
-    encoder : an encoder or its folder.
+    encoder : an encoder, its folder, or the name of one that comes with kinmer; None: the newest of these
+        that takes the source's profiles (of a FASTA: the one with reading frames).
     output : None: a store keeps its embeddings in ``obsm["X_kinmer"]``, and so does an AnnData, in place.
         An ``.npy`` name: (n, dim) float32 vectors, and their ids one a line in the ``.txt`` beside it. Of a
         FASTA also a ``.zarr`` name: the counts and their embeddings.
@@ -71,9 +73,12 @@ def embed(
         raise UsageError(f"the batch must be at least 1 row, not {batch}")
     place = _place(source, output, force)
     with cpu_threads(threads):
+        fasta = _is_fasta(source)
+        if encoder is None:
+            encoder = boxed() if fasta else boxed_for(open_profiles(source, ids=ids).layout)
         opened = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder, device=device)
-        origin = "" if isinstance(encoder, Encoder) else str(Path(encoder).absolute())
-        if _is_fasta(source):
+        origin = "" if isinstance(encoder, Encoder) else origin_of(encoder)
+        if fasta:
             assert place is not None
             return _embed_fasta(str(source), opened, origin, place, min_length, batch, threads, force)
         profiles = open_profiles(source, ids=ids)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from kinmer.box import located
 from kinmer.clr import Clr
 from kinmer.devices import torch_device
 from kinmer.errors import FormatError, KinmerError, MismatchError, ProfileError, UsageError
@@ -109,6 +110,11 @@ class Encoder:
     def __repr__(self) -> str:
         return f"Encoder({self.layout.width} -> {self.dim}, {self.fingerprint[:12]})"
 
+    @property
+    def name(self) -> str:
+        """What an encoder that comes with kinmer is called; empty for others."""
+        return str(self.training.get("name", ""))
+
     def to(self, device: str | torch.device) -> Encoder:
         """Move the network to `device` and embed there from now on; returns the encoder itself."""
         self.device = torch_device(device) if isinstance(device, str) else device
@@ -193,11 +199,11 @@ class Encoder:
 
     @classmethod
     def load(cls, directory: str | Path, *, device: str = "cpu") -> Encoder:
-        """Open an encoder and check all of it.
+        """Open an encoder, by its folder or the name of one that comes with kinmer, and check all of it.
 
         Raises FormatError for a folder that is no encoder, is damaged, or was written by another version.
         """
-        directory = Path(directory)
+        directory = located(directory)
         if not directory.is_dir():
             raise FormatError(
                 "there is no encoder", "it is a folder, written by kinmer train", place=directory

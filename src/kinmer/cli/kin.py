@@ -34,7 +34,9 @@ def index(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Index to write (*.db).")] = None,
     encoder: Annotated[
         Path | None,
-        typer.Option("--encoder", "-e", help="Folder of the encoder (default: the one that embedded)."),
+        typer.Option(
+            "--encoder", "-e", help="Folder or name (default: the one that embedded, or kinmer's own)."
+        ),
     ] = None,
     metadata: Annotated[Path | None, typer.Option(help="TSV: id and any columns, such as taxonomy.")] = None,
     engine: Annotated[Engine | None, typer.Option(help="Vector engine (default: hnsw).")] = None,

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer import __version__
+from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove, write_json
 from kinmer.index.engines import build_engine, engine_folder, open_engine
@@ -131,6 +132,8 @@ class KinIndex:
         found = Encoder.load(self.path / ENCODER)
         if found.fingerprint != self.encoder_fingerprint:
             raise MismatchError("the encoder is not the one of the vectors", place=self.path / ENCODER)
+        if self._log is not None and (note := version_note(found.name)):
+            self._log(note)
         return found
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kinmer.box import boxed_for, located
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.files import hash_ids
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
@@ -70,9 +71,10 @@ def open_embedded(
     """The embeddings in `source`, or those that `encoder` makes of its profiles as they are read.
 
     source, ids : what `open_profiles` takes, with or without ``obsm["X_kinmer"]``; or an ``.npy`` table of
-    embeddings with its ids. encoder : None where the source says which one embedded it.
+    embeddings with its ids. encoder : None where the source says which one embedded it, or for the newest
+    that comes with kinmer and takes the source's profiles.
 
-    Raises UsageError where an encoder is needed and none is given, MismatchError where it is another than the
+    Raises UsageError where an encoder is needed and there is none, MismatchError where it is another than the
     one that embedded the source, and what opening the source and the encoder raises.
     """
     if isinstance(source, str | Path) and _holds_vectors(Path(source)):
@@ -82,10 +84,10 @@ def open_embedded(
         raise ProfileError("the source has no rows", "there is nothing to index")
     held = _held(profiles)
     if held is None:
-        return _embedding_on_the_way(profiles, _given(encoder), _identity(source, profiles))
+        found = _given(boxed_for(profiles.layout) if encoder is None else encoder)
+        return _embedding_on_the_way(profiles, found, _identity(source, profiles))
     read, made = held
-    found = _matching(encoder, made)
-    return Embedded(profiles.ids, profiles.obs, read, found, _identity(source, profiles))
+    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made), _identity(source, profiles))
 
 
 def _held(
@@ -123,7 +125,7 @@ def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | No
     """The encoder that made the embeddings: the given one, or the recorded one."""
     origin = str((made or {}).get("encoder") or "")
     if encoder is None:
-        if not origin or not Path(origin).is_dir():
+        if not origin or not located(origin).is_dir():
             raise UsageError(
                 f"the encoder is not where it was ({origin})" if origin else "nothing tells of the encoder",
                 "queries must be embedded by the very one that embedded the entries",

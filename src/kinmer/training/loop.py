@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +34,7 @@ from kinmer.training.checkpoints import Checkpoints
 from kinmer.training.curves import training_curve
 from kinmer.training.data import RowData, TrainingData
 from kinmer.training.fragments import FragmentData
+from kinmer.training.interrupts import Interrupt, interruptible
 from kinmer.training.log import EpochLog, card
 from kinmer.training.processes import Processes, joined
 from kinmer.training.settings import PRESETS, TrainSettings, train_settings
@@ -206,7 +204,7 @@ class _Run:
         """All the epochs that are left."""
         settings, state, steps = self.settings, self.state, self.data.steps
         try:
-            with step("Training", settings.epochs * steps) as bar, _interruptible() as interrupt:
+            with step("Training", settings.epochs * steps) as bar, interruptible() as interrupt:
                 bar.advance(state.epoch * steps + state.step)
                 if self.data.probe is not None and state.start is None:
                     self._note_start(self._measured(interrupt))
@@ -383,29 +381,3 @@ class _Run:
             if (self.checkpoints.folder / "tensorboard").is_dir():
                 shutil.copytree(self.checkpoints.folder / "tensorboard", folder / "tensorboard")
         self.checkpoints.remove()
-
-
-class Interrupt:
-    """Whether Ctrl-C was pressed."""
-
-    asked = False
-
-
-@contextmanager
-def _interruptible() -> Iterator[Interrupt]:
-    """Let Ctrl-C only ask, so that the loop ends between two steps; a second Ctrl-C ends at once."""
-    interrupt = Interrupt()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if interrupt.asked:
-            raise KeyboardInterrupt
-        interrupt.asked = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
