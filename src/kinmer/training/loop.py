@@ -119,32 +119,48 @@ def train(
     chosen = train_settings(settings) if isinstance(settings, str) else settings
     path = check_encoder_output(output, force=force)
     with cpu_threads(threads), joined(torch_device(device)) as (processes, where):
-        data: TrainingData
+        spare = 1 if where.type == "cpu" else max(1, (threads or available_cores()) - 1)
         files = fasta_files(source)
+        data: TrainingData
         if files is None:
             refuse_labels(labels, folds, fold, layout)
             data = RowData(open_profiles(source, ids=ids), chosen)
         else:
             packed = PackedSequences.read(files, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
-            spare = 1 if where.type == "cpu" else max(1, (threads or available_cores()) - 1)
             data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)
-        precision = resolved_precision(chosen.precision, where)
-        signature = {
-            "settings": {**chosen.to_dict(), "precision": precision},
-            "data": data.signature(),
-            "device": where.type,
-            "processes": processes.world,
-        }
-        checkpoints = Checkpoints(path, signature)
-        with checkpoints.opened(force=force) if processes.first else nullcontext():
-            processes.wait()
-            run = _Run(chosen, data, precision, where, checkpoints, processes, checkpoint_seconds, log)
-            run.restore(memory)
-            run.loop()
-            if processes.first:
-                run.finish(path, signature, _name(source))
-            processes.wait()
+        _train(data, chosen, path, where, processes, checkpoint_seconds, memory, force, _name(source), log)
     return Encoder.load(path)
+
+
+def _train(
+    data: TrainingData,
+    settings: TrainSettings,
+    path: Path,
+    device: torch.device,
+    processes: Processes,
+    checkpoint_seconds: float,
+    memory: int | None,
+    force: bool,
+    source: str,
+    log: Callable[[str], None] | None,
+) -> None:
+    """Train on the data, from the checkpoint on where there is one, and write the encoder."""
+    precision = resolved_precision(settings.precision, device)
+    signature = {
+        "settings": {**settings.to_dict(), "precision": precision},
+        "data": data.signature(),
+        "device": device.type,
+        "processes": processes.world,
+    }
+    checkpoints = Checkpoints(path, signature)
+    with checkpoints.opened(force=force) if processes.first else nullcontext():
+        processes.wait()
+        run = _Run(settings, data, precision, device, checkpoints, processes, checkpoint_seconds, log)
+        run.restore(memory)
+        run.loop()
+        if processes.first:
+            run.finish(path, signature, source)
+        processes.wait()
 
 
 def _name(source: object) -> str:
