@@ -20,10 +20,11 @@ FLOORS = {
     3: {"profiles", "fragments", "simulate", "stores"},
     4: {"encoder", "counting", "npy", "views"},
     5: {"training", "embedding", "index"},
-    6: {"queries", "evaluate"},
-    7: {"demo", "sweeping"},
-    8: {"cli"},
-    9: {"__main__"},
+    6: {"queries", "evaluate", "space"},
+    7: {"demo", "sweeping", "analyses", "maps", "clusters"},
+    8: {"reports"},
+    9: {"cli"},
+    10: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -1,0 +1,122 @@
+"""Points of every kind of source, and their nearest others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from kinmer import embed
+from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
+from kinmer.index import build_index
+from kinmer.space import neighbour_graph, open_space
+from tests.organisms import encoder_of, organisms
+
+METRICS = ("cosine", "l2")
+
+
+def table_of(folder: Path, vectors: NDArray[np.floating[Any]]) -> Path:
+    """An .npy table of vectors with its ids."""
+    path = folder / "vectors.npy"
+    np.save(path, vectors)
+    path.with_suffix(".txt").write_text("".join(f"s{row}\n" for row in range(len(vectors))))
+    return path
+
+
+def clumps(points: int, *, dim: int = 24, seed: int = 0) -> NDArray[np.float32]:
+    """(points, dim) vectors around twelve centres."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, dim))
+    return (centres[rng.integers(0, 12, points)] + 0.3 * rng.normal(size=(points, dim))).astype(np.float32)
+
+
+def oracle(vectors: NDArray[np.float32], k: int, metric: str) -> NDArray[np.float64]:
+    """(n, k) distances of the nearest others, all pairs looked at."""
+    far = cdist(vectors.astype(float), vectors.astype(float), {"cosine": "cosine", "l2": "euclidean"}[metric])
+    np.fill_diagonal(far, np.inf)
+    return np.sort(far, axis=1)[:, :k]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("exact", [True, False])
+def test_neighbours_are_those_of_all_pairs(tmp_path: Path, metric: Any, exact: bool) -> None:
+    vectors = clumps(700)
+    space = open_space(table_of(tmp_path, vectors), metric=metric)
+    graph = neighbour_graph(space, 12, exact=exact)
+    wanted = oracle(vectors, 12, metric)
+    assert graph.exact is exact
+    assert graph.distances == pytest.approx(wanted, abs=2e-6)
+    assert not (graph.indices == np.arange(700)[:, None]).any()
+    rough = neighbour_graph(space, 12, exact=exact, true_distances=False)
+    assert rough.distances == pytest.approx(wanted, abs=4e-3)
+    some = neighbour_graph(space, 12, exact=exact, rows=np.array([5, 3, 600]))
+    assert (some.indices == graph.indices[[5, 3, 600]]).all()
+    assert some.in_degree().sum() == 36
+    assert (graph.in_degree(1) == np.bincount(graph.indices[:, 0], minlength=700)).all()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_point_is_never_its_own_neighbour_among_equals(tmp_path: Path, exact: bool) -> None:
+    same = np.repeat(clumps(1), 100, axis=0)
+    graph = neighbour_graph(open_space(table_of(tmp_path, same)), 5, exact=exact)
+    assert (graph.indices >= 0).all()
+    assert not (graph.indices == np.arange(100)[:, None]).any()
+    assert graph.distances == pytest.approx(np.zeros((100, 5)), abs=1e-6)
+
+
+@pytest.mark.parametrize("points", [1, 2, 3])
+def test_few_points_have_few_neighbours(tmp_path: Path, points: int) -> None:
+    graph = neighbour_graph(open_space(table_of(tmp_path, clumps(points))), 5)
+    there = graph.indices >= 0
+    assert there.sum(axis=1).tolist() == [points - 1] * points
+    assert np.isinf(graph.distances[~there]).all()
+    with pytest.raises(UsageError, match="k must be at least 1"):
+        neighbour_graph(open_space(table_of(tmp_path, clumps(points))), 0)
+
+
+def test_every_source_gives_the_same_points(tmp_path: Path) -> None:
+    held, encoder = organisms(60), encoder_of()
+    made = open_space(held, vectors=encoder)
+    path = tmp_path / "some.zarr"
+    with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+        held.write_zarr(path)
+    embed(path, encoder)
+    kept = open_space(path)
+    rows = np.array([7, 0, 3, 7])
+    assert (kept.take(rows) == made.take(rows)).all()
+    assert kept.encoder["encoder_fingerprint"] == encoder.fingerprint
+    assert kept.ids.tolist() == made.ids.tolist()
+    build_index(held, tmp_path / "kin.db", encoder=encoder, engine="hnsw")
+    indexed = open_space(tmp_path / "kin.db")
+    assert (indexed.take(rows) == made.take(rows)).all()
+    by_index, by_graph = neighbour_graph(indexed, 4, exact=False), neighbour_graph(made, 4)
+    assert by_index.distances == pytest.approx(by_graph.distances, abs=1e-6)
+    embed(held, encoder)
+    assert (open_space(held).take(rows) == made.take(rows)).all()
+    assert open_space(path, vectors="raw").dim == held.n_vars
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    profiles = organisms(20)
+    with pytest.raises(InputError, match="there is no X_kinmer"):
+        open_space(profiles)
+    with pytest.raises(InputError, match="no such encoder"):
+        open_space(profiles, vectors="absent")
+    with pytest.raises(MismatchError):
+        open_space(profiles, vectors="kin-1")
+    bad = clumps(20)
+    bad[3, 4] = np.nan
+    with pytest.raises(KinmerError, match="'s3' holds NaN"):
+        neighbour_graph(open_space(table_of(tmp_path, bad)), 2)
+    path = table_of(tmp_path, clumps(20))
+    path.with_suffix(".txt").write_text("a\nb\n")
+    with pytest.raises(KinmerError, match="2 ids for 20 rows"):
+        open_space(path)
+    assert open_space(table_of(tmp_path, clumps(4))).row_of("s2") == 2
+    with pytest.raises(UsageError, match="no sequence 'x'"):
+        open_space(table_of(tmp_path, clumps(4))).row_of("x")
