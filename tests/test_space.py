@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from kinmer import embed
 from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
 from kinmer.index import build_index
-from kinmer.space import neighbour_graph, open_space
+from kinmer.space import neighbour_graph, open_space, with_metadata
 from tests.organisms import encoder_of, organisms
 
 METRICS = ("cosine", "l2")
@@ -120,3 +120,15 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert open_space(table_of(tmp_path, clumps(4))).row_of("s2") == 2
     with pytest.raises(UsageError, match="no sequence 'x'"):
         open_space(table_of(tmp_path, clumps(4))).row_of("x")
+
+
+def test_metadata_are_joined_by_id(tmp_path: Path) -> None:
+    space = open_space(table_of(tmp_path, clumps(4)))
+    path = tmp_path / "known.tsv"
+    path.write_text("id\tgenus\tdepth\ns2\tVibrio\t2.5\ns0\t.\t7\nother\tx\t1\n")
+    obs = with_metadata(space, path).obs
+    assert obs["genus"].tolist() == [None, None, "Vibrio", None]
+    assert obs["depth"].tolist() == pytest.approx([7, np.nan, 2.5, np.nan], nan_ok=True)
+    path.write_text("id\tgenus\nother\tx\n")
+    with pytest.raises(InputError, match="none of its ids"):
+        with_metadata(space, path)
