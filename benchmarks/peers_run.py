@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,18 +92,27 @@ def _version(command: list[str]) -> str:
     return words[-1] if words else "unknown"
 
 
+# A child's peak begins at the memory of the process that starts it, so a small one starts and measures it.
+_MEASURED = """
+import json, resource, subprocess, sys
+status = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([status, used.ru_utime + used.ru_stime, used.ru_maxrss], file)
+"""
+
+
 def _run(step: Step, command: list[str], work: Path) -> Usage:
     """Run to the end; children that the process has waited for count too."""
-    log = work / f"{step.name}.log"
+    log, told = work / f"{step.name}.log", work / f"{step.name}.used"
     started = time.perf_counter()
     with (work / (step.stdout or f"{step.name}.out")).open("wb") as out, log.open("wb") as error:
-        process = subprocess.Popen(command, stdout=out, stderr=error, stdin=subprocess.DEVNULL)
-        # wait4 and not wait: it tells what this child alone has used.
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        measured = [sys.executable, "-S", "-c", _MEASURED, str(told), *command]
+        subprocess.run(measured, stdout=out, stderr=error, check=True)
+    wall = time.perf_counter() - started
+    status, cpu, peak = json.loads(told.read_text())
+    if status:
         said = log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise ToolError(f"{step.name} failed with status {process.returncode}: {' | '.join(said)}")
+        raise ToolError(f"{step.name} failed with status {status}: {' | '.join(said)}")
     # Kilobytes, save on macOS.
-    unit = 1 if os.uname().sysname == "Darwin" else 1024
-    return Usage(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
+    return Usage(wall, cpu, peak * (1 if sys.platform == "darwin" else 1024))

@@ -88,7 +88,8 @@ def test_a_step_is_measured_and_its_failure_told(peers: Any, tmp_path: Path) -> 
     used = run._run(run.Step("s", "", "out"), [sys.executable, "-c", script], tmp_path)
     assert (tmp_path / "out").read_text() == "done\n"
     assert used.wall >= 0.2
-    assert 80e6 < used.peak < 800e6
+    # The block and a bare interpreter, whatever the memory of this process is.
+    assert 80e6 < used.peak < 160e6
     with pytest.raises(run.ToolError, match=r"s failed with status 3: no such thing"):
         run._run(
             run.Step("s", ""),
