@@ -225,6 +225,28 @@ def test_discriminant_finds_more_of_unseen_species_than_components(community: Pa
     assert discriminant.value > pca.value
 
 
+def test_an_encoder_of_noise_finds_no_more_than_raw_profiles(community: Path, tmp_path: Path) -> None:
+    """Genomes of letters drawn evenly have nothing in common that could be learnt."""
+    rng = np.random.default_rng(0)
+    noise = tmp_path / "noise.fna"
+    noise.write_text(
+        "".join(f">n{one}\n{''.join(rng.choice(list('ACGT'), 60_000))}\n" for one in range(24))
+    )
+    fit([noise], tmp_path / "noise", settings=FitSettings(**_plain()))
+    fit(None, tmp_path / "raw", settings=FitSettings(method="raw", max_k=4, coding=False))
+    _fit(community, "learnt")
+    encoders = {"raw": tmp_path / "raw", "noise": tmp_path / "noise", "learnt": community / "learnt"}
+    found = evaluate_retrieval(community / "bench", encoders=encoders, bootstrap=0)
+    shares = {}
+    for name in encoders:
+        score = found.score(name, "species", case="genome", length=2_000)
+        assert score is not None
+        assert score.value is not None
+        shares[name] = score.value
+    # Of genomes that it has seen an encoder finds more.
+    assert shares["noise"] <= shares["raw"] < shares["learnt"], shares
+
+
 def test_a_fold_left_out_is_as_if_it_were_not_there(community: Path, tmp_path: Path) -> None:
     folds = pd.read_csv(community / "bench/folds.tsv", sep="\t", dtype=str)
     kept = set(folds[folds.fold != "1"].genome_id)
