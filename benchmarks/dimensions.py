@@ -1,6 +1,6 @@
 """How many dimensions, and how many bits each? Directions are in order, so fewer are a prefix.
 
-    python benchmarks/dimensions.py WORK [--encoder kin] [--seeds 1] [--sizes 64,96,128,192,255]
+    python benchmarks/dimensions.py WORK [--encoder kin] [--seeds 1] [--sizes 63,127,191,255,383]
 
 Reads the benchmarks and the encoders of folds of ``benchmarks/encoders.py``; prints the share of queries
 whose nearest piece is of the same species, cells, cases strain and genome together, by length. ``int8`` is
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--encoder", default="kin")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--sizes", default="64,96,128,192,255")
+    parser.add_argument("--sizes", default="63,127,191,255,383")
     args = parser.parse_args()
     sizes = [int(size) for size in args.sizes.split(",")]
     encoders = [Encoder.load(path) for path in sorted((args.work / args.encoder).glob("fold*"))]

@@ -33,7 +33,7 @@ CLOSED = {
     "kin": FitSettings(per_group=PER_GROUP),
     "kin-kmers": FitSettings(per_group=PER_GROUP, coding=False),
     "discriminant": FitSettings(per_group=PER_GROUP, coding=False, anchor=0),
-    "pca": FitSettings(method="pca", dim=384, per_group=PER_GROUP, coding=False),
+    "pca": FitSettings(method="pca", per_group=PER_GROUP, coding=False),
     "4-mer": FitSettings(method="4-mer"),
 }
 VAES = {"vae-reference": "reference", "vae": "default"}

@@ -35,7 +35,7 @@ def fit(
         Path | None, typer.Option(help="Table of folds, of a benchmark.", show_default=False)
     ] = None,
     fold: Annotated[str | None, typer.Option(help="The fold to leave out.", show_default=False)] = None,
-    dim: Annotated[int, typer.Option(min=1, help="Dimensions of pca and discriminant.")] = 256,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions of pca and discriminant.")] = 384,
     max_k: Annotated[int, typer.Option(min=1, max=8, help="Largest k; all smaller ones come with it.")] = 6,
     coding: Annotated[
         bool, typer.Option("--coding/--no-coding", help="Reading frames beside k-mers.")

@@ -65,7 +65,7 @@ class FitSettings:
     """
 
     method: Method = "discriminant"
-    dim: int = 256
+    dim: int = 384
     max_k: int = 6
     coding: bool = True
     genetic_code: GeneticCode = "auto"
