@@ -6,8 +6,10 @@ import bz2
 import gzip
 import json
 import lzma
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -278,3 +280,18 @@ def test_a_search_into_a_file_is_whole_or_absent(kinmer: Kinmer) -> None:
     assert kinmer("search", "q.fna", "--db", "a.db", "-o", "hits.tsv", "--min-length", "6")[0] == 0
     assert len(Path("hits.tsv").read_text().splitlines()) == 11
     told(*kinmer("search", "q.fna", "--db", "a.db", "-o", "hits.tsv", "--min-length", "6"), "exists")
+
+
+def test_ctrl_c_is_told_in_one_line() -> None:
+    command = [sys.executable, "-m", "kinmer", "count", "-", "-o", "a.zarr"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        # More than a pipe holds: it is at work, and then waits for more.
+        process.stdin.write(b">a\n" + b"ACGT" * 100_000 + b"\n")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+    assert process.returncode == 130
+    assert said == "interrupted · what was committed is kept · the same command goes on from there\n"
+    assert not Path("a.zarr").exists()

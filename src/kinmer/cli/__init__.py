@@ -24,6 +24,8 @@ from kinmer.progress import show_progress
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="kinmer",
     help="Finds the kin of a DNA sequence: count, train, embed, index, search.",
@@ -69,15 +71,22 @@ def run(argv: Sequence[str]) -> int:
     try:
         outcome = typer.main.get_command(app).main(list(argv), prog_name="kinmer", standalone_mode=False)
     except Exit as stop:
-        return stop.exit_code
+        outcome = stop.exit_code
     except (KeyboardInterrupt, Abort):
-        _tell("interrupted · what was committed is kept · the same command goes on from there")
-        return 130
+        return _interrupted()
     except Exception as error:
         if debug:
             raise
         return _explain(error)
+    # Typer makes of Ctrl-C an exit of its own.
+    if outcome == INTERRUPTED:
+        return _interrupted()
     return outcome if isinstance(outcome, int) else 0
+
+
+def _interrupted() -> int:
+    _tell("interrupted · what was committed is kept · the same command goes on from there")
+    return INTERRUPTED
 
 
 def _explain(error: Exception) -> int:

@@ -34,6 +34,7 @@ from kinmer.training.linear import (
     optional_spans,
 )
 from kinmer.training.settings import BLOCK_CLR
+from kinmer.training.sources import fasta_files
 from kinmer.views import PackedSequences, sample_fragments
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _columns(
     settings: FitSettings, source: Any, ids: str | Path | None
 ) -> tuple[Network, Layout, Mapping[str, Any]]:
     """The network of ``raw`` and ``4-mer``."""
-    files = source is None or _fasta_files(source) is not None
+    files = source is None or fasta_files(source) is not None
     if files:
         layout = profile_layout(settings.max_k, coding=settings.coding and settings.method == "raw")
     else:
@@ -181,14 +182,6 @@ def _columns(
     return Columns(width=layout.width, start=start, stop=stop), layout, {}
 
 
-def _fasta_files(source: Any) -> list[str | Path] | None:
-    """The FASTA files that a source is; None for profiles."""
-    if isinstance(source, str | Path):
-        path = Path(source)
-        return None if path.suffix == ".npy" or path.is_dir() else [source]
-    return list(source) if isinstance(source, list | tuple) else None
-
-
 def _drawn(
     settings: FitSettings,
     source: Any,
@@ -198,7 +191,7 @@ def _drawn(
     ids: str | Path | None,
     threads: int,
 ) -> _Drawn:
-    files = _fasta_files(source)
+    files = fasta_files(source)
     if files is not None:
         return _drawn_of_files(settings, files, labels, folds, fold, threads)
     if source is None:
