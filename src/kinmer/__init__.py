@@ -10,6 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kinmer.analyses import analyze_counts as analyze_counts
+    from kinmer.analyses import analyze_distances as analyze_distances
+    from kinmer.analyses import analyze_hubs as analyze_hubs
+    from kinmer.analyses import analyze_neighbors as analyze_neighbors
+    from kinmer.analyses import analyze_one as analyze_one
     from kinmer.clr import Clr as Clr
     from kinmer.counting import count as count
     from kinmer.demo import run_demo as run_demo
@@ -44,6 +49,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "analyze_counts": "analyses",
+    "analyze_distances": "analyses",
+    "analyze_hubs": "analyses",
+    "analyze_neighbors": "analyses",
+    "analyze_one": "analyses",
     "benchmark": "fragments",
     "build_index": "index",
     "Clr": "clr",
