@@ -13,18 +13,19 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
-from scipy.stats import linregress, skew
+from scipy.stats import chi2_contingency, linregress, skew
 from sklearn.neighbors import NearestNeighbors
 
 from kinmer import (
     analyze_counts,
     analyze_distances,
+    analyze_groups,
     analyze_hubs,
     analyze_neighbors,
     analyze_one,
 )
 from kinmer.cli import run
-from kinmer.errors import ProfileError, UsageError
+from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.space import Space, open_space
 
 ALL = (analyze_distances, analyze_neighbors, analyze_counts, analyze_one, analyze_hubs)
@@ -217,6 +218,32 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "a range is low-high" in capsys.readouterr().err
     assert run(["analyze", "neighbors", source, "--below", "x"]) == 2
     assert run(["analyze", "one", source, "nobody"]) == 2
+
+
+def test_groups_are_compared(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    group = np.array(["a"] * 60 + ["b"] * 40 + [None] * 5, object)
+    # Clusters 1 and 2 hold both alike, cluster 3 the second group only.
+    cluster = np.array([1, 2] * 30 + [1, 2] * 10 + [3] * 20 + [1] * 5)
+    obs = pd.DataFrame({"source": group, "cluster": cluster})
+    space = space_of(rng.normal(size=(105, 3)), tmp_path, obs=obs)
+    found = analyze_groups(space, "source")
+    assert found.left_out == 5
+    assert found.counts.to_dict() == {"a": {1: 30, 2: 30, 3: 0}, "b": {1: 10, 2: 10, 3: 20}}
+    table = np.array([[0, 20], [60, 20]])
+    at = list(found.counts.index).index(3)
+    assert found.p[at] == pytest.approx(chi2_contingency(table).pvalue)
+    assert found.q[at] == pytest.approx(min(1.0, found.p[at] * 3))
+    chi2 = chi2_contingency(found.counts.to_numpy(), correction=False).statistic
+    assert found.cramers_v == pytest.approx(math.sqrt(chi2 / 100))
+    assert found.shares.sum().to_numpy() == pytest.approx([1, 1])
+    found.write(tmp_path / "groups")
+    assert (tmp_path / "groups.png").stat().st_size > 0
+    with pytest.raises(InputError, match="no column 'depth'"):
+        analyze_groups(space, "depth")
+    alone = space_of(rng.normal(size=(9, 3)), tmp_path, obs=pd.DataFrame({"source": ["a"] * 9, "cluster": 1}))
+    with pytest.raises(InputError, match="tells 1 groups"):
+        analyze_groups(alone, "source")
 
 
 def test_anndata_in_memory(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kinmer.analyses import analyze_counts as analyze_counts
     from kinmer.analyses import analyze_distances as analyze_distances
+    from kinmer.analyses import analyze_groups as analyze_groups
     from kinmer.analyses import analyze_hubs as analyze_hubs
     from kinmer.analyses import analyze_neighbors as analyze_neighbors
     from kinmer.analyses import analyze_one as analyze_one
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "analyze_counts": "analyses",
     "analyze_distances": "analyses",
+    "analyze_groups": "analyses",
     "analyze_hubs": "analyses",
     "analyze_neighbors": "analyses",
     "analyze_one": "analyses",

@@ -1,4 +1,4 @@
-"""Commands that tell what the space is like: analyze distances, neighbors, counts, one, hubs."""
+"""Commands that tell what the space is like: analyze distances, neighbors, counts, one, hubs, groups."""
 
 from __future__ import annotations
 
@@ -201,6 +201,25 @@ def hubs(
         top=top,
         threads=threads,
     )
+    _shown(found, output)
+
+
+@analyze.command("groups")
+def groups(
+    source: Source,
+    by: Annotated[str, typer.Option(help="Column that tells the groups, such as source.")] = "source",
+    cluster: Annotated[str, typer.Option(help="Column that tells the clusters.")] = "cluster",
+    output: Output = None,
+    vectors: Vectors = "X_kinmer",
+    ids: Ids = None,
+    metadata: Metadata = None,
+    force: Force = False,
+) -> None:
+    """Groups compared: how the sequences of each spread over the clusters."""
+    from kinmer.analyses import GroupAnalysis, analyze_groups
+
+    _checked(output, GroupAnalysis, force)
+    found = analyze_groups(source, by, cluster=cluster, vectors=vectors, ids=ids, metadata=metadata)
     _shown(found, output)
 
 
