@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kinmer.queries import Hit as Hit
     from kinmer.queries import QueryResult as QueryResult
     from kinmer.queries import search as search
+    from kinmer.reports import report as report
     from kinmer.simulate import write_community as write_community
     from kinmer.sweeping import sweep as sweep
     from kinmer.training import TrainSettings as TrainSettings
@@ -79,6 +80,7 @@ _ROOMS = {
     "profile_layout": "layout",
     "ProfileStore": "profiles",
     "QueryResult": "queries",
+    "report": "reports",
     "run_demo": "demo",
     "search": "queries",
     "sweep": "sweeping",

@@ -1,0 +1,246 @@
+"""The parts of a report: what each says, its picture, and the files with all the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kinmer.analyses import (
+    analyze_counts,
+    analyze_distances,
+    analyze_groups,
+    analyze_hubs,
+    analyze_neighbors,
+    analyze_one,
+)
+from kinmer.analyses.base import Analysis
+from kinmer.box import located
+from kinmer.errors import KinmerError
+from kinmer.profiles import info
+from kinmer.space import Space
+
+__all__ = ["SECTIONS", "Context", "Section", "Table"]
+
+# Rows of a list that are shown; the files have all.
+SHOWN = 15
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table; a header of none is a list of names and values."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. figures, files : in the folder of the report."""
+
+    title: str
+    about: str
+    tables: Sequence[Table] = ()
+    figures: Sequence[Path] = ()
+    files: Sequence[Path] = ()
+    markdown: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What sections are made from, and `folder`, where their files go."""
+
+    space: Space
+    folder: Path
+    by: str | None
+    seed: int
+    threads: int | None
+    notes: list[str] = field(default_factory=list)
+
+
+def data_card(given: Context) -> Section:
+    """What the sequences are."""
+    space = given.space
+    rows = [("from", space.place), ("sequences", f"{len(space):,}"), ("vectors", _vectors(space))]
+    figures: list[Path] = []
+    if space.profiles is not None:
+        told = info(space.profiles)
+        rows += [("profiles", f"{told.features:,} {told.values}: {', '.join(told.blocks)}")]
+        if told.length_quantiles is not None:
+            shortest, _, median, _, longest = (f"{one:,}" for one in told.length_quantiles)
+            rows.append(("letters", f"{told.length_total:,}"))
+            rows.append(("lengths", f"{shortest} to {longest}, median {median}, N50 {told.n50:,}"))
+        if told.gc_mean is not None:
+            rows.append(("GC", f"{told.gc_mean:.3f} ± {told.gc_sd:.3f}"))
+        sources = [f"{name} ({count:,})" for name, count in list(told.sources.items())[:SHOWN]]
+        more = len(told.sources) - len(sources)
+        rows.append(("sources", ", ".join(sources) + (f" and {more:,} more" if more else "")))
+        rows.append(("fingerprint", space.profiles.fingerprint))
+    if {"length", "gc"} <= set(space.obs.columns):
+        from kinmer import plots
+
+        gc = space.obs["gc"].to_numpy(np.float64)
+        there = np.isfinite(gc)
+        if there.any():
+            lengths = space.obs["length"].to_numpy(np.float64)[there]
+            figures = plots.save(plots.lengths_and_gc(lengths, gc[there]), given.folder / "lengths-and-gc")
+    return Section("The sequences", "", [Table((), rows)], figures[:1], figures)
+
+
+def encoder_card(given: Context) -> Section | None:
+    """What the encoder says of itself."""
+    told = given.space.encoder
+    if not told:
+        return None
+    origin = str(told.get("encoder") or "")
+    rows = [
+        ("encoder", Path(origin).name if origin else "in memory"),
+        ("fingerprint", str(told.get("encoder_fingerprint", "unknown"))),
+    ]
+    card = located(origin) / "card.md" if origin else None
+    markdown = card.read_text(encoding="utf-8") if card is not None and card.is_file() else ""
+    return Section(
+        "The encoder", "What embedded the sequences, in its own words.", [Table((), rows)], markdown=markdown
+    )
+
+
+def distances(given: Context) -> Section:
+    """Random pairs."""
+    found = analyze_distances(given.space, seed=given.seed)
+    rows = [
+        (
+            {"l2": "Euclidean", "cosine": "cosine"}[metric],
+            f"{one.mean:.4f} ± {one.sd:.4f}",
+            f"{one.quantiles['0.05']:.4f} – {one.quantiles['0.95']:.4f}",
+            str(one.modes),
+            "–" if one.p is None else f"{one.p:.2g}",
+            "–" if one.split is None else f"{100 * one.split:.0f} %",
+        )
+        for metric, one in found.by_metric.items()
+    ]
+    header = ("distance", "mean ± sd", "5–95 %", "modes", "dip test p", "variance between GC groups")
+    about = (
+        f"{found.pairs:,} random pairs. More than one mode often is nothing but GC: then pairs within and"
+        " across two GC groups are drawn apart."
+    )
+    return _analysis(given, "distances", "Distances between any two", about, found, Table(header, rows))
+
+
+def neighbors(given: Context) -> Section:
+    """Nearest others."""
+    found = analyze_neighbors(given.space, seed=given.seed, threads=given.threads)
+    far = found.distances
+    rows = [
+        ("mean", f"{far.mean():.4f} ± {far.std():.4f}"),
+        ("minimum, median", f"{far.min():.4f}, {np.median(far):.4f}"),
+        *((f"below {level:g}", f"{100 * share:.2f} %") for level, share in found.below.items()),
+        (f"pairs at {found.duplicate_distance:g} or nearer", f"{len(found.duplicates):,}"),
+    ]
+    tables = [Table((), rows)]
+    if found.duplicates:
+        listed = [(one.id, one.other, f"{one.distance:.5f}") for one in found.duplicates[:SHOWN]]
+        tables.append(Table(("nearly the same", "as", "distance"), listed))
+    about = f"{found.sampled:,} sequences asked for their nearest among all; {found.metric} distance."
+    return _analysis(given, "neighbors", "The nearest other", about, found, *tables)
+
+
+def counts(given: Context) -> Section:
+    """Counts against distance."""
+    found = analyze_counts(given.space, seed=given.seed, threads=given.threads)
+    rows = [
+        (
+            f"{one.low:.3g}–{one.high:.3g}",
+            *(
+                "–" if value is None else f"{value:{form}}"
+                for value, form in zip(one[3:], (".3f", ".1f", ".1f"), strict=True)
+            ),
+        )
+        for one in found.fits
+    ]
+    one = found.dimension
+    told = "undefined" if one.value is None else f"{one.value:.1f} ({one.low:.1f}–{one.high:.1f})"
+    about = (
+        "Sequences counted by the distance to their nearest, and lines through the counts. Intrinsic"
+        f" dimension by TwoNN: {told}."
+    )
+    header = ("range", "R²", "slope", "intercept")
+    return _analysis(given, "counts", "Counts against distance", about, found, Table(header, rows))
+
+
+def hubs(given: Context) -> Section:
+    """Hubs."""
+    found = analyze_hubs(given.space, threads=given.threads)
+    skew = "undefined" if found.skewness is None else f"{found.skewness:.2f}"
+    rows = [
+        ("largest", f"{found.in_degree.max():,} of {found.points:,}"),
+        ("skewness", skew),
+        ("near nobody", f"{100 * found.never:.1f} %"),
+    ]
+    top = [
+        (str(name), f"{degree:,}")
+        for name, degree in found.top[["id", "in_degree"]].head(5).itertuples(index=False)
+    ]
+    about = (
+        f"How often a sequence is among the {found.k} nearest of another. Hubs are near to much that is"
+        " no kin of theirs."
+    )
+    return _analysis(given, "hubs", "Hubs", about, found, Table((), rows), Table(("hub", "times"), top))
+
+
+def one(given: Context) -> Section:
+    """A random sequence."""
+    found = analyze_one(given.space, seed=given.seed)
+    rows = [
+        (str(name), f"{l2:.4f}", f"{cosine:.4f}")
+        for name, l2, cosine in found.closest[["id", "l2", "cosine"]].head(8).itertuples(index=False)
+    ]
+    about = f"{found.id}, drawn at random: its distances to all others, and its closest."
+    return _analysis(
+        given, "one", "One sequence", about, found, Table(("closest", "Euclidean", "cosine"), rows)
+    )
+
+
+def groups(given: Context) -> Section | None:
+    """Groups over clusters."""
+    if given.by is None or "cluster" not in given.space.obs:
+        return None
+    found = analyze_groups(given.space, given.by)
+    v = "undefined" if found.cramers_v is None else f"{found.cramers_v:.3f}"
+    rows = [(str(name), f"{count:,}") for name, count in found.counts.sum(axis=0).items()]
+    about = f"Sequences by {given.by}, over the clusters; Cramér's V {v}."
+    return _analysis(
+        given, "groups", "Groups compared", about, found, Table((given.by, "sequences"), rows[:SHOWN])
+    )
+
+
+SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
+    data_card,
+    distances,
+    neighbors,
+    counts,
+    hubs,
+    one,
+    groups,
+    encoder_card,
+)
+
+
+def _vectors(space: Space) -> str:
+    return f"{space.vectors}, {space.dim} dimensions, {space.metric}"
+
+
+def _analysis(given: Context, name: str, title: str, about: str, found: Analysis, *tables: Table) -> Section:
+    written = found.write(given.folder / name)
+    figures = [path for path in written if path.suffix == ".png"]
+    return Section(title, about, tables, figures, written)
+
+
+def attempted(section: Callable[[Context], Section | None], given: Context) -> Section | None:
+    """The section; where the data do not allow it (too few sequences, say), None and a note."""
+    try:
+        return section(given)
+    except KinmerError as error:
+        given.notes.append(f"{section.__name__.replace('_', ' ')}: {error}")
+        return None
