@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from kinmer.layout import Layout as Layout
     from kinmer.layout import kmer_layout as kmer_layout
     from kinmer.layout import profile_layout as profile_layout
+    from kinmer.maps import MapResult as MapResult
+    from kinmer.maps import open_map as open_map
+    from kinmer.maps import place as place
+    from kinmer.maps import tsne as tsne
     from kinmer.npy import export_profiles as export_profiles
     from kinmer.npy import import_profiles as import_profiles
     from kinmer.profiles import ProfileStore as ProfileStore
@@ -75,8 +79,11 @@ _ROOMS = {
     "KinmerError": "errors",
     "kmer_layout": "layout",
     "Layout": "layout",
+    "MapResult": "maps",
     "open_index": "index",
+    "open_map": "maps",
     "open_profiles": "profiles",
+    "place": "maps",
     "profile_layout": "layout",
     "ProfileStore": "profiles",
     "QueryResult": "queries",
@@ -86,6 +93,7 @@ _ROOMS = {
     "sweep": "sweeping",
     "train": "training",
     "TrainSettings": "training",
+    "tsne": "maps",
     "verify": "evaluate.locality",
     "write_community": "simulate",
 }

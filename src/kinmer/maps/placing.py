@@ -1,0 +1,224 @@
+"""New sequences placed into a map that stays as it is."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.embedding import KEY
+from kinmer.errors import InputError, MismatchError, UsageError
+from kinmer.machine import available_cores
+from kinmer.maps.affinities import calibrate
+from kinmer.maps.base import MapResult, need
+from kinmer.maps.descent import FAST_ABOVE
+from kinmer.maps.keeping import check_room, keep_in
+from kinmer.maps.making import encoder_of, space_of, told_of
+from kinmer.maps.saving import check_outputs, open_map, stem_of, write_map
+from kinmer.maps.starting import fingerprint_of
+from kinmer.progress import step
+from kinmer.space import Space
+from kinmer.space.graph import EXACT_BELOW
+from kinmer.space.points import RAW
+from kinmer.stores import engine, exact_search
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from kinmer.encoder import Encoder
+    from kinmer.index import KinIndex
+    from kinmer.profiles import Profiles
+
+__all__ = ["place"]
+
+# openTSNE's settings for new points: they see few neighbours, and go to them in small steps.
+PERPLEXITY, MEDIAN_OF, ITERATIONS = 5.0, 25, 250
+DESCENT = {
+    "learning_rate": 0.1,
+    "exaggeration": 1.5,
+    "momentum": 0.8,
+    "max_grad_norm": 0.25,
+    "max_step_norm": None,
+}
+# New points do not see each other, so any number of them can be placed at a time.
+BLOCK = 1 << 16
+# So many queries look at every vector sooner than a graph over the vectors is built.
+FEW_QUERIES = 20_000
+Nearest = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.float32]]]
+
+
+def place(
+    source: str | Path | AnnData | Profiles | KinIndex | Space,
+    into: str | Path | MapResult,
+    *,
+    vectors: str | Path | Encoder = KEY,
+    ids: str | Path | None = None,
+    reference: str | Path | AnnData | Profiles | KinIndex | Space | None = None,
+    metadata: str | Path | None = None,
+    threads: int | None = None,
+    output: str | Path | None = None,
+    keep: bool = True,
+    force: bool = False,
+) -> MapResult:
+    """Coordinates of new sequences on a t-SNE map; those of the map stay where they are.
+
+    Every point starts at the median of its 25 nearest on the map and is moved by openTSNE's partial
+    optimisation towards its 15 nearest, at perplexity 5 (Poličar et al. 2023). New points do not see each
+    other, so the place of one does not depend on what else is placed.
+
+    Parameters
+    ----------
+    source, vectors, ids, metadata, threads, output, keep, force : as `tsne`.
+    into : a map, or one of its files, or its stem.
+    reference : where the map's own vectors are; None: where the map says that they were.
+
+    Raises
+    ------
+    MismatchError : vectors of another encoder or width, or a reference that has changed since.
+    UsageError : a map that is no t-SNE, and what `tsne` raises.
+    """
+    need("openTSNE", "explore")
+    stem = None if output is None else check_outputs(stem_of(output), force=force)
+    known = into if isinstance(into, MapResult) else open_map(into)
+    if known.method != "tsne":
+        raise UsageError("sequences can be placed into a map by t-SNE only", f"this one is by {known.method}")
+    old = _reference_of(known, reference)
+    new = space_of(source, vectors=vectors, ids=ids, metric=old.metric, metadata=metadata)
+    _check_kin(new, old, known)
+    settings = {
+        "method": "tsne",
+        "metric": old.metric,
+        "perplexity": PERPLEXITY,
+        "iterations": ITERATIONS,
+        "into": dict(known.source),
+    }
+    told = told_of(new, fingerprint_of(new))
+    if keep:
+        check_room(new.profiles, "tsne", settings, told, force=force)
+    points = _placed(new, old, known.coordinates, threads or available_cores())
+    result = MapResult(
+        ids=new.ids,
+        coordinates=points.astype(np.float32),
+        obs=new.obs,
+        method="tsne",
+        settings=settings,
+        source=told,
+    )
+    if keep:
+        keep_in(new.profiles, result)
+    if stem is not None:
+        write_map(result, stem)
+    return result
+
+
+def _reference_of(known: MapResult, reference: Any) -> Space:
+    """The points of the map, as they were when it was made."""
+    told = known.source
+    if not told:
+        raise InputError("the map does not know where its points come from", check="make it with kinmer map")
+    if "into" in known.settings:
+        raise UsageError(
+            "this map holds placed sequences only", check="give the map that they were placed into"
+        )
+    where = told["place"] if reference is None else reference
+    if isinstance(where, str | Path) and not Path(where).exists():
+        raise InputError(
+            "the map's vectors are not there", check="say where they are: --reference", place=where
+        )
+    space = space_of(where, vectors=told["vectors"], ids=None, metric=told["metric"])
+    if fingerprint_of(space) != told["fingerprint"]:
+        raise MismatchError(
+            "these are not the vectors that the map was made of",
+            "ids or vectors have changed since",
+            "make the map again",
+            place=space.place,
+        )
+    return space
+
+
+def _check_kin(new: Space, old: Space, known: MapResult) -> None:
+    """MismatchError where the new vectors do not belong to the same space."""
+    made, wanted = encoder_of(new).get("encoder_fingerprint"), known.source.get("encoder_fingerprint")
+    others = bool(made and wanted and made != wanted)
+    raw = new.vectors != old.vectors and (new.vectors in RAW or old.vectors in RAW)
+    if new.dim != old.dim or others or raw:
+        raise MismatchError(
+            "the vectors are by another encoder than the map's",
+            "distances between them would mean nothing",
+            "embed with the encoder of the map",
+            place=new.place,
+        )
+
+
+def _placed(new: Space, old: Space, coordinates: NDArray[np.float32], threads: int) -> NDArray[np.float64]:
+    """(len(new), 2) coordinates."""
+    if len(old) < 2:
+        return np.repeat(coordinates.astype(np.float64), len(new), axis=0)
+    # openTSNE wants the map in the middle of its grid.
+    centre = (coordinates.max(axis=0).astype(np.float64) + coordinates.min(axis=0)) / 2
+    frame = _frame(coordinates - centre, threads)
+    points = np.empty((len(new), 2))
+    k = min(MEDIAN_OF, len(old))
+    with _nearest_by(old, len(new), k, threads) as nearest, step("Placing", len(new)) as progress:
+        for start, block in new.blocks(BLOCK):
+            indices, distances = nearest(block)
+            part = slice(start, start + len(block))
+            points[part] = _moved(frame, indices.astype(np.int32), distances, threads) + centre
+            progress.advance(len(block))
+    return points
+
+
+def _frame(points: NDArray[np.float64], threads: int) -> Any:
+    """The map as openTSNE knows it."""
+    from openTSNE import TSNEEmbedding, affinity
+    from scipy.sparse import csr_matrix
+
+    held = affinity.Affinities()
+    held.P = csr_matrix((len(points), len(points)))  # Its own points do not move.
+    method = "bh" if len(points) < FAST_ABOVE else "fft"
+    return TSNEEmbedding(points, held, negative_gradient_method=method, n_jobs=threads)
+
+
+def _moved(
+    frame: Any, indices: NDArray[np.int32], distances: NDArray[np.float32], threads: int
+) -> NDArray[np.float64]:
+    """Coordinates of new points by their neighbours (m, k) on the map, the nearest first."""
+    from openTSNE.tsne import PartialTSNEEmbedding
+    from scipy.sparse import csr_matrix
+
+    fixed, (rows, k) = np.asarray(frame), indices.shape
+    start = np.median(fixed[indices], axis=1)
+    few = min(int(3 * PERPLEXITY), k)
+    near = np.ascontiguousarray(indices[:, :few])
+    shares = np.ascontiguousarray(distances[:, :few])
+    shares = calibrate(near, shares, min(PERPLEXITY, max(1.0, few / 3)), threads=threads)
+    edges = np.arange(0, rows * few + 1, few)
+    P = csr_matrix((shares.astype(np.float64).ravel(), near.ravel(), edges), shape=(rows, len(fixed)))
+    partial = PartialTSNEEmbedding(start, frame, P, **frame.gradient_descent_params)
+    return np.asarray(partial.optimize(n_iter=ITERATIONS, inplace=True, propagate_exception=True, **DESCENT))
+
+
+@contextmanager
+def _nearest_by(old: Space, queries: int, k: int, threads: int) -> Iterator[Nearest]:
+    """A function from vectors (m, dim) to indices and distances (m, k) of their nearest on the map."""
+    if old.index is not None and old.metric == old.index.metric and old.index.engine != "exact":
+        index = old.index
+        yield lambda block: index.search(block, k)
+        return
+    mapped = old.mapped()
+    if len(old) <= EXACT_BELOW or queries <= FEW_QUERIES:
+        yield lambda block: exact_search(mapped.array, None, block, k, old.metric)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        store = engine("hnsw").create(folder, dim=old.dim, metric=old.metric, threads=threads)
+        with step("Building the neighbour graph", len(old)) as progress:
+            for start, block in mapped.blocks(BLOCK):
+                store.add(np.arange(start, start + len(block)), block)
+                progress.advance(len(block))
+        yield lambda block: store.search(block, k)
+        store.close()

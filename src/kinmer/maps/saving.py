@@ -1,0 +1,143 @@
+"""Maps as files: ``STEM.tsv`` with the coordinates, ``STEM.json`` with how they were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kinmer import __version__
+from kinmer.errors import FormatError, InputError, UsageError
+from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json
+from kinmer.maps.base import KEYS, MapResult, Method
+from kinmer.profiles import AnnDataProfiles, ProfileStore, open_profiles
+
+__all__ = ["check_outputs", "open_map", "stem_of", "write_map"]
+
+FORMAT = 1
+SUFFIXES = (".tsv", ".json", ".png", ".html")
+BLOCK = 1 << 16
+# Spaces of all kinds that would break a row of the table.
+BREAKS = r"[\t\r\n]+"
+
+
+def stem_of(output: str | Path) -> Path:
+    """``map`` of ``map``, ``map.html``, ``map.tsv``, ``map.png`` and ``map.json``."""
+    path = Path(output)
+    stem = path.with_suffix("") if path.suffix in SUFFIXES else path
+    if not stem.name:
+        raise UsageError(f"{str(output)!r} is no name for a map")
+    return stem
+
+
+def check_outputs(stem: Path, *, force: bool) -> Path:
+    """The stem, where nothing is in the way."""
+    for suffix in (".tsv", ".json"):
+        check_output(f"{stem}{suffix}", force=force)
+    return stem
+
+
+def write_map(result: MapResult, stem: str | Path) -> list[Path]:
+    """Write the table and what is told of it; gives their paths."""
+    table, told = Path(f"{stem}.tsv"), Path(f"{stem}.json")
+    known = [name for name in result.obs.columns if name not in ("id", "x", "y")]
+    told.unlink(missing_ok=True)  # Until the new table is there, nothing may speak for the old one.
+    with replaced_text(table) as file:
+        file.write("\t".join(["id", "x", "y", *(str(name) for name in known)]) + "\n")
+        for start in range(0, len(result), BLOCK):
+            part = slice(start, start + BLOCK)
+            rows = pd.DataFrame({"id": result.ids[part]})
+            # Nine digits give every float32 back.
+            for number, name in enumerate(("x", "y")):
+                rows[name] = [f"{one:.9g}" for one in result.coordinates[part, number]]
+            for name in known:
+                rows[f"obs {name}"] = _shown(result.obs[name].iloc[part])
+            rows.to_csv(file, sep="\t", header=False, index=False, na_rep=".", lineterminator="\n", quoting=3)
+    write_json(
+        told,
+        {
+            "format": FORMAT,
+            "kinmer": __version__,
+            "points": len(result),
+            "ids": hash_ids(result.ids),
+            "settings": dict(result.settings),
+            "source": dict(result.source),
+            "divergence": result.divergence,
+            "notes": list(result.notes),
+        },
+    )
+    return [table, told]
+
+
+def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
+    """A map that was made before.
+
+    source : its stem or one of its files; or a profile store or an AnnData with ``obsm["X_tsne"]`` (`method`
+        ``umap``: ``X_umap``).
+
+    Raises InputError where there is none, FormatError where it is damaged.
+    """
+    if isinstance(source, str | Path):
+        stem = stem_of(source)
+        if Path(f"{stem}.json").is_file() and not (Path(source) / "zarr.json").exists():
+            return _from_files(stem)
+        if not Path(source).exists():
+            raise InputError("there is no such map", check="is the path right?", place=source)
+    profiles = open_profiles(source)
+    key = KEYS[method]
+    told: dict[str, Any] = {}
+    if isinstance(profiles, ProfileStore) and key in profiles.obsm_keys():
+        coordinates, told = profiles.read_obsm(key), profiles.embedding(key) or {}
+    elif isinstance(profiles, AnnDataProfiles) and key in profiles.anndata.obsm:
+        coordinates = np.asarray(profiles.anndata.obsm[key])
+    else:
+        place = str(source) if isinstance(source, str | Path) else None
+        raise InputError(f"there is no {key} beside the profiles", check="run kinmer map first", place=place)
+    return MapResult(
+        ids=profiles.ids,
+        coordinates=np.ascontiguousarray(coordinates[:, :2], np.float32),
+        obs=profiles.obs,
+        method=method,
+        settings=told.get("settings", {}),
+        source=told.get("source", {}),
+        divergence=told.get("divergence"),
+        notes=tuple(told.get("notes", ())),
+    )
+
+
+def _from_files(stem: Path) -> MapResult:
+    told = read_json(f"{stem}.json")
+    table = Path(f"{stem}.tsv")
+    if told.get("format") != FORMAT or "settings" not in told or "source" not in told:
+        raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
+    try:
+        rows = pd.read_csv(
+            table, sep="\t", na_values=["."], keep_default_na=False, dtype={"id": str}, quoting=3
+        )
+        coordinates = rows[["x", "y"]].to_numpy(np.float32)
+        ids = rows.pop("id").to_numpy(object)
+    except (OSError, KeyError, ValueError) as error:
+        raise FormatError("the map's table cannot be read", str(error), place=table) from error
+    if len(rows) != told["points"] or hash_ids(ids) != told["ids"]:
+        raise FormatError("the table is not the one that was written", "rows have changed", place=table)
+    return MapResult(
+        ids=ids,
+        coordinates=coordinates,
+        obs=rows.drop(columns=["x", "y"]).set_index(pd.Index(ids)),
+        method=told["settings"].get("method", "tsne"),
+        settings=told["settings"],
+        source=told["source"],
+        divergence=told["divergence"],
+        notes=tuple(told["notes"]),
+    )
+
+
+def _shown(column: pd.Series) -> Any:
+    if pd.api.types.is_float_dtype(column):
+        return [f"{one:.6g}" if one == one else None for one in column]
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy()
+    text = column.astype(object)
+    return text.where(text.isna(), text.astype(str).str.replace(BREAKS, " ", regex=True)).to_numpy()
