@@ -6,6 +6,10 @@ Every run is a process of its own, which reads its peak from the kernel's VmHWM 
 ru_maxrss, which starts with that of the process that forks it). `anonymous` is the largest sampled RssAnon:
 without the pages of mapped files, which the kernel drops where memory is short. What is kept of
 neighbourhoods is asked at random points against their true nearest among all.
+
+The peak does not depend on the number of iterations but for the grid of the repulsion, which grows with the
+extent of the map up to 1000 cells a side. `grid_gb` is what the largest grid takes beyond the smallest: runs
+of few iterations (--iterations 60, small extents) with it added are above the peak of any long one.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ def main() -> None:
     parser.add_argument("--plain", type=int, default=100_000, help="points of the comparison; 0: none")
     parser.add_argument("--iterations", type=int, default=750)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--child", choices=["kinmer", "openTSNE"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["kinmer", "openTSNE", "grid"], help=argparse.SUPPRESS)
     parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -62,6 +66,7 @@ def _all(options: argparse.Namespace, sizes: list[int], work: Path) -> dict[str,
         runs.append(_run("kinmer", points, options, work))
         print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     if len(sizes) > 1:
+        found["grid_gb"] = _grid_gb()
         found["line"] = _line(runs)
     if options.plain:
         compared = {who: _run(who, options.plain, options, work) for who in ("kinmer", "openTSNE")}
@@ -92,6 +97,9 @@ def _run(who: str, points: int, options: argparse.Namespace, work: Path) -> dict
 
 def _child(options: argparse.Namespace) -> None:
     began, cpu = time.monotonic(), time.process_time()
+    if options.child == "grid":
+        _grid(options)
+        return
     with _sampled() as peaks:
         points, divergence = (_kinmer if options.child == "kinmer" else _plain)(options)
     told = {
@@ -104,6 +112,27 @@ def _child(options: argparse.Namespace) -> None:
     }
     np.save(options.target, points)
     print(json.dumps(told))
+
+
+def _grid(options: argparse.Namespace) -> None:
+    """Peak of the repulsion of few points as far apart as the file's name says."""
+    from openTSNE.tsne import kl_divergence_fft
+    from scipy.sparse import csr_matrix
+
+    before = _status("VmHWM")
+    points = np.random.default_rng(0).uniform(0, float(options.vectors.name), (1000, 2))
+    settings = {"n_interpolation_points": 3, "min_num_intervals": 50, "ints_in_interval": 1}
+    kl_divergence_fft(points, csr_matrix((1000, 1000)), 1, settings)
+    print(json.dumps((_status("VmHWM") - before) / 1e9))
+
+
+def _grid_gb() -> float:
+    """What the largest grid takes beyond the smallest."""
+    peaks = []
+    for extent in ("50", "2000"):
+        command = [sys.executable, __file__, extent, "--child", "grid"]
+        peaks.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    return peaks[1] - peaks[0]
 
 
 def _kinmer(options: argparse.Namespace) -> tuple[NDArray[Any], float]:
