@@ -94,7 +94,8 @@ def tsne(
     folder = None if stem is None else stem.with_name(f".{stem.name}.map")
     journal = Journal(folder, {**settings, "points": plane.fingerprint})
     start = start_of(space, plane, seed)
-    cores = threads or available_cores()
+    # Threads that wait for each other cost more than a few hundred points do.
+    cores = min(threads or available_cores(), 1 + len(space) // 500)
     if method == "umap":
         points, divergence = _umap(space, start, settings, threads), None
     else:

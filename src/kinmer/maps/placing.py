@@ -100,7 +100,8 @@ def place(
     told = told_of(new, fingerprint_of(new))
     if keep:
         check_room(new.profiles, "tsne", settings, told, force=force)
-    points = _placed(new, old, known.coordinates, threads or available_cores())
+    cores = min(threads or available_cores(), 1 + len(new) // 500)
+    points = _placed(new, old, known.coordinates, cores)
     result = MapResult(
         ids=new.ids,
         coordinates=points.astype(np.float32),

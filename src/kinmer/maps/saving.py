@@ -19,8 +19,6 @@ __all__ = ["check_outputs", "open_map", "stem_of", "write_map"]
 FORMAT = 1
 SUFFIXES = (".tsv", ".json", ".png", ".html")
 BLOCK = 1 << 16
-# Spaces of all kinds that would break a row of the table.
-BREAKS = r"[\t\r\n]+"
 
 
 def stem_of(output: str | Path) -> Path:
@@ -48,13 +46,11 @@ def write_map(result: MapResult, stem: str | Path) -> list[Path]:
         file.write("\t".join(["id", "x", "y", *(str(name) for name in known)]) + "\n")
         for start in range(0, len(result), BLOCK):
             part = slice(start, start + BLOCK)
-            rows = pd.DataFrame({"id": result.ids[part]})
             # Nine digits give every float32 back.
-            for number, name in enumerate(("x", "y")):
-                rows[name] = [f"{one:.9g}" for one in result.coordinates[part, number]]
-            for name in known:
-                rows[f"obs {name}"] = _shown(result.obs[name].iloc[part])
-            rows.to_csv(file, sep="\t", header=False, index=False, na_rep=".", lineterminator="\n", quoting=3)
+            places = ([f"{one:.9g}" for one in result.coordinates[part, axis]] for axis in (0, 1))
+            rest = (_shown(result.obs[name].iloc[part]) for name in known)
+            rows = zip(result.ids[part], *places, *rest, strict=True)
+            file.write("".join("\t".join(row) + "\n" for row in rows))
     write_json(
         told,
         {
@@ -117,7 +113,7 @@ def _from_files(stem: Path) -> MapResult:
             table, sep="\t", na_values=["."], keep_default_na=False, dtype={"id": str}, quoting=3
         )
         coordinates = rows[["x", "y"]].to_numpy(np.float32)
-        ids = rows.pop("id").to_numpy(object)
+        ids = rows.pop("id").fillna(".").to_numpy(object)
     except (OSError, KeyError, ValueError) as error:
         raise FormatError("the map's table cannot be read", str(error), place=table) from error
     if len(rows) != told["points"] or hash_ids(ids) != told["ids"]:
@@ -134,10 +130,11 @@ def _from_files(stem: Path) -> MapResult:
     )
 
 
-def _shown(column: pd.Series) -> Any:
+def _shown(column: pd.Series) -> list[str]:
+    """What stands in the table; ``.`` where nothing is known."""
+    nothing = column.isna().to_numpy()
     if pd.api.types.is_float_dtype(column):
-        return [f"{one:.6g}" if one == one else None for one in column]
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy()
-    text = column.astype(object)
-    return text.where(text.isna(), text.astype(str).str.replace(BREAKS, " ", regex=True)).to_numpy()
+        shown = [f"{one:.6g}" for one in column]
+    else:
+        shown = [" ".join(str(one).split()) for one in column.astype(object)]
+    return ["." if gone or not one else one for one, gone in zip(shown, nothing, strict=True)]
