@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import diptest
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import find_peaks
 from scipy.spatial.distance import cdist, pdist
-from scipy.stats import chi2_contingency, linregress, skew
+from scipy.stats import chi2_contingency, gaussian_kde, linregress, skew
 from sklearn.neighbors import NearestNeighbors
 
 from kinmer import (
@@ -24,6 +26,7 @@ from kinmer import (
     analyze_neighbors,
     analyze_one,
 )
+from kinmer.analyses.modes import dip_of, gc_parting, modes_of
 from kinmer.cli import run
 from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.space import Space, open_space
@@ -70,7 +73,28 @@ def test_sampled_distances_are_those_of_the_distribution(tmp_path: Path) -> None
     assert found.by_metric["l2"].modes == found.by_metric["cosine"].modes == 1
     assert found.by_metric["l2"].p is not None
     assert found.by_metric["l2"].p > 0.05
+    assert found.by_metric["l2"].several == found.by_metric["cosine"].several == 0
     assert found.gc_threshold is None
+
+
+def test_modes_are_those_of_scipy_and_of_the_density() -> None:
+    rng = np.random.default_rng(12)
+    # Two normal distributions of one sd have one mode up to a distance of 2 sd.
+    for shift, modes in ((0.0, 1), (1.5, 1), (4.0, 2)):
+        values = np.concatenate([rng.normal(size=8000), shift + rng.normal(size=8000)])
+        curve = gaussian_kde(values, "silverman")(np.linspace(values.min(), values.max(), 400))
+        assert modes_of(values) == len(find_peaks(curve, prominence=0.05 * curve.max())[0]) == modes
+        assert dip_of(values) == pytest.approx(diptest.diptest(values))
+    assert modes_of(rng.exponential(size=5000)) == 1
+    assert modes_of(np.ones(50)) == 1
+
+
+def test_gc_parts_where_two_densities_are_equal() -> None:
+    rng = np.random.default_rng(13)
+    gc = np.concatenate([rng.normal(0.4, 0.03, 4000), rng.normal(0.6, 0.03, 4000), [np.nan] * 5])
+    assert gc_parting(gc, 0) == pytest.approx(0.5, abs=0.005)
+    assert gc_parting(np.full(9, 0.5), 0) is None
+    assert gc_parting(np.full(9, np.nan), 0) is None
 
 
 def test_two_modes_are_seen_and_split_by_gc(tmp_path: Path) -> None:
@@ -93,6 +117,15 @@ def test_two_modes_are_seen_and_split_by_gc(tmp_path: Path) -> None:
     assert one.same_gc is not None
     assert one.other_gc is not None
     assert (one.same_gc + one.other_gc == one.counts).all()
+    assert one.several == 1
+    # What is not known is of neither kind.
+    gc[:500] = np.nan
+    space = space_of(points, tmp_path, obs=pd.DataFrame({"gc": gc}))
+    some = analyze_distances(space, pairs=50_000).by_metric["l2"]
+    assert some.same_gc is not None
+    assert some.other_gc is not None
+    assert (some.same_gc + some.other_gc).sum() / some.counts.sum() == pytest.approx(0.75**2, abs=0.02)
+    assert some.same_mean == pytest.approx(one.same_mean, rel=0.05)
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
@@ -196,7 +229,12 @@ def test_few_equal_and_extreme_points(tmp_path: Path, analysis: Any) -> None:
                 with pytest.raises(ProfileError, match="2 are needed"):
                     analysis(space)
                 continue
-            analysis(space).write(stem)
+            found = analysis(space)
+            assert found.text()
+            if metric == "cosine" and name != "far":
+                assert found.summary()["points"] == len(points)
+                continue
+            found.write(stem)
             told = json.loads(Path(f"{stem}.json").read_text())
             assert told["points"] == len(points)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "QUANTILES",
     "Analysis",
+    "column",
     "known",
     "need_explore",
     "plain",
@@ -94,6 +96,14 @@ def space_of(
         source if isinstance(source, Space) else open_space(source, vectors=vectors, ids=ids, metric=metric)
     )
     return space if metadata is None else with_metadata(space, metadata)
+
+
+def column(space: Space, name: str) -> NDArray[np.float64]:
+    """Numbers (n,) of a column of what is known; NaN where there is none, or no number."""
+    if name not in space.obs:
+        return np.full(len(space), np.nan)
+    values = pd.to_numeric(space.obs[name].astype(object), errors="coerce")
+    return values.to_numpy(np.float64)
 
 
 def sampled(points: int, sample: int, rng: np.random.Generator) -> NDArray[np.int64]:

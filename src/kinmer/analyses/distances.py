@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, need_explore, quantiles, sampled, space_of
+from kinmer.analyses.base import Analysis, column, need_explore, quantiles, sampled, space_of
+from kinmer.analyses.modes import dip_of, gc_parting, modes_of, several_modes
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
 from kinmer.progress import step
@@ -28,8 +29,6 @@ NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance"}
 # Sequences that the pairs are drawn of, and pairs that lie in memory together.
 POINTS, BLOCK_PAIRS = 20_000, 4096
 BINS = 200
-# Pairs that the curve is drawn through; a peak stands out by this share of the highest.
-CURVE, PROMINENCE = 20_000, 0.02
 Counts = NDArray[np.int64]
 
 
@@ -37,12 +36,12 @@ Counts = NDArray[np.int64]
 class MetricDistances:
     """Distances of pairs by one metric.
 
-    edges (b + 1,), counts (b,) : the histogram. modes : peaks of the curve of all pairs, a Gaussian kernel
-        density with Silverman's bandwidth. dip, p : Hartigan's dip statistic of pairs that share no sequence,
-        and the probability of one as large where there is a single mode (Hartigan and Hartigan 1985, Ann Stat
-        13:70); with few sequences it sees only what is plain. same_gc, other_gc (b,) : the histogram of pairs
-        within and across the two GC groups; None where there is one mode or no GC. split : share of the
-        variance of distances that lies between those.
+    edges (b + 1,), counts (b,) : the histogram. modes : peaks of the curve of all pairs (`modes_of`);
+        several : share of bootstrap samples of the sequences in which there is more than one. dip, p :
+        Hartigan's dip of pairs that share no sequence, and the probability of one as large where there is a
+        single mode: strict, as these are half as many as sequences (`dip_of`).
+    same_gc, other_gc (b,) : the histogram of pairs within one and of two GC groups, as far as their GC is
+        known; None where it is not. split : share of the variance of distances that lies between those.
     """
 
     mean: float
@@ -55,6 +54,7 @@ class MetricDistances:
     dip: float | None
     p: float | None
     modes: int
+    several: float | None
     same_gc: Counts | None = None
     other_gc: Counts | None = None
     same_mean: float | None = None
@@ -66,7 +66,7 @@ class MetricDistances:
 class DistanceAnalysis(Analysis):
     """Distances of `pairs` random pairs of `sampled` of `points` sequences, by metric.
 
-    gc_threshold : where the two GC groups part; None where no metric shows two modes.
+    gc_threshold : where the two GC groups part; None where the GC is not known or does not vary.
     """
 
     points: int
@@ -80,9 +80,7 @@ class DistanceAnalysis(Analysis):
         """Mean, modes and test of every metric."""
         lines = [f"{self.pairs:,} pairs of {self.sampled:,} of {self.points:,} sequences, {self.vectors}"]
         for metric, one in self.by_metric.items():
-            said = "one mode" if one.modes == 1 else f"{one.modes} modes"
-            test = "" if one.p is None else f" (dip {one.dip:.4f}, p {one.p:.3g})"
-            lines.append(f"{NAMES[metric]:20} {one.mean:.4f} ± {one.sd:.4f}, {said}{test}")
+            lines.append(f"{NAMES[metric]:20} {one.mean:.4f} ± {one.sd:.4f}, {_said(one)}")
             if one.split is not None:
                 lines.append(
                     f"{'':20} of one GC group {one.same_mean:.4f}, of two {one.other_mean:.4f} (parted at"
@@ -114,18 +112,18 @@ class DistanceAnalysis(Analysis):
 
         panels = {}
         for metric, one in self.by_metric.items():
-            parts = (
-                {"all pairs": one.counts}
-                if one.same_gc is None or one.other_gc is None
-                else {"of one GC group": one.same_gc, "of two GC groups": one.other_gc}
-            )
-            test = "" if one.p is None else f", dip test p = {one.p:.2g}"
-            panels[NAMES[metric]] = (
-                one.edges,
-                parts,
-                f"{one.modes} mode{'s' if one.modes > 1 else ''}{test}",
-            )
+            parts = {"all pairs": one.counts}
+            if one.same_gc is not None and one.other_gc is not None:
+                parts |= {"of one GC group": one.same_gc, "of two GC groups": one.other_gc}
+            panels[NAMES[metric]] = (one.edges, parts, _said(one))
         return distance_histograms(panels)
+
+
+def _said(one: MetricDistances) -> str:
+    said = "one mode" if one.modes == 1 else f"{one.modes} modes"
+    sure = [] if one.several is None else [f"several in {100 * one.several:.0f} % of resamples"]
+    sure += [] if one.p is None else [f"dip test p = {one.p:.2g}"]
+    return f"{said} ({', '.join(sure)})" if sure else said
 
 
 def analyze_distances(
@@ -136,13 +134,13 @@ def analyze_distances(
     pairs: int = 1_000_000,
     seed: int = 0,
 ) -> DistanceAnalysis:
-    """Euclidean and cosine distances of random pairs, their modes, and GC where there are two.
+    """Euclidean and cosine distances of random pairs, their modes, and what GC has to do with them.
 
     Parameters
     ----------
     source, vectors, ids : what `kinmer.space.open_space` takes, or a Space.
     pairs : drawn of at most 20,000 random sequences; all their pairs where these are fewer.
-    seed : of both draws.
+    seed : of everything drawn.
 
     Raises ProfileError for fewer than two sequences, UsageError for `pairs` < 1 or where the extra
     ``explore`` is missing.
@@ -157,20 +155,28 @@ def analyze_distances(
     rows = sampled(len(space), POINTS, rng)
     points = space.take(rows)
     first, second = _pairs(len(rows), pairs, rng)
-    gc = space.obs["gc"].to_numpy(np.float64)[rows] if "gc" in space.obs else None
+    far = _distances(points, first, second)
     disjoint = rng.permutation(len(rows))[: len(rows) // 2 * 2].reshape(2, -1)
     independent = _distances(points, disjoint[0], disjoint[1])
-    far = _distances(points, first, second)
-    modes = {metric: _modes(far[metric]) for metric in METRICS}
-    parting = _gc_parting(gc, seed) if max(modes.values()) > 1 else None
-    same = None if parting is None or gc is None else (gc[first] < parting) == (gc[second] < parting)
-    found = {
-        metric: _described(
-            far[metric], modes[metric], _dip(independent[metric]), same if modes[metric] > 1 else None
-        )
-        for metric in METRICS
-    }
+    gc = column(space, "gc")[rows]
+    parting = gc_parting(gc, seed)
+    ends = None if parting is None else _groups(gc, parting, first, second)
+    found = {}
+    for metric in METRICS:
+        several = several_modes(far[metric], first, second, len(rows), rng)
+        dip, p = dip_of(independent[metric])
+        found[metric] = _described(far[metric], dip, p, several, ends)
     return DistanceAnalysis(len(space), len(rows), len(first), space.vectors, parting, found)
+
+
+def _groups(
+    gc: NDArray[np.float64], parting: float, first: Counts, second: Counts
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which pairs are of one GC group, and which of two; neither where a GC is not known."""
+    known = np.isfinite(gc)
+    both = known[first] & known[second]
+    same = (gc[first] < parting) == (gc[second] < parting)
+    return both & same, both & ~same
 
 
 def _pairs(points: int, wanted: int, rng: np.random.Generator) -> tuple[Counts, Counts]:
@@ -203,68 +209,16 @@ def _distances(
     return found
 
 
-def _modes(values: NDArray[np.float64]) -> int:
-    """Peaks of the curve of distances (p,)."""
-    if np.ptp(values) <= 1e-9 * max(1.0, float(values.max())):
-        return 1
-    from scipy.signal import find_peaks
-    from scipy.stats import gaussian_kde
-
-    few = values[:: max(1, len(values) // CURVE)]
-    density = gaussian_kde(few, "silverman")(np.linspace(values.min(), values.max(), 512))
-    # Framed by zero, so that a mode at the edge is a peak too.
-    peaks, _ = find_peaks(np.r_[0, density, 0], prominence=PROMINENCE * density.max())
-    return max(1, len(peaks))
-
-
-def _dip(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """Dip and p of independent values (m,); untested where nothing varies."""
-    if len(values) < 4 or np.ptp(values) <= 1e-9 * max(1.0, float(values.max())):
-        return None, None
-    import diptest
-
-    dip, p = diptest.diptest(values)
-    return float(dip), float(p)
-
-
-def _gc_parting(gc: NDArray[np.float64] | None, seed: int) -> float | None:
-    """GC at which two groups of sequences part: of equal density in a mixture of two normal distributions."""
-    if gc is None:
-        return None
-    told = gc[np.isfinite(gc)]
-    if len(told) < 4 or np.ptp(told) < 1e-6:
-        return None
-    from sklearn.mixture import GaussianMixture
-
-    mixture = GaussianMixture(2, random_state=seed, n_init=3).fit(told[:, None])
-    low, high = np.sort(mixture.means_.ravel())
-    between = np.linspace(low, high, 513)
-    group = mixture.predict(between[:, None])
-    changed = np.flatnonzero(np.diff(group))
-    return float(between[changed[0] + 1]) if changed.size else float((low + high) / 2)
-
-
 def _described(
     far: NDArray[np.float64],
-    modes: int,
-    tested: tuple[float | None, float | None],
-    same: NDArray[np.bool_] | None,
+    dip: float | None,
+    p: float | None,
+    several: float | None,
+    ends: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None,
 ) -> MetricDistances:
     high = float(far.max())
     edges = np.linspace(0, high if high > 0 else 1, BINS + 1)
-    told: dict[str, Any] = {}
-    if same is not None and same.any() and not same.all():
-        means = far[same].mean(), far[~same].mean()
-        share = same.mean()
-        between = share * (means[0] - far.mean()) ** 2 + (1 - share) * (means[1] - far.mean()) ** 2
-        told = {
-            "same_gc": np.histogram(far[same], edges)[0],
-            "other_gc": np.histogram(far[~same], edges)[0],
-            "same_mean": float(means[0]),
-            "other_mean": float(means[1]),
-            "split": float(between / far.var()) if far.var() > 0 else None,
-        }
-    dip, p = tested
+    split = {} if ends is None or not all(part.any() for part in ends) else _split(far, *ends, edges)
     return MetricDistances(
         float(far.mean()),
         float(far.std()),
@@ -275,6 +229,24 @@ def _described(
         np.histogram(far, edges)[0],
         dip,
         p,
-        modes,
-        **told,
+        modes_of(far),
+        several,
+        **split,
     )
+
+
+def _split(
+    far: NDArray[np.float64], same: NDArray[np.bool_], other: NDArray[np.bool_], edges: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Histograms, means and the share of the variance (correlation ratio) of two kinds of pairs."""
+    within, across = far[same], far[other]
+    known = np.concatenate([within, across])
+    shares = np.array([len(within), len(across)]) / len(known)
+    between = shares @ (np.array([within.mean(), across.mean()]) - known.mean()) ** 2
+    return {
+        "same_gc": np.histogram(within, edges)[0],
+        "other_gc": np.histogram(across, edges)[0],
+        "same_mean": float(within.mean()),
+        "other_mean": float(across.mean()),
+        "split": float(between / known.var()) if known.var() > 0 else None,
+    }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, known, need_explore, quantiles, sampled, space_of
+from kinmer.analyses.base import Analysis, column, known, need_explore, quantiles, sampled, space_of
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
 from kinmer.space import Space, neighbour_graph
@@ -59,8 +59,8 @@ class NearDuplicate(NamedTuple):
 class NeighborAnalysis(Analysis):
     """Distances of a sample to the nearest other of all sequences.
 
-    distances (sampled,) : in the order of the rows. below : share of them below a threshold. duplicates : the
-        pairs at or below `duplicate_distance`, each once, the nearest first.
+    distances (sampled,) : in the order of the rows. below : share of them below a threshold. duplicates :
+        pairs of a sequence and its nearest at or below `duplicate_distance`, each once, the nearest first.
     """
 
     points: int
@@ -189,9 +189,9 @@ def _duplicates(
     for place in close[np.argsort(far[close], kind="stable")]:
         a, b = sorted((int(rows[place]), int(near[place])))
         pairs.setdefault((a, b), float(far[place]))
-    told = {name: space.obs[name].to_numpy() for name in ("length", "gc") if name in space.obs}
+    told = [column(space, name) for name in ("length", "gc")]
     for (a, b), distance in pairs.items():
-        both = [None if name not in told else told[name][row] for name in ("length", "gc") for row in (a, b)]
+        both = [known(values[row]) for values in told for row in (a, b)]
         yield NearDuplicate(space.ids[a], space.ids[b], distance, *both)
 
 
@@ -256,7 +256,8 @@ class CountAnalysis(Analysis):
         lines.append(
             "intrinsic dimension: undefined"
             if one.value is None
-            else f"intrinsic dimension {one.value:.2f} ({one.low:.2f}–{one.high:.2f}), TwoNN"
+            else f"intrinsic dimension {one.value:.2f} ({one.low:.2f}–{one.high:.2f}), TwoNN without"
+            f" {100 * one.discarded:.0f} % of the ratios and {one.dropped:,} sequences at distance 0"
         )
         return "\n".join(lines)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["OneAnalysis", "analyze_one"]
 
 METRICS: tuple[Metric, ...] = ("l2", "cosine")
+BINS = 100
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,19 @@ class OneAnalysis(Analysis):
     def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
         """The closest, with what is known of them."""
         return list(self.closest.columns), self.closest.itertuples(index=False)
+
+    def more_tables(self) -> dict[str, tuple[Sequence[str], Iterable[Sequence[object]]]]:
+        """The histograms."""
+        rows: list[Sequence[object]] = []
+        for metric, far in self.distances.items():
+            counts, edges = np.histogram(far.astype(np.float64), BINS)
+            rows += zip([metric] * BINS, edges[:-1], edges[1:], counts, strict=True)
+        return {"histogram": (("metric", "from", "to", "sequences"), rows)}
+
+    @classmethod
+    def outputs(cls, stem: str | Path) -> list[Path]:
+        """The files that `write` may write."""
+        return [*super().outputs(stem), Path(f"{stem}-histogram.tsv")]
 
     def figure(self) -> Figure:
         """Histograms of the distances."""

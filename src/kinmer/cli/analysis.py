@@ -30,7 +30,7 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Stem of .json, .tsv, .png and .svg to write.")
 ]
 Sample = Annotated[int, typer.Option(min=1, help="Sequences asked for their nearest among all.")]
-Metadata = Annotated[Path | None, typer.Option(help="TSV: id and any columns, told of those that are named.")]
+Metadata = Annotated[Path | None, typer.Option(help="TSV: id and any columns, told of what is listed.")]
 
 analyze = typer.Typer(name="analyze", help="Tell what the space of embeddings is like.", no_args_is_help=True)
 
@@ -64,7 +64,7 @@ def distances(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Distances of random pairs, Euclidean and cosine: their modes, and GC where there are two."""
+    """Distances of random pairs, Euclidean and cosine: their modes, and what GC has to do with them."""
     from kinmer.analyses import DistanceAnalysis, analyze_distances
 
     _checked(output, DistanceAnalysis, force)

@@ -24,43 +24,50 @@ def distance_histograms(
     """Histograms of pairs, a panel for every metric.
 
     `panels`: name of the distance -> (edges (b + 1,), kind of pair -> counts (b,), a line above the panel).
+    The first kind holds the others: where there are others, it is an outline.
     """
     figure, axes = panels_of(len(panels), width=4.8, height=3.6)
     for axis, (name, (edges, parts, note)) in zip(axes, panels.items(), strict=True):
-        for number, (kind, counts) in enumerate(parts.items()):
-            axis.stairs(np.asarray(counts), np.asarray(edges), fill=True, color=PALETTE[number], alpha=0.55)
-            axis.stairs(np.asarray(counts), np.asarray(edges), color=PALETTE[number], label=kind)
+        (whole, counts), *kinds = parts.items()
+        if kinds:
+            axis.stairs(np.asarray(counts), np.asarray(edges), color="#666666", linewidth=1.2, label=whole)
+        for number, (kind, some) in enumerate(kinds or [(whole, counts)]):
+            axis.stairs(np.asarray(some), np.asarray(edges), fill=True, color=PALETTE[number], alpha=0.55)
+            axis.stairs(np.asarray(some), np.asarray(edges), color=PALETTE[number], label=kind)
         axis.set_xlabel(name)
         axis.set_ylabel("pairs")
         axis.yaxis.set_major_formatter(FuncFormatter(_thousands))
         axis.set_ylim(bottom=0)
-        axis.set_title(note, loc="left", fontsize=10, color="#333333", pad=22 if len(parts) > 1 else 6)
-        if len(parts) > 1:
-            legend_above(axis, columns=2)
+        axis.set_title(note, loc="left", fontsize=9, color="#333333", pad=22 if kinds else 6)
+        if kinds:
+            legend_above(axis, columns=3)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, metric: str) -> Figure:
-    """Histogram of distances (n,) to the nearest other; `below`: threshold -> share, as lines."""
+    """Histogram of distances (n,) to the nearest other; `below`: threshold -> share, as lines.
+
+    A share is left out where it would lie on the one before.
+    """
     figure, (axis,) = panels_of(1, width=6.0, height=3.8)
     far = np.asarray(distances, float)
-    axis.hist(far, bins=100, color=PALETTE[0])
+    axis.hist(far, bins=100, color=PALETTE[0], histtype="stepfilled")
     high = float(far.max())
-    for level, share in below.items():
-        if level <= high:
-            axis.axvline(level, color="#666666", linewidth=1, linestyle="--")
-            axis.text(
-                level,
-                1.01,
-                f"{100 * share:.3g} %",
-                transform=axis.get_xaxis_transform(),
-                rotation=45,
-                fontsize=8,
-                color="#444444",
-            )
+    told = -np.inf
+    for level, share in sorted(below.items()):
+        if level > high:
+            continue
+        axis.axvline(level, color="#666666", linewidth=1, linestyle="--")
+        if level - told < 0.025 * high:
+            continue
+        told = level
+        text = f"{100 * share:.3g} %"
+        place = axis.get_xaxis_transform()
+        axis.text(level, 1.01, text, transform=place, rotation=45, fontsize=8, color="#444444")
     axis.set_xlim(left=0)
-    axis.set_xlabel(f"{_AXES.get(metric, metric)} to the nearest other sequence")
+    lines = "\nabove the lines: share of the sequences that are nearer" if np.isfinite(told) else ""
+    axis.set_xlabel(f"{_AXES.get(metric, metric)} to the nearest other sequence{lines}")
     axis.set_ylabel("sequences")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -97,7 +104,7 @@ def one_and_all(name: str, distances: Mapping[str, ArrayLike]) -> Figure:
     """Histograms of one sequence's distances to all others, a panel for every metric."""
     figure, axes = panels_of(len(distances), width=4.4, height=3.4)
     for number, (axis, (metric, far)) in enumerate(zip(axes, distances.items(), strict=True)):
-        axis.hist(np.asarray(far, float), bins=100, color=PALETTE[number])
+        axis.hist(np.asarray(far, float), bins=100, color=PALETTE[number], histtype="stepfilled")
         axis.set_xlabel(_AXES.get(metric, metric))
         axis.set_ylabel("sequences")
         axis.set_xlim(left=0)
