@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kinmer.analyses import analyze_neighbors as analyze_neighbors
     from kinmer.analyses import analyze_one as analyze_one
     from kinmer.clr import Clr as Clr
+    from kinmer.clusters import cluster as cluster
     from kinmer.counting import count as count
     from kinmer.demo import run_demo as run_demo
     from kinmer.embedding import embed as embed
@@ -64,6 +65,7 @@ _ROOMS = {
     "benchmark": "fragments",
     "build_index": "index",
     "Clr": "clr",
+    "cluster": "clusters",
     "compare_retrieval": "evaluate.retrieval",
     "count": "counting",
     "embed": "embedding",

@@ -17,7 +17,18 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from kinmer import __version__
-from kinmer.cli import analysis, encoders, evaluation, fitting, kin, maps, profiles, reporting, sweeps
+from kinmer.cli import (
+    analysis,
+    clusters,
+    encoders,
+    evaluation,
+    fitting,
+    kin,
+    maps,
+    profiles,
+    reporting,
+    sweeps,
+)
 from kinmer.cli.options import set_quiet
 from kinmer.errors import KinmerError
 from kinmer.progress import show_progress
@@ -33,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (profiles, fitting, encoders, kin, evaluation, sweeps, analysis, maps, reporting):
+for room in (profiles, fitting, encoders, kin, evaluation, sweeps, analysis, maps, reporting, clusters):
     room.register(app)
 
 

@@ -1,0 +1,127 @@
+"""Clusters of real fragments against their labels: kin, raw profiles and principal components.
+
+    python benchmarks/clusters.py WORK [--seeds 3] [--shortest 20000] [--method leiden]
+
+Reads the benchmarks and the encoders of folds of ``benchmarks/encoders.py``: the database's pieces of every
+fold's species are clustered in the space of an encoder that has not seen these species. Longest edge and
+resolution are chosen for every encoder and fold on the other folds, by the V-measure of species, so no
+encoder is tuned less than another and none on what is reported. Prints Markdown: means over folds and seeds,
+with the 95 % interval of a mean over folds (Student's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from kinmer import Clr, Encoder
+from kinmer.clusters.agreement import Agreement, agreement_of
+from kinmer.clusters.communities import communities, numbered
+from kinmer.clusters.edges import edges_of, usual_distance
+from kinmer.counting import count_batches
+from kinmer.layout import kmer_layout
+from kinmer.space import Graph, neighbour_graph, open_space
+
+FOLDS, K = 5, 15
+FENCES, RESOLUTIONS = (0.0, 0.5, 1.0, 1.5, 2.5, 10.0), (1.0, 3.0, 10.0)
+RANKS = ("species", "genus")
+SHOWN = ("purity", "completeness_share", "v_measure", "ari", "f1", "fragmentation")
+
+
+def graphs(work: Path, name: str, seed: int, shortest: int) -> dict[int, tuple[Graph, pd.DataFrame]]:
+    """The neighbour graph of the pieces of every fold's species, and their labels."""
+    path = work / f"bench{seed}/database.fna.gz"
+    table = pd.read_csv(f"{path}.tsv", sep="\t", dtype=str, keep_default_na=False)
+    folds = pd.read_csv(work / f"bench{seed}/folds.tsv", sep="\t", dtype=str).set_index("sequence_id").fold
+    fold = table.sequence_id.map(folds).to_numpy()
+    long = table.length.astype(int).to_numpy() >= shortest
+    found = {}
+    for number in range(FOLDS):
+        rows = np.flatnonzero(long & (fold == str(number)))
+        if name != "raw" or number == 0:
+            vectors = embedded(path, None if name == "raw" else Encoder.load(work / name / f"fold{number}"))
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(f"{folder}/v.npy", vectors[rows])
+            Path(f"{folder}/v.txt").write_text("".join(f"{one}\n" for one in table.id[rows]))
+            graph = neighbour_graph(open_space(Path(f"{folder}/v.npy")), K)
+        found[number] = graph, table.iloc[rows].reset_index(drop=True)
+    return found
+
+
+def embedded(path: Path, encoder: Encoder | None) -> NDArray[np.float32]:
+    """Vectors of a FASTA file's sequences; without an encoder raw CLR profiles."""
+    layout, clr = (kmer_layout(), Clr()) if encoder is None else (encoder.layout, None)
+    parts = []
+    for batch in count_batches([path], layout):
+        if len(batch.ids):
+            parts.append(
+                encoder.embed(batch.counts)
+                if encoder is not None
+                else np.asarray(clr(batch.counts, layout), np.float32)
+            )
+    return np.concatenate(parts)
+
+
+def measured(
+    graph: Graph, labels: pd.DataFrame, fence: float, resolution: float, method: str
+) -> list[Agreement]:
+    """Agreement with species and genus at one setting."""
+    edges = edges_of(graph, max_distance=usual_distance(graph, fence), max_in_degree=4 * K)
+    cluster = numbered(communities(edges, method, resolution=resolution, seed=0), 2)
+    length = labels.length.to_numpy(np.float64)
+    found = [agreement_of(cluster, labels[rank], rank=rank, length=length) for rank in RANKS]
+    return [one for one in found if one is not None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shortest", type=int, default=20_000)
+    parser.add_argument("--method", default="leiden")
+    parser.add_argument("--encoders", default="kin,raw,pca")
+    args = parser.parse_args()
+    settings = list(itertools.product(FENCES, RESOLUTIONS if args.method == "leiden" else (1.0,)))
+    print("| | | " + " | ".join(SHOWN) + " |\n| --- | --- |" + " --- |" * len(SHOWN))
+    for name in args.encoders.split(","):
+        # (seed, fold) -> setting -> agreement by rank
+        all_of: dict[tuple[int, int], list[list[Agreement]]] = {}
+        for seed in range(args.seeds):
+            for fold, (graph, labels) in graphs(args.work, name, seed, args.shortest).items():
+                all_of[seed, fold] = [measured(graph, labels, *one, args.method) for one in settings]
+        v = {key: np.array([one[0].v_measure for one in found]) for key, found in all_of.items()}
+        chosen = {
+            fold: int(np.argmax(np.mean([one for (_, other), one in v.items() if other != fold], axis=0)))
+            for fold in range(FOLDS)
+        }
+        for at, rank in enumerate(RANKS):
+            cells = []
+            for measure in SHOWN:
+                means = np.array(
+                    [
+                        np.mean(
+                            [
+                                getattr(all_of[seed, fold][chosen[fold]][at], measure)
+                                for seed in range(args.seeds)
+                            ]
+                        )
+                        for fold in range(FOLDS)
+                    ]
+                )
+                half = student.ppf(0.975, FOLDS - 1) * means.std(ddof=1) / np.sqrt(FOLDS)
+                cells.append(f"{means.mean():.3f} ± {half:.3f}")
+            print(f"| {name} | {rank} | " + " | ".join(cells) + " |", flush=True)
+        print(f"| | chosen | {sorted({settings[one] for one in chosen.values()})} |")
+
+
+if __name__ == "__main__":
+    main()

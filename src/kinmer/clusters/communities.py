@@ -1,0 +1,75 @@
+"""From edges or coordinates to clusters: Leiden, Infomap, HDBSCAN, all of them other people's work."""
+
+from __future__ import annotations
+
+import random
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.clusters.edges import Edges
+from kinmer.errors import UsageError
+
+__all__ = ["Method", "by_density", "check_method", "communities", "numbered"]
+
+Method = Literal["leiden", "infomap", "hdbscan"]
+ITERATIONS, TRIALS = 10, 5
+
+
+def check_method(method: str) -> None:
+    """UsageError where there is no such method, or its library is missing."""
+    if method not in get_args(Method):
+        raise UsageError(f"the method must be one of {', '.join(get_args(Method))}, not {method!r}")
+    module = "sklearn" if method == "hdbscan" else "igraph"
+    if find_spec(module) is None:
+        raise UsageError(f"{module} is not installed", "clusters need it", "pip install 'kinmer[explore]'")
+
+
+def communities(edges: Edges, method: Method, *, resolution: float, seed: int) -> NDArray[np.int64]:
+    """The community (n,) of every point, numbered anyhow; a point without an edge is one of its own.
+
+    ``leiden``: modularity at `resolution` (Traag et al. 2019, Sci Rep 9:5233). ``infomap``: the map equation
+    of a random walk (Rosvall and Bergstrom 2008, PNAS 105:1118), which like MCL follows the flow and has no
+    resolution to set. Both by igraph.
+    """
+    import igraph
+
+    network = igraph.Graph(n=edges.points, edges=edges.pairs)
+    igraph.set_random_number_generator(random.Random(seed))
+    try:
+        found: Any
+        if method == "leiden":
+            found = network.community_leiden(
+                "modularity", weights=edges.weights, resolution=resolution, n_iterations=ITERATIONS
+            )
+        else:
+            found = network.community_infomap(edge_weights=edges.weights, trials=TRIALS)
+    finally:
+        igraph.set_random_number_generator(random)
+    return np.asarray(found.membership, np.int64)
+
+
+def by_density(coordinates: NDArray[np.float32], *, min_size: int) -> NDArray[np.int64]:
+    """Dense places of a map (n, 2) by HDBSCAN (Campello et al. 2013); -1 for points of none."""
+    if len(coordinates) < max(2, min_size):
+        return np.full(len(coordinates), -1)
+    from sklearn.cluster import HDBSCAN
+
+    found = HDBSCAN(min_cluster_size=max(2, min_size), copy=True).fit_predict(coordinates.astype(np.float64))
+    return np.asarray(found, np.int64)
+
+
+def numbered(community: NDArray[np.int64], min_size: int) -> NDArray[np.int64]:
+    """Clusters (n,) from 1, the largest first, of equal size the one with the earlier point; 0 for the points
+    of communities smaller than `min_size`, and of none (-1)."""
+    names, first, inverse, sizes = np.unique(
+        community, return_index=True, return_inverse=True, return_counts=True
+    )
+    kept = (sizes >= min_size) & (names >= 0)
+    order = np.lexsort((first, -sizes))
+    order = order[kept[order]]
+    number = np.zeros(len(names), np.int64)
+    number[order] = np.arange(1, len(order) + 1)
+    return np.asarray(number[inverse])

@@ -1,0 +1,96 @@
+"""Clusters as tables and pictures in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kinmer.files import built_aside, check_output, replaced_text
+
+if TYPE_CHECKING:
+    from kinmer.clusters.running import Clustering
+
+__all__ = ["cluster_table", "write_clustering"]
+
+
+def cluster_table(made: Clustering) -> pd.DataFrame:
+    """A row a cluster: size, bases, span and standard deviation of GC, the longest member and its length."""
+    frame = pd.DataFrame({"cluster": made.cluster, "id": made.ids})
+    for name in ("length", "gc"):
+        frame[name] = made.obs[name].to_numpy(np.float64) if name in made.obs else np.nan
+    inside = frame[frame.cluster > 0]
+    grouped = inside.groupby("cluster", sort=True)
+    table = grouped.size().rename("size").to_frame()
+    if table.empty:
+        return pd.DataFrame(
+            columns=["size", "bases", "gc_min", "gc_max", "gc_sd", "longest", "longest_length"]
+        )
+    table["bases"] = grouped.length.sum(min_count=1)
+    table["gc_min"], table["gc_max"] = grouped.gc.min(), grouped.gc.max()
+    table["gc_sd"] = grouped.gc.std(ddof=0)
+    # Of equal length, and where none is known, the first.
+    longest = inside.assign(length=inside.length.fillna(-1)).groupby("cluster").length.idxmax()
+    table["longest"], table["longest_length"] = frame.id[longest].to_numpy(), frame.length[longest].to_numpy()
+    return table
+
+
+def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Path]:
+    """All files of a clustering, the whole folder at once; gives their paths."""
+    check_output(folder, force=force)
+    with built_aside(folder) as aside:
+        table = cluster_table(made)
+        rows = (
+            (number, *row) for number, row in zip(table.index, table.itertuples(index=False), strict=True)
+        )
+        _write(aside / "clusters.tsv", ["cluster", *table.columns], rows)
+        columns = [name for name in made.obs.columns if name != "cluster"]
+        order = np.lexsort(
+            (np.arange(len(made)), np.where(made.cluster > 0, made.cluster, np.iinfo(np.int64).max))
+        )
+        values = [made.obs[name].to_numpy()[order] for name in columns]
+        members = zip(made.ids[order], made.cluster[order], *values, strict=True)
+        _write(aside / "cluster_members.tsv", ["id", "cluster", *map(str, columns)], members)
+        if made.agreement:
+            _write(aside / "agreement.tsv", list(made.agreement[0]._fields), made.agreement)
+        told = {
+            "settings": made.settings,
+            "sequences": len(made),
+            "in_a_cluster": int((made.cluster > 0).sum()),
+            "clusters": made.clusters,
+            "gc_sd_within": None if made.gc is None else made.gc[0],
+            "gc_sd_all": None if made.gc is None else made.gc[1],
+            "agreement": [one._asdict() for one in made.agreement],
+        }
+        (aside / "clusters.json").write_text(json.dumps(told, indent=1, default=_plain) + "\n")
+        if made.clusters:
+            from kinmer import plots
+            from kinmer.plots.clusters import cluster_sizes
+
+            plots.save(cluster_sizes(table["size"].to_numpy(), table["gc_sd"].to_numpy()), aside / "clusters")
+    return sorted(folder.iterdir())
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with replaced_text(path) as file:
+        file.write("\t".join(header) + "\n")
+        for row in rows:
+            file.write("\t".join(map(_shown, row)) + "\n")
+
+
+def _shown(value: Any) -> str:
+    if value is None or value is pd.NA or value != value:
+        return "."
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
+    text = " ".join(str(value).split())
+    return text or "."
+
+
+def _plain(value: Any) -> Any:
+    return value.item()
