@@ -1,6 +1,6 @@
 """What the space is like: figures of real sequences beside those reported for the reference system.
 
-    python benchmarks/analyses.py STORE [--vectors X_kinmer,raw-joint]
+    python benchmarks/analyses.py STORE [--vectors X_kinmer,raw,raw-joint]
 
 STORE is a profile store with embeddings. Prints Markdown for docs/benchmarks.md; the reported figures are of
 4.8 million metagenomic contigs, so shape and size are what can be compared.
@@ -15,8 +15,13 @@ from kinmer import analyze_counts, analyze_distances, analyze_hubs, analyze_neig
 from kinmer.space import open_space
 
 REPORTED = {
-    "Euclidean distances": "one mode",
-    "cosine distances": "two modes",
+    "sequences; asked for their nearest": "4,776,770; 100,000",
+    "Euclidean distances": "–",
+    "Euclidean: modes (more than one in so many resamples; dip test)": "one",
+    "Euclidean: variance between pairs of one and of two GC groups": "–",
+    "cosine distances": "–",
+    "cosine: modes (more than one in so many resamples; dip test)": "two",
+    "cosine: variance between pairs of one and of two GC groups": "–",
     "nearest, cosine: below 0.1": "1.05 %",
     "nearest, cosine: minimum": "0.0005",
     "nearest, cosine: mean": "0.5216",
@@ -36,21 +41,29 @@ def figures(store: str, vectors: str) -> dict[str, str]:
     told: dict[str, str] = {}
     for name, metric in (("Euclidean", "l2"), ("cosine", "cosine")):
         one = far.by_metric[metric]  # type: ignore[index]
-        told[f"{name} distances"] = f"{one.modes} mode(s), dip p {one.p:.2g}, {one.mean:.3f} ± {one.sd:.3f}"
+        told[f"{name} distances"] = f"{one.mean:.3f} ± {one.sd:.3f}"
+        told[f"{name}: modes (more than one in so many resamples; dip test)"] = (
+            f"{one.modes} ({shown(one.several, '.0%')}; p = {shown(one.p, '.2g')})"
+        )
+        told[f"{name}: variance between pairs of one and of two GC groups"] = shown(one.split, ".0%")
     told["nearest, cosine: below 0.1"] = f"{100 * near.below[0.1]:.2f} %"
     told["nearest, cosine: minimum"] = f"{near.distances.min():.4f}"
     told["nearest, cosine: mean"] = f"{near.distances.mean():.4f}"
     for fit in counts.fits:
-        r2 = "–" if fit.r2 is None else f"{fit.r2:.3f}"
-        told[f"counts {fit.low:g}–{fit.high:g}: R², slope, intercept"] = (
-            f"{r2}, {fit.slope:.1f}, {fit.intercept:.1f}"
-        )
-    one = counts.dimension
-    told["intrinsic dimension (TwoNN)"] = f"{one.value:.1f} ({one.low:.1f}–{one.high:.1f})"
-    told["hubs: largest, skewness, never"] = (
-        f"{hubs.in_degree.max()}, {hubs.skewness:.2f}, {100 * hubs.never:.1f} %"
-    )
+        line = (shown(fit.r2, ".3f"), shown(fit.slope, ".1f"), shown(fit.intercept, ".1f"))
+        told[f"counts {fit.low:g}–{fit.high:g}: R², slope, intercept"] = ", ".join(line)
+    value, *ends = (shown(one, ".1f") for one in counts.dimension[:3])
+    told["intrinsic dimension (TwoNN)"] = f"{value} ({'–'.join(ends)})"
+    skewness = shown(hubs.skewness, ".2f")
+    told["hubs: largest, skewness, never"] = f"{hubs.in_degree.max()}, {skewness}, {100 * hubs.never:.1f} %"
+    told["sequences; asked for their nearest"] = f"{near.points:,}; {near.sampled:,}"
     return told
+
+
+def shown(value: float | None, form: str) -> str:
+    """A figure; a dash where there is none."""
+    text = "–" if value is None else f"{value:{form}}".replace("-", "−")
+    return text.replace("%", " %")
 
 
 def main() -> None:
@@ -58,7 +71,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("store")
-    parser.add_argument("--vectors", default="X_kinmer,raw-joint")
+    parser.add_argument("--vectors", default="X_kinmer,raw,raw-joint")
     args = parser.parse_args()
     wanted = args.vectors.split(",")
     began = time.perf_counter()
