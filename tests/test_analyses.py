@@ -25,11 +25,15 @@ from kinmer import (
     analyze_hubs,
     analyze_neighbors,
     analyze_one,
+    embed,
 )
+from kinmer.analyses.base import plain
 from kinmer.analyses.modes import dip_of, gc_parting, modes_of
 from kinmer.cli import run
 from kinmer.errors import InputError, ProfileError, UsageError
+from kinmer.index import build_index
 from kinmer.space import Space, open_space
+from tests.organisms import encoder_of, organisms
 
 ALL = (analyze_distances, analyze_neighbors, analyze_counts, analyze_one, analyze_hubs)
 
@@ -286,9 +290,34 @@ def test_groups_are_compared(tmp_path: Path) -> None:
 
 def test_anndata_in_memory(tmp_path: Path) -> None:
     points = np.random.default_rng(10).normal(size=(40, 4)).astype(np.float32)
-    from tests.organisms import organisms
-
     held: anndata.AnnData = organisms(40)
     held.obsm["X_kinmer"] = points
     by_table = analyze_neighbors(space_of(points, tmp_path, metric="cosine"))
     assert (analyze_neighbors(held).distances == by_table.distances).all()
+
+
+def test_store_index_and_profiles_of_the_same_sequences(tmp_path: Path) -> None:
+    held, encoder = organisms(60), encoder_of()
+    path = tmp_path / "some.zarr"
+    with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+        held.write_zarr(path)
+    embed(path, encoder)
+    build_index(path, tmp_path / "kin.db", encoder=encoder, engine="exact")
+    for analysis in ALL:
+        told = [
+            json.dumps({**found.summary(), "vectors": ""}, default=plain)
+            for found in (analysis(path), analysis(tmp_path / "kin.db"), analysis(held, vectors=encoder))
+        ]
+        assert told[0] == told[1] == told[2], analysis.__name__
+
+
+def test_by_the_engine_as_by_all_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(14).normal(size=(900, 6))
+    space = space_of(points, tmp_path, metric="cosine")
+    far, degree = analyze_neighbors(space).distances, analyze_hubs(space).in_degree
+    monkeypatch.setattr("kinmer.space.graph.EXACT_BELOW", 100)
+    near, hubs = analyze_neighbors(space), analyze_hubs(space)
+    assert not near.exact
+    assert not hubs.exact
+    assert near.distances == pytest.approx(far, abs=1e-6)
+    assert np.abs(hubs.in_degree - degree).sum() <= 20  # Two at one distance may change places.
