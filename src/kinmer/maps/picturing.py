@@ -1,0 +1,61 @@
+"""The map as a picture, by a number, by names, or plain; and the maps of two groups compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["group_pictures", "is_number", "write_picture"]
+
+
+def write_picture(
+    stem: str | Path,
+    coordinates: NDArray[np.floating[Any]],
+    values: ArrayLike | None,
+    *,
+    title: str = "",
+    label: str = "",
+) -> list[Path]:
+    """Write ``STEM.png`` and ``.svg`` of points (n, 2), coloured by values (n,) where there are any."""
+    from kinmer import plots
+    from kinmer.plots.maps import map_by_category, map_by_number, map_plain
+
+    where = np.asarray(coordinates, np.float64)
+    if values is None:
+        return plots.save(map_plain(where, title=title), stem)
+    given = pd.Series(np.asarray(values, dtype=object))
+    if is_number(given, label):
+        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+        return plots.save(map_by_number(where, numbers, title=title, label=label), stem)
+    return plots.save(map_by_category(where, given.tolist(), title=title, label=label), stem)
+
+
+def is_number(values: pd.Series, name: str = "") -> bool:
+    """Whether all that is known of a column are numbers; a cluster's number is a name."""
+    if name == "cluster":
+        return False
+    told = values[values.notna()]
+    if not len(told) or told.map(lambda one: isinstance(one, str | bool)).any():
+        return False
+    return bool(pd.to_numeric(told, errors="coerce").notna().all())
+
+
+def group_pictures(
+    folder: Path, coordinates: NDArray[np.floating[Any]], groups: ArrayLike, *, by: str
+) -> list[Path]:
+    """Groups (n,) on one map (``map-groups``), and where the two largest differ (``map-difference``)."""
+    from kinmer import plots
+    from kinmer.plots.maps import density_difference, map_by_category
+
+    where, names = np.asarray(coordinates, np.float64), pd.Series(np.asarray(groups, dtype=object))
+    written = plots.save(map_by_category(where, names.tolist(), label=by), folder / "map-groups")
+    told = names[names.notna() & ~names.astype(str).isin(("", "."))].astype(str).value_counts()
+    if len(told) > 1:
+        first, second = (str(one) for one in told.index[:2])
+        figure = density_difference(where, names.astype(str).tolist(), (first, second))
+        written += plots.save(figure, folder / "map-difference")
+    return written
