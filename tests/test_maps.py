@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
 from kinmer import embed
+from kinmer.cli import run
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.index import build_index
 from kinmer.maps import MapResult, descent, making, open_map, place, placing, starting, tsne
 from kinmer.maps.affinities import Affinities, calibrate, symmetric
 from kinmer.maps.descent import Objective, State, descend
+from kinmer.maps.drawing import beside, check_color
 from kinmer.maps.journal import Journal
 from kinmer.maps.starting import SPREAD, plane_of, start_of
 from kinmer.profiles import ProfileStore
@@ -342,3 +345,53 @@ def test_what_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("kinmer.maps.base.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"kinmer\[explore\]"):
         tsne(path)
+
+
+def test_the_command_maps_draws_and_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors, _ = clumps(120)
+    path, name = table_of(tmp_path / "some.npy", vectors), str(tmp_path / "map")
+    known = tmp_path / "known.tsv"
+    known.write_text("id\tdepth\thome\n" + "".join(f"s{row}\t0.{row:03}\tsea\n" for row in range(100)))
+    asked = [
+        "map",
+        str(path),
+        "-o",
+        f"{name}.html",
+        "--iterations",
+        "60",
+        "-t",
+        "1",
+        "--metadata",
+        str(known),
+    ]
+    assert run([*asked, "--color", "absent"]) == 2
+    assert "there is depth, home" in capsys.readouterr().err
+    assert not list(tmp_path.glob("map*"))
+    assert run(asked) == 0
+    assert capsys.readouterr().out.startswith("120 sequences, Kullback")
+    assert {one.suffix for one in tmp_path.glob("map.*")} == {".tsv", ".json", ".png", ".svg", ".html"}
+    made = open_map(name)
+    assert made.obs["home"].notna().sum() == 100
+    assert run(asked) == 2
+    again = ["map", name, "-o", str(tmp_path / "again"), "--from-store", "--no-page", "--color", "home"]
+    assert run(again) == 0
+    assert not (tmp_path / "again.html").exists()
+    assert (open_map(tmp_path / "again").coordinates == made.coordinates).all()
+    more = table_of(tmp_path / "more.npy", clumps(30, seed=1)[0], "n")
+    assert run(["map", str(more), "-o", str(tmp_path / "more"), "--into", name, "-t", "1"]) == 0
+    assert len(open_map(tmp_path / "more")) == 30
+    assert "placed" in (tmp_path / "more.html").read_text()
+    capsys.readouterr()
+    assert run([*again[:4], "--from-store", "--into", name]) == 2
+    assert run(["map", str(more), "-o", str(tmp_path / "x"), "--reference", str(path)]) == 2
+    one = table_of(tmp_path / "one.npy", vectors[:1])
+    assert run(["map", str(one), "-o", str(tmp_path / "one")]) == 0
+
+
+def test_old_and_new_points_lie_in_one_picture(tmp_path: Path) -> None:
+    made = tsne(table_of(tmp_path / "some.npy", clumps(30)[0]), **QUICK)
+    both = beside(made, replace(made, coordinates=made.coordinates + 1))
+    assert both.coordinates.tolist() == [*made.coordinates.tolist(), *(made.coordinates + 1).tolist()]
+    assert both.obs["placed"].tolist() == ["on the map"] * 30 + ["placed"] * 30
+    assert check_color(both.obs, None) == "placed"
+    assert check_color(made.obs, None) == ""

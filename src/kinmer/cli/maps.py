@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kinmer.cli.options import Force, Ids, Seed, Threads, note
+
+if TYPE_CHECKING:
+    from kinmer.maps import MapResult
 
 __all__ = ["register"]
 
@@ -25,7 +28,8 @@ def map_(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Stem of .tsv and .json to write.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="Stem of .tsv, .json, .png, .svg and .html.", show_default=False),
     ],
     vectors: Annotated[
         str, typer.Option(help="Key of obsm; raw, raw-joint; or an encoder, which embeds the profiles now.")
@@ -46,6 +50,15 @@ def map_(
         Path | None, typer.Option(help="With --into: the map's own vectors, where they have been moved.")
     ] = None,
     metadata: Annotated[Path | None, typer.Option(help="TSV: id and any columns to show and keep.")] = None,
+    color: Annotated[
+        str | None, typer.Option(help="Column that colours picture and page (default: gc, else length).")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of picture and page.")] = None,
+    from_store: Annotated[
+        bool, typer.Option("--from-store", help="Draw the map that is there, in obsm or files, again.")
+    ] = False,
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Write the .png and .svg.")] = True,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write the .html to look around in.")] = True,
     keep: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep the coordinates in obsm of a store, too.")
     ] = True,
@@ -54,49 +67,63 @@ def map_(
     force: Force = False,
 ) -> None:
     """Every embedding as a point of a plane; new sequences placed into a map that is there."""
-    from kinmer.maps import place, tsne
-    from kinmer.maps.saving import stem_of
+    from kinmer.errors import UsageError
+    from kinmer.files import check_output
+    from kinmer.maps import known_more, open_map, place, space_of, tsne
+    from kinmer.maps.drawing import beside, check_color, draw
+    from kinmer.maps.saving import stem_of, write_map
 
-    if into is None:
-        if reference is not None:
-            raise _usage("--reference is for --into")
-        made = tsne(
-            source,
-            vectors=vectors,
-            ids=ids,
-            metric=metric,
-            metadata=metadata,
+    if from_store and into is not None:
+        raise UsageError("--from-store computes nothing, so it does not go with --into")
+    if reference is not None and into is None:
+        raise UsageError("--reference is for --into")
+    stem = stem_of(output)
+    for suffix in (".tsv", ".json", *[".png", ".svg"] * picture, *[".html"] * page):
+        check_output(f"{stem}{suffix}", force=force)
+    if from_store:
+        made = open_map(source, method=method)
+        made = made if metadata is None else known_more(made, metadata)
+        check_color(made.obs, color)
+        write_map(made, stem)
+        shown = made
+    elif into is None:
+        space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+        check_color(space.obs, color)
+        made = shown = tsne(
+            space,
             method=method,
             perplexity=perplexity,
             iterations=iterations,
             seed=seed,
             threads=threads,
-            output=output,
+            output=stem,
             keep=keep,
             force=force,
         )
     else:
+        known = open_map(into)
         made = place(
             source,
-            into,
+            known,
             vectors=vectors,
             ids=ids,
             reference=reference,
             metadata=metadata,
             threads=threads,
-            output=output,
+            output=stem,
             keep=keep,
             force=force,
         )
+        shown = beside(known, made)
     for line in made.notes:
         note(line)
+    typer.echo(_told(made))
+    drawn = draw(shown, stem, color=color, title=title or source.name, picture=picture, page=page)
+    for path in (f"{stem}.tsv", f"{stem}.json", *drawn):
+        note(f"written: {path}")
+
+
+def _told(made: MapResult) -> str:
+    """One line for people."""
     found = "" if made.divergence is None else f", Kullback–Leibler divergence {made.divergence:.3f}"
-    typer.echo(f"{len(made):,} sequences{found}")
-    for suffix in (".tsv", ".json"):
-        note(f"written: {stem_of(output)}{suffix}")
-
-
-def _usage(what: str) -> Exception:
-    from kinmer.errors import UsageError
-
-    return UsageError(what)
+    return f"{len(made):,} sequences{found}"

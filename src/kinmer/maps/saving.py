@@ -17,7 +17,7 @@ from kinmer.profiles import AnnDataProfiles, ProfileStore, open_profiles
 __all__ = ["check_outputs", "open_map", "stem_of", "write_map"]
 
 FORMAT = 1
-SUFFIXES = (".tsv", ".json", ".png", ".html")
+SUFFIXES = (".tsv", ".json", ".png", ".svg", ".html")
 BLOCK = 1 << 16
 
 
