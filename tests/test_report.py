@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kinmer import analyze_neighbors, report
+from kinmer import analyze_neighbors, cluster, report
 from kinmer.cli import run
 from kinmer.errors import UsageError
 from kinmer.space import Space
@@ -33,12 +33,16 @@ def test_a_page_of_its_own_with_the_numbers_beside_it(tmp_path: Path) -> None:
     page = report(table, tmp_path / "all.html", title="All")
     text = page.read_text()
     assert not re.search(r"(src|href)=\"?(https?:)?//", text)
-    # A picture for each of five analyses; each file that is named is there.
-    assert text.count("data:image/png;base64,") == 5
+    # A picture of the map, two of clusters, one of each of five analyses; each file that is named is there.
+    assert text.count("data:image/png;base64,") == 8
     names = re.findall(r'href="(all-files/[^"]+)"', text)
     assert len(names) > 15
     assert all((tmp_path / html.unescape(name)).stat().st_size for name in names)
     assert f"{analyze_neighbors(table).distances.mean():.4f} ±" in text
+    assert f"<td>{cluster(table, keep=False).clusters}</td>" in text
+    # The data are left as they were.
+    assert list(table.obs.columns) == ["kind", "length"]
+    assert list(table.obsm) == ["X_kinmer"]
     with pytest.raises(UsageError, match="exists already"):
         report(table, page)
     before = sorted(tmp_path.iterdir())
@@ -57,12 +61,22 @@ def test_what_the_data_say_is_escaped(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
-@pytest.mark.parametrize("points", [np.ones((1, 3)), np.eye(3)[:2], np.ones((100, 3)), np.zeros((4, 3))])
+@pytest.mark.parametrize("points", [np.ones((1, 3)), np.eye(3)[:2], np.ones((100, 3))])
 def test_of_any_data_something_is_said(tmp_path: Path, points: Any) -> None:
     text = report(space_of(points, tmp_path), tmp_path / "x.html").read_text()
     assert "The sequences" in text
     # What could not be done is told on the page.
     assert ('class="notes"' in text) == (len(points) < 3)
+
+
+def test_groups_are_compared_where_they_are_asked_for(tmp_path: Path) -> None:
+    table = embedded()
+    table.obs["site"] = ["gut", "soil", "sea"] * 20
+    text = report(table, tmp_path / "g.html", by="site").read_text()
+    assert "Groups compared" in text
+    assert (tmp_path / "g-files/map-difference.png").stat().st_size > 1000
+    absent = report(table, tmp_path / "h.html", by="depth").read_text()
+    assert "there is no column &#39;depth&#39;" in absent
 
 
 def test_the_command_writes_all_or_nothing(

@@ -66,12 +66,12 @@ def report(
                 made = attempted(section, given)
                 found += [made] if made is not None else []
                 progress.advance()
-        text = _page(found, given.notes, folder.name, title or Path(space.place).name)
+        text = _page(found, given, folder.name, title or Path(space.place).name)
     write_bytes(page, text.encode())
     return page
 
 
-def _page(sections: list[Section], notes: list[str], folder: str, title: str) -> str:
+def _page(sections: list[Section], given: Context, folder: str, title: str) -> str:
     """The page as HTML; everything that comes from the data is escaped."""
     from jinja2 import Environment, StrictUndefined
 
@@ -82,16 +82,19 @@ def _page(sections: list[Section], notes: list[str], folder: str, title: str) ->
         title=title,
         version=__version__,
         date=datetime.date.today().isoformat(),
-        notes=notes,
-        sections=[_shown(one, folder) for one in sections],
+        notes=given.notes,
+        sections=[_shown(one, given.folder, folder) for one in sections],
     )
 
 
-def _shown(section: Section, folder: str) -> dict[str, Any]:
+def _shown(section: Section, made_in: Path, folder: str) -> dict[str, Any]:
     figures = [
         f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in section.figures
     ]
-    files = [{"name": path.name, "href": quote(f"{folder}/{path.name}")} for path in section.files]
+    files = [
+        {"name": path.name, "href": quote(f"{folder}/{path.relative_to(made_in).as_posix()}")}
+        for path in section.files
+    ]
     return {
         "title": section.title,
         "about": section.about,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +19,19 @@ from kinmer.analyses import (
 )
 from kinmer.analyses.base import Analysis
 from kinmer.box import located
+from kinmer.clusters import Agreement, cluster
 from kinmer.errors import KinmerError
-from kinmer.profiles import info
+from kinmer.maps import open_map, tsne
+from kinmer.maps.picturing import group_pictures, write_picture
+from kinmer.profiles import AnnDataProfiles, ProfileStore, info
 from kinmer.space import Space
 
 __all__ = ["SECTIONS", "Context", "Section", "Table"]
 
 # Rows of a list that are shown; the files have all.
 SHOWN = 15
+# A map that is not there is made for the report up to this many sequences: some minutes.
+MAP_UP_TO = 100_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Context:
     seed: int
     threads: int | None
     notes: list[str] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 def data_card(given: Context) -> Section:
@@ -115,15 +122,15 @@ def distances(given: Context) -> Section:
             f"{one.mean:.4f} ± {one.sd:.4f}",
             f"{one.quantiles['0.05']:.4f} – {one.quantiles['0.95']:.4f}",
             str(one.modes),
-            "–" if one.p is None else f"{one.p:.2g}",
+            "–" if one.several is None else f"{100 * one.several:.0f} % of resamples",
             "–" if one.split is None else f"{100 * one.split:.0f} %",
         )
         for metric, one in found.by_metric.items()
     ]
-    header = ("distance", "mean ± sd", "5–95 %", "modes", "dip test p", "variance between GC groups")
+    header = ("distance", "mean ± sd", "5–95 %", "modes", "several modes in", "variance between GC groups")
     about = (
-        f"{found.pairs:,} random pairs. More than one mode often is nothing but GC: then pairs within and"
-        " across two GC groups are drawn apart."
+        f"{found.pairs:,} random pairs. More than one mode often goes with GC: pairs within and across two GC"
+        " groups are drawn apart."
     )
     return _analysis(given, "distances", "Distances between any two", about, found, Table(header, rows))
 
@@ -202,27 +209,88 @@ def one(given: Context) -> Section:
     )
 
 
-def groups(given: Context) -> Section | None:
-    """Groups over clusters."""
-    if given.by is None or "cluster" not in given.space.obs:
+def the_map(given: Context) -> Section | None:
+    """The map, by GC or length; that of the store, or one that is made now."""
+    space = given.space
+    held: Any = ()
+    if isinstance(space.profiles, ProfileStore):
+        held = space.profiles.obsm_keys()
+    elif isinstance(space.profiles, AnnDataProfiles):
+        held = space.profiles.anndata.obsm
+    if "X_tsne" in held:
+        source = space.profiles.anndata if isinstance(space.profiles, AnnDataProfiles) else space.place
+        where = open_map(source).coordinates
+    elif len(space) > MAP_UP_TO:
+        given.notes.append(f"map: there is none, and {len(space):,} sequences take long: run kinmer map")
         return None
-    found = analyze_groups(given.space, given.by)
+    else:
+        where = tsne(space, keep=False, seed=given.seed, threads=given.threads).coordinates
+    given.kept["map"] = where
+    by = next((name for name in ("gc", "length") if name in space.obs), None)
+    values = None if by is None else space.obs[by].to_numpy()
+    written = write_picture(given.folder / "map", where, values, label=by or "")
+    about = "t-SNE: what lies together is alike; distances far apart say little."
+    return Section("The map", about, (), written[:1], written)
+
+
+def the_clusters(given: Context) -> Section:
+    """Clusters as they are made now, also where the store has some: their settings are then known."""
+    space = given.space
+    made = cluster(space, keep=False, seed=given.seed, threads=given.threads)
+    written = made.write(given.folder / "clusters")
+    figures = [path for path in written if path.name == "clusters.png"]
+    if "map" in given.kept:
+        pictures = write_picture(
+            given.folder / "map-clusters", given.kept["map"], made.cluster, label="cluster"
+        )
+        figures, written = [*pictures[:1], *figures], [*written, *pictures]
+    given.kept["cluster"] = made.cluster
+    inside = int((made.cluster > 0).sum())
+    rows = [("clusters", f"{made.clusters:,}"), ("sequences in one", f"{inside:,} of {len(space):,}")]
+    if made.gc is not None:
+        rows.append(("sd of GC", f"{made.gc[0]:.4f} within clusters, {made.gc[1]:.4f} over all"))
+    tables = [Table((), rows)]
+    if made.agreement:
+        header = ("labels", "purity", "completeness", "V-measure", "ARI", "F1 of pairs")
+        tables.append(Table(header, [_agreed(one) for one in made.agreement]))
+    about = "Communities of the graph of nearest neighbours (Leiden)."
+    return Section("Clusters", about, tables, figures, written)
+
+
+def _agreed(one: Agreement) -> tuple[str, ...]:
+    shown = (one.purity, one.completeness_share, one.v_measure, one.ari, one.f1)
+    return (one.rank, *("–" if value is None else f"{value:.3f}" for value in shown))
+
+
+def groups(given: Context) -> Section | None:
+    """Groups over clusters and on the map."""
+    if given.by is None:
+        return None
+    space = replace(given.space, obs=given.space.obs.assign(cluster=given.kept["cluster"]))
+    found = analyze_groups(space, given.by)
     v = "undefined" if found.cramers_v is None else f"{found.cramers_v:.3f}"
     rows = [(str(name), f"{count:,}") for name, count in found.counts.sum(axis=0).items()]
     about = f"Sequences by {given.by}, over the clusters; Cramér's V {v}."
-    return _analysis(
-        given, "groups", "Groups compared", about, found, Table((given.by, "sequences"), rows[:SHOWN])
-    )
+    table = Table((given.by, "sequences"), rows[:SHOWN])
+    section = _analysis(given, "groups", "Groups compared", about, found, table)
+    if "map" not in given.kept:
+        return section
+    values = given.space.obs[given.by].to_numpy()
+    pictures = group_pictures(given.folder, given.kept["map"], values, by=given.by)
+    figures = [*section.figures, *(path for path in pictures if path.suffix == ".png")]
+    return replace(section, figures=figures, files=[*section.files, *pictures])
 
 
 SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     data_card,
+    the_map,
+    the_clusters,
+    groups,
     distances,
     neighbors,
     counts,
     hubs,
     one,
-    groups,
     encoder_card,
 )
 
@@ -242,5 +310,5 @@ def attempted(section: Callable[[Context], Section | None], given: Context) -> S
     try:
         return section(given)
     except KinmerError as error:
-        given.notes.append(f"{section.__name__.replace('_', ' ')}: {error}")
+        given.notes.append(f"{section.__name__.removeprefix('the_').replace('_', ' ')}: {error}")
         return None
