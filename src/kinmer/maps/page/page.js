@@ -4,8 +4,8 @@
 const about = JSON.parse(document.getElementById("about").textContent);
 const at = (id) => document.getElementById(id);
 const OTHERS = "#b9c0c7";
-// From here on a frame may take too long to draw.
-const MANY = 100000;
+// Points from which on they are small; milliseconds that a frame may take while the map is moved.
+const MANY = 100000, SMOOTH_MS = 30;
 const MANY_HITS = 50, MANY_LISTED = 200;
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
 const whole = new Intl.NumberFormat("en");
@@ -234,8 +234,8 @@ async function main() {
     const [first] = find(at("find").value.trim());
     if (first !== undefined) fly(first);
   };
-  // A large map is moved as the picture that it is, and drawn again where it is let go: a frame costs nothing
-  // then, however many points there are.
+  // A map that takes long to draw is moved as the picture that it is, and drawn again where it is let go: a
+  // frame costs nothing then, however many points there are.
   function grab(event) {
     if (event.button !== 0 || event.shiftKey) return;
     event.stopImmediatePropagation();
@@ -257,7 +257,14 @@ async function main() {
     window.addEventListener("mousemove", drag);
     window.addEventListener("mouseup", drop, { once: true });
   }
-  if (many) canvas.addEventListener("mousedown", grab, { capture: true });
+  async function frame() {
+    const began = performance.now();
+    for (let drawn = 0; drawn < 3; drawn += 1) {
+      plot.redraw();
+      await new Promise(requestAnimationFrame);
+    }
+    return (performance.now() - began) / 3;
+  }
 
   plot.subscribe("pointOver", tell);
   for (const kind of ["mousedown", "wheel"]) canvas.addEventListener(kind, () => { held = null; }, { capture: true, passive: true });
@@ -276,6 +283,7 @@ async function main() {
   menu.onchange = () => colour(menu.value);
   await colour(about.color);
   at("state").textContent = "";
+  if ((await frame()) > SMOOTH_MS) canvas.addEventListener("mousedown", grab, { capture: true });
   // For whoever measures the page.
   globalThis.kinmerMap = { plot, ids, find, fly, opened: performance.now() - began };
 }
