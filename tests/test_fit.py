@@ -229,9 +229,7 @@ def test_an_encoder_of_noise_finds_no_more_than_raw_profiles(community: Path, tm
     """Genomes of letters drawn evenly have nothing in common that could be learnt."""
     rng = np.random.default_rng(0)
     noise = tmp_path / "noise.fna"
-    noise.write_text(
-        "".join(f">n{one}\n{''.join(rng.choice(list('ACGT'), 60_000))}\n" for one in range(24))
-    )
+    noise.write_text("".join(f">n{one}\n{''.join(rng.choice(list('ACGT'), 60_000))}\n" for one in range(24)))
     fit([noise], tmp_path / "noise", settings=FitSettings(**_plain()))
     fit(None, tmp_path / "raw", settings=FitSettings(method="raw", max_k=4, coding=False))
     _fit(community, "learnt")

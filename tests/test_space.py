@@ -129,6 +129,15 @@ def test_metadata_are_joined_by_id(tmp_path: Path) -> None:
     obs = with_metadata(space, path).obs
     assert obs["genus"].tolist() == [None, None, "Vibrio", None]
     assert obs["depth"].tolist() == pytest.approx([7, np.nan, 2.5, np.nan], nan_ok=True)
+    # What is not known from the sequences is taken from the table.
+    path.write_text("id\tgc\tlength\ns1\t0.4\t1200\n")
+    told = with_metadata(space, path)
+    assert (told.obs["gc"]["s1"], told.obs["length"]["s1"]) == (0.4, 1200)
+    counted = open_space(organisms(20), vectors=encoder_of())
+    path.write_text("id\tlength\tsite\ns1\t7\tsea\n")
+    joined = with_metadata(counted, path).obs
+    assert joined["length"]["s1"] == counted.obs["length"]["s1"]
+    assert joined["site"]["s1"] == "sea"
     path.write_text("id\tgenus\nother\tx\n")
     with pytest.raises(InputError, match="none of its ids"):
         with_metadata(space, path)

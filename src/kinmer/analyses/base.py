@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.files import replaced_text
-from kinmer.space import Space, open_space, with_metadata
-from kinmer.stores import Metric
+from kinmer.space import Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +30,6 @@ __all__ = [
     "plain",
     "quantiles",
     "sampled",
-    "space_of",
     "write_table",
 ]
 
@@ -81,21 +79,6 @@ class Analysis(ABC):
 
             paths += plots.save(figure, stem)
         return paths
-
-
-def space_of(
-    source: Any,
-    *,
-    vectors: Any,
-    ids: str | Path | None = None,
-    metric: Metric | None = None,
-    metadata: str | Path | None = None,
-) -> Space:
-    """The points of a source, or the space that it already is, with metadata where they are given."""
-    space = (
-        source if isinstance(source, Space) else open_space(source, vectors=vectors, ids=ids, metric=metric)
-    )
-    return space if metadata is None else with_metadata(space, metadata)
 
 
 def column(space: Space, name: str) -> NDArray[np.float64]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, column, need_explore, quantiles, sampled, space_of
+from kinmer.analyses.base import Analysis, column, need_explore, quantiles, sampled
 from kinmer.analyses.modes import dip_of, gc_parting, modes_of, several_modes
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
 from kinmer.progress import step
+from kinmer.space import space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def analyze_distances(
     *,
     vectors: str | Path | Encoder = KEY,
     ids: str | Path | None = None,
+    metadata: str | Path | None = None,
     pairs: int = 1_000_000,
     seed: int = 0,
 ) -> DistanceAnalysis:
@@ -139,6 +141,7 @@ def analyze_distances(
     Parameters
     ----------
     source, vectors, ids : what `kinmer.space.open_space` takes, or a Space.
+    metadata : a TSV that tells GC where the source does not.
     pairs : drawn of at most 20,000 random sequences; all their pairs where these are fewer.
     seed : of everything drawn.
 
@@ -148,7 +151,7 @@ def analyze_distances(
     if pairs < 1:
         raise UsageError(f"at least 1 pair is needed, not {pairs}")
     need_explore("diptest")
-    space = space_of(source, vectors=vectors, ids=ids)
+    space = space_of(source, vectors=vectors, ids=ids, metadata=metadata)
     if len(space) < 2:
         raise ProfileError("one sequence has no distance to another", place=space.place)
     rng = np.random.default_rng(seed)

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, known, space_of
+from kinmer.analyses.base import Analysis, known
 from kinmer.embedding import KEY
 from kinmer.errors import InputError
+from kinmer.space import space_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

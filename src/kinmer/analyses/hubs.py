@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, known, quantiles, space_of
+from kinmer.analyses.base import Analysis, known, quantiles
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
-from kinmer.space import neighbour_graph
+from kinmer.space import neighbour_graph, space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:

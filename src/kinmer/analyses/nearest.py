@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, column, known, need_explore, quantiles, sampled, space_of
+from kinmer.analyses.base import Analysis, column, known, need_explore, quantiles, sampled
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
-from kinmer.space import Space, neighbour_graph
+from kinmer.space import Space, neighbour_graph, space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def analyze_neighbors(
     vectors: str | Path | Encoder = KEY,
     ids: str | Path | None = None,
     metric: Metric | None = None,
+    metadata: str | Path | None = None,
     sample: int = 100_000,
     thresholds: Sequence[float] = THRESHOLDS,
     duplicates: float = 0.01,
@@ -142,6 +143,7 @@ def analyze_neighbors(
     Parameters
     ----------
     source, vectors, ids, metric : what `kinmer.space.open_space` takes, or a Space.
+    metadata : a TSV that tells length and GC where the source does not.
     sample : sequences, drawn with `seed`; all where there are fewer.
     thresholds : distances below which the share is told.
     duplicates : distance up to which a sequence and its nearest are listed.
@@ -150,7 +152,7 @@ def analyze_neighbors(
     """
     if sample < 1:
         raise UsageError(f"the sample must hold at least 1 sequence, not {sample}")
-    space = space_of(source, vectors=vectors, ids=ids, metric=metric)
+    space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
     rows, far, near, exact = _nearest(space, 1, sample, seed, threads)
     first = far[:, 0]
     return NeighborAnalysis(

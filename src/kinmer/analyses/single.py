@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, quantiles, space_of
+from kinmer.analyses.base import Analysis, quantiles
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
 from kinmer.progress import step
+from kinmer.space import space_of
 from kinmer.space.points import BLOCK_ROWS
 from kinmer.stores import Metric, distances_to
 

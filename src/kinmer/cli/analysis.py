@@ -60,6 +60,7 @@ def distances(
     output: Output = None,
     vectors: Vectors = "X_kinmer",
     ids: Ids = None,
+    metadata: Metadata = None,
     pairs: Annotated[int, typer.Option(min=1, help="Random pairs.")] = 1_000_000,
     seed: Seed = 0,
     force: Force = False,
@@ -68,7 +69,9 @@ def distances(
     from kinmer.analyses import DistanceAnalysis, analyze_distances
 
     _checked(output, DistanceAnalysis, force)
-    _shown(analyze_distances(source, vectors=vectors, ids=ids, pairs=pairs, seed=seed), output)
+    _shown(
+        analyze_distances(source, vectors=vectors, ids=ids, metadata=metadata, pairs=pairs, seed=seed), output
+    )
 
 
 @analyze.command("neighbors")
@@ -78,6 +81,7 @@ def neighbors(
     vectors: Vectors = "X_kinmer",
     ids: Ids = None,
     metric: Metric = None,
+    metadata: Metadata = None,
     sample: Sample = 100_000,
     below: Annotated[
         str, typer.Option(help="Distances below which the share is told.")
@@ -98,6 +102,7 @@ def neighbors(
         vectors=vectors,
         ids=ids,
         metric=metric,
+        metadata=metadata,
         sample=sample,
         thresholds=[_number(part) for part in below.split(",")],
         duplicates=duplicates,

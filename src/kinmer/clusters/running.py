@@ -18,7 +18,7 @@ from kinmer.clusters.writing import write_clustering
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, UsageError
 from kinmer.profiles import AnnDataProfiles, ProfileStore
-from kinmer.space import Space, neighbour_graph, open_space, with_metadata
+from kinmer.space import Space, neighbour_graph, space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:
@@ -126,11 +126,7 @@ def cluster(
         from kinmer.files import check_output
 
         check_output(output, force=force)
-    space = (
-        source if isinstance(source, Space) else open_space(source, vectors=vectors, ids=ids, metric=metric)
-    )
-    if metadata is not None:
-        space = with_metadata(space, metadata)
+    space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
     settings: dict[str, Any] = {"method": method, "vectors": space.vectors, "metric": space.metric}
     settings |= {"min_size": min_size, "seed": seed}
     if method == "hdbscan":

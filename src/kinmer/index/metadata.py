@@ -24,8 +24,8 @@ MOST_COLUMNS = 1000
 class Metadata:
     """A staged table: table ``metadata`` of the SQLite file `database`, with the columns id, line, c0, c1, …
 
-    ``columns``: what c0, c1, … are called; all but the id and those of KNOWN (`left_out`), which an index
-    takes from the sequences themselves.
+    ``columns``: what c0, c1, … are called; all but the id and those that are known (`left_out`): an index
+    takes them from the sequences themselves.
     """
 
     database: Path
@@ -44,8 +44,8 @@ class Metadata:
             connection.close()
 
 
-def stage_metadata(path: str | Path, database: Path) -> Metadata:
-    """Read the table `path` into a new SQLite file `database`.
+def stage_metadata(path: str | Path, database: Path, *, known: Sequence[str] = KNOWN) -> Metadata:
+    """Read the table `path` into a new SQLite file `database`; columns of `known` are left out.
 
     The table: UTF-8, fields between tabs, a header line. Ids stand in the column ``id``, else
     ``sequence_id``, else the first. Empty fields and ``.`` are missing values, as are fields that a line
@@ -63,7 +63,7 @@ def stage_metadata(path: str | Path, database: Path) -> Metadata:
     lower = [name.lower() for name in names]
     key = next((lower.index(name) for name in ID_NAMES if name in lower), 0)
     _check_header(names, key, path)
-    kept = [place for place, name in enumerate(names) if place != key and lower[place] not in KNOWN]
+    kept = [place for place, name in enumerate(names) if place != key and lower[place] not in known]
     columns = tuple(names[place] for place in kept)
     database.unlink(missing_ok=True)
     connection = sqlite3.connect(database)
@@ -82,7 +82,7 @@ def stage_metadata(path: str | Path, database: Path) -> Metadata:
         connection.commit()
     finally:
         connection.close()
-    left_out = tuple(name for place, name in enumerate(names) if place != key and lower[place] in KNOWN)
+    left_out = tuple(name for place, name in enumerate(names) if place != key and lower[place] in known)
     return Metadata(database, columns, left_out, rows)
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kinmer import __version__
-from kinmer.analyses.base import space_of
 from kinmer.embedding import KEY
 from kinmer.errors import UsageError
 from kinmer.files import built_aside, check_output, write_bytes
 from kinmer.progress import step
 from kinmer.reports.sections import SECTIONS, Context, Section, attempted
+from kinmer.space import space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:

@@ -6,29 +6,40 @@ import sqlite3
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kinmer.errors import InputError
-from kinmer.index.metadata import stage_metadata
-from kinmer.space.points import Space
+from kinmer.index.metadata import KNOWN, stage_metadata
+from kinmer.space.points import Space, open_space
 
-__all__ = ["with_metadata"]
+__all__ = ["space_of", "with_metadata"]
 
 # Ids asked for in one statement.
 IDS_AT_ONCE = 500
 
 
+def space_of(source: Any, *, metadata: str | Path | None = None, **settings: Any) -> Space:
+    """The points of a source (`settings` of `open_space`), or the space that it is, with metadata."""
+    space = source if isinstance(source, Space) else open_space(source, **settings)
+    return space if metadata is None else with_metadata(space, metadata)
+
+
 def with_metadata(space: Space, path: str | Path) -> Space:
     """The space with the columns of a TSV joined by id; they replace columns of the same name.
+
+    Length, GC and bases are taken from the table only where they are not known from the sequences.
 
     A column of numbers becomes float64, any other text; None or NaN where nothing is known.
 
     Raises InputError where no id of the table is among the points, and as `stage_metadata`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        staged = stage_metadata(path, Path(folder) / "metadata.sqlite")
+        # What was counted from the sequences is believed more than a table.
+        counted = tuple(name for name in KNOWN if name in space.obs)
+        staged = stage_metadata(path, Path(folder) / "metadata.sqlite", known=counted)
         listed = ", ".join(["id", *(f"c{number}" for number in range(len(staged.columns)))])
         found: dict[str, tuple[str | None, ...]] = {}
         connection = sqlite3.connect(staged.database)
