@@ -281,6 +281,10 @@ def test_groups_are_compared(tmp_path: Path) -> None:
     assert found.shares.sum().to_numpy() == pytest.approx([1, 1])
     found.write(tmp_path / "groups")
     assert (tmp_path / "groups.png").stat().st_size > 0
+    assert not (tmp_path / "groups-map.png").exists()
+    where = rng.normal(size=(105, 2)).astype(np.float32)
+    written = analyze_groups(space, "source", coordinates=where).write(tmp_path / "mapped")
+    assert {f"mapped-{name}.png" for name in ("map", "difference")} <= {path.name for path in written}
     with pytest.raises(InputError, match="no column 'depth'"):
         analyze_groups(space, "depth")
     alone = space_of(rng.normal(size=(9, 3)), tmp_path, obs=pd.DataFrame({"source": ["a"] * 9, "cluster": 1}))

@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kinmer.maps.paging import write_page
-from kinmer.maps.picturing import group_pictures, write_picture
-from kinmer.plots.maps import FEW, extent_of, map_by_category, pixels
+from kinmer.maps.picturing import write_picture
+from kinmer.plots.maps import FEW, density_difference, extent_of, map_by_category, pixels
 
 RNG = np.random.default_rng(0)
 BAD = ["</script><script>alert(1)</script>", "a\"b'c", "ü — 名", "<!-- x", "tab\there"]
@@ -59,6 +59,17 @@ def test_outliers_do_not_squash_the_map() -> None:
     assert extent_of(where[:100])[-1] == 0
 
 
+def test_the_difference_of_two_groups_is_that_of_their_shares() -> None:
+    where = np.array([[0.5, 0.5]] * 6 + [[9.5, 9.5]] * 4, float)
+    names = ["a"] * 5 + ["b"] * 5
+    gap = density_difference(where, names, ("a", "b"), cells=10).axes[0].images[0].get_array()
+    assert gap is not None
+    # All of a is below left, a fifth of b: blurred, but nothing is lost or made.
+    assert float(gap.sum()) == pytest.approx(0, abs=1e-9)
+    assert float(gap[5:, :5].sum()) == pytest.approx(800)
+    assert float(gap[:5, 5:].sum()) == pytest.approx(-800)
+
+
 def test_the_largest_names_have_a_colour() -> None:
     names = np.repeat([f"g{one}" for one in range(9)], [90, 80, 70, 60, 50, 40, 30, 20, 10])
     figure = map_by_category(RNG.normal(size=(450, 2)), [*names.tolist()])
@@ -79,8 +90,6 @@ def test_any_number_of_points_is_drawn(tmp_path: Path, points: int, same: bool) 
     for values in (None, numbers, names, np.arange(points) + 0.5):
         for path in write_picture(tmp_path / "p", where, values, title="t", label="l"):
             assert path.stat().st_size > 1000
-    for path in group_pictures(tmp_path, where, names, by="x"):
-        assert path.stat().st_size > 1000
     page = write_page(
         tmp_path / "p.html", [f"s{one}" for one in range(points)], where, {"n": numbers, "g": names}
     )

@@ -74,7 +74,7 @@ def test_groups_are_compared_where_they_are_asked_for(tmp_path: Path) -> None:
     table.obs["site"] = ["gut", "soil", "sea"] * 20
     text = report(table, tmp_path / "g.html", by="site").read_text()
     assert "Groups compared" in text
-    assert (tmp_path / "g-files/map-difference.png").stat().st_size > 1000
+    assert (tmp_path / "g-files/groups-difference.png").stat().st_size > 1000
     absent = report(table, tmp_path / "h.html", by="depth").read_text()
     assert "there is no column &#39;depth&#39;" in absent
 

@@ -35,7 +35,8 @@ class GroupAnalysis(Analysis):
     counts : (clusters × groups) sequences, the largest cluster first. p : (clusters,) of a chi-squared test
         of the cluster against all others, by group; q : the same, adjusted (Benjamini and Hochberg 1995, J R
         Stat Soc B 57:289). cramers_v : how much groups and clusters have to do with one another, 0 to 1.
-    left_out : sequences without a group or a cluster.
+    left_out : sequences without a group or a cluster. coordinates (n, 2), group (n,) : the map and the group
+        of every sequence, where there is a map.
     """
 
     by: str
@@ -45,6 +46,8 @@ class GroupAnalysis(Analysis):
     q: NDArray[np.float64]
     cramers_v: float | None
     left_out: int
+    coordinates: NDArray[np.float32] | None = None
+    group: Sequence[object] = ()
 
     @property
     def shares(self) -> pd.DataFrame:
@@ -99,12 +102,33 @@ class GroupAnalysis(Analysis):
             self.q[: len(shown)],
         )
 
+    @classmethod
+    def outputs(cls, stem: str | Path) -> list[Path]:
+        """The files that `write` may write."""
+        more = [Path(f"{stem}-{name}{kind}") for name in ("map", "difference") for kind in (".png", ".svg")]
+        return [*super().outputs(stem), *more]
+
+    def write(self, stem: str | Path) -> list[Path]:
+        """As `Analysis.write`; with a map also the groups on it, and where the two largest differ."""
+        written = super().write(stem)
+        if self.coordinates is None:
+            return written
+        from kinmer import plots
+        from kinmer.plots.maps import density_difference, map_by_category
+
+        where, names = self.coordinates.astype(np.float64), [str(one) for one in self.group]
+        written += plots.save(map_by_category(where, self.group, label=self.by), f"{stem}-map")
+        first, second = (str(name) for name in self.counts.columns[:2])
+        figure = density_difference(where, names, (first, second))
+        return written + plots.save(figure, f"{stem}-difference")
+
 
 def analyze_groups(
     source: Any,
     by: str,
     *,
     cluster: str = "cluster",
+    coordinates: NDArray[np.float32] | None = None,
     vectors: str | Path | Encoder = KEY,
     ids: str | Path | None = None,
     metadata: str | Path | None = None,
@@ -112,6 +136,7 @@ def analyze_groups(
     """How sequences of each group (column `by`, such as ``source``) spread over the clusters (`cluster`).
 
     source, vectors, ids : what `kinmer.space.open_space` takes, or a Space; metadata : a TSV with columns.
+    coordinates : a map (n, 2); None: ``obsm["X_tsne"]`` where it is there.
 
     Raises InputError where a column is missing or tells fewer than two groups.
     """
@@ -132,7 +157,17 @@ def analyze_groups(
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     counts = counts[counts.sum(axis=0).sort_values(ascending=False, kind="stable").index]
     p = _tests(counts.to_numpy())
-    return GroupAnalysis(by, cluster, counts, p, _adjusted(p), _cramers_v(counts), int((~told).sum()))
+    return GroupAnalysis(
+        by,
+        cluster,
+        counts,
+        p,
+        _adjusted(p),
+        _cramers_v(counts),
+        int((~told).sum()),
+        space.beside("X_tsne") if coordinates is None else coordinates,
+        group.tolist(),
+    )
 
 
 def _untold(column: pd.Series) -> pd.Series:

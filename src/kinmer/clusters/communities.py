@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from kinmer.clusters.edges import Edges
 from kinmer.errors import UsageError
 
-__all__ = ["Method", "by_density", "check_method", "communities", "numbered"]
+__all__ = ["DENSE_SAMPLE", "Method", "by_density", "check_method", "communities", "numbered"]
 
 Method = Literal["leiden", "infomap", "hdbscan"]
-ITERATIONS, TRIALS = 10, 5
+# Infomap keeps the best of some trials; a million points take minutes each, and are less a matter of luck.
+ITERATIONS, TRIALS, MANY = 10, 5, 200_000
+# HDBSCAN takes time by the square of the points: half a minute for so many.
+DENSE_SAMPLE = 100_000
 
 
 def check_method(method: str) -> None:
@@ -45,20 +48,37 @@ def communities(edges: Edges, method: Method, *, resolution: float, seed: int) -
                 "modularity", weights=edges.weights, resolution=resolution, n_iterations=ITERATIONS
             )
         else:
-            found = network.community_infomap(edge_weights=edges.weights, trials=TRIALS)
+            trials = TRIALS if edges.points <= MANY else 1
+            found = network.community_infomap(edge_weights=edges.weights, trials=trials)
     finally:
         igraph.set_random_number_generator(random)
     return np.asarray(found.membership, np.int64)
 
 
-def by_density(coordinates: NDArray[np.float32], *, min_size: int) -> NDArray[np.int64]:
-    """Dense places of a map (n, 2) by HDBSCAN (Campello et al. 2013); -1 for points of none."""
-    if len(coordinates) < max(2, min_size):
-        return np.full(len(coordinates), -1)
+def by_density(
+    coordinates: NDArray[np.float32], *, min_size: int, seed: int = 0, sample: int = DENSE_SAMPLE
+) -> NDArray[np.int64]:
+    """Dense places of a map (n, 2) by HDBSCAN (Campello et al. 2013); -1 for points of none.
+
+    Of more than `sample` points so many are drawn and clustered; each of the others goes with the nearest of
+    them, so that places of fewer than min_size × n / sample points are not found.
+    """
+    points = coordinates.astype(np.float64)
+    if len(points) <= sample:
+        return _dense(points, min_size)
+    from scipy.spatial import KDTree
+
+    drawn = np.sort(np.random.default_rng(seed).choice(len(points), sample, replace=False))
+    _, nearest = KDTree(points[drawn]).query(points)
+    return np.asarray(_dense(points[drawn], min_size)[nearest])
+
+
+def _dense(points: NDArray[np.float64], min_size: int) -> NDArray[np.int64]:
+    if len(points) < max(2, min_size):
+        return np.full(len(points), -1)
     from sklearn.cluster import HDBSCAN
 
-    found = HDBSCAN(min_cluster_size=max(2, min_size), copy=True).fit_predict(coordinates.astype(np.float64))
-    return np.asarray(found, np.int64)
+    return np.asarray(HDBSCAN(min_cluster_size=max(2, min_size), copy=True).fit_predict(points), np.int64)
 
 
 def numbered(community: NDArray[np.int64], min_size: int) -> NDArray[np.int64]:

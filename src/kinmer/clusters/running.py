@@ -163,16 +163,12 @@ def _check(
 
 
 def _map_of(space: Space, key: str) -> NDArray[np.float32]:
-    held: Any = None
-    if isinstance(space.profiles, ProfileStore) and key in space.profiles.obsm_keys():
-        held = space.profiles.read_obsm(key)
-    elif isinstance(space.profiles, AnnDataProfiles):
-        held = space.profiles.anndata.obsm.get(key)
+    held = space.beside(key)
     if held is None:
         raise InputError(
             f"there is no {key} beside the profiles", check="run kinmer map first", place=space.place
         )
-    return np.asarray(held, np.float32)
+    return held
 
 
 def _described(

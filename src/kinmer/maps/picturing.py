@@ -1,4 +1,4 @@
-"""The map as a picture, by a number, by names, or plain; and the maps of two groups compared."""
+"""The map as a picture, by a number, by names, or plain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["group_pictures", "is_number", "write_picture"]
+__all__ = ["is_number", "write_picture"]
 
 
 def write_picture(
@@ -42,20 +42,3 @@ def is_number(values: pd.Series, name: str = "") -> bool:
     if not len(told) or told.map(lambda one: isinstance(one, str | bool)).any():
         return False
     return bool(pd.to_numeric(told, errors="coerce").notna().all())
-
-
-def group_pictures(
-    folder: Path, coordinates: NDArray[np.floating[Any]], groups: ArrayLike, *, by: str
-) -> list[Path]:
-    """Groups (n,) on one map (``map-groups``), and where the two largest differ (``map-difference``)."""
-    from kinmer import plots
-    from kinmer.plots.maps import density_difference, map_by_category
-
-    where, names = np.asarray(coordinates, np.float64), pd.Series(np.asarray(groups, dtype=object))
-    written = plots.save(map_by_category(where, names.tolist(), label=by), folder / "map-groups")
-    told = names[names.notna() & ~names.astype(str).isin(("", "."))].astype(str).value_counts()
-    if len(told) > 1:
-        first, second = (str(one) for one in told.index[:2])
-        figure = density_difference(where, names.astype(str).tolist(), (first, second))
-        written += plots.save(figure, folder / "map-difference")
-    return written

@@ -21,9 +21,9 @@ from kinmer.analyses.base import Analysis
 from kinmer.box import located
 from kinmer.clusters import Agreement, cluster
 from kinmer.errors import KinmerError
-from kinmer.maps import open_map, tsne
-from kinmer.maps.picturing import group_pictures, write_picture
-from kinmer.profiles import AnnDataProfiles, ProfileStore, info
+from kinmer.maps import tsne
+from kinmer.maps.picturing import write_picture
+from kinmer.profiles import info
 from kinmer.space import Space
 
 __all__ = ["SECTIONS", "Context", "Section", "Table"]
@@ -212,18 +212,11 @@ def one(given: Context) -> Section:
 def the_map(given: Context) -> Section | None:
     """The map, by GC or length; that of the store, or one that is made now."""
     space = given.space
-    held: Any = ()
-    if isinstance(space.profiles, ProfileStore):
-        held = space.profiles.obsm_keys()
-    elif isinstance(space.profiles, AnnDataProfiles):
-        held = space.profiles.anndata.obsm
-    if "X_tsne" in held:
-        source = space.profiles.anndata if isinstance(space.profiles, AnnDataProfiles) else space.place
-        where = open_map(source).coordinates
-    elif len(space) > MAP_UP_TO:
+    where = space.beside("X_tsne")
+    if where is None and len(space) > MAP_UP_TO:
         given.notes.append(f"map: there is none, and {len(space):,} sequences take long: run kinmer map")
         return None
-    else:
+    if where is None:
         where = tsne(space, keep=False, seed=given.seed, threads=given.threads).coordinates
     given.kept["map"] = where
     by = next((name for name in ("gc", "length") if name in space.obs), None)
@@ -267,18 +260,12 @@ def groups(given: Context) -> Section | None:
     if given.by is None:
         return None
     space = replace(given.space, obs=given.space.obs.assign(cluster=given.kept["cluster"]))
-    found = analyze_groups(space, given.by)
+    found = analyze_groups(space, given.by, coordinates=given.kept.get("map"))
     v = "undefined" if found.cramers_v is None else f"{found.cramers_v:.3f}"
     rows = [(str(name), f"{count:,}") for name, count in found.counts.sum(axis=0).items()]
-    about = f"Sequences by {given.by}, over the clusters; Cramér's V {v}."
+    about = f"Sequences by {given.by}, over the clusters and the map; Cramér's V {v}."
     table = Table((given.by, "sequences"), rows[:SHOWN])
-    section = _analysis(given, "groups", "Groups compared", about, found, table)
-    if "map" not in given.kept:
-        return section
-    values = given.space.obs[given.by].to_numpy()
-    pictures = group_pictures(given.folder, given.kept["map"], values, by=given.by)
-    figures = [*section.figures, *(path for path in pictures if path.suffix == ".png")]
-    return replace(section, figures=figures, files=[*section.files, *pictures])
+    return _analysis(given, "groups", "Groups compared", about, found, table)
 
 
 SECTIONS: tuple[Callable[[Context], Section | None], ...] = (

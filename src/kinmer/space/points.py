@@ -109,6 +109,14 @@ class Space:
             kept[start : start + len(block)] = block
         return replace(self, array=kept, _read=lambda start, stop: kept[start:stop])
 
+    def beside(self, key: str) -> NDArray[np.float32] | None:
+        """What stands under a key of ``obsm`` beside the profiles, such as a map (n, 2); None for nothing."""
+        if isinstance(self.profiles, ProfileStore) and key in self.profiles.obsm_keys():
+            return np.asarray(self.profiles.read_obsm(key), np.float32)
+        if isinstance(self.profiles, AnnDataProfiles) and key in self.profiles.anndata.obsm:
+            return np.asarray(self.profiles.anndata.obsm[key], np.float32)
+        return None
+
     def row_of(self, name: str) -> int:
         """The row of an id; UsageError where there is no such sequence."""
         found = np.flatnonzero(self.ids == name)
