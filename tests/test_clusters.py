@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import t as student
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from kinmer import cluster
+from kinmer import cluster, evaluate_clusters
 from kinmer.cli import run
 from kinmer.clusters import agreement_of
+from kinmer.clusters.centres import mean_distances
 from kinmer.clusters.communities import by_density, communities, numbered
 from kinmer.clusters.edges import edges_of, usual_distance
 from kinmer.errors import InputError, UsageError
@@ -60,6 +62,17 @@ def test_dense_places_of_a_map_are_found(tmp_path: Path) -> None:
     assert adjusted_rand_score(np.repeat(np.arange(3), 40)[inside], made.cluster[inside]) == 1
     assert (table.obs["cluster"].to_numpy() == made.cluster).all()
     assert (by_density(where[:3].astype(np.float32), min_size=5) == -1).all()
+
+
+def test_of_many_points_some_are_drawn() -> None:
+    rng = np.random.default_rng(6)
+    centres = np.array([[0, 0], [30, 0], [0, 30], [30, 30]])
+    where = (np.repeat(centres, 500, axis=0) + rng.normal(size=(2000, 2))).astype(np.float32)
+    found = by_density(where, min_size=20, sample=400)
+    inside = found >= 0
+    assert inside.mean() > 0.9
+    assert adjusted_rand_score(np.repeat(np.arange(4), 500)[inside], found[inside]) == 1
+    assert (by_density(where, min_size=20, sample=400) == found).all()
 
 
 def glued() -> tuple[Graph, int]:
@@ -125,6 +138,7 @@ def test_agreement_by_hand() -> None:
     # Pairs together: 3 + 1, of one label among them 1 + 1; of one label in all 3 + 3.
     assert (one.precision, one.recall) == pytest.approx((2 / 4, 2 / 6))
     assert one.f1 == pytest.approx(2 * 2 / (4 + 6))
+    assert (one.fragmentation_bases, one.unlabelled) == ((1 + 2) / 2, 0)
     # Nine tenths of the three a need both their clusters, and so do those of b.
     assert one.fragmentation == 2
     assert agreement_of(cluster_of, pd.Series([None, "", ".", None, "", ""])) is None
@@ -147,6 +161,71 @@ def test_agreement_is_that_of_scikit_learn(rows: list[tuple[int, str]]) -> None:
     both, wrong, missed = pairs[1, 1], pairs[0, 1], pairs[1, 0]
     assert one.precision == (pytest.approx(both / (both + wrong)) if both + wrong else None)
     assert one.recall == (pytest.approx(both / (both + missed)) if both + missed else None)
+
+
+rows_of_bases = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(["x", "y", "z"]), st.integers(1, 50)),
+    min_size=2,
+    max_size=25,
+)
+
+
+@given(rows_of_bases)
+@settings(deadline=None)
+def test_agreement_by_bases_is_that_of_all_pairs(rows: list[tuple[int, str, int]]) -> None:
+    number, labels = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    length = np.array([row[2] for row in rows], float)
+    one = agreement_of(number, pd.Series(labels), length=length)
+    assert one is not None
+    upper = np.triu(np.outer(length, length), 1)
+    same = (number[:, None] == number) & (number > 0)[:, None]
+    alike = labels[:, None] == labels
+    both, together, kin = (upper * same * alike).sum(), (upper * same).sum(), (upper * alike).sum()
+    assert one.f1_bases == (pytest.approx(2 * both / (together + kin)) if together + kin else None)
+    if not (same | ~alike)[np.triu_indices(len(rows), 1)].all() and together:
+        chance = together * kin / upper.sum()
+        assert one.ari_bases == pytest.approx((both - chance) / ((together + kin) / 2 - chance))
+    # A sequence of n bases weighs as n sequences of one base in the same cluster.
+    own = np.where(number > 0, number, -1 - np.arange(len(rows)))
+    each = length.astype(int)
+    assert one.v_measure_bases == pytest.approx(
+        v_measure_score(np.repeat(labels, each), np.repeat(own, each))
+    )
+
+
+def test_intervals_leave_genomes_out() -> None:
+    rng = np.random.default_rng(5)
+    genome = np.repeat(np.arange(40), 6)
+    kind, number = genome // 2, np.where(rng.random(240) < 0.8, genome // 2, rng.integers(0, 20, 240)) + 1
+    labels, genomes = pd.Series(kind.astype(str)), pd.Series(genome.astype(str))
+    one = agreement_of(number, labels, genome=genomes)
+    assert one is not None
+    without = [adjusted_rand_score(kind[genome != left], number[genome != left]) for left in range(40)]
+    error = np.sqrt(39 / 40 * ((np.array(without) - np.mean(without)) ** 2).sum())
+    reach = student.ppf(0.975, 39) * error
+    assert (one.ari_low, one.ari_high) == pytest.approx((one.ari - reach, one.ari + reach))
+    assert agreement_of(number, labels, genome=pd.Series(["g"] * 240))._asdict()["ari_low"] is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_mean_distances_are_those_to_the_middle(
+    tmp_path: Path, metric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = planted(3, 20).astype(np.float32)
+    space = space_of(points, tmp_path, metric=metric)
+    number = np.random.default_rng(4).integers(0, 4, 60)
+    monkeypatch.setattr(
+        type(space), "blocks", lambda self: ((at, self.read(at, at + 7)) for at in range(0, 56, 7))
+    )
+    number[56:] = 0
+    vectors = points / np.linalg.norm(points, axis=1, keepdims=True) if metric == "cosine" else points
+    wanted = []
+    for one in (1, 2, 3):
+        mine, middle = vectors[number == one], vectors[number == one].mean(axis=0)
+        far = mine @ middle / np.linalg.norm(middle) if metric == "cosine" else mine - middle
+        wanted.append((1 - far).mean() if metric == "cosine" else np.linalg.norm(far, axis=1).mean())
+    assert mean_distances(space, number) == pytest.approx(wanted, rel=1e-5)
+    assert mean_distances(space, np.zeros(60, np.int64)).size == 0
 
 
 def test_clusters_are_numbered_by_size() -> None:
@@ -212,5 +291,68 @@ def test_the_command_keeps_the_clusters_in_the_store(
     assert (kept > 0).mean() > 0.9
     assert adjusted_rand_score(np.repeat(np.arange(8), 10)[kept > 0], kept[kept > 0]) == 1
     assert run(["cluster", str(path), "--method", "hdbscan"]) == 2
+    assert "the store has clusters already" in capsys.readouterr().err
+    assert run(["cluster", str(path), "--method", "hdbscan", "--force"]) == 2
     assert "run kinmer map first" in capsys.readouterr().err
     assert run(["cluster", str(path), "--resolution", "0"]) == 2
+
+
+def test_a_run_that_was_killed_before_the_store_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = organisms(80)
+    table.obsm["X_kinmer"] = planted(8, 10).astype(np.float32)
+    path, out = tmp_path / "a.zarr", tmp_path / "out"
+    with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+        table.write_zarr(path)
+
+    def killed(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kinmer.clusters.running._keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cluster(path, output=out)
+    with pytest.raises(UsageError, match="exists already"):
+        cluster(path, output=out, k=14)
+    with monkeypatch.context() as patch:
+        patch.setattr("kinmer.clusters.running.communities", killed)
+        made = cluster(path, output=out)
+    assert (anndata.read_zarr(path).obs["cluster"].to_numpy() == made.cluster).all()
+    assert (cluster(path, keep=False).cluster == made.cluster).all()
+    with pytest.raises(UsageError, match="exists already"):
+        cluster(path, output=out)
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith(".")) == []
+
+
+def test_clusters_of_any_origin_are_compared_with_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bins, labels = tmp_path / "bins.tsv", tmp_path / "labels.tsv"
+    bins.write_text("id\tbin\n" + "".join(f"s{row}\tb{'aab0-'[row % 5]}\n" for row in range(50)) + "x\t-1\n")
+    kind = ["p" if row % 5 < 2 else "q" for row in range(50)]
+    rows = "".join(f"s{row}\t{kind[row]}\tg{row // 5}\n" for row in range(49))
+    labels.write_text("id\tSpecies\tgenome_id\n" + rows)
+    found = evaluate_clusters(bins, labels=labels, column="bin", ranks=["species"])
+    (one,) = found.agreement
+    mine = ["aab0-"[row % 5] for row in range(49)]
+    assert (found.clusters, found.inside, found.sequences, one.unlabelled) == (4, 50, 51, 2)
+    assert one.ari == pytest.approx(adjusted_rand_score(kind[:49], mine))
+    assert one.ari_low is not None
+    args = ["evaluate", "clusters", str(bins), "--labels", str(labels), "--column", "bin"]
+    assert run([*args, "-o", str(tmp_path / "told")]) == 0
+    assert json.loads((tmp_path / "told.json").read_text())["agreement"][1]["ari"] == one.ari
+    assert len(pd.read_csv(tmp_path / "told.tsv", sep="\t")) == 2
+    assert "(up to 2)" in capsys.readouterr().out
+    assert run([*args, "-o", str(tmp_path / "told")]) == 2
+    for wrong in (["evaluate", "clusters", str(bins)], [*args[:3], "--column", "bin"]):
+        assert run(wrong) == 2
+    # The 0 of kinmer's own clusters is none; another program's is a cluster.
+    bins.write_text("id\tcluster\tleiden\tspecies\na\t0\t0\tp\nb\t0\t0\tp\nc\t1\t1\tp\nd\t1\t1\tq\n")
+    assert evaluate_clusters(bins).inside == 2
+    assert evaluate_clusters(bins, column="leiden").inside == 4
+    with pytest.raises(InputError, match="no column"):
+        evaluate_clusters(bins, column="bin")
+    bins.write_text("id\tcluster\na\t0\na\t1\n")
+    with pytest.raises(InputError, match="occurs twice"):
+        evaluate_clusters(bins)

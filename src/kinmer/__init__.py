@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kinmer.analyses import analyze_one as analyze_one
     from kinmer.clr import Clr as Clr
     from kinmer.clusters import cluster as cluster
+    from kinmer.clusters import evaluate_clusters as evaluate_clusters
     from kinmer.counting import count as count
     from kinmer.demo import run_demo as run_demo
     from kinmer.embedding import embed as embed
@@ -70,6 +71,7 @@ _ROOMS = {
     "count": "counting",
     "embed": "embedding",
     "Encoder": "encoder",
+    "evaluate_clusters": "clusters",
     "evaluate_retrieval": "evaluate.retrieval",
     "export_profiles": "npy",
     "fit": "training.fitting",

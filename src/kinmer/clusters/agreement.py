@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
-__all__ = ["RANKS", "Agreement", "agreement_of", "gc_spans"]
+__all__ = ["GENOME", "RANKS", "Agreement", "agreement_of", "agreement_text", "gc_spans", "told"]
 
+GENOME = "genome_id"
 # Columns that are taken for labels.
 RANKS = (
-    "genome_id",
+    GENOME,
     "ani95_cluster",
     "species",
     "genus",
@@ -24,26 +27,34 @@ RANKS = (
     "molecule",
 )
 UNTOLD = ("", ".", "nan", "None")
+# Genomes are left out one by one, or where there are more, in so many groups.
+GROUPS = 100
 Codes = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Agreement(NamedTuple):
     """Clusters against the labels of one rank.
 
-    sequences, labels, clusters : that count: those with a label. A sequence in no cluster is one of its own.
-    purity : share of the sequences, or of their bases, that carry the commonest label of their cluster.
-    completeness_share : share that lie in the commonest cluster of their label. homogeneity, completeness,
-    v_measure : Rosenberg and Hirschberg 2007. ari : adjusted Rand index (Hubert and Arabie 1985).
-    precision, recall, f1 : of pairs of sequences: in one cluster, of one label. fragmentation : mean number
-    of clusters that hold 90 % of a label's sequences, over labels with two or more.
+    sequences, labels, clusters : that count: those with a label; unlabelled : sequences left out. A sequence
+    in no cluster is one of its own. purity : share of the sequences that carry the commonest label of their
+    cluster. completeness_share : share that lie in the commonest cluster of their label. homogeneity,
+    completeness, v_measure : Rosenberg and Hirschberg 2007. ari : adjusted Rand index (Hubert and Arabie
+    1985). precision, recall, f1 : of pairs of sequences: in one cluster, of one label. fragmentation : mean
+    number of clusters that hold 90 % of a label's sequences, over labels with two or more.
+
+    …_bases : the same with every sequence weighing its length, a pair the product of the two. …_low,
+    …_high : 95 % interval from leaving genomes out (jackknife, Efron and Stein 1981, Ann Stat 9:586),
+    clusters as they are; None without genomes. (A bootstrap would draw genomes twice, whose pieces then make
+    pairs that nobody has, and so flatter the figures.)
     """
 
     rank: str
     sequences: int
+    unlabelled: int
     labels: int
     clusters: int
     purity: float
-    purity_bases: float | None
     completeness_share: float
     homogeneity: float
     completeness: float
@@ -53,94 +64,214 @@ class Agreement(NamedTuple):
     recall: float | None
     f1: float | None
     fragmentation: float | None
+    purity_bases: float | None = None
+    completeness_share_bases: float | None = None
+    v_measure_bases: float | None = None
+    ari_bases: float | None = None
+    f1_bases: float | None = None
+    fragmentation_bases: float | None = None
+    purity_low: float | None = None
+    purity_high: float | None = None
+    v_measure_low: float | None = None
+    v_measure_high: float | None = None
+    ari_low: float | None = None
+    ari_high: float | None = None
+    f1_low: float | None = None
+    f1_high: float | None = None
+
+
+BY_BASES = ("purity", "completeness_share", "v_measure", "ari", "f1", "fragmentation")
+WITH_INTERVAL = ("purity", "v_measure", "ari", "f1")
 
 
 def agreement_of(
-    cluster: Codes, labels: pd.Series, *, rank: str = "", length: NDArray[np.float64] | None = None
+    cluster: Codes,
+    labels: pd.Series,
+    *,
+    rank: str = "",
+    length: Floats | None = None,
+    genome: pd.Series | None = None,
 ) -> Agreement | None:
     """The agreement of clusters (n,; 0: none) with labels (n,), those without a label left out.
 
-    length : (n,) bases of the sequences. None where no sequence has a label.
+    length : (n,) bases of the sequences. genome : (n,) what is left out for the intervals; a sequence without
+    one is one of its own. None where no sequence has a label.
     """
-    told = ~(labels.isna() | labels.astype(str).isin(UNTOLD)).to_numpy()
-    if not told.any():
+    known = told(labels)
+    if not known.any():
         return None
-    from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure
-
     # Those in no cluster are strangers to one another.
-    own = np.where(cluster > 0, cluster, -1 - np.arange(len(cluster)))[told]
-    names, kind = np.unique(labels.to_numpy(object)[told].astype(str), return_inverse=True)
-    groups, member = np.unique(own, return_inverse=True)
-    table = _table(member, kind, np.ones(len(own)))
-    bases = None if length is None else _table(member, kind, np.nan_to_num(length[told]))
-    homogeneity, completeness, v = homogeneity_completeness_v_measure(kind, member)
-    precision, recall, f1 = _pairs(table)
-    return Agreement(
-        rank,
-        len(own),
-        len(names),
-        len(groups),
-        _purest(table, 0),
-        None if bases is None or not bases.value.sum() else _purest(bases, 0),
-        _purest(table, 1),
-        float(homogeneity),
-        float(completeness),
-        float(v),
-        float(adjusted_rand_score(kind, member)),
-        precision,
-        recall,
-        f1,
-        _fragmentation(table),
-    )
+    own = np.where(cluster > 0, cluster, -1 - np.arange(len(cluster)))[known]
+    kind, names = pd.factorize(labels.to_numpy(object)[known].astype(str))
+    member, groups = pd.factorize(own)
+    cells = _Cells.of(member, kind)
+    figures = cells.figures(np.ones(len(own)))
+    more: dict[str, float | None] = {}
+    if length is not None and np.nansum(length[known]) > 0:
+        by_bases = cells.figures(np.nan_to_num(length[known]))
+        more |= {f"{name}_bases": by_bases[name] for name in BY_BASES}
+    if genome is not None:
+        more |= _intervals(cells, _units(genome[known]), figures)
+    counts = {"sequences": len(own), "unlabelled": int((~known).sum())}
+    counts |= {"labels": len(names), "clusters": len(groups)}
+    return Agreement(rank, **counts, **figures, **more)  # type: ignore[arg-type]
 
 
-class _Counts(NamedTuple):
-    """A sparse table of clusters by labels: weights of the pairs that occur."""
+def told(labels: pd.Series) -> NDArray[np.bool_]:
+    """(n,) where a label tells something."""
+    return ~(labels.isna() | labels.astype(str).isin(UNTOLD)).to_numpy()
 
+
+def _units(genome: pd.Series) -> Codes:
+    """(n,) from 0: the genome of every sequence, or its group of genomes, mixed evenly."""
+    known = told(genome)
+    codes = pd.factorize(genome.astype(str))[0].astype(np.int64)
+    alone = codes.max(initial=-1) + 1 + np.arange(len(codes))
+    unit = pd.factorize(np.where(known, codes, alone))[0]
+    order = np.random.default_rng(0).permutation(int(unit.max()) + 1)
+    return np.asarray(order[unit] % GROUPS, np.int64)
+
+
+def _intervals(cells: _Cells, unit: Codes, figures: dict[str, float | None]) -> dict[str, float | None]:
+    """95 % intervals of figures from those without each unit (n,); none where there are too few."""
+    units = int(unit.max()) + 1
+    if units < 2:
+        return {}
+    order = np.argsort(unit, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
+    without = [cells.figures(np.ones(len(unit)), left_out=part) for part in parts]
+    reach = student.ppf(0.975, units - 1)
+    found: dict[str, float | None] = {}
+    for name in WITH_INTERVAL:
+        values = np.array([one[name] for one in without if one[name] is not None], np.float64)
+        middle = figures[name]
+        if middle is None or len(values) < units:
+            continue
+        error = np.sqrt((units - 1) / units * ((values - values.mean()) ** 2).sum())
+        least = -1.0 if name == "ari" else 0.0
+        found[f"{name}_low"] = max(least, float(middle - reach * error))
+        found[f"{name}_high"] = min(1.0, float(middle + reach * error))
+    return found
+
+
+class _Cells(NamedTuple):
+    """The pairs of cluster and label that occur, and which of them every sequence (n,) is in."""
+
+    of_sequence: Codes
     cluster: Codes
     label: Codes
-    value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, member: Codes, kind: Codes) -> _Cells:
+        """From the cluster and label of every sequence, each from 0."""
+        labels = int(kind.max()) + 1
+        key, inverse = np.unique(member.astype(np.int64) * labels + kind, return_inverse=True)
+        return cls(inverse, key // labels, key % labels)
+
+    def figures(self, weights: Floats, *, left_out: Codes | None = None) -> dict[str, float | None]:
+        """The figures of an `Agreement`, sequences weighing `weights` (n,), of which one is above 0.
+
+        left_out : places of sequences that do not count; then pieces are not looked at.
+        """
+        both: Floats = np.bincount(self.of_sequence, weights).astype(np.float64)
+        squares = (weights**2).sum()
+        if left_out is not None:
+            gone = weights[left_out]
+            both -= np.bincount(self.of_sequence[left_out], gone, len(both))
+            squares -= (gone**2).sum()
+        together: Floats = np.bincount(self.cluster, both).astype(np.float64)
+        alike: Floats = np.bincount(self.label, both).astype(np.float64)
+        precision, recall, f1, ari = _pairs(
+            (both**2).sum(), (together**2).sum(), (alike**2).sum(), both.sum() ** 2, squares
+        )
+        homogeneity, completeness, v = _entropies(both, together, alike)
+        found = {"purity": self._purest(self.cluster, both), "ari": ari, "f1": f1}
+        found |= {"completeness_share": self._purest(self.label, both), "precision": precision}
+        found |= {"recall": recall, "homogeneity": homogeneity, "completeness": completeness, "v_measure": v}
+        return found | {"fragmentation": self._pieces(both) if left_out is None else None}
+
+    def _purest(self, by: Codes, both: Floats) -> float:
+        """Share of the weight in the largest cell of every cluster, or of every label."""
+        largest = np.zeros(int(by.max()) + 1)
+        np.maximum.at(largest, by, both)
+        return float(largest.sum() / both.sum())
+
+    def _pieces(self, both: Floats) -> float | None:
+        """Clusters that hold nine tenths of a label, mean over labels of two or more sequences."""
+        order = np.lexsort((-both, self.label))
+        label, value = self.label[order], both[order]
+        several = np.bincount(self.label[self.of_sequence]) > 1
+        total, first = np.bincount(label, value), np.searchsorted(label, np.arange(len(several)))
+        before = np.cumsum(value) - value
+        within = before - before[first][label]
+        needed = np.bincount(label, within < (0.9 - 1e-9) * total[label])
+        kept = needed[several & (total > 0)]
+        return float(kept.mean()) if kept.size else None
 
 
-def _table(member: Codes, kind: Codes, weights: NDArray[np.float64]) -> _Counts:
-    key, inverse = np.unique(member * (kind.max() + 1) + kind, return_inverse=True)
-    return _Counts(
-        key // (kind.max() + 1), key % (kind.max() + 1), np.bincount(inverse, weights).astype(np.float64)
+def _pairs(
+    both: float, together: float, alike: float, everything: float, squares: float
+) -> tuple[float | None, float | None, float | None, float]:
+    """Precision, recall and F1 of pairs, None where there are none to be right about; adjusted Rand index.
+
+    From sums of squared weights: of cells, clusters, labels, the whole, and of the sequences themselves. A
+    pair weighs the product of its two.
+    """
+    tiny = 1e-12 * squares
+    both, together, alike, everything = (
+        max(0.0, (one - squares) / 2) for one in (both, together, alike, everything)
     )
+    precision, recall = (both / one if one > tiny else None for one in (together, alike))
+    f1 = 2 * both / (together + alike) if together + alike > tiny else None
+    chance = together * alike / everything if everything > tiny else 0.0
+    most = (together + alike) / 2
+    return precision, recall, f1, float((both - chance) / (most - chance)) if most - chance > tiny else 1.0
 
 
-def _purest(table: _Counts, by: int) -> float:
-    """Share of the weight in the largest cell of every row (`by` 0) or column (1)."""
-    row = table.cluster if by == 0 else table.label
-    largest = np.zeros(row.max() + 1)
-    np.maximum.at(largest, row, table.value)
-    return float(largest.sum() / table.value.sum())
+def _entropies(both: Floats, together: Floats, alike: Floats) -> tuple[float, float, float]:
+    """Homogeneity, completeness and V-measure from weights of cells, clusters and labels."""
+
+    def entropy(weights: Floats) -> float:
+        share = weights[weights > 0] / weights.sum()
+        return float(-(share * np.log(share)).sum())
+
+    joint, of_clusters, of_labels = entropy(both), entropy(together), entropy(alike)
+    shared = max(0.0, of_clusters + of_labels - joint)
+    homogeneity = min(1.0, shared / of_labels) if of_labels > 1e-12 else 1.0
+    completeness = min(1.0, shared / of_clusters) if of_clusters > 1e-12 else 1.0
+    total = homogeneity + completeness
+    return homogeneity, completeness, 2 * homogeneity * completeness / total if total else 0.0
 
 
-def _pairs(table: _Counts) -> tuple[float | None, float | None, float | None]:
-    """Precision, recall and F1 of pairs; None where there are none to be right about."""
+def agreement_text(found: Sequence[Agreement]) -> list[str]:
+    """A line a rank, with a heading; none where no rank was told."""
+    if not found:
+        return []
+    wide = 21 if any(one.v_measure_low is not None for one in found) else 8
+    names = "".join(f"{name:>{wide}}" for name in ("V", "ARI", "F1 of pairs"))
+    lines = [f"{'':14}{'labelled':>10}{'purity':>8}{'complete':>10}{names}{'pieces':>8}"]
+    for one in found:
+        shown = [
+            _shown(one.v_measure, one.v_measure_low, one.v_measure_high),
+            _shown(one.ari, one.ari_low, one.ari_high),
+            _shown(one.f1, one.f1_low, one.f1_high),
+        ]
+        pieces = "–" if one.fragmentation is None else f"{one.fragmentation:.2f}"
+        lines.append(
+            f"{one.rank:14}{one.sequences:10,}{one.purity:8.3f}{one.completeness_share:10.3f}"
+            + "".join(f"{text:>{wide}}" for text in shown)
+            + f"{pieces:>8}"
+        )
+    left = max(one.unlabelled for one in found)
+    if left:
+        lines.append(f"sequences without a label are left out (up to {left:,})")
+    return lines
 
-    def pairs(counts: NDArray[np.float64]) -> float:
-        return float((counts * (counts - 1)).sum() / 2)
 
-    both = pairs(table.value)
-    together, alike = (
-        pairs(np.bincount(one, table.value).astype(np.float64)) for one in (table.cluster, table.label)
-    )
-    precision, recall = both / together if together else None, both / alike if alike else None
-    f1 = 2 * both / (together + alike) if together + alike else None
-    return precision, recall, f1
-
-
-def _fragmentation(table: _Counts) -> float | None:
-    """Clusters that hold nine tenths of a label, mean over labels of two or more sequences."""
-    order = np.lexsort((-table.value, table.label))
-    needed = []
-    label, value = table.label[order], table.value[order]
-    for counts in np.split(value, np.flatnonzero(np.diff(label)) + 1):
-        if counts.sum() > 1:
-            needed.append(int(np.searchsorted(np.cumsum(counts), 0.9 * counts.sum() - 1e-9)) + 1)
-    return float(np.mean(needed)) if needed else None
+def _shown(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def gc_spans(cluster: Codes, gc: NDArray[np.float64]) -> tuple[float, float] | None:

@@ -11,13 +11,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.clusters.agreement import RANKS, Agreement, agreement_of, gc_spans
-from kinmer.clusters.communities import Method, by_density, check_method, communities, numbered
+from kinmer.clusters.agreement import RANKS, Agreement, agreement_text, gc_spans
+from kinmer.clusters.centres import mean_distances
+from kinmer.clusters.communities import (
+    DENSE_SAMPLE,
+    Method,
+    by_density,
+    check_method,
+    communities,
+    numbered,
+)
 from kinmer.clusters.edges import edges_of
-from kinmer.clusters.writing import write_clustering
+from kinmer.clusters.evaluating import CLUSTER, agreements
+from kinmer.clusters.writing import kept_numbers, write_clustering
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, UsageError
+from kinmer.files import check_output
 from kinmer.profiles import AnnDataProfiles, ProfileStore
+from kinmer.progress import step
 from kinmer.space import Space, neighbour_graph, space_of
 from kinmer.stores import Metric
 
@@ -26,6 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Clustering", "cluster"]
 
+# Settings that matter to a method.
+_GRAPH = ("k", "max_distance", "max_in_degree", "mutual")
+OF_METHOD = {"infomap": _GRAPH, "leiden": (*_GRAPH, "resolution"), "hdbscan": ("coordinates",)}
+# The fewest points that make a dense place, as in scikit-learn.
+LEAST_DENSE = 5
+KEPT = "use --force to replace them, or --no-store to leave them"
+
 
 @dataclass(frozen=True)
 class Clustering:
@@ -33,7 +51,8 @@ class Clustering:
 
     ids : (n,) str. cluster : (n,) int64 from 1, the largest first; 0: in none. obs : what is known of the
     sequences. settings : what it was made with. agreement : with the labels of every rank that `obs` has.
-    gc : standard deviation of GC within clusters and over all, where GC is known.
+    gc : standard deviation of GC within clusters and over all, where GC is known. mean_distance : (clusters,)
+    of members to their cluster's middle. asked : the settings as they were given.
     """
 
     ids: NDArray[np.object_]
@@ -42,6 +61,8 @@ class Clustering:
     settings: dict[str, Any]
     agreement: tuple[Agreement, ...] = field(default=())
     gc: tuple[float, float] | None = None
+    mean_distance: NDArray[np.float64] | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,22 +79,16 @@ class Clustering:
         lines = [
             f"{self.clusters:,} clusters of {inside:,} of {len(self):,} sequences, the largest of {largest:,}"
         ]
-        if "max_distance" in self.settings:
+        if "edges" in self.settings:
             lines.append(
                 f"edges up to {self.settings['max_distance']:.4g} ({self.settings['metric']}),"
                 f" {self.settings['edges']:,} of them"
             )
+        if self.settings.get("drawn", len(self)) < len(self):
+            lines.append(f"{self.settings['drawn']:,} of them were drawn, the others go with the nearest")
         if self.gc is not None:
             lines.append(f"GC varies by {self.gc[0]:.4f} within clusters, by {self.gc[1]:.4f} over all (sd)")
-        if self.agreement:
-            lines.append(f"{'':14}{'purity':>8}{'complete':>10}{'V':>7}{'ARI':>7}{'pair F1':>9}{'pieces':>8}")
-        for one in self.agreement:
-            f1 = "–" if one.f1 is None else f"{one.f1:.3f}"
-            pieces = "–" if one.fragmentation is None else f"{one.fragmentation:.2f}"
-            lines.append(
-                f"{one.rank:14}{one.purity:8.3f}{one.completeness_share:10.3f}{one.v_measure:7.3f}"
-                f"{one.ari:7.3f}{f1:>9}{pieces:>8}"
-            )
+        lines += agreement_text(self.agreement)
         return "\n".join(lines)
 
     def write(self, folder: str | Path, *, force: bool = False) -> list[Path]:
@@ -88,7 +103,7 @@ def cluster(
     ids: str | Path | None = None,
     metric: Metric | None = None,
     metadata: str | Path | None = None,
-    method: Method = "leiden",
+    method: Method = "infomap",
     k: int = 15,
     max_distance: float | None = None,
     max_in_degree: int | None = None,
@@ -109,42 +124,71 @@ def cluster(
     ----------
     source, vectors, ids, metric : what `kinmer.space.open_space` takes, or a Space.
     metadata : a TSV that is joined by id; its columns named in `labels` are compared with the clusters.
-    method : ``leiden`` or ``infomap`` on the graph of the k nearest, or ``hdbscan`` on a map.
+    method : ``infomap`` or ``leiden`` on the graph of the k nearest, or ``hdbscan`` on a map.
     k : neighbours of a sequence. max_distance : the longest edge; None: what is usual for the distance to the
         nearest (`usual_distance`). max_in_degree : edges that a sequence may have from others that name it;
         None: 4 k. mutual : an edge must be named from both ends. resolution : of Leiden; more gives smaller
-        clusters.
+        clusters, and more sequences need more of it.
     min_size : smaller clusters count as none.
     coordinates : key of the map in ``obsm`` (hdbscan).
     output : folder of the tables. keep : clusters go into ``obs["cluster"]`` of a store or an AnnData.
+    force : replace an output, and clusters that the store has.
+
+    The same points, settings and seed give the same clusters up to 50,000 points; above, the engine's graph
+    depends on the threads' timing.
 
     Raises UsageError for settings that make no sense, an output that exists and a missing library,
     InputError where there is no map to look at, and what opening the points raises.
     """
     _check(method, k, max_distance, max_in_degree, resolution, min_size)
-    if output is not None:
-        from kinmer.files import check_output
-
-        check_output(output, force=force)
+    given: dict[str, Any] = {"k": k, "max_distance": max_distance, "max_in_degree": max_in_degree}
+    given |= {"mutual": mutual, "resolution": resolution, "coordinates": coordinates}
+    asked = {"vectors": str(vectors), "metric": metric, "method": method, "seed": seed, "min_size": min_size}
+    asked |= {name: given[name] for name in OF_METHOD[method]}
     space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
-    settings: dict[str, Any] = {"method": method, "vectors": space.vectors, "metric": space.metric}
-    settings |= {"min_size": min_size, "seed": seed}
-    if method == "hdbscan":
-        settings["coordinates"] = coordinates
-        found = by_density(_map_of(space, coordinates), min_size=max(min_size, 5))
-    else:
-        graph = neighbour_graph(space, k, threads=threads)
-        most = 4 * k if max_in_degree is None else max_in_degree
-        edges = edges_of(graph, max_distance=max_distance, max_in_degree=most, mutual=mutual)
-        settings |= {"k": k, "max_distance": edges.max_distance, "max_in_degree": most, "mutual": mutual}
-        settings |= {"scale": edges.scale, "edges": len(edges.pairs), "resolution": resolution}
-        found = communities(edges, method, resolution=resolution, seed=seed)
-    result = _described(space, numbered(found, min_size), settings, labels)
-    if output is not None:
-        result.write(output, force=force)
+    folder = None if output is None else Path(output)
+    in_store = keep and isinstance(space.profiles, ProfileStore)
+    there = in_store and CLUSTER in _known(space)
+    found = None
+    if folder is not None and in_store and not there and not force:
+        # A run that was killed between its folder and the store's column goes on here.
+        found = kept_numbers(folder, asked, space.ids.tolist())
+    unwritten = folder if found is None else None
+    if unwritten is not None:
+        check_output(unwritten, force=force)
+    if there and not force:
+        raise UsageError("the store has clusters already", check=KEPT, place=space.place)
+    more: dict[str, Any] = {}
+    if found is None:
+        found, more = _found(space, asked, threads)
+    settings = {**asked, "vectors": space.vectors, "metric": space.metric, **more}
+    result = _described(space, found, settings, asked, labels)
+    if unwritten is not None:
+        result.write(unwritten, force=force)
     if keep:
         _keep(space, result)
     return result
+
+
+def _found(
+    space: Space, asked: dict[str, Any], threads: int | None
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """The cluster of every point, and what the settings came to."""
+    min_size, seed = asked["min_size"], asked["seed"]
+    if asked["method"] == "hdbscan":
+        where = _map_of(space, asked["coordinates"])
+        least = max(min_size, LEAST_DENSE)
+        places = by_density(where, min_size=least, seed=seed)
+        return numbered(places, min_size), {"min_size": least, "drawn": min(len(where), DENSE_SAMPLE)}
+    k = asked["k"]
+    graph = neighbour_graph(space, k, threads=threads)
+    most = 4 * k if asked["max_in_degree"] is None else asked["max_in_degree"]
+    edges = edges_of(graph, max_distance=asked["max_distance"], max_in_degree=most, mutual=asked["mutual"])
+    del graph
+    with step("Communities"):
+        found = communities(edges, asked["method"], resolution=asked.get("resolution", 1), seed=seed)
+    more = {"max_distance": edges.max_distance, "max_in_degree": most, "scale": edges.scale}
+    return numbered(found, min_size), {**more, "edges": len(edges.pairs)}
 
 
 def _check(
@@ -172,22 +216,25 @@ def _map_of(space: Space, key: str) -> NDArray[np.float32]:
 
 
 def _described(
-    space: Space, cluster: NDArray[np.int64], settings: dict[str, Any], labels: Sequence[str]
+    space: Space,
+    found: NDArray[np.int64],
+    settings: dict[str, Any],
+    asked: dict[str, Any],
+    labels: Sequence[str],
 ) -> Clustering:
-    by_name = {str(name).lower(): str(name) for name in space.obs.columns}
-    length = space.obs["length"].to_numpy(np.float64) if "length" in space.obs else None
-    found = (
-        agreement_of(cluster, space.obs[by_name[rank]], rank=rank, length=length)
-        for rank in labels
-        if rank in by_name
-    )
-    gc = gc_spans(cluster, space.obs["gc"].to_numpy(np.float64)) if "gc" in space.obs else None
-    agreed = tuple(one for one in found if one is not None)
-    return Clustering(space.ids, cluster, space.obs, settings, agreed, gc)
+    agreed = agreements(space.obs, found, ranks=labels)
+    gc = gc_spans(found, space.obs["gc"].to_numpy(np.float64)) if "gc" in space.obs else None
+    far = mean_distances(space, found)
+    return Clustering(space.ids, found, space.obs, settings, agreed, gc, far, asked)
+
+
+def _known(space: Space) -> pd.DataFrame:
+    """What the store itself tells, without metadata joined to it."""
+    return space.obs if space.profiles is None else space.profiles.obs
 
 
 def _keep(space: Space, result: Clustering) -> None:
     if isinstance(space.profiles, AnnDataProfiles):
-        space.profiles.anndata.obs["cluster"] = result.cluster
+        space.profiles.anndata.obs[CLUSTER] = result.cluster
     elif isinstance(space.profiles, ProfileStore):
-        space.profiles.write_obs("cluster", result.cluster)
+        space.profiles.write_obs(CLUSTER, result.cluster)

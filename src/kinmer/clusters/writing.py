@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from kinmer.files import built_aside, check_output, replaced_text
+from kinmer import __version__
+from kinmer.clusters.agreement import Agreement
+from kinmer.files import built_aside, check_output, hash_ids, replaced_text
 
 if TYPE_CHECKING:
     from kinmer.clusters.running import Clustering
 
-__all__ = ["cluster_table", "write_clustering"]
+__all__ = ["cluster_table", "kept_numbers", "write_agreement", "write_clustering"]
+
+FORMAT = 1
 
 
 def cluster_table(made: Clustering) -> pd.DataFrame:
-    """A row a cluster: size, bases, span and standard deviation of GC, the longest member and its length."""
+    """A row a cluster: size, bases, GC, the longest member, mean distance of the members to their middle."""
     frame = pd.DataFrame({"cluster": made.cluster, "id": made.ids})
     for name in ("length", "gc"):
         frame[name] = made.obs[name].to_numpy(np.float64) if name in made.obs else np.nan
@@ -28,7 +33,16 @@ def cluster_table(made: Clustering) -> pd.DataFrame:
     table = grouped.size().rename("size").to_frame()
     if table.empty:
         return pd.DataFrame(
-            columns=["size", "bases", "gc_min", "gc_max", "gc_sd", "longest", "longest_length"]
+            columns=[
+                "size",
+                "bases",
+                "gc_min",
+                "gc_max",
+                "gc_sd",
+                "longest",
+                "longest_length",
+                "mean_distance",
+            ]
         )
     table["bases"] = grouped.length.sum(min_count=1)
     table["gc_min"], table["gc_max"] = grouped.gc.min(), grouped.gc.max()
@@ -36,6 +50,7 @@ def cluster_table(made: Clustering) -> pd.DataFrame:
     # Of equal length, and where none is known, the first.
     longest = inside.assign(length=inside.length.fillna(-1)).groupby("cluster").length.idxmax()
     table["longest"], table["longest_length"] = frame.id[longest].to_numpy(), frame.length[longest].to_numpy()
+    table["mean_distance"] = np.nan if made.mean_distance is None else made.mean_distance
     return table
 
 
@@ -56,8 +71,12 @@ def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Pat
         members = zip(made.ids[order], made.cluster[order], *values, strict=True)
         _write(aside / "cluster_members.tsv", ["id", "cluster", *map(str, columns)], members)
         if made.agreement:
-            _write(aside / "agreement.tsv", list(made.agreement[0]._fields), made.agreement)
+            write_agreement(aside / "agreement.tsv", made.agreement)
         told = {
+            "format": FORMAT,
+            "kinmer": __version__,
+            "ids": hash_ids(made.ids),
+            "asked": made.asked,
             "settings": made.settings,
             "sequences": len(made),
             "in_a_cluster": int((made.cluster > 0).sum()),
@@ -66,13 +85,40 @@ def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Pat
             "gc_sd_all": None if made.gc is None else made.gc[1],
             "agreement": [one._asdict() for one in made.agreement],
         }
-        (aside / "clusters.json").write_text(json.dumps(told, indent=1, default=_plain) + "\n")
+        (aside / "clusters.json").write_text(
+            json.dumps(told, indent=1, default=_plain, allow_nan=False) + "\n"
+        )
         if made.clusters:
             from kinmer import plots
             from kinmer.plots.clusters import cluster_sizes
 
             plots.save(cluster_sizes(table["size"].to_numpy(), table["gc_sd"].to_numpy()), aside / "clusters")
     return sorted(folder.iterdir())
+
+
+def write_agreement(path: Path, found: Sequence[Agreement]) -> None:
+    """A row a rank."""
+    _write(path, Agreement._fields, found)
+
+
+def kept_numbers(folder: Path, asked: dict[str, Any], ids: Sequence[str]) -> NDArray[np.int64] | None:
+    """The clusters (n,) that a folder holds of these sequences, made as asked; None where it does not."""
+    try:
+        told = json.loads((folder / "clusters.json").read_text())
+        if told["format"] != FORMAT or told["asked"] != asked or told["ids"] != hash_ids(ids):
+            return None
+        table = pd.read_csv(
+            folder / "cluster_members.tsv",
+            sep="\t",
+            usecols=["id", "cluster"],
+            dtype={"id": str},
+            keep_default_na=False,
+            quoting=3,
+            index_col="id",
+        )
+        return np.asarray(table["cluster"].loc[list(ids)].to_numpy(np.int64))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

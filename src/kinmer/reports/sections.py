@@ -246,7 +246,7 @@ def the_clusters(given: Context) -> Section:
     if made.agreement:
         header = ("labels", "purity", "completeness", "V-measure", "ARI", "F1 of pairs")
         tables.append(Table(header, [_agreed(one) for one in made.agreement]))
-    about = "Communities of the graph of nearest neighbours (Leiden)."
+    about = "Communities of the graph of nearest neighbours (Infomap)."
     return Section("Clusters", about, tables, figures, written)
 
 
