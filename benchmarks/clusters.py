@@ -1,12 +1,16 @@
 """Clusters of real fragments against their labels: kin, raw profiles and principal components.
 
-    python benchmarks/clusters.py WORK [--seeds 3] [--shortest 20000] [--method leiden]
+    python benchmarks/clusters.py WORK [--seeds 5] [--shortest 20000] [--method infomap]
+    python benchmarks/clusters.py WORK --sizes [--shortest 20000]
 
 Reads the benchmarks and the encoders of folds of ``benchmarks/encoders.py``: the database's pieces of every
 fold's species are clustered in the space of an encoder that has not seen these species. Longest edge and
 resolution are chosen for every encoder and fold on the other folds, by the V-measure of species, so no
 encoder is tuned less than another and none on what is reported. Prints Markdown: means over folds and seeds,
 with the 95 % interval of a mean over folds (Student's).
+
+``--sizes``: one setting for few and for many species: raw profiles (which have seen nobody) of the species of
+a fold, and of all folds together, at the default longest edge.
 """
 
 from __future__ import annotations
@@ -24,27 +28,29 @@ from scipy.stats import t as student
 from kinmer import Clr, Encoder
 from kinmer.clusters.agreement import Agreement, agreement_of
 from kinmer.clusters.communities import communities, numbered
-from kinmer.clusters.edges import edges_of, usual_distance
+from kinmer.clusters.edges import FENCE, edges_of, usual_distance
 from kinmer.counting import count_batches
 from kinmer.layout import kmer_layout
 from kinmer.space import Graph, neighbour_graph, open_space
 
 FOLDS, K = 5, 15
+ALL = -1
 FENCES, RESOLUTIONS = (0.0, 0.5, 1.0, 1.5, 2.5, 10.0), (1.0, 3.0, 10.0)
+TRAVELLING = (("infomap", 1.0), ("leiden", 1.0), ("leiden", 3.0), ("leiden", 10.0), ("leiden", 30.0))
 RANKS = ("species", "genus")
 SHOWN = ("purity", "completeness_share", "v_measure", "ari", "f1", "fragmentation")
 
 
 def graphs(work: Path, name: str, seed: int, shortest: int) -> dict[int, tuple[Graph, pd.DataFrame]]:
-    """The neighbour graph of the pieces of every fold's species, and their labels."""
+    """The neighbour graph of the pieces of every fold's species, and their labels; raw profiles: of `ALL`, too."""
     path = work / f"bench{seed}/database.fna.gz"
     table = pd.read_csv(f"{path}.tsv", sep="\t", dtype=str, keep_default_na=False)
     folds = pd.read_csv(work / f"bench{seed}/folds.tsv", sep="\t", dtype=str).set_index("sequence_id").fold
     fold = table.sequence_id.map(folds).to_numpy()
     long = table.length.astype(int).to_numpy() >= shortest
     found = {}
-    for number in range(FOLDS):
-        rows = np.flatnonzero(long & (fold == str(number)))
+    for number in (*range(FOLDS), *((ALL,) if name == "raw" else ())):
+        rows = np.flatnonzero(long & ((fold == str(number)) | (number == ALL)))
         if name != "raw" or number == 0:
             vectors = embedded(path, None if name == "raw" else Encoder.load(work / name / f"fold{number}"))
         with tempfile.TemporaryDirectory() as folder:
@@ -80,16 +86,38 @@ def measured(
     return [one for one in found if one is not None]
 
 
+def sizes(work: Path, seeds: int, shortest: int) -> None:
+    """Agreement with species at fixed settings, a fold's species alone and all together: means over seeds."""
+    print("| | a fold: V | F1 of pairs | all: V | F1 of pairs |\n| --- |" + " --- |" * 4)
+    made = [graphs(work, "raw", seed, shortest) for seed in range(seeds)]
+    for method, resolution in TRAVELLING:
+        few, many = [], []
+        for one in made:
+            for number, (graph, labels) in one.items():
+                (many if number == ALL else few).append(measured(graph, labels, FENCE, resolution, method)[0])
+        cells = [
+            f"{np.mean([getattr(one, name) for one in part]):.3f}"
+            for part in (few, many)
+            for name in ("v_measure", "f1")
+        ]
+        told = method if method == "infomap" else f"{method}, resolution {resolution:g}"
+        print(f"| {told} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--shortest", type=int, default=20_000)
-    parser.add_argument("--method", default="leiden")
+    parser.add_argument("--method", default="infomap")
     parser.add_argument("--encoders", default="kin,raw,pca")
     args = parser.parse_args()
+    if args.sizes:
+        sizes(args.work, args.seeds, args.shortest)
+        return
     settings = list(itertools.product(FENCES, RESOLUTIONS if args.method == "leiden" else (1.0,)))
     print("| | | " + " | ".join(SHOWN) + " |\n| --- | --- |" + " --- |" * len(SHOWN))
     for name in args.encoders.split(","):
@@ -97,6 +125,8 @@ def main() -> None:
         all_of: dict[tuple[int, int], list[list[Agreement]]] = {}
         for seed in range(args.seeds):
             for fold, (graph, labels) in graphs(args.work, name, seed, args.shortest).items():
+                if fold == ALL:
+                    continue
                 all_of[seed, fold] = [measured(graph, labels, *one, args.method) for one in settings]
         v = {key: np.array([one[0].v_measure for one in found]) for key, found in all_of.items()}
         chosen = {
