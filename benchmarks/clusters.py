@@ -42,7 +42,7 @@ SHOWN = ("purity", "completeness_share", "v_measure", "ari", "f1", "fragmentatio
 
 
 def graphs(work: Path, name: str, seed: int, shortest: int) -> dict[int, tuple[Graph, pd.DataFrame]]:
-    """The neighbour graph of the pieces of every fold's species, and their labels; raw profiles: of `ALL`, too."""
+    """The neighbour graph of the pieces of every fold's species, and their labels; raw: of `ALL`, too."""
     path = work / f"bench{seed}/database.fna.gz"
     table = pd.read_csv(f"{path}.tsv", sep="\t", dtype=str, keep_default_na=False)
     folds = pd.read_csv(work / f"bench{seed}/folds.tsv", sep="\t", dtype=str).set_index("sequence_id").fold

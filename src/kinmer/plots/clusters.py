@@ -22,11 +22,11 @@ def cluster_sizes(sizes: ArrayLike, gc_sd: ArrayLike) -> Figure:
     axes[0].set_xscale("log")
     axes[0].set_yscale("log")
     axes[0].set_xlabel("cluster, the largest first")
-    axes[0].set_ylabel("sequences")
+    axes[0].set_ylabel("sequences in it")
     if told.any():
         axes[1].scatter(size[told], spread[told], s=12, color=PALETTE[2], alpha=0.6, linewidths=0)
         axes[1].set_xscale("log")
         axes[1].set_ylim(bottom=0)
-        axes[1].set_xlabel("sequences")
-        axes[1].set_ylabel("sd of GC within (points)")
+        axes[1].set_xlabel("sequences in the cluster")
+        axes[1].set_ylabel("sd of GC within (percentage points)")
     return figure
