@@ -12,13 +12,23 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from kinmer.maps.paging import write_page
 from kinmer.maps.picturing import write_picture
-from kinmer.plots.maps import FEW, density_difference, extent_of, map_by_category, pixels
+from kinmer.plots.maps import (
+    FEW,
+    _spread,
+    density_difference,
+    extent_of,
+    map_by_category,
+    map_by_number,
+    pixels,
+    share_gap,
+)
 
 RNG = np.random.default_rng(0)
 BAD = ["</script><script>alert(1)</script>", "a\"b'c", "ü — 名", "<!-- x", "tab\there"]
@@ -48,22 +58,47 @@ def test_pixels_are_numpys_histogram() -> None:
         assert pixels(where, extent, given, size=40) == pytest.approx(wanted[::-1])
 
 
-def test_outliers_do_not_squash_the_map() -> None:
-    where = RNG.normal(size=(FEW + 5, 2))
-    where[:5] = 1e6
+@pytest.mark.parametrize("points", [100, FEW + 5])
+def test_outliers_do_not_squash_the_map(points: int) -> None:
+    where = RNG.normal(size=(points, 2))
+    assert extent_of(where)[-1] == 0
+    where[:2] = 1e6
     x0, x1, y0, y1, outside = extent_of(where)
-    assert 5 <= outside < 60
+    assert outside == 2
     assert x1 - x0 == pytest.approx(y1 - y0)
     assert x1 - x0 < 12
-    # Of few points all are shown.
-    assert extent_of(where[:100])[-1] == 0
+
+
+def test_what_lies_apart_is_no_outlier() -> None:
+    apart = np.concatenate([RNG.normal(size=(900, 2)), RNG.normal(size=(100, 2)) + 200])
+    assert extent_of(apart)[-1] == 0
+    # Of few points none is, and all but one in one place are no map's width.
+    assert extent_of(np.array([[0, 0], [1, 1], [0, 1], [1e6, 0.0]]))[-1] == 0
+    assert extent_of(np.array([[0.0, 0]] * 50 + [[7, 7]]))[-1] == 0
+
+
+def test_a_lonely_pixel_grows_and_hides_nothing() -> None:
+    counts = np.zeros((9, 9))
+    counts[2, 2], counts[2, 3] = 5, 1
+    colours = np.zeros((9, 9, 3))
+    colours[2, 2], colours[2, 3] = (1, 0, 0), (0, 1, 0)
+    grown, found = _spread(colours, counts)
+    assert found[2, 2] == 5
+    assert found[2, 3] == 1
+    assert (grown[2, 2] == (1, 0, 0)).all()
+    assert (grown[2, 3] == (0, 1, 0)).all()
+    assert (found > 0).sum() == 8
+    assert found[1, 2] == 5
+    assert (grown[2, 4] == (0, 1, 0)).all()
+    counts[4:9, 4:9] = 2
+    # A full area keeps its edge.
+    assert (_spread(colours, counts)[1][4:, 3] == 0).all()
 
 
 def test_the_difference_of_two_groups_is_that_of_their_shares() -> None:
     where = np.array([[0.5, 0.5]] * 6 + [[9.5, 9.5]] * 4, float)
     names = ["a"] * 5 + ["b"] * 5
-    gap = density_difference(where, names, ("a", "b"), cells=10).axes[0].images[0].get_array()
-    assert gap is not None
+    gap = share_gap(where, names, ("a", "b"), (0, 10, 0, 10), cells=10)
     # All of a is below left, a fifth of b: blurred, but nothing is lost or made.
     assert float(gap.sum()) == pytest.approx(0, abs=1e-9)
     assert float(gap[5:, :5].sum()) == pytest.approx(800)
@@ -79,6 +114,42 @@ def test_the_largest_names_have_a_colour() -> None:
     assert shown == [f"g{one} ({count})" for one, count in enumerate([90, 80, 70, 60, 50, 40, 30])] + [
         "others (30)"
     ]
+
+
+def test_names_that_read_the_same_are_one_and_the_unknown_are_others() -> None:
+    names = [1, "1", None, float("nan"), "", ".", "b"]
+    legend = map_by_category(RNG.normal(size=(7, 2)), names).axes[0].get_legend()
+    assert legend is not None
+    assert [one.get_text() for one in legend.get_texts()] == ["1 (2)", "b (1)", "others (4)"]
+
+
+def test_a_pixel_has_the_mean_of_its_points_and_the_name_of_most() -> None:
+    where = np.repeat(np.array([[0.0, 0.0], [1.0, 1.0]]), FEW, axis=0)
+    values = np.concatenate([np.tile([0.0, 1.0], FEW // 2), np.tile([2.0, 4.0], FEW // 2)])
+    image = map_by_number(where, values).axes[0].images[0].get_array()
+    assert image is not None
+    filled = np.argwhere(np.asarray(image)[..., 3] > 0)
+    # The upper row is that of the larger y: a mean of three, nearer the yellow end.
+    colours = [tuple(np.asarray(image)[row, column, :3]) for row, column in filled]
+    high, low = np.array(colours[0]), np.array(colours[-1])
+    scale = matplotlib.colormaps["viridis"]
+    assert high == pytest.approx(np.array(scale(0.75)[:3]), abs=1e-6)
+    assert low == pytest.approx(np.array(scale(0.125)[:3]), abs=1e-6)
+    names = np.array(["a", "a", "b"] * (2 * FEW), object)[: 2 * FEW]
+    image = map_by_category(where, names).axes[0].images[0].get_array()
+    assert image is not None
+    drawn = np.asarray(image)
+    assert drawn[drawn[..., 3] > 0][:, :3] == pytest.approx(np.array([[0, 114, 178]] * 10) / 255, abs=1e-6)
+
+
+def test_denser_first_group_is_violet_and_second_orange() -> None:
+    where = np.array([[0.0, 0]] * 10 + [[10.0, 10]] * 10 + [[0.0, 10]] * 10)
+    names = ["a"] * 10 + ["b"] * 10 + ["a", "b"] * 5
+    (discs,) = density_difference(where, names, ("a", "b")).axes[0].collections
+    first, second, both = (np.asarray(discs.get_facecolor())[at, :3] for at in (0, 10, 20))  # type: ignore[attr-defined]
+    assert first[2] > first[0]
+    assert second[0] > second[2]
+    assert np.ptp(both) < 0.05
 
 
 @pytest.mark.parametrize("points", [1, 2, 100, FEW + 1000])

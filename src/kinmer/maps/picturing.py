@@ -27,11 +27,14 @@ def write_picture(
     where = np.asarray(coordinates, np.float64)
     if values is None:
         return plots.save(map_plain(where, title=title), stem)
+    if np.asarray(values).dtype.kind in "iuf" and label != "cluster":
+        numbers = np.asarray(values, np.float64)
+        return plots.save(map_by_number(where, numbers, title=title, label=label), stem)
     given = pd.Series(np.asarray(values, dtype=object))
     if is_number(given, label):
         numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
         return plots.save(map_by_number(where, numbers, title=title, label=label), stem)
-    return plots.save(map_by_category(where, given.tolist(), title=title, label=label), stem)
+    return plots.save(map_by_category(where, given.to_numpy(), title=title, label=label), stem)
 
 
 def is_number(values: pd.Series, name: str = "") -> bool:

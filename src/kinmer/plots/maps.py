@@ -7,37 +7,59 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from kinmer.plots.style import PALETTE, STYLE, panels_of
+from kinmer.plots.style import PALETTE, STYLE, panels_of, span
 
-__all__ = ["density_difference", "extent_of", "map_by_category", "map_by_number", "map_plain", "pixels"]
+__all__ = [
+    "density_difference",
+    "extent_of",
+    "map_by_category",
+    "map_by_number",
+    "map_plain",
+    "pixels",
+    "share_gap",
+]
 
 # Up to here points are discs; above, pixels.
 FEW = 20_000
 PIXELS = 900
-# Points further out than this share of the rest are left out of the frame, and told.
-OUTLYING = 0.0005
+# A point is left out of the frame that lies further than a map's width beyond all but this share of the rest.
+OUTLYING = 0.02
+# Of fewer points none can be told to lie far out.
+ENOUGH = 20
+# Points of which the pixels are counted together.
+BLOCK = 1_000_000
 OTHERS = "#BFC5CB"
+UNKNOWN = ("", ".", "nan", "None", "<NA>")
 SHOWN_GROUPS = 7
+# Filled pixels of three by three, up to which the one in the middle stands almost alone.
+LONELY = 3
+# Cells of a side in which groups are compared.
+CELLS = 75
+DIFFERENCE = LinearSegmentedColormap.from_list(
+    "difference", ["#C75100", "#F2A35E", "#D3D8DC", "#9C86C9", "#4A2A8A"]
+)
 Floats = NDArray[np.float64]
 Extent = tuple[float, float, float, float]
 
 
 def extent_of(where: Floats) -> tuple[float, float, float, float, int]:
     """A square frame (x0, x1, y0, y1) around nearly all points (n, 2), and how many lie outside."""
-    low, high = (
-        np.quantile(where, (OUTLYING, 1 - OUTLYING), axis=0)
-        if len(where) > 2
-        else (where.min(0), where.max(0))
-    )
-    if len(where) <= FEW:
-        low, high = where.min(axis=0), where.max(axis=0)
+    low, high = where.min(axis=0), where.max(axis=0)
+    if len(where) >= ENOUGH:
+        first = np.quantile(where, OUTLYING, axis=0, method="higher")
+        last = np.quantile(where, 1 - OUTLYING, axis=0, method="lower")
+        width = float((last - first).max())
+        near = ((where >= first - width) & (where <= last + width)).all(axis=1)
+        if width > 0 and not near.all():
+            low, high = where[near].min(axis=0), where[near].max(axis=0)
     half = 0.54 * float((high - low).max()) or 1.0
     x, y = (low + high) / 2
     outside = (np.abs(where - (x, y)) > half).any(axis=1).sum()
@@ -48,12 +70,16 @@ def pixels(
     where: Floats, extent: Sequence[float], weights: Floats | None = None, *, size: int = PIXELS
 ) -> Floats:
     """(size, size) sums of weights (None: numbers of points) a pixel, the top row first."""
-    column = np.floor((where[:, 0] - extent[0]) / (extent[1] - extent[0]) * size)
-    row = np.floor((extent[3] - where[:, 1]) / (extent[3] - extent[2]) * size)
-    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    place = (row[inside] * size + column[inside]).astype(np.int64)
-    given = None if weights is None else weights[inside]
-    return np.bincount(place, given, minlength=size * size).reshape(size, size).astype(np.float64)
+    sums = np.zeros(size * size)
+    for start in range(0, len(where), BLOCK):
+        some = where[start : start + BLOCK]
+        column = np.floor((some[:, 0] - extent[0]) / (extent[1] - extent[0]) * size)
+        row = np.floor((extent[3] - some[:, 1]) / (extent[3] - extent[2]) * size)
+        inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+        place = (row[inside] * size + column[inside]).astype(np.int64)
+        given = None if weights is None else weights[start : start + BLOCK][inside]
+        sums += np.bincount(place, given, minlength=size * size)
+    return sums.reshape(size, size)
 
 
 @matplotlib.rc_context(STYLE)
@@ -62,7 +88,7 @@ def map_by_number(where: Floats, values: Floats, *, title: str = "", label: str 
     figure, axis, extent, outside = _frame(where, title, width=7.4)
     there = np.isfinite(values)
     low, high = np.quantile(values[there], (0.01, 0.99)) if there.any() else (0.0, 1.0)
-    norm: Any = Normalize(low, high if high > low else low + 1)
+    norm: Any = Normalize(*span(np.array([low, high])))
     if low > 0 and high / low > 20:
         norm = LogNorm(low, high)
     colours = matplotlib.colormaps["viridis"]
@@ -75,7 +101,11 @@ def map_by_number(where: Floats, values: Floats, *, title: str = "", label: str 
         sums = pixels(where[there], extent, values[there])
         mean = np.divide(sums, counts, out=np.full_like(sums, low), where=counts > 0)
         _image(axis, colours(norm(mean))[..., :3], pixels(where, extent), extent)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, shrink=0.6, pad=0.02)
+    below, above = (values[there] < norm.vmin).any(), (values[there] > norm.vmax).any()
+    ends = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "neither"
+    )
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, shrink=0.6, pad=0.02, extend=ends)
     bar.set_label(label)
     bar.outline.set_visible(False)
     _told(axis, len(where), outside)
@@ -83,16 +113,12 @@ def map_by_number(where: Floats, values: Floats, *, title: str = "", label: str 
 
 
 @matplotlib.rc_context(STYLE)
-def map_by_category(where: Floats, names: Sequence[object], *, title: str = "", label: str = "") -> Figure:
+def map_by_category(
+    where: Floats, names: Sequence[object] | NDArray[Any], *, title: str = "", label: str = ""
+) -> Figure:
     """Points (n, 2) coloured by a name (n,): the seven largest have a colour, a pixel that of most in it."""
     figure, axis, extent, outside = _frame(where, title, width=8.2)
-    kind = np.array(["" if one is None or one != one else str(one) for one in names], dtype=object)
-    found, codes, counts = np.unique(kind.astype(str), return_inverse=True, return_counts=True)
-    named = [at for at in np.argsort(-counts, kind="stable") if found[at] not in ("", ".", "nan", "None")]
-    shown = named[:SHOWN_GROUPS]
-    place = np.full(len(found), len(shown))
-    place[shown] = np.arange(len(shown))
-    group = place[codes]
+    group, shown, counts = _largest(names)
     colours = np.array([to_rgb(PALETTE[at]) for at in range(len(shown))] + [to_rgb(OTHERS)])
     if len(where) <= FEW:
         order = np.argsort(-group, kind="stable")  # The named lie on top of the rest.
@@ -100,16 +126,30 @@ def map_by_category(where: Floats, names: Sequence[object], *, title: str = "", 
     else:
         most = np.stack([pixels(where[group == at], extent) for at in range(len(colours))])
         _image(axis, colours[most.argmax(axis=0)], most.sum(axis=0), extent)
-    entries = [(found[at], int(counts[at]), colours[number]) for number, at in enumerate(shown)]
-    if (group == len(shown)).any():
-        entries.append(("others", int((group == len(shown)).sum()), colours[-1]))
     handles = [
         Line2D([], [], linestyle="", marker="o", color=colour, label=f"{_short(name)} ({count:,})")
-        for name, count, colour in entries
+        for name, count, colour in zip([*shown, "others"], counts, colours, strict=True)
+        if count
     ]
     axis.legend(handles=handles, title=label, loc="upper left", bbox_to_anchor=(1.01, 1), alignment="left")
     _told(axis, len(where), outside)
     return figure
+
+
+def _largest(names: Sequence[object] | NDArray[Any]) -> tuple[NDArray[np.int64], list[str], list[int]]:
+    """Numbers (n,) of the largest groups and of all others, names of the largest, sizes of all."""
+    codes, kinds = pd.factorize(np.asarray(names, dtype=object))
+    # What reads the same is the same; the last place is that of what is not known.
+    again, found = pd.factorize(np.array([*(str(one) for one in kinds), ""], dtype=object))
+    codes = again[codes]
+    counts = np.bincount(codes, minlength=len(found))
+    named = [at for at in np.lexsort((found, -counts)) if counts[at] and found[at] not in UNKNOWN]
+    shown = named[:SHOWN_GROUPS]
+    place = np.full(len(found), len(shown))
+    place[shown] = np.arange(len(shown))
+    group = place[codes]
+    sizes = np.bincount(group, minlength=len(shown) + 1)
+    return group, [str(found[at]) for at in shown], sizes.tolist()
 
 
 @matplotlib.rc_context(STYLE)
@@ -127,25 +167,49 @@ def map_plain(where: Floats, *, title: str = "") -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def density_difference(
-    where: Floats, names: Sequence[object], pair: tuple[str, str], *, title: str = "", cells: int = 60
+    where: Floats, names: Sequence[object], pair: tuple[str, str], *, title: str = ""
 ) -> Figure:
-    """Share of one group's points minus that of another's in every cell of a map (n, 2), per thousand.
+    """Points (n, 2) coloured by how much denser one of two groups is around them, as `share_gap`.
 
-    `pair`: the two names among `names` (n,). Violet where the first is denser, orange where the second is.
+    `pair`: the two names among `names` (n,). Violet where the first is denser, orange where the second is,
+    grey where they are alike.
     """
-    figure, axis, extent, _ = _frame(where, title, width=7.4)
+    figure, axis, extent, outside = _frame(where, title, width=7.4)
+    gap = share_gap(where, names, pair, extent)
+    column = np.clip((where[:, 0] - extent[0]) / (extent[1] - extent[0]) * CELLS, 0, CELLS - 1).astype(int)
+    row = np.clip((extent[3] - where[:, 1]) / (extent[3] - extent[2]) * CELLS, 0, CELLS - 1).astype(int)
+    found = gap[row, column]
+    # The one cell that differs most would leave all others pale.
+    widest = float(np.quantile(np.abs(found), 0.95)) or float(np.abs(gap).max()) or 1.0
+    norm = Normalize(-widest, widest)
+    if len(where) <= FEW:
+        _discs(axis, where, DIFFERENCE(norm(found)))
+    else:
+        finer = np.repeat(np.repeat(gap, PIXELS // CELLS, axis=0), PIXELS // CELLS, axis=1)
+        _image(axis, DIFFERENCE(norm(finer))[..., :3], pixels(where, extent), extent)
+    ends = "both" if np.abs(found).max() > widest else "neither"
+    bar = figure.colorbar(ScalarMappable(norm, DIFFERENCE), ax=axis, shrink=0.6, pad=0.02, extend=ends)
+    bar.set_label(f"{_short(pair[0])} minus {_short(pair[1])}, ‰ of each a cell")
+    bar.outline.set_visible(False)
+    _told(axis, len(where), outside)
+    return figure
+
+
+def share_gap(
+    where: Floats,
+    names: Sequence[object],
+    pair: tuple[str, str],
+    extent: Sequence[float],
+    *,
+    cells: int = CELLS,
+) -> Floats:
+    """(cells, cells) share of the first of `pair` minus that of the second, ‰, blurred over neighbours."""
     kind = np.array([str(one) for one in names], dtype=object)
     share = []
     for name in pair:
         counts = pixels(where[kind == name], extent, size=cells)
         share.append(1000 * counts / max(1.0, counts.sum()))
-    gap = _blurred(share[0] - share[1])
-    widest = float(np.abs(gap).max()) or 1.0
-    drawn = axis.imshow(gap, extent=extent, cmap="PuOr", vmin=-widest, vmax=widest, interpolation="bilinear")
-    bar = figure.colorbar(drawn, ax=axis, shrink=0.6, pad=0.02)
-    bar.set_label(f"{_short(pair[0])} minus {_short(pair[1])} (‰ of each, a cell)")
-    bar.outline.set_visible(False)
-    return figure
+    return _blurred(share[0] - share[1])
 
 
 def _blurred(image: Floats) -> Floats:
@@ -179,12 +243,27 @@ def _discs(axis: Axes, where: Floats, colours: Any) -> None:
 
 def _image(axis: Axes, colours: Any, counts: Floats, extent: Extent) -> None:
     """Colours (s, s, 3), the more opaque the more points a pixel has, by the rank of its count."""
+    colours, counts = _spread(colours, counts)
     levels, inverse = np.unique(counts, return_inverse=True)
     filled = np.bincount(inverse.ravel())
     filled[levels == 0] = 0
     rank = np.cumsum(filled) / max(1, filled.sum())
-    opacity = np.where(levels > 0, 0.35 + 0.65 * rank, 0)[inverse].reshape(counts.shape)
+    opacity = np.where(levels > 0, 0.45 + 0.55 * rank, 0)[inverse].reshape(counts.shape)
     axis.imshow(np.dstack([colours, opacity]), extent=extent, interpolation="nearest", aspect="equal")
+
+
+def _spread(colours: Any, counts: Floats) -> tuple[Any, Floats]:
+    """Pixels that stand almost alone, which would be lost, grow over the empty ones beside them."""
+    size = len(counts)
+    around = np.pad(counts, 1)
+    beside = [(slice(r, r + size), slice(c, c + size)) for r in range(3) for c in range(3)]
+    lonely = (counts > 0) & (sum((around[one] > 0).astype(np.int64) for one in beside) <= LONELY)
+    alone, tint = np.pad(np.where(lonely, counts, 0), 1), np.pad(colours, ((1, 1), (1, 1), (0, 0)))
+    grown, found = np.array(colours), counts.copy()
+    for one in (beside[1], beside[3], beside[5], beside[7]):
+        free = (found == 0) & (alone[one] > 0)
+        found[free], grown[free] = alone[one][free], tint[one][free]
+    return grown, found
 
 
 def _told(axis: Axes, points: int, outside: int) -> None:
@@ -192,7 +271,7 @@ def _told(axis: Axes, points: int, outside: int) -> None:
     axis.text(
         0,
         -0.01,
-        f"{points:,} sequences{more}",
+        f"{points:,} {'sequence' if points == 1 else 'sequences'}{more}",
         transform=axis.transAxes,
         va="top",
         fontsize=8,
