@@ -7,7 +7,7 @@ Reads the benchmarks and the encoders of folds of ``benchmarks/encoders.py``: th
 fold's species are clustered in the space of an encoder that has not seen these species. Longest edge and
 resolution are chosen for every encoder and fold on the other folds, by the V-measure of species, so no
 encoder is tuned less than another and none on what is reported. Prints Markdown: means over folds and seeds,
-with the 95 % interval of a mean over folds (Student's).
+with the 95 % interval of a mean over folds (Student's), and of the differences between encoders.
 
 ``--sizes``: one setting for few and for many species: raw profiles (which have seen nobody) of the species of
 a fold, and of all folds together, at the default longest edge.
@@ -91,7 +91,8 @@ def sizes(work: Path, seeds: int, shortest: int) -> None:
     print("| | a fold: V | F1 of pairs | all: V | F1 of pairs |\n| --- |" + " --- |" * 4)
     made = [graphs(work, "raw", seed, shortest) for seed in range(seeds)]
     for method, resolution in TRAVELLING:
-        few, many = [], []
+        few: list[Agreement] = []
+        many: list[Agreement] = []
         for one in made:
             for number, (graph, labels) in one.items():
                 (many if number == ALL else few).append(measured(graph, labels, FENCE, resolution, method)[0])
@@ -100,8 +101,60 @@ def sizes(work: Path, seeds: int, shortest: int) -> None:
             for part in (few, many)
             for name in ("v_measure", "f1")
         ]
-        told = method if method == "infomap" else f"{method}, resolution {resolution:g}"
-        print(f"| {told} | " + " | ".join(cells) + " |", flush=True)
+        setting = method if method == "infomap" else f"{method}, resolution {resolution:g}"
+        print(f"| {setting} | " + " | ".join(cells) + " |", flush=True)
+
+
+def chosen_elsewhere(found: dict[tuple[int, int], list[list[Agreement]]]) -> dict[int, int]:
+    """Of every fold the setting with the best V-measure of species on the other folds."""
+    v = {key: np.array([one[0].v_measure for one in agreed]) for key, agreed in found.items()}
+    return {
+        fold: int(np.argmax(np.mean([one for (_, other), one in v.items() if other != fold], axis=0)))
+        for fold in range(FOLDS)
+    }
+
+
+def told(values: NDArray[np.float64], sign: str = "") -> str:
+    """Mean over folds (FOLDS,) with the 95 % interval of the mean."""
+    half = student.ppf(0.975, FOLDS - 1) * values.std(ddof=1) / np.sqrt(FOLDS)
+    return f"{values.mean():{sign}.3f} ± {half:.3f}"
+
+
+def compare(args: argparse.Namespace) -> None:
+    """The table of encoders, and differences to the first of them, fold by fold."""
+    settings = list(itertools.product(FENCES, RESOLUTIONS if args.method == "leiden" else (1.0,)))
+    heading = f"| | | {' | '.join(SHOWN)} |\n| --- | --- |" + " --- |" * len(SHOWN)
+    # (encoder, rank, measure) -> mean over seeds, by fold
+    means: dict[tuple[str, str, str], NDArray[np.float64]] = {}
+    names = args.encoders.split(",")
+    print(heading)
+    for name in names:
+        # (seed, fold) -> setting -> agreement by rank
+        found: dict[tuple[int, int], list[list[Agreement]]] = {}
+        for seed in range(args.seeds):
+            for fold, (graph, labels) in graphs(args.work, name, seed, args.shortest).items():
+                if fold != ALL:
+                    found[seed, fold] = [measured(graph, labels, *one, args.method) for one in settings]
+        chosen = chosen_elsewhere(found)
+        for (at, rank), measure in itertools.product(enumerate(RANKS), SHOWN):
+            means[name, rank, measure] = np.array(
+                [
+                    np.mean(
+                        [getattr(found[seed, fold][chosen[fold]][at], measure) for seed in range(args.seeds)]
+                    )
+                    for fold in range(FOLDS)
+                ]
+            )
+        for rank in RANKS:
+            cells = " | ".join(told(means[name, rank, measure]) for measure in SHOWN)
+            print(f"| {name} | {rank} | {cells} |", flush=True)
+        print(f"| | chosen | {sorted({settings[one] for one in chosen.values()})} |")
+    print(f"\n{heading}")
+    for name, rank in itertools.product(names[1:], RANKS):
+        cells = " | ".join(
+            told(means[names[0], rank, measure] - means[name, rank, measure], "+") for measure in SHOWN
+        )
+        print(f"| {names[0]} minus {name} | {rank} | {cells} |")
 
 
 def main() -> None:
@@ -117,40 +170,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.sizes:
         sizes(args.work, args.seeds, args.shortest)
-        return
-    settings = list(itertools.product(FENCES, RESOLUTIONS if args.method == "leiden" else (1.0,)))
-    print("| | | " + " | ".join(SHOWN) + " |\n| --- | --- |" + " --- |" * len(SHOWN))
-    for name in args.encoders.split(","):
-        # (seed, fold) -> setting -> agreement by rank
-        all_of: dict[tuple[int, int], list[list[Agreement]]] = {}
-        for seed in range(args.seeds):
-            for fold, (graph, labels) in graphs(args.work, name, seed, args.shortest).items():
-                if fold == ALL:
-                    continue
-                all_of[seed, fold] = [measured(graph, labels, *one, args.method) for one in settings]
-        v = {key: np.array([one[0].v_measure for one in found]) for key, found in all_of.items()}
-        chosen = {
-            fold: int(np.argmax(np.mean([one for (_, other), one in v.items() if other != fold], axis=0)))
-            for fold in range(FOLDS)
-        }
-        for at, rank in enumerate(RANKS):
-            cells = []
-            for measure in SHOWN:
-                means = np.array(
-                    [
-                        np.mean(
-                            [
-                                getattr(all_of[seed, fold][chosen[fold]][at], measure)
-                                for seed in range(args.seeds)
-                            ]
-                        )
-                        for fold in range(FOLDS)
-                    ]
-                )
-                half = student.ppf(0.975, FOLDS - 1) * means.std(ddof=1) / np.sqrt(FOLDS)
-                cells.append(f"{means.mean():.3f} ± {half:.3f}")
-            print(f"| {name} | {rank} | " + " | ".join(cells) + " |", flush=True)
-        print(f"| | chosen | {sorted({settings[one] for one in chosen.values()})} |")
+    else:
+        compare(args)
 
 
 if __name__ == "__main__":
