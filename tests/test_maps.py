@@ -22,7 +22,7 @@ from kinmer.cli import run
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.index import build_index
 from kinmer.maps import MapResult, descent, making, open_map, place, placing, starting, tsne
-from kinmer.maps.affinities import Affinities, calibrate, symmetric
+from kinmer.maps.affinities import Affinities, calibrate, straight, symmetric
 from kinmer.maps.descent import Objective, State, descend
 from kinmer.maps.drawing import beside, check_color
 from kinmer.maps.journal import Journal
@@ -95,6 +95,14 @@ def test_affinities_are_those_of_opentsne(tmp_path: Path) -> None:
     assert abs(found - wanted).max() < 1e-5 * wanted.max()
     assert abs(found - found.T).max() < 1e-12
     assert found.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_lines_between_directions() -> None:
+    vectors = clumps(20)[0].astype(float)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    far = cdist(vectors, vectors, "cosine").astype(np.float32)
+    assert straight(far.copy(), "cosine") == pytest.approx(cdist(units, units), abs=1e-3)
+    assert (straight(far.copy(), "l2") == far).all()
 
 
 def test_neighbours_that_are_not_there_have_no_share() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.embedding import KEY
 from kinmer.errors import UsageError
 from kinmer.machine import available_cores
-from kinmer.maps.affinities import Affinities, calibrate, symmetric
+from kinmer.maps.affinities import Affinities, calibrate, straight, symmetric
 from kinmer.maps.base import MapResult, Method, check_method
 from kinmer.maps.journal import Journal
 from kinmer.maps.keeping import check_room, keep_in
@@ -196,7 +196,8 @@ def _affinities(space: Space, settings: dict[str, Any], journal: Journal, thread
     found = journal.neighbours()
     if found is None:
         graph = neighbour_graph(space, settings["neighbours"], true_distances=False, threads=threads)
-        conditional = calibrate(graph.indices, graph.distances, settings["perplexity"], threads=threads)
+        lines = straight(graph.distances, space.metric)
+        conditional = calibrate(graph.indices, lines, settings["perplexity"], threads=threads)
         found = graph.indices, conditional
         if len(space) > KEEP_ABOVE:
             journal.keep_neighbours(*found)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.machine import available_cores
-from kinmer.maps.affinities import calibrate
+from kinmer.maps.affinities import calibrate, straight
 from kinmer.maps.base import MapResult, need
 from kinmer.maps.descent import FAST_ABOVE
 from kinmer.maps.keeping import check_room, keep_in
@@ -169,7 +169,8 @@ def _placed(new: Space, old: Space, coordinates: NDArray[np.float32], threads: i
         for start, block in new.blocks(BLOCK):
             indices, distances = nearest(block)
             part = slice(start, start + len(block))
-            points[part] = _moved(frame, indices.astype(np.int32), distances, threads) + centre
+            lines = straight(distances, old.metric)
+            points[part] = _moved(frame, indices.astype(np.int32), lines, threads) + centre
             progress.advance(len(block))
     return points
 
