@@ -219,7 +219,7 @@ def _pairs(
     """
     tiny = 1e-12 * squares
     both, together, alike, everything = (
-        max(0.0, (one - squares) / 2) for one in (both, together, alike, everything)
+        max(0.0, float(one - squares) / 2) for one in (both, together, alike, everything)
     )
     precision, recall = (both / one if one > tiny else None for one in (together, alike))
     f1 = 2 * both / (together + alike) if together + alike > tiny else None
