@@ -146,7 +146,7 @@ def test_denser_first_group_is_violet_and_second_orange() -> None:
     where = np.array([[0.0, 0]] * 10 + [[10.0, 10]] * 10 + [[0.0, 10]] * 10)
     names = ["a"] * 10 + ["b"] * 10 + ["a", "b"] * 5
     (discs,) = density_difference(where, names, ("a", "b")).axes[0].collections
-    first, second, both = (np.asarray(discs.get_facecolor())[at, :3] for at in (0, 10, 20))  # type: ignore[attr-defined]
+    first, second, both = (np.asarray(discs.get_facecolor())[at, :3] for at in (0, 10, 20))
     assert first[2] > first[0]
     assert second[0] > second[2]
     assert np.ptp(both) < 0.05
