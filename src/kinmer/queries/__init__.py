@@ -1,6 +1,21 @@
 """Queries to an index: from FASTA or embeddings to the nearest relatives, and how they are written down."""
 
-from kinmer.queries.results import Hit, QueryResult, write_json, write_tsv
+from kinmer.queries.objects import write_json, write_jsonl
+from kinmer.queries.results import Evidence, Hit, MoleculeCall, QueryResult, RankCall
 from kinmer.queries.searching import search, search_ids
+from kinmer.queries.tables import write_blast, write_calls, write_tsv
 
-__all__ = ["Hit", "QueryResult", "search", "search_ids", "write_json", "write_tsv"]
+__all__ = [
+    "Evidence",
+    "Hit",
+    "MoleculeCall",
+    "QueryResult",
+    "RankCall",
+    "search",
+    "search_ids",
+    "write_blast",
+    "write_calls",
+    "write_json",
+    "write_jsonl",
+    "write_tsv",
+]

@@ -1,4 +1,4 @@
-"""Ranks of a lineage, and what the hits of a query agree on."""
+"""What the hits of a query agree on, rank by rank."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RANKS", "Vote", "consensus", "rank_columns", "vote_weights"]
+from kinmer.taxonomy.ranks import RANKS
 
-RANKS = ("domain", "phylum", "class", "order", "family", "genus", "species")
+__all__ = ["WEIGHT_SCALE", "RankCall", "Vote", "consensus", "vote_weights"]
+
 # Cosine distance at which a hit's weight falls to 1/e of the nearest one's. Of the scales tried on fragments
 # of known genomes this one gave about two points more species than the nearest hit alone.
 WEIGHT_SCALE = 0.03
@@ -18,11 +19,18 @@ LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Vote:
-    """The name that most of the hits' weight stands behind, and its share of the weight of all hits."""
+class RankCall:
+    """The name at one rank that most of the hits' weight stands behind, and its share of all weight.
+
+    probability : that the name is right, by an index's calibration; None where there is none.
+    """
 
     name: str
     share: float
+    probability: float | None = None
+
+
+Vote = RankCall
 
 
 def vote_weights(distances: NDArray[np.float32], metric: str, query_length: float) -> NDArray[np.float64]:
@@ -35,12 +43,6 @@ def vote_weights(distances: NDArray[np.float32], metric: str, query_length: floa
     if metric == "l2":
         far = far**2 / (2 * query_length**2) if query_length > 0 else np.zeros_like(far)
     return np.asarray(np.exp(-(far - far.min(initial=np.inf)) / WEIGHT_SCALE))
-
-
-def rank_columns(columns: Sequence[str]) -> dict[str, str]:
-    """Which of these metadata columns hold which rank, from domain down; upper and lower case alike."""
-    by_name = {name.lower(): name for name in columns}
-    return {rank: by_name[rank] for rank in RANKS if rank in by_name}
 
 
 def consensus(lineages: Sequence[Mapping[str, object]], weights: Sequence[float]) -> dict[str, Vote]:
