@@ -73,10 +73,11 @@ def test_from_fasta_to_kin(kinmer: Kinmer) -> None:
     code, out, _ = kinmer("search", "q.fna", "--db", "a.db", "-k", "3")
     assert code == 0
     header, first, *rest = (line.split("\t") for line in out.splitlines())
-    assert header == ["query_id", "rank", "hit_id", "distance", "length", "gc", "species", "source"]
+    assert header[:9] == ["query_id", "rank", "hit_id", "distance", "length", "gc", "genome", "start", "stop"]
+    assert header[9:] == ["species", "source"]
     assert first[:3] == ["q", "1", "c7"]
     assert float(first[3]) < 1e-5
-    assert first[6] == "Species 3"
+    assert first[9] == "Species 3"
     assert len(rest) == 2
 
     code, out, _ = kinmer("search", "--id", "c7", "--db", "a.db", "-k", "3", "--format", "json")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, MismatchError, SequenceError, UsageError
 from kinmer.index import build_index, open_index
 from kinmer.kmers import KmerCounter
-from kinmer.queries import Hit, QueryResult, search, search_ids, write_json, write_tsv
-from kinmer.taxonomy import RANKS, Vote, consensus, rank_columns, vote_weights
+from kinmer.queries import search, search_ids, write_tsv
+from kinmer.taxonomy import Vote
 from tests.organisms import encoder_of, organisms
 
 MAX_K = 3
@@ -220,131 +217,3 @@ def test_wrong_settings_are_refused_at_once(db: Path, tmp_path: Path) -> None:
         search(path, tmp_path / "no.db")
     with pytest.raises(SequenceError, match="no such file"):
         list(search(tmp_path / "none.fna", db))
-
-
-RESULT = QueryResult(
-    "query|ü",
-    1500,
-    (
-        Hit(1, "hit\t1", 0.1234567, None, 0.51234, {"species": "E.\ncoli", "n": 1e-5, "x": None, "y": ""}),
-        Hit(2, "hit 2", 2.0, 10**10, None, {"species": None, "n": 10**6, "x": "a", "y": "b"}),
-    ),
-    {"species": Vote("E. coli", 0.98765)},
-)
-
-
-def test_the_table_is_plain() -> None:
-    stream = io.StringIO()
-    assert write_tsv(iter([QueryResult("lonely", 5, (), {}), RESULT]), stream) == 2
-    assert stream.getvalue().splitlines() == [
-        "query_id\trank\thit_id\tdistance\tlength\tgc\tspecies\tn\tx\ty",
-        "query|ü\t1\thit 1\t0.123457\t.\t0.5123\tE. coli\t0.00001\t.\t.",
-        "query|ü\t2\thit 2\t2.000000\t10000000000\t.\t.\t1000000\ta\tb",
-    ]
-    empty = io.StringIO()
-    assert write_tsv(iter([]), empty) == 0
-    assert empty.getvalue() == "query_id\trank\thit_id\tdistance\tlength\tgc\n"
-
-
-def test_json_is_nested_by_query() -> None:
-    stream = io.StringIO()
-    assert write_json(iter([RESULT, RESULT]), stream) == 2
-    first, second = json.loads(stream.getvalue())
-    assert first == second
-    assert first["query_id"] == "query|ü"
-    assert first["consensus"] == {"species": {"name": "E. coli", "share": 0.9877}}
-    assert first["hits"][0]["distance"] == 0.123457
-    assert first["hits"][0]["metadata"] == {"species": "E.\ncoli", "n": 1e-5, "x": None, "y": ""}
-    assert [hit["hit_id"] for hit in first["hits"]] == ["hit\t1", "hit 2"]
-    empty = io.StringIO()
-    write_json(iter([]), empty)
-    assert json.loads(empty.getvalue()) == []
-
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-
-
-@given(
-    st.lists(
-        st.tuples(TEXT, TEXT, st.floats(0, 2), st.none() | TEXT | st.integers() | st.floats()), max_size=4
-    )
-)
-def test_every_line_has_every_field(rows: list[tuple[str, str, float, Any]]) -> None:
-    results = [
-        QueryResult(query, None, (Hit(1, name, far, None, None, {"column": value}),), {})
-        for query, name, far, value in rows
-    ]
-    stream = io.StringIO()
-    write_tsv(results, stream)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == len(rows) + 1
-    assert all(len(line.split("\t")) == (7 if rows else 6) for line in lines)
-    assert all(field for line in lines for field in line.split("\t"))
-
-
-def lineage(*names: str | None) -> dict[str, object]:
-    return dict(zip(RANKS, names, strict=False))
-
-
-def test_consensus_by_hand() -> None:
-    hits = [lineage("B", "p", "c", "o", "f", "g", s) for s in ("s1", "s1", "s2", "s3")]
-    agreed = consensus(hits, [1, 1, 1, 1])
-    assert list(agreed) == list(RANKS)
-    assert agreed["genus"] == Vote("g", 1.0)
-    assert agreed["species"] == Vote("s1", 0.5)
-    assert "species" not in consensus(hits, [1, 1, 2, 1])
-    # Nearer hits weigh more.
-    assert consensus(hits, [0.1, 0.1, 2, 0.1])["species"].name == "s2"
-
-
-def test_consensus_is_coherent_from_the_top() -> None:
-    # "g1" has the most weight of all genera, but belongs to a phylum that has not.
-    hits = [lineage("B", "p1", None, None, None, "g1"), lineage("B", "p2", None, None, None, "g2")]
-    hits += [lineage("B", "p2", None, None, None, "g3")]
-    agreed = consensus(hits, [0.4, 0.31, 0.29])
-    assert agreed["phylum"].name == "p2"
-    assert "genus" not in agreed
-
-
-def test_a_rank_without_names_is_passed_over() -> None:
-    hits = [lineage("Viruses", "p", "c", None, None, "g")] * 3
-    assert list(consensus(hits, [1, 1, 1])) == ["domain", "phylum", "class", "genus"]
-    assert consensus([], []) == {}
-    assert consensus([{}, {}], [1, 1]) == {}
-
-
-@given(
-    st.lists(st.tuples(*[st.sampled_from(["a", "b", None])] * 3, st.floats(0.01, 1)), min_size=1, max_size=8)
-)
-def test_consensus_is_a_lineage_that_most_of_the_weight_has(rows: list[tuple[Any, ...]]) -> None:
-    hits = [dict(zip(RANKS, row[:3], strict=False)) for row in rows]
-    weights = [row[3] for row in rows]
-    agreed = consensus(hits, weights)
-    shares = [agreed[rank].share for rank in RANKS if rank in agreed]
-    assert shares == sorted(shares, reverse=True)
-    for rank, vote in agreed.items():
-        above = [one for one in RANKS[: RANKS.index(rank) + 1] if one in agreed]
-        behind = sum(
-            weight
-            for hit, weight in zip(hits, weights, strict=True)
-            if all(hit[one] == agreed[one].name for one in above)
-        )
-        assert vote.share == pytest.approx(behind / sum(weights))
-        assert 0.5 <= vote.share <= 1 + 1e-9
-
-
-def test_weights_fall_with_the_distance_and_not_with_the_scale() -> None:
-    far = np.array([0.1, 0.13, 0.4], dtype=np.float32)
-    weights = vote_weights(far, "cosine", 5.0)
-    np.testing.assert_allclose(weights, [1, np.exp(-1), np.exp(-10)], rtol=1e-5)
-    # Between vectors of one length l2 says the same as cosine.
-    l2 = np.sqrt(2 * far) * 7
-    np.testing.assert_allclose(vote_weights(l2.astype(np.float32), "l2", 7.0), weights, rtol=1e-4)
-    assert vote_weights(far, "l2", 0.0).tolist() == [1, 1, 1]
-    assert vote_weights(far[:0], "cosine", 1.0).size == 0
-
-
-def test_rank_columns_are_found_in_any_case() -> None:
-    columns = ["note", "Species", "GENUS", "source"]
-    assert rank_columns(columns) == {"genus": "GENUS", "species": "Species"}
-    assert list(rank_columns([])) == []

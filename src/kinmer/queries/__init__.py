@@ -2,20 +2,27 @@
 
 from kinmer.queries.objects import write_json, write_jsonl
 from kinmer.queries.results import Evidence, Hit, MoleculeCall, QueryResult, RankCall
+from kinmer.queries.samples import write_krona, write_lineage
 from kinmer.queries.searching import search, search_ids
 from kinmer.queries.tables import write_blast, write_calls, write_tsv
+from kinmer.queries.writing import WRITERS, Writer, writer_of
 
 __all__ = [
+    "WRITERS",
     "Evidence",
     "Hit",
     "MoleculeCall",
     "QueryResult",
     "RankCall",
+    "Writer",
     "search",
     "search_ids",
     "write_blast",
     "write_calls",
     "write_json",
     "write_jsonl",
+    "write_krona",
+    "write_lineage",
     "write_tsv",
+    "writer_of",
 ]
