@@ -28,6 +28,7 @@ from kinmer.errors import (
     UsageError,
 )
 from kinmer.index import KinIndex, build_index, open_index
+from kinmer.index.entries import line_checksum
 from kinmer.profiles import ProfileWriter
 from kinmer.stores import ENGINES, Metric
 from tests.organisms import encoder_of, organisms
@@ -89,7 +90,7 @@ def test_every_engine_gives_the_same_numbers(engine: str, metric: Metric, tmp_pa
     labels, distances = brute(queries, metric, 10)
     with build_index(TABLE, tmp_path / "kin.db", encoder=ENCODER, engine=engine, metric=metric) as index:
         assert (len(index), index.engine, index.metric, index.dim) == (ROWS, engine, metric, 8)
-        found, far = index.search(queries, 10)
+        found, far, _ = index.search(queries, 10)
         np.testing.assert_array_equal(found, labels)
         np.testing.assert_allclose(far, distances, atol=1e-6)
         other: Metric = "l2" if metric == "cosine" else "cosine"
@@ -111,7 +112,7 @@ def test_what_is_told_of_entries(built: Path) -> None:
         np.testing.assert_array_equal(frame["kind"], TABLE.obs["kind"])
         np.testing.assert_array_equal(frame["length"], TABLE.obs["length"])
         np.testing.assert_array_equal(index.vectors, VECTORS)
-        assert index.labels_of(["s7", "nobody", "s0"]).tolist() == [7, -1, 0]
+        assert index.numbers_of(["s7", "nobody", "s0"]).tolist() == [7, -1, 0]
         assert index.encoder.fingerprint == ENCODER.fingerprint
         entry = index.entries(np.array([[5, -1]]))[5]
         assert (entry.id, entry.values) == ("s5", (int(TABLE.obs["kind"].iloc[5]),))
@@ -120,7 +121,7 @@ def test_what_is_told_of_entries(built: Path) -> None:
 def test_an_entry_can_be_left_out_of_its_own_hits(built: Path) -> None:
     with open_index(built) as index:
         own = np.arange(0, ROWS, 3)
-        labels, distances = index.search(VECTORS[own], 4, exclude=own)
+        labels, distances, _ = index.search(VECTORS[own], 4, exclude=own)
         assert not (labels == own[:, None]).any()
         expected, _ = brute(VECTORS[own], "cosine", 5)
         rest = [[one for one in row if one != me][:4] for row, me in zip(expected.tolist(), own, strict=True)]
@@ -130,7 +131,7 @@ def test_an_entry_can_be_left_out_of_its_own_hits(built: Path) -> None:
 
 def test_queries_without_direction_are_as_far_from_all(tmp_path: Path) -> None:
     with build_index(TABLE, tmp_path / "kin.db", encoder=ENCODER) as index:
-        labels, distances = index.search(np.zeros((2, 8), np.float32), 3)
+        labels, distances, _ = index.search(np.zeros((2, 8), np.float32), 3)
         assert labels.tolist() == [[0, 1, 2]] * 2
         assert distances.tolist() == [[1, 1, 1]] * 2
 
@@ -228,7 +229,7 @@ def test_values_of_every_kind_survive(tmp_path: Path) -> None:
         assert frame["text"].tolist() == ["a\tb", None, None, "ü"]
         assert frame["group"].tolist() == ["x", None, "y", "x"]
         assert frame["flag"].tolist() == [1, 0, 1, 0]
-        assert index.labels_of(["'; DROP TABLE entries; --"]).tolist() == [3]
+        assert index.numbers_of(["'; DROP TABLE entries; --"]).tolist() == [3]
 
 
 def test_wrong_sources_and_outputs_are_refused(tmp_path: Path) -> None:
@@ -335,7 +336,7 @@ def test_while_another_process_builds_every_vector_is_looked_at(index: Path) -> 
 
 
 def cut_vectors(index: Path) -> None:
-    os.truncate(index / "vectors.f32", (index / "vectors.f32").stat().st_size - 1)
+    os.truncate(index / "vectors-0.f32", (index / "vectors-0.f32").stat().st_size - 1)
 
 
 def cut_entries(index: Path) -> None:
@@ -348,13 +349,14 @@ def scramble_entries(index: Path) -> None:
 
 def lose_an_entry(index: Path) -> None:
     with sqlite3.connect(index / "entries.sqlite") as connection:
-        connection.execute("DELETE FROM entries WHERE label = 3")
+        connection.execute("DELETE FROM entries WHERE _entry = 3")
     connection.close()
 
 
 def other_entries(index: Path) -> None:
     with sqlite3.connect(index / "entries.sqlite") as connection:
-        connection.execute("UPDATE state SET value = '\"another\"' WHERE name = 'index'")
+        told = ('"another"', line_checksum("index", '"another"'))
+        connection.execute("UPDATE state SET value = ?, crc = ? WHERE name = 'index'", told)
     connection.close()
 
 
@@ -386,7 +388,7 @@ def manifest(**changes: Any) -> Any:
         (manifest(metric="euclid"), FormatError),
         (lambda index: (index / "index.json").write_text("{"), FormatError),
         (lambda index: (index / "index.json").unlink(), FormatError),
-        (lambda index: (index / "vectors.f32").unlink(), FormatError),
+        (lambda index: (index / "vectors-0.f32").unlink(), FormatError),
         (lambda index: (index / "entries.sqlite").unlink(), FormatError),
         (lambda index: shutil.rmtree(index / "encoder"), FormatError),
         (shutil.rmtree, FormatError),
@@ -400,26 +402,38 @@ def test_a_damaged_index_never_answers(damage: Any, error: type[Exception], inde
 
 def ask(path: Path) -> None:
     with open_index(path) as index:
-        labels, _ = index.search(VECTORS, 3)
+        labels, _, _ = index.search(VECTORS, 3)
         index.entries(labels)
 
 
-def test_changed_vectors_are_found_out_when_the_engine_is_built(index: Path) -> None:
-    with (index / "vectors.f32").open("r+b") as file:
+@pytest.mark.parametrize("name", ["vectors-0.f32", "rows-0.bin"])
+def test_changed_rows_are_found_out(name: str, index: Path) -> None:
+    with (index / name).open("r+b") as file:
+        file.seek(8 * 4 * 7)
+        old = file.read(4)
+        file.seek(8 * 4 * 7)
+        file.write(bytes(one ^ 1 for one in old))
+    with pytest.raises(FormatError, match="damaged"):
+        open_index(index)
+
+
+def test_rows_that_rot_unseen_are_found_out_when_the_engine_is_built(index: Path) -> None:
+    path = index / "vectors-0.f32"
+    stat = path.stat()
+    with path.open("r+b") as file:
         file.seek(8 * 4 * 7)
         file.write(b"\x00\x00\x80\x3f")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with open_index(index) as found, pytest.raises(FormatError, match="damaged"):
         found.rebuild()
-    remove_engine(index)
-    with open_index(index) as found, pytest.raises(FormatError, match="damaged"):
-        found.search(VECTORS[:1], 1)
 
 
 BUILD = """
 import sys
 import kinmer.index.build as build
+import kinmer.index.feeding as feeding
 from kinmer.errors import KinmerError
-build.BLOCK_ROWS = 16
+feeding.BLOCK_ROWS = 16
 try:
     build.build_index(sys.argv[1], sys.argv[2], encoder=sys.argv[3], engine=sys.argv[4], metadata=sys.argv[5],
                       log=print).close()
@@ -463,7 +477,7 @@ def test_kills_lose_and_double_nothing(engine: str, tmp_path: Path) -> None:
         assert index.ids.tolist() == table.obs_names.tolist()
         np.testing.assert_array_equal(index.vectors, ENCODER.embed(table.X))
         assert index.metadata["species"].tolist() == [f"species {kind}" for kind in kinds]
-        labels, distances = index.search(index.vectors[:200], 1)
+        labels, distances, _ = index.search(index.vectors[:200], 1)
         assert (distances[:, 0] == 0).all()
         np.testing.assert_array_equal(index.vectors[labels[:, 0]], index.vectors[:200])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder", "kin.db", "my.zarr", "taxa.tsv"]
@@ -481,20 +495,20 @@ def test_an_unfinished_build_of_something_else_is_begun_afresh(tmp_path: Path) -
 
 
 def test_a_build_goes_on_after_the_last_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kinmer.index import build, vectors
+    from kinmer.index import feeding, vectors
 
     store = store_of(tmp_path / "my.zarr", TABLE)
-    monkeypatch.setattr(build, "BLOCK_ROWS", 32)
+    monkeypatch.setattr(feeding, "BLOCK_ROWS", 32)
     # A disk that fills up while the seventh block is on its way.
-    appended = vectors.VectorFile.append
+    appended = vectors.RowFiles.append
 
-    def append(self: Any, rows: NDArray[np.float32]) -> None:
-        appended(self, rows)
-        if self._file.tell() > 6 * 32 * 8 * 4:
+    def append(self: Any, rows: NDArray[np.float32], records: NDArray[Any]) -> None:
+        appended(self, rows, records)
+        if self._files[0].tell() > 6 * 32 * 8 * 4:
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(vectors.VectorFile, "append", append)
+        full.setattr(vectors.RowFiles, "append", append)
         with pytest.raises(OSError, match="space"):
             build_index(store, tmp_path / "kin.db", encoder=ENCODER)
     assert not (tmp_path / "kin.db").exists()

@@ -13,11 +13,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from isal import isal_zlib
+
 from kinmer.errors import FormatError, UsageError
 
 __all__ = [
     "built_aside",
     "check_output",
+    "file_checksum",
     "hash_file",
     "hash_ids",
     "read_json",
@@ -28,6 +31,9 @@ __all__ = [
     "write_bytes",
     "write_json",
 ]
+
+
+_CRC_BYTES = 1 << 22
 
 
 def sync_directory(path: Path) -> None:
@@ -151,6 +157,15 @@ def hash_ids(ids: Iterable[str]) -> str:
         digest.update(one.encode())
         digest.update(b"\n")
     return digest.hexdigest()
+
+
+def file_checksum(path: str | Path) -> int:
+    """CRC-32 of a file's bytes, several times as fast as a hash: it finds damage, not forgery."""
+    crc = 0
+    with Path(path).open("rb") as file:
+        while block := file.read(_CRC_BYTES):
+            crc = isal_zlib.crc32(block, crc)
+    return int(crc)
 
 
 def hash_file(path: str | Path) -> str:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from kinmer.errors import FormatError, InputError, MismatchError, UsageError
+from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import check_output, hash_file, read_json, remove, sync_directory
-from kinmer.index.database import (
-    ENCODER,
-    ENTRIES,
-    MANIFEST,
-    VECTORS,
-    KinIndex,
-    write_manifest,
-)
-from kinmer.index.embedded import Embedded, open_embedded
+from kinmer.index.database import KinIndex
+from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
-from kinmer.index.metadata import KNOWN, MISSING, RESERVED, Metadata, stage_metadata
-from kinmer.index.vectors import VectorFile, row_checksum
+from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.joining import Joined
+from kinmer.index.living import IndexWriter
+from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, write_manifest
+from kinmer.index.metadata import Metadata, stage_metadata
+from kinmer.index.pieces import Pieces
 from kinmer.profiles import Profiles
-from kinmer.profiles.journal import StoreLock
-from kinmer.progress import step
-from kinmer.stores import Metric, check_metric, check_vectors
+from kinmer.profiles.journal import LOCK, StoreLock
+from kinmer.stores import Metric, check_metric
 from kinmer.stores import engine as engine_named
 
 if TYPE_CHECKING:
@@ -36,39 +28,50 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = ["build_index"]
+__all__ = ["build_index", "build_of_feed", "check_place"]
 
-# Rows committed together.
-BLOCK_ROWS = 1 << 13
 STAGED = "metadata.sqlite"
+PIECE_LETTERS = 100_000
+
+Log = Callable[[str], None]
 
 
 def build_index(
-    source: str | Path | AnnData | Profiles,
+    source: str | Path | Sequence[str | Path] | AnnData | Profiles,
     output: str | Path,
     *,
     encoder: str | Path | Encoder | None = None,
     engine: str = "hnsw",
     metric: Metric = "cosine",
     metadata: str | Path | None = None,
+    taxdump: str | Path | None = None,
     ids: str | Path | None = None,
+    pieces: int = PIECE_LETTERS,
+    keep_sequences: bool = False,
+    min_length: int = 1000,
+    calibrate: bool = True,
     threads: int | None = None,
     force: bool = False,
-    log: Callable[[str], None] | None = None,
+    log: Log | None = None,
 ) -> KinIndex:
-    """Build the index of embedded sequences at `output` and open it.
+    """Build an index of embedded sequences, or of FASTA files, at `output` and open it.
 
-    It grows in the hidden folder ``.NAME.building`` beside the output, vectors and entries in committed
-    blocks, the engine last; a killed run of the same source, encoder and metadata is gone on with.
+    It grows in the hidden folder ``.NAME.building`` beside the output, block by committed block, the engine
+    last; a killed run of the same source, encoder and metadata is gone on with.
 
     Parameters
     ----------
-    source, ids, encoder : see `kinmer.index.embedded.open_embedded`.
+    source, ids, encoder : see `kinmer.index.embedded.open_embedded`: one vector a sequence. Or FASTA files:
+        sequences are embedded whole, and long ones in overlapping pieces as well.
     engine : "hnsw", "chroma" or "exact".
     metric : "cosine" (1 - cos) or "l2" (Euclidean).
-    metadata : a table with tabs, see `kinmer.index.metadata.stage_metadata`; its columns come before the
-        source's own of the same name. Ids that it lacks have missing values.
-    threads : of the engine; None for all cores.
+    metadata, taxdump : see `kinmer.index.metadata.stage_metadata`; its columns come before the source's own
+        of the same name. A column ``genome`` says which sequences belong together. What it lacks is missing.
+    pieces : letters of a piece of a FASTA's sequence; 0 for none.
+    keep_sequences : keep the letters of FASTA files in the index, two bits each, for evidence.
+    min_length : shorter sequences of FASTA files are left out.
+    calibrate : learn from the references how far an answer can be trusted, where they have a taxonomy.
+    threads : for counting, embedding and the engine; None for all cores.
     force : replace an index.
     log : is told what was left out.
 
@@ -79,22 +82,68 @@ def build_index(
     ProfileError, InputError, FormatError : a source, metadata or encoder that cannot be used.
     EngineError : the engine failed; what was built is kept.
     """
+    tell = log or (lambda line: None)
+    if is_fasta(source):
+        files = [Path(str(source))] if isinstance(source, str | Path) else [Path(str(one)) for one in source]
+        feed = from_fasta(
+            files,
+            encoder,
+            pieces=Pieces(pieces) if pieces else None,
+            keep=keep_sequences,
+            min_length=min_length,
+            threads=threads,
+            log=tell,
+        )
+    else:
+        feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))  # type: ignore[arg-type]
+    return build_of_feed(
+        feed,
+        output,
+        engine=engine,
+        metric=metric,
+        metadata=metadata,
+        taxdump=taxdump,
+        calibrate=calibrate,
+        threads=threads,
+        force=force,
+        log=tell,
+    )
+
+
+def build_of_feed(
+    feed: Feed,
+    output: str | Path,
+    *,
+    engine: str = "hnsw",
+    metric: Metric = "cosine",
+    metadata: str | Path | None = None,
+    taxdump: str | Path | None = None,
+    calibrate: bool = True,
+    threads: int | None = None,
+    force: bool = False,
+    log: Log,
+) -> KinIndex:
+    """Build an index of what a feed gives; see `build_index`."""
     engine_named(engine)
     check_metric(metric)
-    path = _check_place(Path(output), force)
-    tell = log or (lambda line: None)
-    embedded = open_embedded(source, encoder=encoder, ids=ids)
+    path = check_place(Path(output), force)
     building = path.absolute().with_name(f".{path.name}.building")
     building.mkdir(exist_ok=True)
     lock = StoreLock(building)
     try:
-        entries = _fill(building, embedded, None if metadata is None else Path(metadata), tell)
-        name, rows = entries.state["index"], len(entries)
-        entries.close()
-        encoded = embedded.encoder
-        write_manifest(building, index=name, engine=engine, metric=metric, encoder=encoded, entries=rows)
-        with KinIndex.open(building, log=log, threads=threads) as made:
-            made.prepare()
+        staged = _stage(building, metadata, taxdump)
+        signature = {
+            "source": feed.identity,
+            "encoder": feed.encoder.fingerprint,
+            "metadata": None if metadata is None else hash_file(metadata),
+        }
+        if not _is_unfinished(building, signature):
+            _begin(building, feed, staged, signature, engine, metric, log)
+        with IndexWriter(building, log=log, threads=threads, lock=lock) as writer:
+            _fill(writer, feed, staged, metadata, log)
+            writer.finish(behind=0)
+            if calibrate:
+                writer.calibrate()
         _publish(building, path, lock)
     except InputError:
         # The same call would fail again: there is nothing to go on with.
@@ -105,7 +154,7 @@ def build_index(
     return KinIndex.open(path, log=log, threads=threads)
 
 
-def _check_place(path: Path, force: bool) -> Path:
+def check_place(path: Path, force: bool) -> Path:
     """`check_output`, which with `force` replaces an index or an empty folder but nothing else."""
     check_output(path, force=force)
     if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
@@ -118,6 +167,83 @@ def _check_place(path: Path, force: bool) -> Path:
     return path
 
 
+def _stage(building: Path, metadata: str | Path | None, taxdump: str | Path | None) -> Metadata | None:
+    if metadata is None:
+        return None
+    if taxdump is None:
+        return stage_metadata(metadata, building / STAGED)
+    return stage_metadata(metadata, building / STAGED, taxdump=Path(taxdump))
+
+
+def _begin(
+    building: Path,
+    feed: Feed,
+    staged: Metadata | None,
+    signature: dict[str, Any],
+    engine: str,
+    metric: Metric,
+    log: Log,
+) -> None:
+    """An empty index of the feed's columns."""
+    for path in building.iterdir():
+        if path.name not in (LOCK, STAGED) and not path.name.startswith(STAGED):
+            remove(path)
+    own, left = feed.own_columns(staged)
+    if left:
+        log(f"left out, because the index has its own: {', '.join(left)}")
+    columns = [*(staged.columns if staged else ()), *own]
+    name = uuid.uuid4().hex
+    EntryTable.create(building / ENTRIES, columns, {"index": name, "made": signature}).close()
+    feed.encoder.save(building / ENCODER)
+    write_manifest(
+        building, index=name, engine=engine, metric=metric, encoder=feed.encoder, pieces=feed.settings
+    )
+
+
+def _is_unfinished(building: Path, signature: dict[str, Any]) -> bool:
+    """Whether a killed run of the same signature has left something to go on with."""
+    if signature["source"] is None or not (building / MANIFEST).is_file():
+        return False
+    try:
+        table = EntryTable(building / ENTRIES)
+        made = table.state.get("made")
+        table.close()
+        told = read_json(building / ENCODER / "config.json").get("fingerprint")
+    except FormatError:
+        return False
+    return bool(made == signature and told == signature["encoder"])
+
+
+def _fill(
+    writer: IndexWriter, feed: Feed, staged: Metadata | None, metadata: str | Path | None, log: Log
+) -> None:
+    """Write the entries that are missing."""
+    done = len(writer.table)
+    if done:
+        log(f"going on after {done:,} entries")
+    with Joined(staged) as joined:
+        feed.pour(writer, joined)
+        if not len(writer.table):
+            raise feed.nothing()
+        if staged is not None:
+            if not joined.found and not done:
+                raise _strange(metadata)
+            log(f"metadata for {joined.found:,} of {len(writer.table) - done:,} entries")
+    if staged is not None:
+        remove(staged.database)
+
+
+def _strange(metadata: object) -> InputError:
+    from kinmer.errors import MismatchError
+
+    return MismatchError(
+        "the metadata have none of the source's ids",
+        "no entry would have any",
+        "does the column id hold the sequence ids, or the genomes' names?",
+        place=str(metadata),
+    )
+
+
 def _publish(building: Path, path: Path, lock: StoreLock) -> None:
     """Give a whole index its name; after a kill in between the same call finds it whole and goes on here."""
     old = path.absolute().with_name(f".{path.name}.old")
@@ -128,126 +254,3 @@ def _publish(building: Path, path: Path, lock: StoreLock) -> None:
     sync_directory(path.absolute().parent)
     lock.move(path)
     remove(old)
-
-
-def _fill(
-    building: Path, embedded: Embedded, metadata: Path | None, tell: Callable[[str], None]
-) -> EntryTable:
-    """The table of all entries, their vectors beside it: what is missing of them is written."""
-    staged = None if metadata is None else stage_metadata(metadata, building / STAGED)
-    if staged is not None and not staged.matches(embedded.ids.tolist()):
-        raise MismatchError(
-            "the metadata have none of the source's ids",
-            "no entry would have any",
-            "does the column id hold the sequence ids?",
-            place=metadata,
-        )
-    own = _own_columns(embedded.obs, staged, tell)
-    signature = {
-        "source": embedded.identity,
-        "encoder": embedded.encoder.fingerprint,
-        "metadata": None if metadata is None else hash_file(metadata),
-    }
-    entries = _unfinished(building, signature, tell)
-    if entries is None:
-        for name in (ENTRIES, f"{ENTRIES}-journal", VECTORS, ENCODER, MANIFEST):
-            remove(building / name)
-        embedded.encoder.save(building / ENCODER)
-        columns = [*(staged.columns if staged else ()), *own]
-        entries = EntryTable.create(
-            building / ENTRIES, columns, {"index": uuid.uuid4().hex, "made": signature}
-        )
-    try:
-        _append(building, entries, embedded, own, staged)
-        if staged is not None:
-            tell(f"metadata for {entries.count_staged():,} of {len(entries):,} entries")
-            remove(staged.database)
-    except BaseException:
-        entries.close()
-        raise
-    return entries
-
-
-def _unfinished(building: Path, signature: dict[str, Any], tell: Callable[[str], None]) -> EntryTable | None:
-    """The table that a killed run of the same signature has left; None where there is none."""
-    if not (building / ENTRIES).is_file():
-        return None
-    try:
-        entries = EntryTable(building / ENTRIES, writable=True)
-        told = read_json(building / ENCODER / "config.json").get("fingerprint")
-    except FormatError:
-        return None
-    same = entries.state.get("made") == signature and signature["source"] is not None
-    if same and told == signature["encoder"]:
-        if entries.rows:
-            tell(f"going on after {entries.rows:,} entries")
-        return entries
-    entries.close()
-    return None
-
-
-def _append(
-    building: Path, entries: EntryTable, embedded: Embedded, own: list[str], staged: Metadata | None
-) -> None:
-    """Write the entries that are missing: a block's vectors, then, committing both, its rows."""
-    theirs = range(len(staged.columns) if staged else 0)
-    values = [*(f"m.c{number}" for number in theirs), *("?" for _ in own)]
-    insert = f"INSERT INTO main.entries SELECT ?, ?, ?, ?{''.join(f', {one}' for one in values)}"
-    if staged is not None:
-        entries.attach(staged.database, "staged")
-        insert += " FROM (SELECT 1) LEFT JOIN staged.metadata AS m ON m.id = ?"
-    with (
-        VectorFile(building / VECTORS, embedded.encoder.dim, entries.rows) as file,
-        step("Indexing", len(embedded)) as progress,
-    ):
-        progress.advance(entries.rows)
-        for first, block in embedded.blocks(entries.rows, BLOCK_ROWS):
-            vectors = check_vectors(block, embedded.encoder.dim, first=first)
-            file.append(vectors)
-            rows = _rows(embedded, own, first, first + len(vectors))
-            if staged is not None:
-                rows = ((*row, row[1]) for row in rows)
-            entries.append(insert, rows, count=len(vectors), checksum=row_checksum(vectors))
-            progress.advance(len(vectors))
-
-
-def _rows(embedded: Embedded, own: list[str], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
-    """Label, id, length, GC and the source's own columns of every row."""
-    obs = embedded.obs.iloc[start:stop]
-    nothing = [None] * (stop - start)
-    known = [_plain(obs[name]) if name in obs else nothing for name in ("length", "gc")]
-    columns = [_plain(obs[name]) for name in own]
-    return zip(range(start, stop), embedded.ids[start:stop].tolist(), *known, *columns, strict=True)
-
-
-def _own_columns(obs: pd.DataFrame, staged: Metadata | None, tell: Callable[[str], None]) -> list[str]:
-    """Columns of the source that become metadata: not those counted, reserved, or in the staged table."""
-    seen = {name.lower() for name in staged.columns} if staged else set()
-    own, left = [], list(staged.left_out) if staged else []
-    for name in obs.columns:
-        if not isinstance(name, str) or not name.strip() or name.lower() in RESERVED:
-            left.append(str(name))
-        elif name.lower() not in KNOWN and name.lower() not in seen:
-            own.append(name)
-            seen.add(name.lower())
-    if left:
-        tell(f"left out, because the index has its own: {', '.join(left)}")
-    return own
-
-
-def _plain(column: pd.Series[Any]) -> list[Any]:
-    """Values as SQLite takes them: whole numbers, finite numbers, text; None where missing."""
-    return [_plain_value(value) for value in column.astype(object).tolist()]
-
-
-def _plain_value(value: Any) -> Any:
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
-    if isinstance(value, int):
-        return int(value) if abs(value) < 1 << 63 else str(value)
-    text = str(value)
-    return None if text in MISSING else text

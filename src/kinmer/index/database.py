@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -13,34 +14,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer import __version__
 from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove, write_json
-from kinmer.index.engines import build_engine, engine_folder, open_engine
-from kinmer.index.entries import Entry, EntryTable
-from kinmer.index.vectors import map_vectors
-from kinmer.profiles.journal import StoreLock
-from kinmer.stores import (
-    ENGINES,
-    Metric,
-    VectorStore,
-    check_metric,
-    check_vectors,
-    distances_to,
-    exact_search,
-    sort_hits,
-)
+from kinmer.index.engines import build_engine, engine_folder, open_engine, update_engine
+from kinmer.index.entries import Entry, EntryTable, Genome
+from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
+from kinmer.index.rows import Rows
+from kinmer.index.scanning import Labels, first_of_each, nearest_rows
+from kinmer.index.trust import Trust
+from kinmer.index.vectors import GENOME
+from kinmer.profiles.journal import StoreLock, is_locked
+from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["ENCODER", "ENTRIES", "FORMAT", "MANIFEST", "VECTORS", "KinIndex", "open_index", "write_manifest"]
+__all__ = ["KinIndex", "open_index"]
 
-FORMAT = 1
-MANIFEST, ENTRIES, VECTORS, ENCODER = "index.json", "entries.sqlite", "vectors.f32", "encoder"
-# Queries whose candidates' vectors are gathered together.
-QUERY_BLOCK = 256
+# Rows asked for at first where sequences have several each; so many times more where they do not suffice.
+FEW_ROWS, WIDER = 64, 4
 
 Log = Callable[[str], None]
 
@@ -49,14 +42,14 @@ class KinIndex:
     """An index opened for searching; made by `kinmer.index.build_index`.
 
     Vectors, entries and encoder are the truth; the engine is derived from them and is opened by the first
-    search that needs it. One that is missing, damaged or behind is built anew (`rebuilt`, told to `log`);
-    where the folder cannot be written, the vectors are searched exactly instead.
+    search that needs it. One that is missing, damaged or too far behind is built anew (`rebuilt`, told to
+    `log`); where the folder cannot be written, the vectors are searched exactly instead. What a writer
+    commits meanwhile is seen by the next search.
 
     Attributes
     ----------
     engine, metric : names, such as "hnsw" and "cosine".
     dim : length of a vector.
-    columns : names of the metadata.
     encoder_fingerprint : of the encoder whose vectors these are.
     """
 
@@ -64,7 +57,7 @@ class KinIndex:
         self,
         path: Path,
         manifest: dict[str, Any],
-        entries: EntryTable,
+        table: EntryTable,
         *,
         log: Log | None = None,
         threads: int | None = None,
@@ -74,16 +67,18 @@ class KinIndex:
         self.metric: Metric = manifest["metric"]
         self.dim: int = manifest["dim"]
         self.encoder_fingerprint: str = manifest["encoder_fingerprint"]
-        self.columns = entries.columns
         self.rebuilt = False
-        self._manifest, self._entries, self._log, self._threads = manifest, entries, log, threads
-        self._vectors = map_vectors(path / VECTORS, entries.rows, self.dim)
+        self.table = table
+        self._manifest, self._log, self._threads = manifest, log, threads
+        self._trust = Trust(path)
         self._store: VectorStore | None = None
-        self._unwritable = False
+        self._covered, self._unwritable = 0, False
+        with table.snapshot():
+            self._load()
 
     @classmethod
     def open(cls, path: str | Path, *, log: Log | None = None, threads: int | None = None) -> Self:
-        """Open the index at `path` in milliseconds; nothing is read that a search may not need.
+        """Open the index at `path`, in milliseconds where its files were found whole before.
 
         log : is told what had to be mended. threads : of the engine; None for all cores.
 
@@ -91,15 +86,13 @@ class KinIndex:
         different indexes.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
-        entries = EntryTable(path / ENTRIES)
+        manifest = read_manifest(path)
+        table = EntryTable(path / ENTRIES)
         try:
-            if entries.state["index"] != manifest["index"]:
+            if table.state["index"] != manifest["index"]:
                 raise MismatchError(
                     "entries.sqlite is of another index", check="copy the whole folder", place=path
                 )
-            if entries.rows < 1:
-                raise FormatError("the index has no entries", place=path)
             told = read_json(path / ENCODER / "config.json").get("fingerprint")
             if told != manifest["encoder_fingerprint"]:
                 raise MismatchError(
@@ -108,21 +101,29 @@ class KinIndex:
                     "copy the index again",
                     place=path / ENCODER,
                 )
-            return cls(path, manifest, entries, log=log, threads=threads)
+            return cls(path, manifest, table, log=log, threads=threads)
         except BaseException:
-            entries.close()
+            table.close()
             raise
 
     def __len__(self) -> int:
-        return self._entries.rows
+        return len(self.table)
 
     def __repr__(self) -> str:
         return f"KinIndex({str(self.path)!r}: {len(self)} entries × {self.dim}, {self.engine}, {self.metric})"
 
     @property
-    def vectors(self) -> NDArray[np.float32]:
-        """The embeddings, (n, dim), mapped from the file; row = label."""
-        return self._vectors
+    def columns(self) -> tuple[str, ...]:
+        """Names of the metadata."""
+        return self.table.columns
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What is searched and read inside is of one commit, the newest; a writer waits with its next."""
+        with self.table.snapshot():
+            if self.table.epoch != self._epoch:
+                self._load()
+            yield
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -137,23 +138,52 @@ class KinIndex:
         return found
 
     @property
+    def rows(self) -> Rows:
+        """All rows: of pieces, whole sequences and genomes."""
+        return self._rows
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors of whole sequences, (n, dim), in the order of their numbers; mapped where possible."""
+        wholes = self._rows.wholes()
+        if np.array_equal(wholes, np.arange(len(self._rows))):
+            return self._rows.vectors
+        return np.asarray(self._rows.vectors[wholes])
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Ascending numbers of all entries; a number stays with its entry and is never given again."""
+        return np.asarray(self._rows.records["entry"][self._rows.wholes()])
+
+    @property
     def ids(self) -> NDArray[np.object_]:
-        """All ids by label, (n,) str; read from the table."""
-        return np.array([entry.id for entry in self._entries.scan()], dtype=object)
+        """All ids by number, (n,) str; read from the table."""
+        return np.array([entry.id for entry in self.table.scan()], dtype=object)
 
     @property
     def metadata(self) -> pd.DataFrame:
-        """All that is known of the entries by label, index = ids: length, gc and the metadata."""
-        rows = [(entry.length, entry.gc, *entry.values) for entry in self._entries.scan()]
-        return pd.DataFrame(rows, columns=["length", "gc", *self.columns], index=pd.Index(self.ids))
+        """All that is known of the entries by number, index = ids: length, gc and the metadata."""
+        entries = list(self.table.scan())
+        rows = [(entry.length, entry.gc, *entry.values) for entry in entries]
+        index = pd.Index(np.array([entry.id for entry in entries], dtype=object))
+        return pd.DataFrame(rows, columns=["length", "gc", *self.columns], index=index)
 
-    def entries(self, labels: NDArray[np.int64]) -> dict[int, Entry]:
-        """The entries of these labels (any shape; -1 is passed over), by label."""
-        return self._entries.fetch(labels[labels >= 0])
+    def entries(self, numbers: Labels) -> dict[int, Entry]:
+        """The entries of these numbers (any shape; -1 is passed over)."""
+        return self.table.fetch(numbers[numbers >= 0])
 
-    def labels_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Labels (n,) of ids; -1 where there is no such entry."""
-        return self._entries.labels_of(ids)
+    def genomes(self, numbers: Labels) -> dict[int, Genome]:
+        """The genomes of these numbers (any shape; -1 is passed over)."""
+        return self.table.genomes(numbers[numbers >= 0])
+
+    def numbers_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers (n,) of ids; -1 where there is no such entry."""
+        return self.table.numbers_of(ids)
+
+    def rows_where(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(rows,) which rows are of sequences of these ascending numbers, and alive."""
+        entry = np.asarray(self._rows.records["entry"])
+        return self._rows.alive & np.isin(entry, numbers)
 
     def search(
         self,
@@ -162,54 +192,64 @@ class KinIndex:
         *,
         metric: Metric | None = None,
         exclude: NDArray[np.int64] | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k nearest entries of every vector (q, dim): labels and distances (q, k), by distance and label.
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """The k nearest entries of every vector (q, dim): numbers, distances and rows (q, k).
 
-        Missing ones (k above the number of entries) are -1 and inf. Distances are computed from the kept
-        vectors, in every engine alike. A metric other than the index's is searched exactly.
+        A sequence is as near as the nearest of its vectors, which is the row given. In the order of distance
+        and row; missing ones (k above the number of entries) are -1 and inf. Distances are computed from the
+        kept vectors, in every engine alike. A metric other than the index's is searched exactly.
 
-        exclude : (q,) a label that is no hit of its query, or -1.
+        exclude : (q,) an entry that is no hit of its query, or -1. allowed : (rows,) rows that may be hits.
 
         Raises MismatchError, ProfileError and UsageError as `VectorStore.search`.
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, not {k}")
+        queries = check_vectors(vectors, self.dim)
+        with self.reading():
+            rows = self._rows
+            sequences = rows.alive & (np.asarray(rows.records["kind"]) != GENOME)
+            allowed = sequences if allowed is None else sequences & allowed
+            most = min(k, len(self))
+            count = most if rows.single else min(len(rows), max(FEW_ROWS, WIDER * most))
+            found = np.full((len(queries), k), -1, dtype=np.int64)
+            far = np.full((len(queries), k), np.inf, dtype=np.float32)
+            where = np.full((len(queries), k), -1, dtype=np.int64)
+            left = np.arange(len(queries))
+            while left.size:
+                shut = None if exclude is None else exclude[left]
+                near, distances = self.nearest(
+                    queries[left], count, metric=metric, exclude=shut, allowed=allowed
+                )
+                merged = first_of_each(np.asarray(rows.records["entry"]), near, distances, most)
+                found[left, :most], far[left, :most], where[left, :most] = merged
+                lacking = (found[left, :most] < 0).any(axis=1) & (near >= 0).all(axis=1)
+                left, count = left[lacking], min(len(rows), count * WIDER)
+        return found, far, where
+
+    def nearest(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        *,
+        metric: Metric | None = None,
+        exclude: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The nearest rows of every query (q, dim), whatever they are of: rows and distances (q, count).
+
+        exclude : (q,) an entry none of whose rows, nor its genome's vector, is given. allowed : (rows,) bool.
+        """
         wanted = metric or self.metric
         check_metric(wanted)
-        queries = check_vectors(vectors, self.dim)
-        more = k if exclude is None else k + 1
-        found = np.full((len(queries), more), -1, dtype=np.int64)
-        far = np.full((len(queries), more), np.inf, dtype=np.float32)
-        store = self._engine() if wanted == self.metric else None
-        # A query without direction is at cosine distance 1 from all: only looking at all gives their order.
-        exact = ~queries.any(axis=1) if wanted == "cosine" else np.zeros(len(queries), dtype=bool)
-        exact |= store is None
-        if exact.any():
-            found[exact], far[exact] = exact_search(self._vectors, None, queries[exact], more, wanted)
-        if store is not None and not exact.all():
-            found[~exact], far[~exact] = self._ask(store, queries[~exact], more)
-        if exclude is not None:
-            found = np.where(found == exclude[:, None], -1, found)
-            found, far = sort_hits(found, far, k)
-        return found, far
-
-    def _ask(
-        self, store: VectorStore, queries: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The engine's candidates, some more than k, put in order by their true distances."""
-        wide = min(len(self), max(2 * k, k + 16))
-        found = np.full((len(queries), k), -1, dtype=np.int64)
-        far = np.full((len(queries), k), np.inf, dtype=np.float32)
-        few = min(k, wide)
-        for start in range(0, len(queries), QUERY_BLOCK):
-            asked = queries[start : start + QUERY_BLOCK]
-            labels, _ = store.search(asked, wide)
-            near = np.asarray(self._vectors[labels.ravel()]).reshape(*labels.shape, self.dim)
-            part = slice(start, start + len(asked))
-            found[part, :few], far[part, :few] = sort_hits(
-                labels, distances_to(asked, near, self.metric), few
+        with self.reading():
+            store = self._engine() if wanted == self.metric else None
+            usable = self._rows.alive if allowed is None else self._rows.alive & allowed
+            shut = None if exclude is None else self._rows.shut(exclude, self.entries(exclude))
+            return nearest_rows(
+                self._rows, queries, count, wanted, usable, shut, store=store, covered=self._covered
             )
-        return found, far
 
     def rebuild(self, *, engine: str | None = None, metric: Metric | None = None) -> None:
         """Build the engine anew from the kept vectors; with `engine` or `metric` another one from now on.
@@ -223,32 +263,42 @@ class KinIndex:
         check_metric(measure)
         lock = StoreLock(self.path)
         try:
-            self._close_engine()
-            if name != "exact":
+            with self.reading():
+                self._close_engine()
                 self._build(name, measure)
-            if (name, measure) != (self.engine, self.metric):
-                manifest = {**self._manifest, "engine": name, "metric": measure}
-                write_json(self.path / MANIFEST, manifest)
-                old, self.engine, self.metric, self._manifest = self.engine, name, measure, manifest
-                if old != name:
-                    remove(engine_folder(self.path, old))
+                if (name, measure) != (self.engine, self.metric):
+                    manifest = {**self._manifest, "engine": name, "metric": measure}
+                    write_json(self.path / MANIFEST, manifest)
+                    old, self.engine, self.metric, self._manifest = self.engine, name, measure, manifest
+                    if old != name:
+                        remove(engine_folder(self.path, old))
         finally:
             lock.release()
 
-    def prepare(self) -> None:
-        """Open the engine; build it where it has to be. The caller sees to it that nobody else does."""
-        if self.engine == "exact" or self._store is not None:
+    def prepare(self, *, behind: int = 0) -> None:
+        """Have the engine cover all but at most `behind` rows. The caller has the lock."""
+        if self.engine == "exact":
             return
-        try:
-            self._store = self._open_engine()
-        except (FormatError, EngineError):
-            self._build(self.engine, self.metric)
-            self._store = self._open_engine()
+        with self.reading():
+            try:
+                if self._store is None:
+                    self._open_engine()
+            except (FormatError, EngineError):
+                self._build(self.engine, self.metric)
+                self._open_engine()
+            late = len(self._rows) - self._covered
+            died = int((~self._rows.alive[: self._covered]).sum())
+            if self._store is not None and late + died > behind:
+                stamp = self._stamp(self.metric)
+                update_engine(
+                    self.path, self._store, self._covered, self._rows.vectors, self._rows.alive, stamp=stamp
+                )
+                self._close_engine()
 
     def close(self) -> None:
         """Close the engine and the files."""
         self._close_engine()
-        self._entries.close()
+        self.table.close()
 
     def __enter__(self) -> Self:
         return self
@@ -258,40 +308,52 @@ class KinIndex:
     ) -> None:
         self.close()
 
+    def _load(self) -> None:
+        """Take over what the table tells now."""
+        self._rows = Rows.open(self.path, self.table, self.dim, self._trust, busy=is_locked(self.path))
+        self._epoch = self.table.epoch
+        self._unwritable = False
+        self._close_engine()
+
     def _close_engine(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
+        self._covered = 0
 
     def _stamp(self, metric: Metric) -> dict[str, Any]:
         """What an engine must have been built from to be used."""
         return {
             "index": self._manifest["index"],
-            "epoch": self._entries.epoch,
-            "entries": len(self),
+            "generation": self.table.generation,
             "metric": metric,
             "dim": self.dim,
         }
 
     def _build(self, name: str, metric: Metric) -> None:
+        if name == "exact":
+            return
+        self._rows.check_blocks(self.table.blocks())
         build_engine(
             self.path,
             name,
-            self._vectors,
-            self._entries.blocks(),
+            self._rows.vectors,
+            self._rows.alive,
             metric=metric,
             stamp=self._stamp(metric),
             threads=self._threads,
         )
 
-    def _open_engine(self) -> VectorStore:
-        return open_engine(
+    def _open_engine(self) -> None:
+        self._store, self._covered = open_engine(
             self.path,
             self.engine,
             dim=self.dim,
             metric=self.metric,
             stamp=self._stamp(self.metric),
+            rows=len(self._rows),
             threads=self._threads,
+            trust=self._trust,
         )
 
     def _engine(self) -> VectorStore | None:
@@ -300,7 +362,7 @@ class KinIndex:
             return None
         if self._store is None:
             try:
-                self._store = self._open_engine()
+                self._open_engine()
             except (FormatError, EngineError) as error:
                 self._mend(error)
         return self._store
@@ -317,15 +379,15 @@ class KinIndex:
             self._unwritable = True
             return
         except UsageError:
-            tell("another process is building it: every vector is looked at meanwhile")
+            tell("another process is writing it: every vector is looked at meanwhile")
             self._unwritable = True
             return
         try:
             self._build(self.engine, self.metric)
-            self._store = self._open_engine()
+            self._open_engine()
             self.rebuilt = True
         except FormatError as error:
-            if not isinstance(error, MismatchError) and error.place and VECTORS in error.place:
+            if not isinstance(error, MismatchError) and error.place and "vectors-" in error.place:
                 raise
             raise EngineError("the engine was built anew and still cannot be opened", str(error)) from error
         finally:
@@ -335,52 +397,3 @@ class KinIndex:
 def open_index(path: str | Path, *, log: Log | None = None, threads: int | None = None) -> KinIndex:
     """Open an index; see `KinIndex.open`."""
     return KinIndex.open(path, log=log, threads=threads)
-
-
-def write_manifest(
-    folder: Path, *, index: str, engine: str, metric: Metric, encoder: Encoder, entries: int
-) -> None:
-    """Describe an index; the last of its files to be written."""
-    write_json(
-        folder / MANIFEST,
-        {
-            "kind": "kinmer index",
-            "format": FORMAT,
-            "index": index,
-            "engine": engine,
-            "metric": metric,
-            "dim": encoder.dim,
-            "entries": entries,
-            "encoder_fingerprint": encoder.fingerprint,
-            "layout": encoder.layout.to_dict(),
-            "kinmer_version": __version__,
-        },
-    )
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise FormatError(
-            "no such index"
-            if not path.exists()
-            else "this is no index: it is a folder, made by kinmer index",
-            check="is the path right? If kinmer index was interrupted, run it again",
-            place=path,
-        )
-    if not (path / MANIFEST).is_file():
-        raise FormatError("this folder is no index", check="make one with kinmer index", place=path)
-    manifest = read_json(path / MANIFEST)
-    if manifest.get("kind") != "kinmer index":
-        raise FormatError("this is no index", "its index.json says nothing of one", place=path)
-    if manifest.get("format") != FORMAT:
-        raise FormatError(
-            f"the index has format {manifest.get('format')}, this version reads {FORMAT}",
-            check=f"kinmer {manifest.get('kinmer_version', '?')} wrote it; use that or a newer one",
-            place=path,
-        )
-    texts = all(isinstance(manifest.get(name), str) for name in ("index", "encoder_fingerprint"))
-    known = manifest.get("engine") in ENGINES and manifest.get("metric") in ("cosine", "l2")
-    dim = manifest.get("dim")
-    if not (texts and known and isinstance(dim, int) and dim > 0):
-        raise FormatError("index.json is damaged", "a field is missing or unknown", place=path / MANIFEST)
-    return manifest

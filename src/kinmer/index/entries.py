@@ -1,14 +1,17 @@
-"""The entries of an index: an SQLite table of label, id, length, GC and metadata. Its commit is the index's.
+"""The entries of an index: an SQLite file whose commit is the index's.
 
-A vector exists when the committed ``state`` of this table counts its row; the blocks it was written in are
-kept with their checksums.
+A row of the vector files exists when the committed ``state`` counts it and ``dead`` does not name it; the
+blocks that rows were written in are kept with their checksums. Every line that an answer is made of carries
+a checksum of its own, so that a damaged byte is an error and never another answer.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,26 +20,60 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, ProfileError
+from kinmer.errors import FormatError
 
-__all__ = ["Block", "Entry", "EntryTable", "column_list", "quoted"]
+__all__ = ["FIXED", "Block", "Entry", "EntryTable", "Genome", "line_checksum", "parts_of", "quoted"]
 
 # Values bound at once: the smallest limit of an SQLite of these years is 999.
 BOUND = 900
+# Columns of ``entries`` before the metadata.
+# Underscored, for a table of metadata may have columns of any name but the plain ones.
+FIXED = ("_entry", "_crc", "id", "_genome", "_first", "_rows", "length", "gc")
+# Seconds that a reader waits for a writer's commit, and a commit for readers.
+PATIENCE = 60.0
+_SCHEMA = """
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE blocks (first INTEGER PRIMARY KEY, rows INTEGER NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE dead (label INTEGER PRIMARY KEY);
+CREATE TABLE genomes (
+    genome INTEGER PRIMARY KEY, crc INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, label INTEGER
+);
+CREATE TABLE stale (genome INTEGER PRIMARY KEY);
+CREATE TABLE letters (
+    entry INTEGER PRIMARY KEY, offset INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL
+);
+CREATE TABLE files (
+    file INTEGER PRIMARY KEY, path TEXT NOT NULL, sha256 TEXT NOT NULL, genome TEXT, whole INTEGER NOT NULL
+);
+"""
 
 
 class Entry(NamedTuple):
-    """One entry; `values`: its metadata in the order of the index's columns."""
+    """One sequence. `values`: its metadata in the order of the index's columns. `genome`: a number.
 
-    label: int
+    Its vectors are the rows first … first + rows - 1, that of the whole sequence first.
+    """
+
+    number: int
     id: str
     length: int | None
     gc: float | None
     values: tuple[Any, ...]
+    genome: int
+    first: int
+    rows: int
+
+
+class Genome(NamedTuple):
+    """A genome; `label`: the row of its mean vector, None where its only vector is a sequence's."""
+
+    number: int
+    name: str
+    label: int | None
 
 
 class Block(NamedTuple):
-    """Rows that were committed together, and the CRC-32 of their vectors."""
+    """Rows that were committed together, and their checksum (`kinmer.index.vectors.row_checksum`)."""
 
     first: int
     rows: int
@@ -44,24 +81,27 @@ class Block(NamedTuple):
 
 
 class EntryTable:
-    """The table in the file `path`; readers open it read-only.
+    """The table in the file `path`.
 
     Raises FormatError where the file is missing or damaged, here and whenever it is read.
     """
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
             raise FormatError("the table of entries is missing", "was the index copied whole?", place=path)
-        uri = f"file:{quote(str(path.absolute()))}?mode={'rw' if writable else 'ro'}"
+        # Also for reading: what a killed writer left half done is rolled back by whoever comes next.
+        uri = f"file:{quote(str(path.absolute()))}?mode=rw"
         # SQLite serialises calls itself; a search may come from any thread.
-        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        with self._told():
-            if writable:
-                self._connection.execute("PRAGMA synchronous = FULL")
-            self.state = self._read_state()
-            described = self._connection.execute('SELECT * FROM "entries" LIMIT 0').description
-        self.columns = tuple(str(one[0]) for one in described)[4:]
+        self.connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=PATIENCE
+        )
+        self._lock, self._depth = threading.RLock(), 0
+        try:
+            self.reload()
+        except BaseException:
+            self.connection.close()
+            raise
 
     @classmethod
     def create(cls, path: Path, columns: Sequence[str], state: dict[str, Any]) -> EntryTable:
@@ -69,28 +109,38 @@ class EntryTable:
         connection = sqlite3.connect(path)
         names = "".join(f", {quoted(name)}" for name in columns)
         with connection:
-            connection.execute("CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            connection.executescript(_SCHEMA)
             connection.execute(
-                "CREATE TABLE blocks "
-                "(first INTEGER PRIMARY KEY, rows INTEGER NOT NULL, checksum INTEGER NOT NULL)"
+                "CREATE TABLE entries (_entry INTEGER PRIMARY KEY, _crc INTEGER NOT NULL, "
+                "id TEXT NOT NULL UNIQUE, _genome INTEGER NOT NULL, _first INTEGER NOT NULL, "
+                f"_rows INTEGER NOT NULL, length INTEGER, gc REAL{names})"
             )
-            connection.execute(
-                "CREATE TABLE entries "
-                f"(label INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, length INTEGER, gc REAL{names})"
-            )
-            facts = {"rows": 0, "epoch": 0, **state}
-            connection.executemany(
-                "INSERT INTO state VALUES (?, ?)", ((name, json.dumps(fact)) for name, fact in facts.items())
-            )
+            connection.execute("CREATE INDEX entries_genome ON entries (_genome)")
+            facts = {
+                "rows": 0,
+                "epoch": 0,
+                "generation": 0,
+                "entries": 0,
+                "genomes": 0,
+                "dead": 0,
+                "next_entry": 0,
+                "next_genome": 0,
+                "letters": 0,
+                **state,
+            }
+            for name, fact in facts.items():
+                text = json.dumps(fact)
+                crc = line_checksum(name, text)
+                connection.execute("INSERT INTO state VALUES (?, ?, ?)", (name, text, crc))
         connection.close()
-        return cls(path, writable=True)
+        return cls(path)
 
     def __len__(self) -> int:
-        return self.rows
+        return int(self.state["entries"])
 
     @property
     def rows(self) -> int:
-        """Committed rows of the vector file."""
+        """Committed rows of the vector files, dead ones among them."""
         return int(self.state["rows"])
 
     @property
@@ -98,57 +148,113 @@ class EntryTable:
         """Number of commits: what was derived at another epoch lags behind."""
         return int(self.state["epoch"])
 
-    def append(self, insert: str, rows: Iterable[Sequence[Any]], *, count: int, checksum: int) -> None:
-        """Commit `count` rows, given as values of the statement `insert`, together with their block.
+    @property
+    def generation(self) -> int:
+        """Of the vector files."""
+        return int(self.state["generation"])
 
-        Raises ProfileError where an id is there already.
-        """
-        first, connection = self.rows, self._connection
-        changed = {"rows": first + count, "epoch": self.epoch + 1}
-        with self._told():
-            connection.execute("BEGIN IMMEDIATE")
+    def reload(self) -> None:
+        """Read again what another process may have changed: state and columns."""
+        with self.told():
+            self.state = self._read_state()
+            described = self.connection.execute('SELECT * FROM "entries" LIMIT 0').description
+        names = tuple(str(one[0]) for one in described)
+        if names[: len(FIXED)] != FIXED:
+            raise FormatError("the table of entries is damaged", "its columns are others", place=self.path)
+        self.columns = names[len(FIXED) :]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one commit; a writer's next commit waits for the end of it."""
+        with self._lock:
+            if self._depth == 0 and not self.connection.in_transaction:
+                with self.told():
+                    self.connection.execute("BEGIN")
+                opened = True
+            else:
+                opened = False
+            self._depth += 1
             try:
-                connection.executemany(insert, rows)
-                connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", (first, count, checksum))
-                for name, fact in changed.items():
-                    connection.execute("UPDATE state SET value = ? WHERE name = ?", (json.dumps(fact), name))
-                connection.execute("COMMIT")
-            except BaseException as error:
-                connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.IntegrityError):
-                    raise ProfileError(
-                        f"an id from row {first + 1} on is in the index already", "ids must be unique"
-                    ) from error
-                raise
-        self.state.update(changed)
+                if opened:
+                    self.reload()
+                yield
+            finally:
+                self._depth -= 1
+                if opened:
+                    self.connection.execute("ROLLBACK")
 
-    def fetch(self, labels: NDArray[np.int64]) -> dict[int, Entry]:
-        """The entries of these labels, by label; FormatError where one is missing."""
-        wanted = np.unique(labels).tolist()
+    def fetch(self, numbers: NDArray[np.int64]) -> dict[int, Entry]:
+        """The entries of these numbers; FormatError where one is missing."""
+        wanted = np.unique(numbers).tolist()
         found: dict[int, Entry] = {}
-        with self._told():
-            for part in _parts(wanted):
-                sql = f"SELECT * FROM entries WHERE label IN ({','.join('?' * len(part))})"
-                for label, name, length, gc, *values in self._connection.execute(sql, part):
-                    found[label] = Entry(label, name, length, gc, tuple(values))
+        for part in parts_of(wanted):
+            sql = f"SELECT * FROM entries WHERE _entry IN ({','.join('?' * len(part))})"
+            found.update((one.number, one) for one in self._entries(sql, part))
         if len(found) != len(wanted):
-            gone = next(label for label in wanted if label not in found)
+            gone = next(number for number in wanted if number not in found)
             raise FormatError(f"the entry {gone} is missing", "the table is damaged", place=self.path)
         return found
 
-    def labels_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Labels (n,) of ids, -1 for those that are no entry."""
+    def numbers_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers (n,) of ids, -1 for those that are no entry."""
         known: dict[str, int] = {}
-        with self._told():
-            for part in _parts(list(dict.fromkeys(ids))):
-                sql = f"SELECT id, label FROM entries WHERE id IN ({','.join('?' * len(part))})"
-                known.update(self._connection.execute(sql, part))
+        with self.told():
+            for part in parts_of(list(dict.fromkeys(ids))):
+                sql = f"SELECT id, _entry FROM entries WHERE id IN ({','.join('?' * len(part))})"
+                known.update(self.connection.execute(sql, part))
         return np.fromiter((known.get(one, -1) for one in ids), dtype=np.int64, count=len(ids))
+
+    def select(self, where: str, values: Sequence[Any] = ()) -> NDArray[np.int64]:
+        """Ascending numbers of the entries for which an SQL condition holds.
+
+        The condition may name id, length, gc, the metadata, and ``genome``: the genome's name, unless the
+        metadata have a column of that name.
+        """
+        named = "" if "genome" in {name.lower() for name in self.columns} else ", g.name AS genome"
+        sql = (
+            f"SELECT _entry FROM (SELECT e.*{named} FROM entries AS e "
+            f"JOIN genomes AS g ON g.genome = e._genome) WHERE {where} ORDER BY _entry"
+        )
+        with self.told():
+            found = self.connection.execute(sql, list(values)).fetchall()
+        return np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
+
+    def genomes(self, numbers: NDArray[np.int64] | None = None) -> dict[int, Genome]:
+        """Genomes of these numbers, or all; FormatError where one is missing."""
+        found: dict[int, Genome] = {}
+        asked: list[list[Any] | None] = (
+            [None] if numbers is None else list(parts_of(np.unique(numbers).tolist()))
+        )
+        with self.told():
+            for part in asked:
+                sql = "SELECT * FROM genomes"
+                sql += "" if part is None else f" WHERE genome IN ({','.join('?' * len(part))})"
+                for number, crc, name, label in self.connection.execute(sql, part or []):
+                    self._check_line(crc, f"genome {number}", number, name, label)
+                    found[number] = Genome(number, name, label)
+        lacking = set() if numbers is None else set(np.unique(numbers).tolist()) - found.keys()
+        if lacking or (numbers is None and len(found) != self.state["genomes"]):
+            raise FormatError("a genome is missing", "the table is damaged", place=self.path)
+        return found
+
+    def dead(self) -> NDArray[np.int64]:
+        """Ascending labels of rows that are of no entry any more."""
+        with self.told():
+            found = self.connection.execute("SELECT label FROM dead ORDER BY label").fetchall()
+        labels = np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
+        outside = labels.size and (labels[0] < 0 or labels[-1] >= self.rows)
+        if (
+            len(labels) != self.state["dead"]
+            or outside
+            or zlib.crc32(labels.data) != self.state.get("dead_crc", 0)
+        ):
+            raise FormatError("the list of deleted rows is damaged", place=self.path)
+        return labels
 
     def blocks(self) -> list[Block]:
         """All committed blocks in order; FormatError where they do not cover the rows."""
-        with self._told():
-            found = [Block(*row) for row in self._connection.execute("SELECT * FROM blocks ORDER BY first")]
+        with self.told():
+            found = [Block(*row) for row in self.connection.execute("SELECT * FROM blocks ORDER BY first")]
         edge = 0
         for block in found:
             if block.first != edge:
@@ -159,37 +265,84 @@ class EntryTable:
         return found
 
     def scan(self) -> Iterator[Entry]:
-        """All entries by label."""
-        with self._told():
-            for label, name, length, gc, *values in self._connection.execute(
-                "SELECT * FROM entries ORDER BY label"
-            ):
-                yield Entry(label, name, length, gc, tuple(values))
+        """All entries by number; FormatError where their number is not the one that was committed."""
+        count = 0
+        for entry in self._entries("SELECT * FROM entries ORDER BY _entry", ()):
+            count += 1
+            yield entry
+        if count != len(self):
+            raise FormatError("entries are missing", "the table is damaged", place=self.path)
 
-    def attach(self, path: Path, name: str) -> None:
-        """Make the tables of another SQLite file readable in statements, as ``name.table``."""
-        with self._told():
-            self._connection.execute(f"ATTACH DATABASE ? AS {quoted(name)}", (str(path),))
+    def page(self, after: int, count: int, *, added: int = 0) -> list[Entry]:
+        """The next `count` entries behind a number; the last `added` columns are in no checksum yet."""
+        sql = "SELECT * FROM entries WHERE _entry > ? ORDER BY _entry LIMIT ?"
+        return list(self._entries(sql, (after, count), added=added))
 
-    def count_staged(self) -> int:
-        """Number of entries whose id is in the staged metadata that were attached."""
-        with self._told():
-            sql = "SELECT COUNT(*) FROM entries WHERE id IN (SELECT id FROM staged.metadata)"
-            (count,) = self._connection.execute(sql).fetchone()
-        return int(count)
+    def members(self, genome: int) -> list[Entry]:
+        """The entries of a genome, by number."""
+        return list(self._entries("SELECT * FROM entries WHERE _genome = ? ORDER BY _entry", (genome,)))
+
+    def stale(self, most: int) -> NDArray[np.int64]:
+        """At most so many genomes whose mean vectors have to be computed anew."""
+        with self.told():
+            found = self.connection.execute(
+                "SELECT genome FROM stale ORDER BY genome LIMIT ?", (most,)
+            ).fetchall()
+        return np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
+
+    def files(self) -> list[tuple[int, str, str, str | None, int]]:
+        """Number, path, SHA-256, genome and records done (-1: all) of the files that entries came from."""
+        with self.told():
+            return self.connection.execute("SELECT * FROM files ORDER BY file").fetchall()
+
+    def lettered(self) -> NDArray[np.int64]:
+        """Numbers of the entries whose letters are kept, in the order of their letters."""
+        with self.told():
+            found = self.connection.execute("SELECT entry FROM letters ORDER BY offset").fetchall()
+        return np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
+
+    def letters(self, numbers: NDArray[np.int64]) -> dict[int, tuple[int, int, int]]:
+        """Offset, bytes and checksum of the kept letters of these entries; those without are left out."""
+        found: dict[int, tuple[int, int, int]] = {}
+        with self.told():
+            for part in parts_of(np.unique(numbers).tolist()):
+                sql = f"SELECT * FROM letters WHERE entry IN ({','.join('?' * len(part))})"
+                found.update((one, tuple(rest)) for one, *rest in self.connection.execute(sql, part))
+        return found
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self.connection.close()
+
+    def _entries(self, sql: str, values: Sequence[Any], *, added: int = 0) -> Iterator[Entry]:
+        with self.told():
+            for number, crc, name, genome, first, rows, length, gc, *rest in self.connection.execute(
+                sql, values
+            ):
+                rest = rest[: len(rest) - added]
+                self._check_line(crc, f"entry {number}", number, name, genome, first, rows, length, gc, *rest)
+                yield Entry(number, name, length, gc, tuple(rest), genome, first, rows)
+
+    def _check_line(self, crc: int, what: str, *values: Any) -> None:
+        if line_checksum(*values) != crc:
+            raise FormatError(
+                f"what is told of {what} is damaged",
+                "its checksum is another",
+                "copy the index again, or build it again",
+                place=self.path,
+            )
 
     def _read_state(self) -> dict[str, Any]:
-        state = {name: json.loads(fact) for name, fact in self._connection.execute("SELECT * FROM state")}
-        if not {"rows", "epoch", "index"} <= state.keys():
+        state = {}
+        for name, value, crc in self.connection.execute("SELECT * FROM state"):
+            self._check_line(crc, "the state", name, value)
+            state[name] = json.loads(value)
+        if not {"rows", "epoch", "index", "entries", "dead", "generation"} <= state.keys():
             raise ValueError("its state is incomplete")
         return state
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """Turn what SQLite says of a damaged file into a FormatError."""
         try:
             yield
@@ -197,8 +350,13 @@ class EntryTable:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
                 raise OSError(28, "No space left on device", str(self.path)) from error
             raise FormatError("the table of entries cannot be used", str(error), place=self.path) from error
-        except (sqlite3.DatabaseError, ValueError) as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
             raise FormatError("the table of entries is damaged", str(error), place=self.path) from error
+
+
+def line_checksum(*values: Any) -> int:
+    """CRC-32 of some values of a line: texts, numbers and None."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
 
 
 def quoted(name: str) -> str:
@@ -206,10 +364,6 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def column_list(names: Sequence[str]) -> str:
-    """Quoted names with commas between."""
-    return ", ".join(quoted(name) for name in names)
-
-
-def _parts(values: list[Any]) -> Iterator[list[Any]]:
+def parts_of(values: list[Any]) -> Iterator[list[Any]]:
+    """The values in parts that SQLite binds at once."""
     return (values[start : start + BOUND] for start in range(0, len(values), BOUND))

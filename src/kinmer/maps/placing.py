@@ -209,8 +209,13 @@ def _moved(
 def _nearest_by(old: Space, queries: int, k: int, threads: int) -> Iterator[Nearest]:
     """A function from vectors (m, dim) to indices and distances (m, k) of their nearest on the map."""
     if old.index is not None and old.metric == old.index.metric and old.index.engine != "exact":
-        index = old.index
-        yield lambda block: index.search(block, k)
+        index, numbers = old.index, old.index.numbers
+
+        def near(block: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            found, far, _ = index.search(block, k)
+            return np.searchsorted(numbers, found), far
+
+        yield near
         return
     mapped = old.mapped()
     if len(old) <= EXACT_BELOW or queries <= FEW_QUERIES:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from kinmer.errors import FormatError, UsageError
 from kinmer.files import read_json
 
-__all__ = ["JOURNAL", "LOCK", "StoreLock", "journal_of", "part_of"]
+__all__ = ["JOURNAL", "LOCK", "StoreLock", "is_locked", "journal_of", "part_of"]
 
 JOURNAL = ".kinmer-journal.json"
 LOCK = ".kinmer-lock"
 PART = ".part"
+# Seconds between two looks at a lock that another process has, and the least to wait: whoever looks whether a
+# store is locked holds its lock for a moment.
+WAIT_STEP, LEAST_WAIT = 0.05, 0.2
 
 
 def part_of(path: Path) -> Path:
@@ -49,11 +53,28 @@ def journal_of(folder: Path, signature: Any, *, force: bool, name: str = JOURNAL
     )
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is writing the store in `folder`."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class StoreLock:
     """Keeps two processes from writing one store; goes with its process, however that ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wait: float = LEAST_WAIT) -> None:
+        """Take the lock; where another process has it, wait so many seconds, then UsageError."""
         self._path = folder / LOCK
+        patience = time.monotonic() + wait
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -61,6 +82,9 @@ class StoreLock:
             except OSError as error:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     os.close(descriptor)
+                    if time.monotonic() < patience:
+                        time.sleep(WAIT_STEP)
+                        continue
                     raise UsageError(
                         "another process is writing this store", check="wait for it, or end it", place=folder
                     ) from None

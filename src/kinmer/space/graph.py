@@ -88,8 +88,10 @@ def neighbour_graph(
             near[part, :few], far[part, :few] = _others(found, distances, wanted[part], few)
         return graph
     if space.index is not None and space.metric == space.index.metric and space.index.engine != "exact":
+        numbers = space.index.numbers
         for part, block in _asked(space, wanted):
-            found, distances = space.index.search(block, few, exclude=wanted[part])
+            found, distances, _ = space.index.search(block, few, exclude=numbers[wanted[part]])
+            found = np.searchsorted(numbers, found)
             near[part, :few], far[part, :few] = found, distances
         return graph
     margin = MARGIN if true_distances else 0

@@ -179,7 +179,8 @@ def _of_index(source: Any, vectors: object, metric: Metric | None) -> Space:
     if vectors != KEY:
         raise UsageError("an index has its own vectors only", check="give the profile store instead")
     index = source if isinstance(source, KinIndex) else open_index(source)
-    kept = index.vectors
+    kept, wholes = index.rows.vectors, index.rows.wholes()
+    array = kept if np.array_equal(wholes, np.arange(len(kept))) else None
     return Space(
         index.ids,
         index.metadata,
@@ -190,8 +191,8 @@ def _of_index(source: Any, vectors: object, metric: Metric | None) -> Space:
         {"encoder_fingerprint": index.encoder_fingerprint, "encoder": str(index.path / "encoder")},
         None,
         index,
-        kept,
-        _rows_of(kept),
+        array,
+        lambda start, stop: np.asarray(kept[wholes[start:stop]]),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from kinmer.errors import EngineError, FormatError, MismatchError
-from kinmer.files import read_json, sync_directory, write_json
+from kinmer.files import file_checksum, read_json, sync_directory, write_json
 from kinmer.machine import available_cores
 from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, unit_rows
 
@@ -37,7 +37,7 @@ class HnswStore(VectorStore):
     """usearch's graph: float16 unit vectors for cosine, float32 for l2, whose scale nobody knows.
 
     Files: ``graph-N.usearch``; ``store.json`` holds N, the file's size and a checksum of its ends, and comes
-    last. An opened graph is mapped and is read into memory only when it is changed.
+    last, with a checksum of all of it, which whoever opens it may compare. An opened graph is mapped and is read into memory only when it is changed.
     """
 
     name = "hnsw"
@@ -112,6 +112,7 @@ class HnswStore(VectorStore):
                 "generation": self._generation,
                 "entries": len(self),
                 "signature": _signature(self._file),
+                "files": {self._file.name: file_checksum(self._file)},
             },
         )
         old.unlink(missing_ok=True)

@@ -1,0 +1,284 @@
+"""Changes of an index that lives: add, replace, delete, new metadata, compaction; each is whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import InputError
+from kinmer.files import remove
+from kinmer.index.compacting import letters_file, write_compacted
+from kinmer.index.database import KinIndex
+from kinmer.index.entries import Entry, EntryTable
+from kinmer.index.manifest import ENTRIES, read_manifest
+from kinmer.index.means import genome_means
+from kinmer.index.rows import Rows
+from kinmer.index.vectors import RowFiles, row_files
+from kinmer.index.writing import Change, NewSequence
+from kinmer.profiles.journal import LEAST_WAIT, StoreLock
+from kinmer.progress import step
+
+__all__ = ["IndexWriter", "check_numbers"]
+
+# An engine is brought up to date when it lacks more rows than this, or this share of all.
+LATE_ROWS, LATE_SHARE = 4096, 0.02
+GENOMES_AT_ONCE, ENTRIES_AT_ONCE = 512, 4096
+
+Log = Callable[[str], None]
+Lookup = Callable[[Sequence[tuple[str, str]]], list[Mapping[str, Any] | None]]
+
+
+class IndexWriter:
+    """The one writer of the index at `path`; readers go on with what they have and see every commit.
+
+    Each method is one or several commits, each told to `committed` with the ids that it is about. What a
+    killed writer left uncommitted is cut off by the next.
+
+    wait : seconds to wait for another writer. Raises UsageError where it is still there then, FormatError
+    where the index is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        log: Log | None = None,
+        threads: int | None = None,
+        wait: float = LEAST_WAIT,
+        lock: StoreLock | None = None,
+        committed: Callable[[str, list[str]], None] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        self._log, self._threads = log or (lambda line: None), threads
+        self._committed = committed or (lambda what, ids: None)
+        self._lock = lock or StoreLock(self.path, wait=wait)
+        self._own_lock = lock is None
+        try:
+            self.table = EntryTable(self.path / ENTRIES)
+            self.table.connection.execute("PRAGMA synchronous = FULL")
+            self.table.connection.execute("PRAGMA cache_size = -65536")
+            self._drop_leftovers()
+        except BaseException:
+            self._release()
+            raise
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.manifest["dim"])
+
+    def add(
+        self,
+        sequences: Sequence[NewSequence],
+        *,
+        letters: Sequence[bytes] | None = None,
+        replace: bool = False,
+        file: tuple[int, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add sequences in one commit.
+
+        letters : kept beside the index, one for each. replace : entries of the same ids go with the commit.
+        file : number of the file that they come from, and how many of its records are done with them.
+        facts : kept in the state with them.
+
+        Raises ProfileError where an id is there already and not to be replaced.
+        """
+        if letters is not None:
+            sequences = self._keep(sequences, letters)
+        change = Change(self.table)
+        with change.begin():
+            if replace:
+                numbers = self.table.numbers_of([one.id for one in sequences])
+                change.delete(self.table.fetch(numbers[numbers >= 0]).values())
+            rows = self.table.rows
+            vectors, records = change.add(sequences)
+            if letters is not None:
+                change.state("letters", self._letters_end)
+            if file is not None:
+                change.file_progress(*file)
+            for name, fact in (facts or {}).items():
+                change.state(name, fact)
+            self._write(rows, vectors, records)
+        self._committed("add", [one.id for one in sequences])
+
+    def add_file(self, path: str, sha256: str, genome: str | None) -> int:
+        """Note a file that sequences will come from; gives its number."""
+        change = Change(self.table)
+        with change.begin():
+            return change.add_file(path, sha256, genome)
+
+    def delete(self, numbers: NDArray[np.int64]) -> int:
+        """Delete the entries of these numbers in one commit; gives how many there were."""
+        if not numbers.size:
+            return 0
+        gone = list(self.table.fetch(np.unique(numbers)).values())
+        change = Change(self.table)
+        with change.begin():
+            change.delete(gone)
+        self._committed("delete", [one.id for one in gone])
+        return len(gone)
+
+    def set_metadata(
+        self, columns: Sequence[str], lookup: Lookup, *, genome_column: str | None = None
+    ) -> int:
+        """Replace metadata in one commit, without embedding anything; gives how many entries had some.
+
+        columns : of the new metadata; those that the index lacks are added. lookup : gives for pairs of id
+        and genome's name the new values by column, None for what keeps its own. genome_column : the column
+        that holds the genome's name; an entry of another one is moved there.
+        """
+        changed = 0
+        change = Change(self.table)
+        with KinIndex.open(self.path) as index:
+            old = index.rows
+        with change.begin(), step("Metadata", len(self.table)) as progress:
+            known = {name.lower() for name in self.table.columns}
+            missing = [name for name in columns if name.lower() not in known]
+            change.add_columns(missing)
+            with RowFiles(self.path, self.table.generation, self.dim, self.table.rows) as files:
+                for page in self._pages(added=len(missing)):
+                    changed += self._renew(change, page, lookup, genome_column, len(missing), old, files)
+                    progress.advance(len(page))
+        self._committed("metadata", [])
+        return changed
+
+    def compact(self) -> None:
+        """Write the rows alive and kept letters into new files, without those of deleted entries."""
+        with KinIndex.open(self.path, log=self._log, threads=self._threads) as index:
+            index.rows.check_blocks(index.table.blocks())
+            old = self.table.generation
+            change = Change(self.table)
+            with change.begin():
+                write_compacted(self.path, index, change)
+        self._remove_files(old)
+        self._committed("compact", [])
+
+    def finish(self, *, behind: int | None = None) -> None:
+        """Bring what is derived up to date: the mean vectors of genomes, and an engine that is far behind.
+
+        behind : rows that the engine may lack; None for some thousands, or some hundredths of all.
+        """
+        for numbers in self._stale():
+            with KinIndex.open(self.path, log=self._log) as index:
+                means = genome_means(index, numbers)
+            change = Change(self.table)
+            with change.begin():
+                rows = self.table.rows
+                vectors, records = change.set_genomes(means)
+                self._write(rows, vectors, records)
+        if len(self.table):
+            with KinIndex.open(self.path, log=self._log, threads=self._threads) as index:
+                most = max(LATE_ROWS, int(LATE_SHARE * len(index.rows)))
+                index.prepare(behind=most if behind is None else behind)
+
+    def calibrate(self) -> None:
+        """Learn from the references how far an answer can be trusted."""
+
+    def close(self) -> None:
+        """Let others write; what is on disk then is taken for whole."""
+        self.table.close()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self.close()
+
+    def _release(self) -> None:
+        if self._own_lock:
+            self._lock.release()
+
+    def _write(self, rows: int, vectors: NDArray[np.float32], records: NDArray[Any]) -> None:
+        if len(records):
+            with RowFiles(self.path, self.table.generation, self.dim, rows) as files:
+                files.append(vectors, records)
+
+    def _keep(self, sequences: Sequence[NewSequence], letters: Sequence[bytes]) -> list[NewSequence]:
+        from kinmer.index.letters import LetterFile
+
+        path = letters_file(self.path, self.table.generation)
+        kept = LetterFile(path, int(self.table.state["letters"]))
+        try:
+            places = kept.append(list(letters))
+        finally:
+            kept.close()
+        self._letters_end = int(self.table.state["letters"]) + sum(size for _, size, _ in places)
+        return [dataclasses.replace(one, letters=place) for one, place in zip(sequences, places, strict=True)]
+
+    def _pages(self, *, added: int) -> Iterator[list[Entry]]:
+        """All entries, some at a time; `added` columns are not yet part of their checksums."""
+        last = -1
+        while page := self.table.page(last, ENTRIES_AT_ONCE, added=added):
+            yield page
+            last = page[-1].number
+
+    def _renew(
+        self,
+        change: Change,
+        page: Sequence[Entry],
+        lookup: Lookup,
+        genome_column: str | None,
+        added: int,
+        old: Rows,
+        files: RowFiles,
+    ) -> int:
+        """Write the new metadata of some entries; gives how many have some."""
+        names = self.table.genomes(np.array([one.genome for one in page]))
+        found = lookup([(one.id, names[one.genome].name) for one in page])
+        moved = []
+        for entry, values in zip(page, found, strict=True):
+            if values is None and not added:
+                continue
+            given = {name.lower(): value for name, value in (values or {}).items()}
+            before = zip(self.table.columns, [*entry.values, *[None] * added], strict=True)
+            new = tuple(given.get(name.lower(), value) for name, value in before)
+            change.set_values(entry, new)
+            home = given.get((genome_column or "").lower())
+            if home is not None and str(home) != names[entry.genome].name:
+                moved.append((entry._replace(values=new), change.genome_number(str(home))))
+        if moved:
+            rows = np.concatenate([np.arange(one.first, one.first + one.rows) for one, _ in moved])
+            files.append(*change.rehome(moved, np.asarray(old.vectors[rows]), np.asarray(old.records[rows])))
+        return sum(values is not None for values in found)
+
+    def _stale(self) -> Iterator[NDArray[np.int64]]:
+        while True:
+            numbers = self.table.stale(GENOMES_AT_ONCE)
+            if not numbers.size:
+                return
+            yield numbers
+
+    def _drop_leftovers(self) -> None:
+        """Take away what killed writers left: files of other generations."""
+        current = {path.name for path in row_files(self.path, self.table.generation)}
+        current.add(letters_file(self.path, self.table.generation).name)
+        for pattern in ("vectors-*.f32", "rows-*.bin", "letters-*.bin"):
+            for path in self.path.glob(pattern):
+                if path.name not in current:
+                    remove(path)
+
+    def _remove_files(self, generation: int) -> None:
+        for path in (*row_files(self.path, generation), letters_file(self.path, generation)):
+            remove(path)
+
+
+def check_numbers(numbers: NDArray[np.int64], ids: Iterable[str], place: Path) -> None:
+    """InputError where one of the ids is no entry."""
+    for number, name in zip(numbers.tolist(), ids, strict=True):
+        if number < 0:
+            raise InputError(f"the index has no entry {name!r}", check="ids are case-sensitive", place=place)

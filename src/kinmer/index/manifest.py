@@ -1,0 +1,69 @@
+"""What an index says of itself in ``index.json``, and the names of its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinmer import __version__
+from kinmer.errors import FormatError
+from kinmer.files import read_json, write_json
+from kinmer.stores import ENGINES, Metric
+
+if TYPE_CHECKING:
+    from kinmer.encoder import Encoder
+
+__all__ = ["ENCODER", "ENTRIES", "FORMAT", "MANIFEST", "read_manifest", "write_manifest"]
+
+FORMAT = 2
+MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
+
+
+def write_manifest(
+    folder: Path, *, index: str, engine: str, metric: Metric, encoder: Encoder, pieces: dict[str, Any]
+) -> None:
+    """Describe an index. pieces : how long sequences are cut."""
+    write_json(
+        folder / MANIFEST,
+        {
+            "kind": "kinmer index",
+            "format": FORMAT,
+            "index": index,
+            "engine": engine,
+            "metric": metric,
+            "dim": encoder.dim,
+            "encoder_fingerprint": encoder.fingerprint,
+            "layout": encoder.layout.to_dict(),
+            "pieces": pieces,
+            "kinmer_version": __version__,
+        },
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The description of the index at `path`; FormatError where there is none of this version."""
+    if not path.is_dir():
+        raise FormatError(
+            "no such index"
+            if not path.exists()
+            else "this is no index: it is a folder, made by kinmer index",
+            check="is the path right? If kinmer index was interrupted, run it again",
+            place=path,
+        )
+    if not (path / MANIFEST).is_file():
+        raise FormatError("this folder is no index", check="make one with kinmer index", place=path)
+    manifest = read_json(path / MANIFEST)
+    if manifest.get("kind") != "kinmer index":
+        raise FormatError("this is no index", "its index.json says nothing of one", place=path)
+    if manifest.get("format") != FORMAT:
+        raise FormatError(
+            f"the index has format {manifest.get('format')}, this version reads {FORMAT}",
+            check=f"kinmer {manifest.get('kinmer_version', '?')} wrote it: build it again with this one",
+            place=path,
+        )
+    texts = all(isinstance(manifest.get(name), str) for name in ("index", "encoder_fingerprint"))
+    known = manifest.get("engine") in ENGINES and manifest.get("metric") in ("cosine", "l2")
+    dim = manifest.get("dim")
+    if not (texts and known and isinstance(dim, int) and dim > 0):
+        raise FormatError("index.json is damaged", "a field is missing or unknown", place=path / MANIFEST)
+    return manifest
