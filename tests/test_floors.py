@@ -19,7 +19,7 @@ FLOORS = {
     2: {"fasta", "kmers", "clr", "taxonomy", "box"},
     3: {"profiles", "fragments", "simulate", "stores"},
     4: {"encoder", "counting", "npy", "views"},
-    5: {"training", "embedding", "index"},
+    5: {"training", "embedding", "index", "estimators"},
     6: {"queries", "evaluate", "space"},
     7: {"demo", "sweeping", "analyses", "maps", "clusters"},
     8: {"reports"},

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from kinmer.embedding import embed as embed
     from kinmer.encoder import Encoder as Encoder
     from kinmer.errors import KinmerError as KinmerError
+    from kinmer.estimators import KinmerClassifier as KinmerClassifier
+    from kinmer.estimators import KinmerEncoder as KinmerEncoder
     from kinmer.evaluate.locality import verify as verify
     from kinmer.evaluate.retrieval import compare_retrieval as compare_retrieval
     from kinmer.evaluate.retrieval import evaluate_retrieval as evaluate_retrieval
@@ -80,6 +82,8 @@ _ROOMS = {
     "Hit": "queries",
     "import_profiles": "npy",
     "KinIndex": "index",
+    "KinmerClassifier": "estimators",
+    "KinmerEncoder": "estimators",
     "KinmerError": "errors",
     "kmer_layout": "layout",
     "Layout": "layout",
