@@ -1,11 +1,23 @@
 """The index: entries with their vectors, the encoder that made them and a vector engine, in one folder.
 
-`build_index` makes one, `open_index` opens it, `IndexWriter` changes it.
+`build_index` makes one, `open_index` opens it, `add_to_index` and its like change it, `check_index` proves it.
 """
 
 from kinmer.index.build import build_index
+from kinmer.index.changing import add_to_index, compact_index, delete_from_index, update_index
 from kinmer.index.database import KinIndex, open_index
 from kinmer.index.entries import Entry, Genome
 from kinmer.index.living import IndexWriter
 
-__all__ = ["Entry", "Genome", "IndexWriter", "KinIndex", "build_index", "open_index"]
+__all__ = [
+    "Entry",
+    "Genome",
+    "IndexWriter",
+    "KinIndex",
+    "add_to_index",
+    "build_index",
+    "compact_index",
+    "delete_from_index",
+    "open_index",
+    "update_index",
+]

@@ -84,7 +84,8 @@ def build_index(
     """
     tell = log or (lambda line: None)
     if is_fasta(source):
-        files = [Path(str(source))] if isinstance(source, str | Path) else [Path(str(one)) for one in source]
+        given = [source] if isinstance(source, str | Path) else source
+        files = [Path(str(one)) for one in given]  # type: ignore[union-attr]
         feed = from_fasta(
             files,
             encoder,
@@ -95,7 +96,7 @@ def build_index(
             log=tell,
         )
     else:
-        feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))  # type: ignore[arg-type]
+        feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
     return build_of_feed(
         feed,
         output,

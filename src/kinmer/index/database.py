@@ -289,7 +289,7 @@ class KinIndex:
             late = len(self._rows) - self._covered
             died = int((~self._rows.alive[: self._covered]).sum())
             if self._store is not None and late + died > behind:
-                stamp = self._stamp(self.metric)
+                stamp = self.stamp(self.metric)
                 update_engine(
                     self.path, self._store, self._covered, self._rows.vectors, self._rows.alive, stamp=stamp
                 )
@@ -321,12 +321,12 @@ class KinIndex:
             self._store = None
         self._covered = 0
 
-    def _stamp(self, metric: Metric) -> dict[str, Any]:
+    def stamp(self, metric: Metric | None = None) -> dict[str, Any]:
         """What an engine must have been built from to be used."""
         return {
             "index": self._manifest["index"],
             "generation": self.table.generation,
-            "metric": metric,
+            "metric": metric or self.metric,
             "dim": self.dim,
         }
 
@@ -340,7 +340,7 @@ class KinIndex:
             self._rows.vectors,
             self._rows.alive,
             metric=metric,
-            stamp=self._stamp(metric),
+            stamp=self.stamp(metric),
             threads=self._threads,
         )
 
@@ -350,7 +350,7 @@ class KinIndex:
             self.engine,
             dim=self.dim,
             metric=self.metric,
-            stamp=self._stamp(self.metric),
+            stamp=self.stamp(self.metric),
             rows=len(self._rows),
             threads=self._threads,
             trust=self._trust,

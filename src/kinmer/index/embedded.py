@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Embedded:
 
     ids : (n,) str. obs : what is known of them, index = ids. read(start, stop) : (m, dim) float32.
     encoder : what embedded them, and will embed the queries. identity : JSON-able; equal where the same rows
-    come again, None where that cannot be told (what lies in memory).
+    come again, None where that cannot be told (what lies in memory). place : the source's path, if any.
     """
 
     ids: NDArray[np.object_]
@@ -45,6 +45,7 @@ class Embedded:
     read: Callable[[int, int], NDArray[np.float32]]
     encoder: Encoder
     identity: dict[str, Any] | None
+    place: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,17 +78,19 @@ def open_embedded(
     Raises UsageError where an encoder is needed and there is none, MismatchError where it is another than the
     one that embedded the source, and what opening the source and the encoder raises.
     """
+    place = str(source) if isinstance(source, str | Path) else ""
     if isinstance(source, str | Path) and _holds_vectors(Path(source)):
-        return _from_table(Path(source), encoder, ids)
+        return replace(_from_table(Path(source), encoder, ids), place=place)
     profiles = open_profiles(source, ids=ids)
     if not len(profiles):
         raise ProfileError("the source has no rows", "there is nothing to index")
     held = _held(profiles)
     if held is None:
         found = _given(boxed_for(profiles.layout) if encoder is None else encoder)
-        return _embedding_on_the_way(profiles, found, _identity(source, profiles))
+        return replace(_embedding_on_the_way(profiles, found, _identity(source, profiles)), place=place)
     read, made = held
-    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made), _identity(source, profiles))
+    known = _identity(source, profiles)
+    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made), known, place)
 
 
 def _held(

@@ -28,7 +28,7 @@ __all__ = ["FIXED", "Block", "Entry", "EntryTable", "Genome", "line_checksum", "
 BOUND = 900
 # Columns of ``entries`` before the metadata.
 # Underscored, for a table of metadata may have columns of any name but the plain ones.
-FIXED = ("_entry", "_crc", "id", "_genome", "_first", "_rows", "length", "gc")
+FIXED = ("_entry", "_crc", "id", "_genome", "_first", "_rows", "_file", "length", "gc")
 # Seconds that a reader waits for a writer's commit, and a commit for readers.
 PATIENCE = 60.0
 _SCHEMA = """
@@ -45,13 +45,15 @@ CREATE TABLE letters (
 CREATE TABLE files (
     file INTEGER PRIMARY KEY, path TEXT NOT NULL, sha256 TEXT NOT NULL, genome TEXT, whole INTEGER NOT NULL
 );
+CREATE INDEX files_path ON files (path);
 """
 
 
 class Entry(NamedTuple):
     """One sequence. `values`: its metadata in the order of the index's columns. `genome`: a number.
 
-    Its vectors are the rows first … first + rows - 1, that of the whole sequence first.
+    Its vectors are the rows first … first + rows - 1, that of the whole sequence first. `file`: the number of
+    the file that it came from, None for none.
     """
 
     number: int
@@ -62,6 +64,14 @@ class Entry(NamedTuple):
     genome: int
     first: int
     rows: int
+    file: int | None = None
+
+    def checksum(self) -> int:
+        """Of its line in the table."""
+        return line_checksum(
+            *(self.number, self.id, self.genome, self.first, self.rows, self.file),
+            *(self.length, self.gc, *self.values),
+        )
 
 
 class Genome(NamedTuple):
@@ -113,9 +123,10 @@ class EntryTable:
             connection.execute(
                 "CREATE TABLE entries (_entry INTEGER PRIMARY KEY, _crc INTEGER NOT NULL, "
                 "id TEXT NOT NULL UNIQUE, _genome INTEGER NOT NULL, _first INTEGER NOT NULL, "
-                f"_rows INTEGER NOT NULL, length INTEGER, gc REAL{names})"
+                f"_rows INTEGER NOT NULL, _file INTEGER, length INTEGER, gc REAL{names})"
             )
             connection.execute("CREATE INDEX entries_genome ON entries (_genome)")
+            connection.execute("CREATE INDEX entries_file ON entries (_file)")
             facts = {
                 "rows": 0,
                 "epoch": 0,
@@ -278,6 +289,12 @@ class EntryTable:
         sql = "SELECT * FROM entries WHERE _entry > ? ORDER BY _entry LIMIT ?"
         return list(self._entries(sql, (after, count), added=added))
 
+    def genome_number(self, name: str) -> int | None:
+        """The number of the genome called so; None where there is none."""
+        with self.told():
+            found = self.connection.execute("SELECT genome FROM genomes WHERE name = ?", (name,)).fetchone()
+        return None if found is None else int(found[0])
+
     def members(self, genome: int) -> list[Entry]:
         """The entries of a genome, by number."""
         return list(self._entries("SELECT * FROM entries WHERE _genome = ? ORDER BY _entry", (genome,)))
@@ -289,6 +306,19 @@ class EntryTable:
                 "SELECT genome FROM stale ORDER BY genome LIMIT ?", (most,)
             ).fetchall()
         return np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
+
+    def ids_of_file(self, file: int) -> set[str]:
+        """Ids of the entries that came from a file."""
+        with self.told():
+            found = self.connection.execute("SELECT id FROM entries WHERE _file = ?", (file,))
+            return {one for (one,) in found}
+
+    def file_of(self, path: str, sha256: str) -> tuple[int, int] | None:
+        """Number of a source and how many of its records are done (-1: all); None where it is new."""
+        with self.told():
+            sql = "SELECT file, whole FROM files WHERE path = ? AND sha256 = ?"
+            found: tuple[int, int] | None = self.connection.execute(sql, (path, sha256)).fetchone()
+        return found
 
     def files(self) -> list[tuple[int, str, str, str | None, int]]:
         """Number, path, SHA-256, genome and records done (-1: all) of the files that entries came from."""
@@ -316,21 +346,25 @@ class EntryTable:
 
     def _entries(self, sql: str, values: Sequence[Any], *, added: int = 0) -> Iterator[Entry]:
         with self.told():
-            for number, crc, name, genome, first, rows, length, gc, *rest in self.connection.execute(
-                sql, values
-            ):
-                rest = rest[: len(rest) - added]
-                self._check_line(crc, f"entry {number}", number, name, genome, first, rows, length, gc, *rest)
-                yield Entry(number, name, length, gc, tuple(rest), genome, first, rows)
+            for line in self.connection.execute(sql, values):
+                number, crc, name, genome, first, rows, file, length, gc, *rest = line
+                kept = tuple(rest[: len(rest) - added])
+                entry = Entry(number, name, length, gc, kept, genome, first, rows, file)
+                if entry.checksum() != crc:
+                    raise self._damaged(f"entry {number}")
+                yield entry
 
     def _check_line(self, crc: int, what: str, *values: Any) -> None:
         if line_checksum(*values) != crc:
-            raise FormatError(
-                f"what is told of {what} is damaged",
-                "its checksum is another",
-                "copy the index again, or build it again",
-                place=self.path,
-            )
+            raise self._damaged(what)
+
+    def _damaged(self, what: str) -> FormatError:
+        return FormatError(
+            f"what is told of {what} is damaged",
+            "its checksum is another",
+            "copy the index again, or build it again",
+            place=self.path,
+        )
 
     def _read_state(self) -> dict[str, Any]:
         state = {}

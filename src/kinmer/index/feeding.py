@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,15 +69,25 @@ class _EmbeddedFeed(Feed):
         return own, left
 
     def pour(self, writer: IndexWriter, joined: Joined, *, replace: bool = False) -> None:
-        done = 0 if replace else int(writer.table.state.get("embedded", 0))
         total = len(self._embedded)
+        number, done = _begun(writer, "" if self.identity is None else self._embedded.place, self._sum())
+        done = 0 if replace else total if done < 0 else done
+        there = writer.table.ids_of_file(number)
         with step("Indexing", total) as progress:
             progress.advance(done)
             for first, block in self._embedded.blocks(done, BLOCK_ROWS):
                 vectors = check_vectors(block, self.encoder.dim, first=first)
                 sequences = list(self._sequences(first, vectors, joined))
-                writer.add(sequences, replace=replace, facts={"embedded": first + len(vectors)})
+                if not replace:
+                    sequences = [one for one in sequences if one.id not in there]
+                writer.add(sequences, replace=replace, file=(number, first + len(vectors)))
                 progress.advance(len(vectors))
+        writer.add([], file=(number, -1))
+
+    def _sum(self) -> str:
+        """What tells the source from others; empty, and never the same, for what lies in memory."""
+        told = uuid.uuid4().hex if self.identity is None else json.dumps(self.identity, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def _sequences(self, first: int, vectors: Any, joined: Joined) -> Iterator[NewSequence]:
         stop = first + len(vectors)
@@ -138,19 +151,15 @@ class _FastaFeed(Feed):
         return own, list(staged.left_out) if staged else []
 
     def pour(self, writer: IndexWriter, joined: Joined, *, replace: bool = False) -> None:
-        known = {(path, sha): (number, done) for number, path, sha, _, done in writer.table.files()}
-        by_sum = {sha for (_, sha), (_, done) in known.items() if sha and done < 0}
+        whole = {sha for _, _, sha, _, done in writer.table.files() if sha and done < 0}
         with step("Indexing", len(self._files)) as progress:
             for one in self._files:
-                if one.sha256 and one.sha256 in by_sum and not replace:
+                if one.sha256 in whole and not replace:
                     self._log(f"{one.path}: is in already")
                 else:
-                    key = (str(one.path), one.sha256 or "")
-                    number, done = known.get(key, (None, 0)) if not replace else (None, 0)
-                    if number is None:
-                        number = writer.add_file(*key, one.genome)
-                    if done >= 0:
-                        self._pour_file(writer, joined, one, number, done, replace)
+                    number, done = _begun(writer, str(one.path), one.sha256 or "", one.genome)
+                    if done >= 0 or replace:
+                        self._pour_file(writer, joined, one, number, 0 if replace else done, replace)
                 progress.advance(1)
         if self._too_short:
             self._log(
@@ -169,14 +178,18 @@ class _FastaFeed(Feed):
     def _pour_file(
         self, writer: IndexWriter, joined: Joined, one: FastaFile, number: int, done: int, replace: bool
     ) -> None:
-        seen = set[str]()
+        seen, there = set[str](), set[str]() if replace else writer.table.ids_of_file(number)
         for block in read_blocks_of(one.path, skip=done):
             twice = next((name for name in block.ids if name in seen or block.ids.count(name) > 1), None)
             if twice is not None:
                 raise SequenceError(f"the id {twice!r} occurs twice", "ids must be unique", place=one.path)
             seen.update(block.ids)
-            long = [row for row, letters in enumerate(block.letters) if len(letters) >= self._min_length]
-            self._too_short += len(block.ids) - len(long)
+            self._too_short += sum(len(letters) < self._min_length for letters in block.letters)
+            long = [
+                row
+                for row, letters in enumerate(block.letters)
+                if len(letters) >= self._min_length and block.ids[row] not in there
+            ]
             kept = RecordBlock(
                 block.file,
                 block.first,
@@ -220,6 +233,11 @@ class _FastaFeed(Feed):
             sequences.append(NewSequence(name, home, len(text), cut.gc, values, cut.vectors, cut.spans))
             letters.append(text)
         return sequences, letters
+
+
+def _begun(writer: IndexWriter, path: str, sha256: str, genome: str | None = None) -> tuple[int, int]:
+    """Number of a source in the index, noted where it is new, and how many of its records are done."""
+    return writer.table.file_of(path, sha256) or (writer.add_file(path, sha256, genome), 0)
 
 
 def home_of(values: Mapping[str, Any], name: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import InputError
 from kinmer.files import remove
 from kinmer.index.compacting import letters_file, write_compacted
 from kinmer.index.database import KinIndex
@@ -24,7 +24,7 @@ from kinmer.index.writing import Change, NewSequence
 from kinmer.profiles.journal import LEAST_WAIT, StoreLock
 from kinmer.progress import step
 
-__all__ = ["IndexWriter", "check_numbers"]
+__all__ = ["IndexWriter"]
 
 # An engine is brought up to date when it lacks more rows than this, or this share of all.
 LATE_ROWS, LATE_SHARE = 4096, 0.02
@@ -81,13 +81,12 @@ class IndexWriter:
         letters: Sequence[bytes] | None = None,
         replace: bool = False,
         file: tuple[int, int] | None = None,
-        facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Add sequences in one commit.
 
         letters : kept beside the index, one for each. replace : entries of the same ids go with the commit.
-        file : number of the file that they come from, and how many of its records are done with them.
-        facts : kept in the state with them.
+        file : number of the source that they come from, and how many of its records are done with them, -1
+            for all.
 
         Raises ProfileError where an id is there already and not to be replaced.
         """
@@ -99,13 +98,11 @@ class IndexWriter:
                 numbers = self.table.numbers_of([one.id for one in sequences])
                 change.delete(self.table.fetch(numbers[numbers >= 0]).values())
             rows = self.table.rows
-            vectors, records = change.add(sequences)
+            vectors, records = change.add(sequences, file=None if file is None else file[0])
             if letters is not None:
                 change.state("letters", self._letters_end)
             if file is not None:
                 change.file_progress(*file)
-            for name, fact in (facts or {}).items():
-                change.state(name, fact)
             self._write(rows, vectors, records)
         self._committed("add", [one.id for one in sequences])
 
@@ -181,6 +178,27 @@ class IndexWriter:
 
     def calibrate(self) -> None:
         """Learn from the references how far an answer can be trusted."""
+
+    @contextmanager
+    def watched(self, committed: Callable[[str, list[str]], None]) -> Iterator[None]:
+        """Tell `committed` of every commit inside, too."""
+        before = self._committed
+
+        def both(what: str, ids: list[str]) -> None:
+            before(what, ids)
+            committed(what, ids)
+
+        self._committed = both
+        try:
+            yield
+        finally:
+            self._committed = before
+
+    def names(self) -> Iterator[list[tuple[str, str]]]:
+        """Ids and genomes' names of all entries, some at a time."""
+        for page in self._pages(added=0):
+            genomes = self.table.genomes(np.array([one.genome for one in page]))
+            yield [(one.id, genomes[one.genome].name) for one in page]
 
     def close(self) -> None:
         """Let others write; what is on disk then is taken for whole."""
@@ -275,10 +293,3 @@ class IndexWriter:
     def _remove_files(self, generation: int) -> None:
         for path in (*row_files(self.path, generation), letters_file(self.path, generation)):
             remove(path)
-
-
-def check_numbers(numbers: NDArray[np.int64], ids: Iterable[str], place: Path) -> None:
-    """InputError where one of the ids is no entry."""
-    for number, name in zip(numbers.tolist(), ids, strict=True):
-        if number < 0:
-            raise InputError(f"the index has no entry {name!r}", check="ids are case-sensitive", place=place)

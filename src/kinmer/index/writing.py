@@ -82,7 +82,9 @@ class Change:
         """Set a fact of the state."""
         self._state[name] = fact
 
-    def add(self, sequences: Sequence[NewSequence]) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def add(
+        self, sequences: Sequence[NewSequence], *, file: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Tell of new sequences; gives the vectors and records that must be on disk before the commit.
 
         Raises ProfileError where an id is there already.
@@ -97,8 +99,11 @@ class Change:
             number, genome = self._next("next_entry"), numbers[one.genome]
             known = {name.lower(): value for name, value in one.values.items()}
             values = [known.get(name.lower()) for name in self.table.columns]
-            told = (number, one.id, genome, first, len(one.vectors), one.length, one.gc, *values)
-            self._insert(insert, (number, line_checksum(*told), *told[1:]), one.id)
+            new = Entry(
+                number, one.id, one.length, one.gc, tuple(values), genome, first, len(one.vectors), file
+            )
+            line = (number, new.checksum(), one.id, genome, first, len(one.vectors), file, one.length, one.gc)
+            self._insert(insert, (*line, *values), one.id)
             vectors.append(one.vectors)
             records.append(_records(one, number, genome))
             first += len(one.vectors)
@@ -117,24 +122,18 @@ class Change:
             self._execute(f"DELETE FROM letters WHERE entry IN ({marks})", part)
         self._dead.extend(np.arange(one.first, one.first + one.rows) for one in gone)
         self._state["entries"] -= len(gone)
+        # Their files may be added again.
+        for file in {one.file for one in gone if one.file is not None}:
+            self.file_progress(file, 0)
         self.mark_stale({one.genome for one in gone})
 
     def set_values(self, entry: Entry, values: Sequence[Any]) -> None:
         """Replace the metadata of an entry, one value a column of the table."""
-        told = (
-            entry.number,
-            entry.id,
-            entry.genome,
-            entry.first,
-            entry.rows,
-            entry.length,
-            entry.gc,
-            *values,
-        )
+        crc = entry._replace(values=tuple(values)).checksum()
         names = "".join(f", {quoted(name)} = ?" for name in self.table.columns)
         self._execute(
             f"UPDATE entries SET _crc = ?{names} WHERE _entry = ?",
-            (line_checksum(*told), *values, entry.number),
+            (crc, *values, entry.number),
         )
 
     def rehome(
@@ -149,19 +148,10 @@ class Change:
         for entry, genome in moved:
             told["genome"][at : at + entry.rows] = genome
             self._dead.append(np.arange(entry.first, entry.first + entry.rows))
-            line = (
-                entry.number,
-                entry.id,
-                genome,
-                first + at,
-                entry.rows,
-                entry.length,
-                entry.gc,
-                *entry.values,
-            )
+            line = entry._replace(genome=genome, first=first + at)
             self._execute(
                 "UPDATE entries SET _crc = ?, _genome = ?, _first = ? WHERE _entry = ?",
-                (line_checksum(*line), genome, first + at, entry.number),
+                (line.checksum(), genome, first + at, entry.number),
             )
             at += entry.rows
             self.mark_stale((entry.genome, genome))
@@ -222,11 +212,10 @@ class Change:
         after = -1
         while page := self.table.page(after, 4096):
             for one in page:
-                first = int(new_label[one.first])
-                told = (one.number, one.id, one.genome, first, one.rows, one.length, one.gc, *one.values)
+                line = one._replace(first=int(new_label[one.first]))
                 self._execute(
                     "UPDATE entries SET _crc = ?, _first = ? WHERE _entry = ?",
-                    (line_checksum(*told), first, one.number),
+                    (line.checksum(), line.first, one.number),
                 )
             after = page[-1].number
         for genome in self.table.genomes().values():

@@ -1,0 +1,207 @@
+"""Proves an index whole: checksums, counts, what belongs to what, the encoder, the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import EngineError, FormatError, KinmerError
+from kinmer.index.compacting import letters_file
+from kinmer.index.database import KinIndex
+from kinmer.index.engines import open_engine
+from kinmer.index.entries import Entry
+from kinmer.index.letters import read_letters
+from kinmer.index.means import genome_means
+from kinmer.index.trust import Trust
+from kinmer.index.vectors import GENOME, WHOLE
+from kinmer.progress import step
+
+__all__ = ["CheckReport", "check_index"]
+
+ROWS_AT_ONCE = 1 << 16
+LETTERS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What `check_index` found. problems : none where the index is whole. mended : the engine was rebuilt."""
+
+    entries: int
+    genomes: int
+    rows: int
+    dead: int
+    covered: int
+    problems: tuple[str, ...]
+    engine: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def text(self) -> str:
+        """Some lines for people."""
+        lines = [
+            f"{self.entries:,} entries of {self.genomes:,} genomes, {self.rows:,} vectors, "
+            f"{self.dead:,} of them deleted; {self.engine} covers {self.covered:,}"
+        ]
+        return "\n".join([*lines, *(self.problems or ("whole",))])
+
+
+def check_index(path: str | Path) -> CheckReport:
+    """Read all of an index and compare it with its checksums and with itself; nothing is changed.
+
+    An engine that is damaged or behind is told of too, though a search would build it anew.
+
+    Raises FormatError where it cannot be opened at all.
+    """
+    path = Path(path)
+    # What was found whole before is read again: that is what a check is for.
+    with KinIndex.open(path) as index, index.reading():
+        problems: list[str] = []
+        covered = 0
+        for name, look in (
+            ("encoder", _encoder),
+            ("entries.sqlite", _table),
+            ("rows", _rows),
+            ("entries", _entries),
+            ("genomes", _genomes),
+            ("letters", _letters),
+        ):
+            with step(f"Checking {name}"):
+                problems += _told(look, index)
+        try:
+            covered = _engine(index, problems)
+        except (FormatError, EngineError) as error:
+            problems.append(str(error))
+        return CheckReport(
+            entries=len(index),
+            genomes=int(index.table.state["genomes"]),
+            rows=len(index.rows),
+            dead=int((~index.rows.alive).sum()),
+            covered=covered,
+            problems=tuple(problems),
+            engine=index.engine,
+        )
+
+
+def _told(look: Callable[[KinIndex], Iterator[str]], index: KinIndex) -> list[str]:
+    """What a look finds, or why it cannot be taken."""
+    found = []
+    try:
+        for problem in look(index):
+            found.append(problem)
+    except KinmerError as error:
+        found.append(str(error))
+    return found
+
+
+def _encoder(index: KinIndex) -> Iterator[str]:
+    if index.encoder.dim != index.dim:
+        yield f"the encoder makes {index.encoder.dim} dimensions, the index has {index.dim}"
+
+
+def _table(index: KinIndex) -> Iterator[str]:
+    with index.table.told():
+        for (told,) in index.table.connection.execute("PRAGMA integrity_check"):
+            if told != "ok":
+                yield f"{index.table.path}: {told}"
+
+
+def _rows(index: KinIndex) -> Iterator[str]:
+    index.rows.check_blocks(index.table.blocks())
+    for start in range(0, len(index.rows), ROWS_AT_ONCE):
+        finite = np.isfinite(index.rows.vectors[start : start + ROWS_AT_ONCE]).all(axis=1)
+        if not finite.all():
+            yield f"the vector of row {start + int(np.argmin(finite))} holds no number"
+
+
+def _entries(index: KinIndex) -> Iterator[str]:
+    """Every entry has its rows, all alive, and no living row is of nobody."""
+    records, alive = np.asarray(index.rows.records), index.rows.alive
+    owned = np.zeros(len(records), dtype=bool)
+    genomes = set(index.table.genomes())
+    for entry in index.table.scan():
+        part = slice(entry.first, entry.first + entry.rows)
+        yield from _entry(entry, records[part], alive[part])
+        if owned[part].any():
+            yield f"entry {entry.id!r}: its rows are another's too"
+        owned[part] = True
+        if entry.genome not in genomes:
+            yield f"entry {entry.id!r}: its genome is missing"
+    stray = np.flatnonzero(alive & ~owned & (records["kind"] != GENOME))
+    if stray.size:
+        yield f"{stray.size:,} rows are of no entry, the first is {stray[0]}"
+
+
+def _entry(entry: Entry, records: NDArray[Any], alive: NDArray[np.bool_]) -> Iterator[str]:
+    if len(records) != entry.rows or not entry.rows:
+        yield f"entry {entry.id!r}: its rows are missing"
+    elif not alive.all():
+        yield f"entry {entry.id!r}: a row of it is deleted"
+    elif (records["entry"] != entry.number).any() or (records["genome"] != entry.genome).any():
+        yield f"entry {entry.id!r}: a row of it is of another"
+    elif records["kind"][0] != WHOLE or (records["kind"][1:] == WHOLE).any():
+        yield f"entry {entry.id!r}: it has not one vector as a whole"
+
+
+def _genomes(index: KinIndex) -> Iterator[str]:
+    """Mean vectors are those of their entries, but for genomes that are to be computed anew."""
+    stale = set(index.table.stale(1 << 30).tolist())
+    records, alive = np.asarray(index.rows.records), index.rows.alive
+    labels = set(np.flatnonzero(alive & (records["kind"] == GENOME)).tolist())
+    for genome in index.table.genomes().values():
+        if genome.label is not None and genome.label not in labels:
+            yield f"genome {genome.name!r}: its vector is missing"
+            continue
+        labels.discard(genome.label or 0) if genome.label is not None else None
+        if genome.number in stale:
+            continue
+        (mean,) = genome_means(index, np.array([genome.number])).values()
+        if (mean is None) != (genome.label is None):
+            yield f"genome {genome.name!r}: it has a mean vector and should not, or should and has not"
+        elif mean is not None and not np.array_equal(mean, index.rows.vectors[genome.label]):
+            yield f"genome {genome.name!r}: its vector is not the mean of its pieces"
+    if labels:
+        yield f"{len(labels):,} rows are of no genome, the first is {min(labels)}"
+
+
+def _letters(index: KinIndex) -> Iterator[str]:
+    numbers = index.table.lettered()
+    path = letters_file(index.path, index.table.generation)
+    for start in range(0, len(numbers), LETTERS_AT_ONCE):
+        part = numbers[start : start + LETTERS_AT_ONCE]
+        entries = index.entries(part)
+        for number, place in index.table.letters(part).items():
+            if len(read_letters(path, *place)) != entries[number].length:
+                yield f"entry {entries[number].id!r}: its letters are not as many as its length"
+
+
+def _engine(index: KinIndex, problems: list[str]) -> int:
+    """How many rows the engine covers; what it lacks goes to the problems."""
+    if index.engine == "exact":
+        return len(index.rows)
+    store, covered = open_engine(
+        index.path,
+        index.engine,
+        dim=index.dim,
+        metric=index.metric,
+        stamp=index.stamp(),
+        rows=len(index.rows),
+        threads=1,
+        trust=Trust(index.path, blind=True),
+    )
+    with store:
+        lost = 0
+        for start in range(0, covered, ROWS_AT_ONCE):
+            labels = np.arange(start, min(start + ROWS_AT_ONCE, covered))
+            labels = labels[index.rows.alive[labels]]
+            lost += int((~store.contains(labels)).sum()) if labels.size else 0
+    if lost:
+        problems.append(f"{index.engine} lacks {lost:,} of the vectors that it should hold")
+    return covered
