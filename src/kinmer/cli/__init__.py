@@ -20,6 +20,7 @@ from kinmer import __version__
 from kinmer.cli import (
     analysis,
     clusters,
+    db,
     encoders,
     evaluation,
     fitting,
@@ -44,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (profiles, fitting, encoders, kin, evaluation, sweeps, analysis, maps, reporting, clusters):
+for room in (profiles, fitting, encoders, kin, evaluation, sweeps, analysis, maps, reporting, clusters, db):
     room.register(app)
 
 

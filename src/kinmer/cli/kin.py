@@ -8,14 +8,27 @@ from typing import Annotated, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.options import (
+    Force,
+    Ids,
+    KeepSequences,
+    MetadataTable,
+    MinLength,
+    NoCalibration,
+    Pieces,
+    Seed,
+    TaxdumpFolder,
+    Threads,
+    Where,
+    note,
+)
 
 __all__ = ["register"]
 
 
 Metric = Literal["cosine", "l2"]
 Engine = Literal["hnsw", "chroma", "exact"]
-Format = Literal["tsv", "json"]
+Format = Literal["tsv", "json", "jsonl", "blast", "calls", "krona", "lineage"]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +40,12 @@ def register(app: typer.Typer) -> None:
 
 
 def index(
-    source: Annotated[
-        Path | None,
-        typer.Argument(help="Embedded profile store, or k-mer table with --encoder.", show_default=False),
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="FASTA files, or an embedded profile store, or a k-mer table with --encoder.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Index to write (*.db).")] = None,
     encoder: Annotated[
@@ -38,38 +54,48 @@ def index(
             "--encoder", "-e", help="Folder or name (default: the one that embedded, or kinmer's own)."
         ),
     ] = None,
-    metadata: Annotated[Path | None, typer.Option(help="TSV: id and any columns, such as taxonomy.")] = None,
+    metadata: MetadataTable = None,
+    taxdump: TaxdumpFolder = None,
+    pieces: Pieces = 100_000,
+    keep_sequences: KeepSequences = False,
+    min_length: MinLength = 1000,
+    calibrate: NoCalibration = True,
     engine: Annotated[Engine | None, typer.Option(help="Vector engine (default: hnsw).")] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance (default: cosine).")] = None,
     rebuild: Annotated[
         Path | None,
-        typer.Option("--rebuild", help="Rebuild this index from its embeddings, with what is given."),
+        typer.Option("--rebuild", help="Rebuild this index's engine from its embeddings, as is given."),
     ] = None,
     ids: Ids = None,
     threads: Threads = None,
     force: Force = False,
 ) -> None:
-    """Build an index of embeddings, or rebuild one; killed and called again, it goes on."""
+    """Build an index, or rebuild one's engine; killed and called again, it goes on."""
     from kinmer.errors import UsageError
     from kinmer.index import KinIndex, build_index
 
-    if (rebuild is None) == (source is None) or (source is not None and output is None):
-        raise UsageError("give a store and --output, or --rebuild INDEX")
+    if (rebuild is None) == (not sources) or (sources and output is None):
+        raise UsageError("give a store or FASTA files and --output, or --rebuild INDEX")
     if rebuild is not None:
         with KinIndex.open(rebuild, log=note, threads=threads) as kin:
             kin.rebuild(engine=engine, metric=metric)
             note(f"{rebuild}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
         return
-    assert source is not None
+    assert sources
     assert output is not None
     with build_index(
-        source,
+        sources[0] if len(sources) == 1 else sources,
         output,
         encoder=encoder,
         engine=engine or "hnsw",
         metric=metric or "cosine",
         metadata=metadata,
+        taxdump=taxdump,
         ids=ids,
+        pieces=pieces,
+        keep_sequences=keep_sequences,
+        min_length=min_length,
+        calibrate=calibrate,
         threads=threads,
         force=force,
         log=note,
@@ -88,7 +114,28 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of every query.")] = 10,
     metric: Annotated[Metric | None, typer.Option(help="Distance (default: the index's).")] = None,
-    form: Annotated[Format, typer.Option("--format", help="Of the hits.")] = "tsv",
+    merge: Annotated[Literal["sequence", "genome"], typer.Option("--by", help="What a hit is.")] = "sequence",
+    where: Where = None,
+    facets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--facet", help="The nearest chromosomes, plasmids or viruses too, as a list of their own."
+        ),
+    ] = None,
+    max_distance: Annotated[
+        float | None, typer.Option(min=0, help="Leave out hits that are farther.")
+    ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Name no rank less probable (default: the index's own choice)."),
+    ] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Align with the best hits: identity and aligned fraction.")
+    ] = False,
+    rank_by_evidence: Annotated[
+        bool, typer.Option("--rank-by-evidence", help="Put hits that align first (with --evidence).")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="Of the results.")] = "tsv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write (default: stdout).")
     ] = None,
@@ -100,29 +147,42 @@ def search(
     threads: Threads = None,
     force: Force = False,
 ) -> None:
-    """Find the nearest relatives of every query."""
+    """Find the nearest relatives of every query, and what they say of it."""
     from kinmer.errors import UsageError
     from kinmer.files import check_output, replaced_text
     from kinmer.queries import search as find
-    from kinmer.queries import search_ids, write_json, write_tsv
+    from kinmer.queries import search_ids, writer_of
 
     if (queries is None) == (not entries):
         raise UsageError("give a file of queries or --id, one of the two")
-    write = write_tsv if form == "tsv" else write_json
+    wanted = {
+        "k": k,
+        "metric": metric,
+        "merge": merge,
+        "where": where,
+        "facets": facets or (),
+        "max_distance": max_distance,
+        "min_probability": min_probability,
+        "threads": threads,
+        "log": note,
+    }
+    aligned = evidence or rank_by_evidence
+    write = writer_of(form, evidence=aligned, facets=bool(facets))
     if entries:
-        results = search_ids(db, entries, k=k, metric=metric, threads=threads, log=note)
+        if aligned:
+            raise UsageError("evidence needs the queries' letters", check="give them as FASTA")
+        results = search_ids(db, entries, **wanted)  # type: ignore[arg-type]
     else:
         assert queries is not None
         results = find(
             queries,
             db,
-            k=k,
-            metric=metric,
+            evidence=aligned,
+            rank_by_evidence=rank_by_evidence,
             exclude_self=exclude_self,
             min_length=min_length,
             ids=ids,
-            threads=threads,
-            log=note,
+            **wanted,  # type: ignore[arg-type]
         )
     if output is None:
         write(results, sys.stdout)

@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Force", "Ids", "Profiles", "Seed", "Threads", "note", "parse_length", "set_quiet"]
+__all__ = [
+    "Force",
+    "Ids",
+    "KeepSequences",
+    "MetadataTable",
+    "MinLength",
+    "NoCalibration",
+    "Pieces",
+    "Profiles",
+    "Seed",
+    "TaxdumpFolder",
+    "Threads",
+    "Where",
+    "note",
+    "parse_length",
+    "set_quiet",
+]
 
 Profiles = Annotated[
     Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
@@ -17,6 +33,29 @@ Ids = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads (default: all cores).")]
+MetadataTable = Annotated[
+    Path | None, typer.Option("--metadata", help="TSV: id or genome, and any columns, such as taxonomy.")
+]
+TaxdumpFolder = Annotated[
+    Path | None, typer.Option("--taxdump", help="NCBI taxdump folder, for a column of taxids.")
+]
+MinLength = Annotated[int, typer.Option(min=0, help="Leave out shorter sequences of FASTA files.")]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", help="Condition, such as 'molecule == \"plasmid\" and length > 50000'."),
+]
+NoCalibration = Annotated[
+    bool, typer.Option("--calibrate/--no-calibrate", help="Learn how far answers can be trusted.")
+]
+Pieces = Annotated[
+    int, typer.Option(min=0, help="Letters of the pieces that long sequences are also indexed in; 0: none.")
+]
+KeepSequences = Annotated[
+    bool,
+    typer.Option(
+        "--keep-sequences/--no-keep-sequences", help="Keep the letters, two bits each, for search --evidence."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.files import hash_file, remove
+from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined, genome_column
@@ -107,11 +108,11 @@ def delete_from_index(
     *,
     ids: Sequence[str] = (),
     genomes: Sequence[str] = (),
-    where: tuple[str, Sequence[Any]] | None = None,
+    where: str | None = None,
     wait: float = 0.2,
     log: Log | None = None,
 ) -> int:
-    """Delete entries by id, by genome, and by a condition (SQL and its values); gives how many.
+    """Delete entries by id, by genome, and by a condition (see `KinIndex.select`); gives how many.
 
     All go in one commit. Their vectors leave the files with the next `compact_index`.
 
@@ -122,7 +123,8 @@ def delete_from_index(
     with IndexWriter(db, log=log, wait=wait) as writer:
         numbers = _numbers(writer, ids, genomes)
         if where is not None:
-            numbers = np.concatenate([numbers, writer.table.select(*where)])
+            with KinIndex.open(db) as index:
+                numbers = np.concatenate([numbers, index.select(where)])
         gone = writer.delete(np.unique(numbers))
         writer.finish()
         return gone

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kinmer.files import remove
 from kinmer.index.database import KinIndex
 from kinmer.index.entries import Block
+from kinmer.index.letters import LetterFile, read_letters
 from kinmer.index.vectors import RowFiles, row_checksum, row_files
 from kinmer.index.writing import Change
 from kinmer.progress import step
@@ -47,8 +48,6 @@ def write_compacted(folder: Path, index: KinIndex, change: Change) -> None:
 
 
 def _write_letters(folder: Path, index: KinIndex, change: Change, generation: int) -> None:
-    from kinmer.index.letters import LetterFile, read_letters
-
     source = letters_file(folder, index.table.generation)
     if not source.is_file():
         return

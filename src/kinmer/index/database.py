@@ -69,7 +69,7 @@ class KinIndex:
         self.encoder_fingerprint: str = manifest["encoder_fingerprint"]
         self.rebuilt = False
         self.table = table
-        self._manifest, self._log, self._threads = manifest, log, threads
+        self.manifest, self._log, self._threads = manifest, log, threads
         self._trust = Trust(path)
         self._store: VectorStore | None = None
         self._covered, self._unwritable = 0, False
@@ -180,6 +180,15 @@ class KinIndex:
         """Numbers (n,) of ids; -1 where there is no such entry."""
         return self.table.numbers_of(ids)
 
+    def select(self, where: str) -> NDArray[np.int64]:
+        """Ascending numbers of the entries for which a condition holds, such as ``length > 50000``.
+
+        Columns: id, genome, length, gc and the metadata; see `kinmer.where.compile_where`. Raises UsageError.
+        """
+        from kinmer.where import compile_where
+
+        return self.table.select(*compile_where(where, ("id", "genome", "length", "gc", *self.columns)))
+
     def rows_where(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(rows,) which rows are of sequences of these ascending numbers, and alive."""
         entry = np.asarray(self._rows.records["entry"])
@@ -267,9 +276,9 @@ class KinIndex:
                 self._close_engine()
                 self._build(name, measure)
                 if (name, measure) != (self.engine, self.metric):
-                    manifest = {**self._manifest, "engine": name, "metric": measure}
+                    manifest = {**self.manifest, "engine": name, "metric": measure}
                     write_json(self.path / MANIFEST, manifest)
-                    old, self.engine, self.metric, self._manifest = self.engine, name, measure, manifest
+                    old, self.engine, self.metric, self.manifest = self.engine, name, measure, manifest
                     if old != name:
                         remove(engine_folder(self.path, old))
         finally:
@@ -324,7 +333,7 @@ class KinIndex:
     def stamp(self, metric: Metric | None = None) -> dict[str, Any]:
         """What an engine must have been built from to be used."""
         return {
-            "index": self._manifest["index"],
+            "index": self.manifest["index"],
             "generation": self.table.generation,
             "metric": metric or self.metric,
             "dim": self.dim,

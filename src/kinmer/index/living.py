@@ -16,6 +16,7 @@ from kinmer.files import remove
 from kinmer.index.compacting import letters_file, write_compacted
 from kinmer.index.database import KinIndex
 from kinmer.index.entries import Entry, EntryTable
+from kinmer.index.letters import LetterFile
 from kinmer.index.manifest import ENTRIES, read_manifest
 from kinmer.index.means import genome_means
 from kinmer.index.rows import Rows
@@ -227,8 +228,6 @@ class IndexWriter:
                 files.append(vectors, records)
 
     def _keep(self, sequences: Sequence[NewSequence], letters: Sequence[bytes]) -> list[NewSequence]:
-        from kinmer.index.letters import LetterFile
-
         path = letters_file(self.path, self.table.generation)
         kept = LetterFile(path, int(self.table.state["letters"]))
         try:

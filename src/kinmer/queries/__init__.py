@@ -1,5 +1,6 @@
 """Queries to an index: from FASTA or embeddings to the nearest relatives, and how they are written down."""
 
+from kinmer.queries.listing import write_rows
 from kinmer.queries.objects import write_json, write_jsonl
 from kinmer.queries.results import Evidence, Hit, MoleculeCall, QueryResult, RankCall
 from kinmer.queries.samples import write_krona, write_lineage
@@ -23,6 +24,7 @@ __all__ = [
     "write_jsonl",
     "write_krona",
     "write_lineage",
+    "write_rows",
     "write_tsv",
     "writer_of",
 ]

@@ -26,12 +26,12 @@ MEAN_BONUS = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is wanted of every query; see `kinmer.search`. condition : SQL and its values."""
+    """What is wanted of every query; see `kinmer.search`."""
 
     k: int
     metric: Metric
     merge: str = "sequence"
-    condition: tuple[str, Sequence[Any]] | None = None
+    where: str | None = None
     facets: Sequence[str] = ()
     max_distance: float | None = None
     min_probability: float | None = None
@@ -66,8 +66,8 @@ class _Answerer:
         self._ranks = rank_columns(index.columns)
         self._molecule = next((name for name in index.columns if name.lower() == "molecule"), None)
         self._allowed: NDArray[np.bool_] | None = None
-        if asked.condition is not None:
-            self._allowed = index.rows_where(index.table.select(*asked.condition))
+        if asked.where is not None:
+            self._allowed = index.rows_where(index.select(asked.where))
 
     def answer(self, queries: Queries) -> list[QueryResult]:
         index, asked = self._index, self._asked

@@ -58,7 +58,7 @@ def search(
     metric : "cosine" or "l2"; another than the index's is searched exactly, which takes longer.
     merge : a hit is a "sequence", as near as the nearest of its pieces, or a "genome".
     where : only entries that this holds for are hits, such as ``molecule == "plasmid" and length > 50000``;
-        see `kinmer.filters.compile_where`. The verdict rests on all entries.
+        see `KinIndex.select`. The verdict rests on all entries.
     facets : kinds of molecule, of "chromosome", "plasmid" and "virus": for each the nearest of that kind too.
     max_distance : hits beyond it are left out.
     min_probability : the verdict names no rank whose calibrated probability is below it; None for what the
@@ -176,9 +176,4 @@ def _asked(index: KinIndex, *, k: int, metric: Metric | None, where: str | None,
     strange = [one for one in settings["facets"] if one not in FACETS]  # type: ignore[attr-defined]
     if strange:
         raise UsageError(f"a facet is one of {', '.join(FACETS)}, not {strange[0]!r}")
-    condition = None
-    if where is not None:
-        from kinmer.filters import compile_where
-
-        condition = compile_where(where, ("id", "genome", "length", "gc", *index.columns))
-    return Asked(k=k, metric=metric or index.metric, condition=condition, **settings)  # type: ignore[arg-type]
+    return Asked(k=k, metric=metric or index.metric, where=where, **settings)  # type: ignore[arg-type]
