@@ -194,6 +194,21 @@ class EntryTable:
                 if opened:
                     self.connection.execute("ROLLBACK")
 
+    def prove(self) -> None:
+        """Read all of the file; FormatError where its pages and indexes do not belong together.
+
+        Without this a damaged index of ids could hide an entry that is there.
+        """
+        with self.told():
+            (said,) = self.connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if said != "ok":
+            raise FormatError(
+                "the table of entries is damaged",
+                str(said),
+                "copy the index again, or build it again",
+                place=self.path,
+            )
+
     def fetch(self, numbers: NDArray[np.int64]) -> dict[int, Entry]:
         """The entries of these numbers; FormatError where one is missing."""
         wanted = np.unique(numbers).tolist()

@@ -30,7 +30,7 @@ class Rows:
 
     @classmethod
     def open(cls, folder: Path, table: EntryTable, dim: int, trust: Trust, *, busy: bool) -> Rows:
-        """The rows that the table tells of; all are compared with their checksums unless they were before.
+        """The rows that the table tells of; they and the table are proved whole unless they were before.
 
         busy : somebody is writing behind them, so that the files' times tell nothing.
 
@@ -41,9 +41,12 @@ class Rows:
         alive = np.ones(table.rows, dtype=bool)
         alive[table.dead()] = False
         found = cls(folder, table.generation, vectors, records, alive)
-        if not busy and not trust.has(files):
-            found.check_blocks(table.blocks())
-            trust.note(files)
+        if not busy:
+            if not trust.has([table.path]):
+                table.prove()
+            if not trust.has(files):
+                found.check_blocks(table.blocks())
+            trust.note([*files, table.path])
         return found
 
     def __len__(self) -> int:
