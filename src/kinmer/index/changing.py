@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.files import hash_file, remove
+from kinmer.files import remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
-from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER
@@ -188,14 +188,10 @@ def _feed(
     if not is_fasta(source):
         return from_embedded(open_embedded(source, encoder=encoder, ids=ids))
     given = [source] if isinstance(source, str | Path) else source
-    for one in given:
-        if not Path(one).is_file():
-            raise InputError("no such file", check="is the path right?", place=one)
-    files = [FastaFile(Path(one), sha256=hash_file(one)) for one in given]
     told = writer.manifest.get("pieces", {})
     length = int(told.get("length", 0))
     return from_fasta(
-        files,
+        [Path(str(one)) for one in given],
         encoder,
         pieces=Pieces(length) if length else None,
         keep=bool(told.get("letters", False)),

@@ -23,7 +23,7 @@ from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
 from kinmer.index.rows import Rows
 from kinmer.index.scanning import Labels, first_of_each, nearest_rows
 from kinmer.index.trust import Trust
-from kinmer.index.vectors import GENOME
+from kinmer.index.vectors import GENOME, row_files
 from kinmer.profiles.journal import StoreLock, is_locked
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
 
@@ -283,6 +283,13 @@ class KinIndex:
                         remove(engine_folder(self.path, old))
         finally:
             lock.release()
+
+    def prove(self) -> None:
+        """FormatError where rows are damaged; they are read through unless they were found whole before."""
+        files = row_files(self.path, self.table.generation)
+        if not self._trust.has(files):
+            self._rows.check_blocks(self.table.blocks())
+            self._trust.note(files)
 
     def prepare(self, *, behind: int = 0) -> None:
         """Have the engine cover all but at most `behind` rows. The caller has the lock."""

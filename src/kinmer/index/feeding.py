@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
+from kinmer.files import hash_file
 from kinmer.index.embedded import Embedded
 from kinmer.index.joining import Joined, genome_column, plain_value
 from kinmer.index.living import IndexWriter
@@ -112,8 +113,8 @@ class _EmbeddedFeed(Feed):
 class FastaFile:
     """A file of sequences. genome : of all its sequences; None for each its own, or what its metadata say.
 
-    values : metadata of all its sequences, beside those that are looked up. sha256 : of the file, None to
-    know it by its name.
+    values : metadata of all its sequences, beside those that are looked up. sha256 : of the file, None where
+    it is yet to be computed.
     """
 
     def __init__(
@@ -124,7 +125,8 @@ class FastaFile:
         values: Mapping[str, str] | None = None,
         sha256: str | None = None,
     ) -> None:
-        self.path, self.genome, self.values, self.sha256 = path, genome, dict(values or {}), sha256
+        self.path, self.genome, self.values = path, genome, dict(values or {})
+        self.sha256 = sha256 or hash_file(path)
 
 
 class _FastaFeed(Feed):
@@ -157,7 +159,7 @@ class _FastaFeed(Feed):
                 if one.sha256 in whole and not replace:
                     self._log(f"{one.path}: is in already")
                 else:
-                    number, done = _begun(writer, str(one.path), one.sha256 or "", one.genome)
+                    number, done = _begun(writer, str(one.path), one.sha256, one.genome)
                     if done >= 0 or replace:
                         self._pour_file(writer, joined, one, number, 0 if replace else done, replace)
                 progress.advance(1)
@@ -267,10 +269,10 @@ def from_fasta(
     from kinmer.encoder import Encoder
 
     found = encoder if isinstance(encoder, Encoder) else Encoder.load(boxed() if encoder is None else encoder)
+    for one in files:
+        if not isinstance(one, FastaFile) and not one.is_file():
+            raise InputError("no such file", check="is the path right?", place=one)
     given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in files]
-    for one in given:
-        if not one.path.is_file():
-            raise InputError("no such file", check="is the path right?", place=one.path)
     return _FastaFeed(given, found, pieces, keep, min_length, threads, log)
 
 
@@ -288,5 +290,4 @@ def is_fasta(source: object) -> bool:
 
 
 def _stamp(one: FastaFile) -> list[Any]:
-    stat = one.path.stat()
-    return [str(one.path), one.sha256 or [stat.st_size, stat.st_mtime_ns], one.genome, one.values]
+    return [str(one.path), one.sha256, one.genome, one.values]

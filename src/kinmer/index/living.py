@@ -20,6 +20,7 @@ from kinmer.index.letters import LetterFile
 from kinmer.index.manifest import ENTRIES, read_manifest
 from kinmer.index.means import genome_means
 from kinmer.index.rows import Rows
+from kinmer.index.trust import Trust
 from kinmer.index.vectors import RowFiles, row_files
 from kinmer.index.writing import Change, NewSequence
 from kinmer.profiles.journal import LEAST_WAIT, StoreLock
@@ -66,6 +67,9 @@ class IndexWriter:
             self.table.connection.execute("PRAGMA synchronous = FULL")
             self.table.connection.execute("PRAGMA cache_size = -65536")
             self._drop_leftovers()
+            # What is built upon is whole.
+            with KinIndex.open(self.path) as index:
+                index.prove()
         except BaseException:
             self._release()
             raise
@@ -202,7 +206,8 @@ class IndexWriter:
             yield [(one.id, genomes[one.genome].name) for one in page]
 
     def close(self) -> None:
-        """Let others write; what is on disk then is taken for whole."""
+        """Let others write. What was whole and was added to by this writer is whole."""
+        Trust(self.path).note(row_files(self.path, self.table.generation))
         self.table.close()
         self._release()
 

@@ -59,7 +59,9 @@ def nearest_rows(
     found = np.full((len(queries), asked), -1, dtype=np.int64)
     far = np.full((len(queries), asked), np.inf, dtype=np.float32)
     # A query without direction is at cosine distance 1 from all: only looking at all gives their order.
-    exact = ~queries.any(axis=1) if metric == "cosine" else np.zeros(len(queries), dtype=bool)
+    exact = np.zeros(len(queries), dtype=bool)
+    if metric == "cosine":
+        exact[:] = ~queries.any(axis=1)
     if store is None or int(usable.sum()) <= max(FEW, 2 * asked):
         exact[:] = True
     if asked and not exact.all():

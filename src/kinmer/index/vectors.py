@@ -53,10 +53,12 @@ class RowFiles:
         for path, size in zip(row_files(folder, generation), sizes, strict=True):
             file = path.open("r+b" if path.exists() else "w+b")
             self._files.append(file)
-            if os.fstat(file.fileno()).st_size < rows * size:
+            found = os.fstat(file.fileno()).st_size
+            if found < rows * size:
                 self.close()
                 raise FormatError(f"the file holds fewer than {rows} rows", "it was cut short", place=path)
-            file.truncate(rows * size)
+            if found > rows * size:
+                file.truncate(rows * size)
             file.seek(rows * size)
 
     def append(self, vectors: NDArray[np.float32], records: NDArray[Any]) -> None:
@@ -91,8 +93,11 @@ def map_rows(path: Path, rows: int) -> NDArray[Any]:
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    wanted = dtype.itemsize * int(np.prod(shape))
+    if not wanted:
+        return np.empty(shape, dtype)
     try:
-        size, wanted = path.stat().st_size, dtype.itemsize * int(np.prod(shape))
+        size = path.stat().st_size
         if size < wanted:
             raise FormatError(
                 f"the file has {size:,} bytes, the index tells of {wanted:,}",
@@ -100,8 +105,6 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray
                 "copy the index again, or build it again",
                 place=path,
             )
-        if not wanted:
-            return np.empty(shape, dtype)
         return np.memmap(path, dtype=dtype, mode="r", shape=shape)
     except OSError as error:
         raise FormatError("the vectors cannot be read", error.strerror or str(error), place=path) from error

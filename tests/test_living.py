@@ -1,0 +1,397 @@
+"""An index that lives: whatever comes, moves and goes, it answers as a plain list would."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kinmer.errors import FormatError, InputError, MismatchError, ProfileError, UsageError
+from kinmer.index import (
+    IndexWriter,
+    KinIndex,
+    add_to_index,
+    build_index,
+    check_index,
+    compact_index,
+    delete_from_index,
+    describe_index,
+    index_rows,
+    open_index,
+    update_index,
+)
+from kinmer.index.entries import EntryTable
+from kinmer.index.letters import read_letters
+from kinmer.index.manifest import ENTRIES
+from kinmer.index.writing import NewSequence
+from kinmer.profiles.journal import StoreLock
+from tests.organisms import encoder_of, organisms
+
+ENCODER = encoder_of()
+DIM = ENCODER.dim
+START = organisms(40)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("living") / "kin.db"
+    build_index(START, path, encoder=ENCODER).close()
+    return path
+
+
+@pytest.fixture
+def db(built: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(built, tmp_path / "kin.db"))
+
+
+@dataclass
+class Known:
+    """What the model remembers of a sequence."""
+
+    genome: str
+    vectors: NDArray[np.float32]
+    lengths: list[int]
+    kind: int
+
+
+Model = dict[str, Known]
+
+
+def new_sequence(name: str, genome: str, rng: np.random.Generator) -> tuple[NewSequence, Known]:
+    pieces = int(rng.integers(0, 4))
+    vectors = rng.standard_normal((1 + pieces, DIM)).astype(np.float32)
+    spans = [(1000 * one, 1000 * one + 2000) for one in range(pieces)]
+    length, kind = 1000 * (pieces + 1) + 7, int(rng.integers(3))
+    known = Known(genome, vectors, [length] + [2000] * pieces, kind)
+    return NewSequence(name, genome, length, 0.5, {"kind": kind}, vectors, spans), known
+
+
+def model_of(table: Any) -> Model:
+    vectors = ENCODER.embed(table.X)
+    lengths = table.obs["length"].tolist()
+    return {
+        name: Known(name, vectors[at : at + 1], [lengths[at]], int(table.obs["kind"].iloc[at]))
+        for at, name in enumerate(table.obs_names)
+    }
+
+
+def distance(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
+    a, b = query.astype(np.float64), vectors.astype(np.float64)
+    return float((1 - b @ a / np.linalg.norm(b, axis=1) / np.linalg.norm(a)).min())
+
+
+def mean_of(model: Model, genome: str) -> NDArray[np.float64] | None:
+    """The mean of a genome's pieces by its definition."""
+    parts = [
+        (vector, min(length, 100_000))
+        for one in model.values()
+        if one.genome == genome
+        for vector, length in list(zip(one.vectors, one.lengths, strict=True))[len(one.vectors) > 1 :]
+    ]
+    if len(parts) < 2:
+        return None
+    weights = np.array([weight for _, weight in parts], float)
+    return np.asarray(
+        sum(w * v.astype(float) for (v, _), w in zip(parts, weights, strict=True)) / weights.sum()
+    )
+
+
+def assert_same(path: Path, model: Model, rng: np.random.Generator) -> None:
+    """The index answers as the model does, and is whole."""
+    report = check_index(path)
+    assert report.whole, report.problems
+    assert report.entries == len(model)
+    with open_index(path) as index:
+        assert sorted(index.ids.tolist()) == sorted(model)
+        told = index.metadata
+        assert {name: told.loc[name, "kind"] for name in model} == {
+            name: one.kind for name, one in model.items()
+        }
+        genomes = {one.name: one for one in index.table.genomes().values()}
+        assert set(genomes) == {one.genome for one in model.values()}
+        for name, genome in genomes.items():
+            mean = mean_of(model, name)
+            assert (mean is None) == (genome.label is None)
+            if mean is not None:
+                np.testing.assert_allclose(index.rows.vectors[genome.label], mean, rtol=1e-5, atol=1e-6)
+        queries = rng.standard_normal((4, DIM)).astype(np.float32)
+        numbers, far, _ = index.search(queries, 5)
+        entries = index.entries(numbers)
+        for query, line, distances in zip(queries, numbers, far, strict=True):
+            names = [entries[one].id for one in line.tolist() if one >= 0]
+            expected = sorted((distance(query, one.vectors), name) for name, one in model.items())[:5]
+            np.testing.assert_allclose(distances[: len(names)], [one for one, _ in expected], atol=1e-5)
+            assert names == [name for _, name in expected]
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(("add", "replace", "delete", "genome", "move", "compact")), st.integers(0, 10**6)
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(actions=ACTIONS)
+def test_any_history_leaves_what_a_plain_list_would_hold(
+    actions: list[tuple[str, int]], built: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = Path(shutil.copytree(built, tmp_path_factory.mktemp("history") / "kin.db"))
+    model = model_of(START)
+    for action, seed in actions:
+        apply(path, model, action, seed)
+    assert_same(path, model, np.random.default_rng(0))
+
+
+def apply(path: Path, model: Model, action: str, seed: int) -> None:
+    """Do one thing to the index and to the model."""
+    rng = np.random.default_rng(seed)
+    names = sorted(model)
+    with IndexWriter(path) as writer:
+        if action in ("add", "replace") and (action == "add" or names):
+            chosen = [f"n{seed}_{one}" for one in range(rng.integers(1, 5))]
+            if action == "replace":
+                chosen = rng.choice(names, min(3, len(names)), replace=False).tolist()
+            made = [new_sequence(name, f"g{rng.integers(3)}", rng) for name in chosen]
+            if action == "add":
+                made = [one for one in made if one[0].id not in model]
+            writer.add([one for one, _ in made], replace=action == "replace")
+            model.update({one.id: known for one, known in made})
+        elif action == "delete" and names:
+            gone = rng.choice(names, min(4, len(names)), replace=False).tolist()
+            writer.delete(writer.table.numbers_of(gone))
+            for name in gone:
+                del model[name]
+        elif action == "genome" and names:
+            genome = model[names[seed % len(names)]].genome
+            number = writer.table.genome_number(genome)
+            assert number is not None
+            writer.delete(np.array([one.number for one in writer.table.members(number)]))
+            for name in [one for one in names if model[one].genome == genome]:
+                del model[name]
+        elif action == "move" and names:
+            moved = {one: (f"g{rng.integers(3)}", int(rng.integers(9))) for one in names[:: max(1, seed % 5)]}
+            told = {one: {"genome": home, "kind": kind} for one, (home, kind) in moved.items()}
+            writer.set_metadata(
+                ("kind",), lambda keys: [told.get(name) for name, _ in keys], genome_column="genome"
+            )
+            for name, (home, kind) in moved.items():
+                model[name].genome, model[name].kind = home, kind
+        elif action == "compact":
+            writer.finish()
+            writer.compact()
+
+
+def test_deleted_entries_never_come_back(db: Path) -> None:
+    vectors = ENCODER.embed(START.X)
+    gone = START.obs_names[::2].tolist()
+    with open_index(db) as reader:
+        before, _, _ = reader.search(vectors, 1)
+        assert before[:, 0].tolist() == list(range(40))
+        assert delete_from_index(db, ids=gone) == 20
+        for _ in range(2):
+            numbers, far, _ = reader.search(vectors, 40)
+            assert set(numbers[numbers >= 0].tolist()) == set(range(1, 40, 2))
+            assert (numbers[:, 20:] == -1).all()
+            assert np.isinf(far[:, 20:]).all()
+            compact_index(db)
+    add_to_index(db, START[::2], calibrate=False)
+    with open_index(db) as index:
+        numbers, far, _ = index.search(vectors, 1)
+        assert (far[:, 0] == 0).all()
+        assert numbers[::2, 0].tolist() == list(range(40, 60))
+
+
+def test_a_reader_sees_every_commit_whole(db: Path) -> None:
+    """Pairs come and go together: a reader that saw one of a pair would have seen half a commit."""
+    rng = np.random.default_rng(3)
+    pairs = rng.standard_normal((30, DIM)).astype(np.float32)
+    seen: list[int] = []
+    stop = threading.Event()
+    failures: list[str] = []
+
+    def read() -> None:
+        with open_index(db) as reader:
+            while not stop.is_set():
+                _, far, _ = reader.search(pairs, 2)
+                both = (far < 1e-6).sum(axis=1)
+                if not set(both.tolist()) <= {0, 2}:
+                    failures.append(str(both))
+                seen.append(int((both == 2).sum()))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with IndexWriter(db) as writer:
+        for number, vector in enumerate(pairs):
+            names = (f"a{number}", f"b{number}")
+            writer.add([NewSequence(one, one, 100, 0.5, {}, vector[None]) for one in names])
+            if number % 3 == 0:
+                writer.delete(writer.table.numbers_of(list(names)))
+            if number == 20:
+                writer.finish(behind=0)
+                writer.compact()
+    stop.set()
+    thread.join()
+    assert not failures
+    assert len(set(seen)) > 2
+
+
+def test_a_second_writer_is_told_or_waits(db: Path) -> None:
+    lock = StoreLock(db)
+    with pytest.raises(UsageError, match="another process"):
+        IndexWriter(db, wait=0)
+    threading.Timer(0.5, lock.release).start()
+    with IndexWriter(db, wait=20) as writer:
+        writer.delete(np.array([0]))
+    assert len(list(index_rows(db))) == 39
+
+
+def test_taxonomy_is_replaced_without_embedding(db: Path, tmp_path: Path) -> None:
+    before = (db / "vectors-0.f32").stat().st_mtime_ns
+    taxa = tmp_path / "taxa.tsv"
+    taxa.write_text(
+        "id\tspecies\tgenus\n" + "".join(f"s{one}\tSpecies {one % 3}\tGenus\n" for one in range(30))
+    )
+    assert update_index(db, metadata=taxa) == 30
+    rows = {row.id: row.metadata for row in index_rows(db)}
+    assert rows["s4"] == {"kind": int(START.obs["kind"].iloc[4]), "species": "Species 1", "genus": "Genus"}
+    assert rows["s35"]["species"] is None
+    assert (db / "vectors-0.f32").stat().st_mtime_ns == before
+    taxa.write_text("id\tspecies\ns4\tNew name\n")
+    assert update_index(db, metadata=taxa) == 1
+    rows = {row.id: row.metadata for row in index_rows(db)}
+    assert (rows["s4"]["species"], rows["s4"]["genus"], rows["s5"]["species"]) == (
+        "New name",
+        "Genus",
+        "Species 2",
+    )
+    taxa.write_text("id\tspecies\nnobody\tX\n")
+    with pytest.raises(MismatchError, match="none of the index's ids"):
+        update_index(db, metadata=taxa)
+    assert check_index(db).whole
+
+
+def fasta(path: Path, records: dict[str, str]) -> Path:
+    path.write_text("".join(f">{name}\n{letters}\n" for name, letters in records.items()))
+    return path
+
+
+def letters_of(count: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), count).tolist())
+
+
+def test_files_come_in_whole_in_pieces_and_once(tmp_path: Path) -> None:
+    long, short = letters_of(9000, 1), letters_of(1500, 2)
+    one = fasta(tmp_path / "one.fna", {"long": long, "short": short, "tiny": "ACGT" * 10})
+    two = fasta(tmp_path / "two.fna", {"other": letters_of(5000, 3) + "N" * 400})
+    taxa = tmp_path / "taxa.tsv"
+    taxa.write_text("id\tgenome\tspecies\nlong\tG\tS\nshort\tG\tS\n")
+    db = tmp_path / "kin.db"
+    said: list[str] = []
+    with build_index(
+        [one], db, encoder=ENCODER, metadata=taxa, pieces=4000, keep_sequences=True, log=said.append
+    ) as index:
+        assert index.ids.tolist() == ["long", "short"]
+        entry = index.entries(np.array([0]))[0]
+        spans = index.rows.records[["start", "stop"]][entry.first : entry.first + entry.rows].tolist()
+        assert spans == [(0, 9000), (0, 3600), (1800, 5400), (3600, 7200), (5400, 9000)]
+        # A piece's vector is that of its letters, but for the few windows that its two halves meet in.
+        piece = ENCODER.embed(counts_of(long[1800:5400]))
+        found = index.rows.vectors[entry.first + 2]
+        assert distance(found, piece) < 0.01
+        assert distance(index.rows.vectors[entry.first], ENCODER.embed(counts_of(long))) < 0.01
+        assert index.table.genomes()[0].name == "G"
+    assert any("shorter" in line for line in said)
+    assert add_to_index(db, [one, two], calibrate=False, log=said.append) == 1
+    assert any("one.fna: is in already" in line for line in said)
+    rows = {row.id: row for row in index_rows(db)}
+    assert {name: (row.genome, row.length) for name, row in rows.items()} == {
+        "long": ("G", 9000),
+        "short": ("G", 1500),
+        "other": ("other", 5400),
+    }
+    table = EntryTable(db / ENTRIES)
+    places = table.letters(table.numbers_of(["long", "other"]))
+    kept = [read_letters(db / "letters-0.bin", *place).decode() for place in places.values()]
+    table.close()
+    assert kept == [long, letters_of(5000, 3) + "N" * 400]
+    assert delete_from_index(db, where="length < 5000") == 1
+    assert delete_from_index(db, genomes=["other"]) == 1
+    compact_index(db)
+    assert check_index(db).whole
+    assert [row.id for row in index_rows(db)] == ["long"]
+    # What was deleted may come again, and only that.
+    assert add_to_index(db, [one, two], calibrate=False) == 2
+    assert check_index(db).whole
+
+
+def counts_of(letters: str) -> NDArray[Any]:
+    from kinmer.kmers import KmerCounter
+
+    return KmerCounter(ENCODER.layout).count_sequences([letters.encode()]).counts
+
+
+def test_an_index_is_a_folder_that_can_be_copied(db: Path, tmp_path: Path) -> None:
+    with IndexWriter(db) as writer:
+        writer.add([new_sequence("n1", "g", np.random.default_rng(0))[0]])
+        writer.delete(np.array([3]))
+    shutil.copytree(db, tmp_path / "copy.db")
+    shutil.rmtree(db)
+    report = check_index(tmp_path / "copy.db")
+    assert report.whole
+    assert (report.entries, report.dead) == (40, 1)
+
+
+@pytest.mark.parametrize("name", ["vectors-0.f32", "rows-0.bin", "engine-hnsw/graph-1.usearch"])
+def test_a_check_finds_rot_that_left_no_trace_in_the_times(name: str, db: Path) -> None:
+    import os
+
+    path = db / name
+    check_index(db)
+    stat = path.stat()
+    with path.open("r+b") as file:
+        file.seek(stat.st_size // 2)
+        old = file.read(1)
+        file.seek(stat.st_size // 2)
+        file.write(bytes([old[0] ^ 4]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    report = check_index(db)
+    assert not report.whole
+    assert any("checksum" in line for line in report.problems)
+
+
+def test_wrong_changes_are_told_and_change_nothing(db: Path, tmp_path: Path) -> None:
+    before = describe_index(db)
+    with pytest.raises(InputError, match="no entry 'nobody'"):
+        delete_from_index(db, ids=["s1", "nobody"])
+    with pytest.raises(InputError, match="no genome"):
+        delete_from_index(db, genomes=["nobody"])
+    with pytest.raises(UsageError, match="nothing to delete"):
+        delete_from_index(db)
+    with pytest.raises(UsageError, match="nothing to update"):
+        update_index(db)
+    with pytest.raises(ProfileError, match="in the index already"):
+        add_to_index(db, START[:3])
+    with pytest.raises(InputError, match="no such file"):
+        add_to_index(db, [tmp_path / "none.fna"])
+    with pytest.raises(FormatError, match="no such index"):
+        add_to_index(tmp_path / "none.db", START[:3])
+    after = describe_index(db)
+    assert (after.entries, after.deleted) == (before.entries, before.deleted)
+    with KinIndex.open(db) as index:
+        assert index.ids.tolist() == START.obs_names.tolist()
