@@ -396,7 +396,8 @@ class EntryTable:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+            # Python raises some of these itself, without a code, as for bytes that are no UTF-8.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
                 raise OSError(28, "No space left on device", str(self.path)) from error
             raise FormatError("the table of entries cannot be used", str(error), place=self.path) from error
         except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
