@@ -1,4 +1,4 @@
-"""Commands that find kin: index, search, verify, demo."""
+"""Commands that find kin: index, reference, search, verify, demo."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ Format = Literal["tsv", "json", "jsonl", "blast", "calls", "krona", "lineage"]
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
     app.command("index")(index)
+    app.command("reference")(reference)
     app.command("search")(search)
     app.command("verify")(verify)
     app.command("demo")(demo)
@@ -101,6 +102,52 @@ def index(
         log=note,
     ) as kin:
         note(f"{output}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
+
+
+def reference(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of genome files, or a manifest (TSV: path or url, …).", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Index to write, or to add to (*.db).", show_default=False)
+    ],
+    metadata: MetadataTable = None,
+    taxdump: TaxdumpFolder = None,
+    encoder: Annotated[
+        Path | None, typer.Option("--encoder", "-e", help="Folder or name (default: kinmer's own).")
+    ] = None,
+    download: Annotated[
+        Path | None, typer.Option("--download", help="Folder for downloads (default: beside the output).")
+    ] = None,
+    pieces: Pieces = 100_000,
+    keep_sequences: KeepSequences = True,
+    min_length: MinLength = 1000,
+    calibrate: NoCalibration = True,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Build an index of genome files, every file a genome; called again, it adds what is new."""
+    from kinmer.index import build_reference
+
+    with build_reference(
+        source,
+        output,
+        metadata=metadata,
+        taxdump=taxdump,
+        encoder=encoder,
+        download=download,
+        pieces=pieces,
+        keep_sequences=keep_sequences,
+        min_length=min_length,
+        calibrate=calibrate,
+        threads=threads,
+        force=force,
+        log=note,
+    ) as kin:
+        note(f"{output}: {len(kin):,} entries of {kin.table.state['genomes']:,} genomes")
 
 
 def search(

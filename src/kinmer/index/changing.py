@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.files import remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
-from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER
@@ -24,11 +25,19 @@ from kinmer.profiles import Profiles
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["add_to_index", "compact_index", "delete_from_index", "pour_into", "update_index"]
+__all__ = ["FeedSettings", "add_to_index", "compact_index", "delete_from_index", "pour_into", "update_index"]
 
 STAGED = ".metadata.sqlite"
 
 Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """How FASTA files are taken in: sequences of at least `min_length` letters, by so many threads."""
+
+    min_length: int = 1000
+    threads: int | None = None
 
 
 def add_to_index(
@@ -58,7 +67,7 @@ def add_to_index(
     tell = log or (lambda line: None)
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         before = len(writer.table)
-        feed = _feed(writer, source, ids, min_length, threads, tell)
+        feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
         pour_into(writer, feed, metadata, taxdump, log=tell)
         writer.finish()
         if calibrate:
@@ -95,7 +104,7 @@ def update_index(
         if source is None:
             changed = _renew_metadata(writer, metadata, taxdump)
         else:
-            feed = _feed(writer, source, ids, min_length, threads, tell)
+            feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
             changed = pour_into(writer, feed, metadata, taxdump, replace=True, log=tell)
         writer.finish()
         if calibrate:
@@ -173,30 +182,30 @@ def pour_into(
     return written
 
 
-def _feed(
-    writer: IndexWriter,
-    source: Any,
-    ids: str | Path | None,
-    min_length: int,
-    threads: int | None,
-    log: Log,
-) -> Feed:
+def _feed(writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log) -> Feed:
     """The source, embedded by the index's encoder and cut as its sequences were."""
-    from kinmer.encoder import Encoder
-
-    encoder = Encoder.load(writer.path / ENCODER)
     if not is_fasta(source):
+        from kinmer.encoder import Encoder
+
+        encoder = Encoder.load(writer.path / ENCODER)
         return from_embedded(open_embedded(source, encoder=encoder, ids=ids))
     given = [source] if isinstance(source, str | Path) else source
+    return feed_of_files(writer, [Path(str(one)) for one in given], settings, log)
+
+
+def feed_of_files(
+    writer: IndexWriter, files: Sequence[Path | FastaFile], settings: FeedSettings, log: Log
+) -> Feed:
+    """FASTA files, embedded by the index's encoder and cut and kept as its sequences were."""
     told = writer.manifest.get("pieces", {})
     length = int(told.get("length", 0))
     return from_fasta(
-        [Path(str(one)) for one in given],
-        encoder,
+        files,
+        writer.path / ENCODER,
         pieces=Pieces(length) if length else None,
         keep=bool(told.get("letters", False)),
-        min_length=min_length,
-        threads=threads,
+        min_length=settings.min_length,
+        threads=settings.threads,
         log=log,
     )
 

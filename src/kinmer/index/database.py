@@ -23,7 +23,7 @@ from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
 from kinmer.index.rows import Rows
 from kinmer.index.scanning import Labels, first_of_each, nearest_rows
 from kinmer.index.trust import Trust
-from kinmer.index.vectors import GENOME, row_files
+from kinmer.index.vectors import row_files
 from kinmer.profiles.journal import StoreLock, is_locked
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
 
@@ -153,7 +153,7 @@ class KinIndex:
     @property
     def numbers(self) -> NDArray[np.int64]:
         """Ascending numbers of all entries; a number stays with its entry and is never given again."""
-        return np.asarray(self._rows.records["entry"][self._rows.wholes()])
+        return np.asarray(self._rows.entry[self._rows.wholes()])
 
     @property
     def ids(self) -> NDArray[np.object_]:
@@ -191,8 +191,7 @@ class KinIndex:
 
     def rows_where(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(rows,) which rows are of sequences of these ascending numbers, and alive."""
-        entry = np.asarray(self._rows.records["entry"])
-        return self._rows.alive & np.isin(entry, numbers)
+        return self._rows.alive & np.isin(self._rows.entry, numbers)
 
     def search(
         self,
@@ -218,8 +217,7 @@ class KinIndex:
         queries = check_vectors(vectors, self.dim)
         with self.reading():
             rows = self._rows
-            sequences = rows.alive & (np.asarray(rows.records["kind"]) != GENOME)
-            allowed = sequences if allowed is None else sequences & allowed
+            allowed = rows.sequences if allowed is None else rows.sequences & allowed
             most = min(k, len(self))
             count = most if rows.single else min(len(rows), max(FEW_ROWS, WIDER * most))
             found = np.full((len(queries), k), -1, dtype=np.int64)
@@ -231,7 +229,7 @@ class KinIndex:
                 near, distances = self.nearest(
                     queries[left], count, metric=metric, exclude=shut, allowed=allowed
                 )
-                merged = first_of_each(np.asarray(rows.records["entry"]), near, distances, most)
+                merged = first_of_each(rows.entry, near, distances, most)
                 found[left, :most], far[left, :most], where[left, :most] = merged
                 lacking = (found[left, :most] < 0).any(axis=1) & (near >= 0).all(axis=1)
                 left, count = left[lacking], min(len(rows), count * WIDER)

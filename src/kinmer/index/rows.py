@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,30 +53,52 @@ class Rows:
     def __len__(self) -> int:
         return len(self.records)
 
-    @property
+    @cached_property
+    def kinds(self) -> NDArray[np.int8]:
+        """(n,) what every row is of."""
+        return self.records["kind"].astype(np.int8)
+
+    @cached_property
+    def entry(self) -> NDArray[np.int64]:
+        """(n,) number of every row's sequence, -1 for a genome's."""
+        return np.ascontiguousarray(self.records["entry"])
+
+    @cached_property
+    def genome(self) -> NDArray[np.int64]:
+        """(n,) number of every row's genome."""
+        return np.ascontiguousarray(self.records["genome"])
+
+    @cached_property
+    def sequences(self) -> NDArray[np.bool_]:
+        """(n,) which rows are alive and of sequences."""
+        return np.asarray(self.alive & (self.kinds != GENOME))
+
+    @cached_property
     def single(self) -> bool:
         """Whether every row is of a whole sequence."""
-        return bool((np.asarray(self.records["kind"]) == WHOLE).all())
+        return bool((self.kinds == WHOLE).all())
+
+    @cached_property
+    def means(self) -> dict[int, int]:
+        """The row of every genome that has a vector of its own."""
+        rows = np.flatnonzero(self.alive & (self.kinds == GENOME))
+        return dict(zip(self.genome[rows].tolist(), rows.tolist(), strict=True))
 
     def wholes(self) -> NDArray[np.int64]:
         """Rows of whole sequences that are alive, by the number of their entry."""
-        rows = np.flatnonzero(self.alive & (np.asarray(self.records["kind"]) == WHOLE))
-        return np.asarray(rows[np.argsort(self.records["entry"][rows], kind="stable")])
+        rows = np.flatnonzero(self.alive & (self.kinds == WHOLE))
+        return np.asarray(rows[np.argsort(self.entry[rows], kind="stable")])
 
     def shut(self, exclude: NDArray[np.int64], entries: Mapping[int, Entry]) -> list[NDArray[np.int64]]:
         """For every excluded entry (-1: none) its rows, and that of its genome's vector."""
-        means: dict[int, int] = {}
-        for row in np.flatnonzero(self.alive & (np.asarray(self.records["kind"]) == GENOME)).tolist():
-            means[int(self.records["genome"][row])] = row
-        nothing = np.empty(0, dtype=np.int64)
-        found = []
+        nothing, found = np.empty(0, dtype=np.int64), []
         for number in exclude.tolist():
             if number < 0:
                 found.append(nothing)
                 continue
             one = entries[number]
             own = np.arange(one.first, one.first + one.rows)
-            mean = means.get(one.genome)
+            mean = self.means.get(one.genome)
             found.append(own if mean is None else np.append(own, mean))
         return found
 

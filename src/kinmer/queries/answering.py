@@ -126,17 +126,16 @@ class _Answerer:
         k: int,
     ) -> list[tuple[Hit, ...]]:
         rows = self._index.rows
-        genome, kinds = np.asarray(rows.records["genome"]), np.asarray(rows.records["kind"])
         count = min(len(rows), max(256, 8 * k))
         places, far = self._index.nearest(
             queries.vectors, count, metric=self._asked.metric, exclude=own, allowed=allowed
         )
         if self._asked.metric == "cosine":
-            means = (places >= 0) & (kinds[places] == GENOME)
+            means = (places >= 0) & (rows.kinds[places] == GENOME)
             far = np.where(means, np.maximum(far - np.float32(MEAN_BONUS), 0), far)
             order = np.argsort(far, axis=1, kind="stable")
             places, far = np.take_along_axis(places, order, 1), np.take_along_axis(far, order, 1)
-        groups, far, places = first_of_each(genome, places, far, k)
+        groups, far, places = first_of_each(rows.genome, places, far, k)
         names = self._index.genomes(groups)
         members = self._members(groups, places)
         found = []
@@ -152,7 +151,7 @@ class _Answerer:
     def _members(self, groups: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[tuple[int, int], Entry]:
         """For every genome and nearest row the sequence that speaks for it: the row's, else its first."""
         pairs = np.unique(np.stack([groups[groups >= 0], rows[groups >= 0]], axis=1), axis=0)
-        entry = np.asarray(self._index.rows.records["entry"])[pairs[:, 1]]
+        entry = self._index.rows.entry[pairs[:, 1]]
         known = self._index.entries(entry)
         found = {}
         for (group, row), number in zip(pairs.tolist(), entry.tolist(), strict=True):
