@@ -15,7 +15,9 @@ import numpy as np
 import kinmer.index.scanning
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter, KinIndex, build_index, check_index
-from tests.living_worker import DIM, Known, sequence_of
+from kinmer.index.compacting import letters_file
+from kinmer.index.letters import read_letters
+from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms
 
 __all__ = ["DAMAGES", "answers", "begin", "try_all"]
@@ -29,7 +31,9 @@ def begin(folder: Path, old: Path) -> None:
     shutil.copytree(folder, old)
     new = [(f"n{at}", Known(0, f"kind {at % 5}", f"g{at % 7}")) for at in range(30)]
     with IndexWriter(folder, threads=1) as writer:
-        writer.add([sequence_of(*one) for one in new[:22]])
+        writer.add(
+            [sequence_of(*one) for one in new[:22]], letters=[letters_of(name, 0) for name, _ in new[:22]]
+        )
         writer.delete(writer.table.numbers_of(["s3", "s9", "n4", "n5"]))
         writer.finish(behind=0)
         writer.add([sequence_of(*one) for one in new[22:]])
@@ -54,6 +58,8 @@ def answers(folder: Path) -> list[Any]:
         }
         near, close = index.nearest(asked, 9)
         records = np.asarray(index.rows.records)[near]
+        file = letters_file(folder, index.table.generation)
+        letters = {one: read_letters(file, *place) for one, place in index.table.letters(numbers).items()}
         names = [f"s{at}" for at in range(40)] + [f"n{at}" for at in range(30)]
         return [
             [[told[number] for number in line] for line in numbers.tolist()],
@@ -64,6 +70,7 @@ def answers(folder: Path) -> list[Any]:
             index.numbers_of(names).tolist(),
             [tuple(one) for one in index.table.scan()],
             index.columns,
+            letters,
         ]
 
 

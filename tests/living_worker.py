@@ -20,7 +20,7 @@ import kinmer
 from kinmer.index import IndexWriter
 from kinmer.index.writing import NewSequence
 
-__all__ = ["DIM", "LENGTH", "Known", "Model", "change", "sequence_of", "vectors_of"]
+__all__ = ["DIM", "LENGTH", "Known", "Model", "change", "letters_of", "sequence_of", "vectors_of"]
 
 DIM, LENGTH, PIECE = 8, 900, 300
 FEWEST, MOST = 25, 70
@@ -62,6 +62,12 @@ def vectors_of(name: str, version: int) -> NDArray[np.float32]:
     return rng.normal(size=(1 + int(rng.integers(4)), DIM)).astype(np.float32)
 
 
+def letters_of(name: str, version: int) -> bytes:
+    """The letters that are kept of an entry."""
+    rng = np.random.default_rng(zlib.crc32(f"letters of {name}/{version}".encode()))
+    return np.frombuffer(b"ACGT", np.uint8)[rng.integers(4, size=LENGTH)].tobytes()
+
+
 def sequence_of(name: str, known: Known) -> NewSequence:
     """An entry as it is added."""
     vectors = vectors_of(name, known.version)
@@ -70,14 +76,22 @@ def sequence_of(name: str, known: Known) -> NewSequence:
 
 
 def change(folder: Path, model: Model, seed: int, pipe: Connection, lines: int | None) -> None:
-    """Change the index for ever, in an order that follows from the seed; or until a number of lines is run.
+    """Change the index for ever, in an order that follows from the seed.
+
+    lines : end by SIGKILL after so many lines of kinmer's code; 0: between the first commit and its telling.
 
     Every step is sent before it begins, ("begin", step), and when it is committed, ("done",).
     """
     rng = np.random.default_rng(seed)
-    if lines is not None:
+    if lines:
         _end_after(lines)
-    with IndexWriter(folder, threads=1, committed=lambda what, ids: pipe.send(("done",))) as writer:
+
+    def tell(what: str, ids: list[str]) -> None:
+        if lines == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        pipe.send(("done",))
+
+    with IndexWriter(folder, threads=1, committed=tell) as writer:
         while True:
             step = _drawn(model, rng)
             pipe.send(("begin", step))
@@ -135,7 +149,8 @@ def _drawn(model: Model, rng: np.random.Generator) -> dict[str, Any]:
 def _do(writer: IndexWriter, step: dict[str, Any]) -> None:
     what, told = step["what"], step.get("set", {})
     if what in ("add", "update"):
-        writer.add([sequence_of(*one) for one in told.items()], replace=what == "update")
+        letters = [letters_of(name, known.version) for name, known in told.items()]
+        writer.add([sequence_of(*one) for one in told.items()], letters=letters, replace=what == "update")
     elif what == "delete":
         writer.delete(writer.table.numbers_of(step["delete"]))
     elif what == "compact":
