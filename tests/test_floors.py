@@ -17,7 +17,7 @@ FLOORS = {
     0: {"errors"},
     1: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
     2: {"fasta", "kmers", "clr", "taxonomy", "box"},
-    3: {"profiles", "fragments", "simulate", "stores"},
+    3: {"profiles", "fragments", "simulate", "stores", "references"},
     4: {"encoder", "counting", "npy", "views"},
     5: {"training", "embedding", "index", "estimators"},
     6: {"queries", "evaluate", "space"},
@@ -90,7 +90,7 @@ def test_every_room_is_in_the_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    "heavy", ["torch", "optuna", "chromadb", "matplotlib", "anndata", "numba", "usearch"]
+    "heavy", ["torch", "optuna", "chromadb", "matplotlib", "anndata", "numba", "usearch", "requests"]
 )
 def test_import_is_light(heavy: str) -> None:
     code = f"import kinmer, kinmer.cli, sys; print({heavy!r} in sys.modules)"

@@ -1,0 +1,8 @@
+"""Genome files of a reference: found in folders, packages and manifests, fetched, checked by their sums."""
+
+from kinmer.references.checksums import verify_genome
+from kinmer.references.fetching import fetch
+from kinmer.references.finding import find_genomes
+from kinmer.references.genomes import GenomeFile
+
+__all__ = ["GenomeFile", "fetch", "find_genomes", "verify_genome"]

@@ -1,0 +1,217 @@
+"""The files of a reference that are elsewhere, fetched by several threads."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from kinmer.errors import InputError, UsageError
+from kinmer.progress import step
+from kinmer.references.genomes import GenomeFile
+from kinmer.references.manifests import https_of
+
+if TYPE_CHECKING:
+    from kinmer.references.sessions import Sessions
+
+__all__ = ["fetch", "place_of"]
+
+LOCK = ".fetching.lock"
+# Files that may wait for one before them, a thread: memory does not grow with the list.
+_AHEAD = 4
+# A server that is away fails everything: no need to try a million files.
+_MOST_FAILURES = 20
+_LONGEST_NAME = 200
+
+
+def fetch(
+    files: Iterable[GenomeFile],
+    folder: str | Path,
+    *,
+    threads: int = 4,
+    retries: int = 5,
+    log: Callable[[str], None] | None = None,
+) -> Iterator[GenomeFile]:
+    """Yield `files` in their order, each with a path; those elsewhere are first fetched into `folder`.
+
+    A file's place in the folder is its URL's host and path, so that the folder can be given to `find_genomes`
+    again. It has its name only when it is whole and has the size and sums that are told of it. One that is
+    there already is kept without a request, once its sums are computed where some are told. A transfer that
+    breaks goes on where it broke, also in another call, if the server tells whether the file is still the
+    same (entity tag or date, RFC 9110); else it begins anew. A wrong sum is tried once more. Files that are
+    here are handed on as they are, unread.
+
+    threads : transfers at a time.
+    retries : times in a row that a transfer, a connection or a status that passes (429, 5xx) is tried again.
+    log : told of what is tried again and of what failed; several threads call it.
+
+    Raises InputError at the end, or after 20 of them, for files that could not be fetched, all others having
+    been yielded; UsageError where another process fetches into the folder.
+    """
+    if threads < 1 or retries < 0:
+        raise UsageError(f"{threads} threads and {retries} retries", "at least 1 and 0 are needed")
+    return _fetch(files, Path(folder), threads, retries, log or (lambda _: None))
+
+
+def place_of(url: str, folder: Path) -> Path:
+    """Where in `folder` a URL's file comes to lie; different URLs of a server have different places."""
+    parts = urlsplit(url)
+    names = [parts.netloc.rpartition("@")[2], *parts.path.split("/")[1:]]
+    if parts.query:
+        names[-1] += f"?{parts.query}"
+    return folder.joinpath(*(_safe(name) for name in names))
+
+
+def _fetch(
+    files: Iterable[GenomeFile], folder: Path, threads: int, retries: int, log: Callable[[str], None]
+) -> Iterator[GenomeFile]:
+    total = len(files) if isinstance(files, list | tuple) else None
+    work = _Work(folder, retries, log)
+    failures: list[InputError] = []
+    with step("Fetching genomes", total) as progress, work.threads(threads) as submit:
+        waiting: deque[tuple[GenomeFile, Future[Path] | None]] = deque()
+        source = iter(files)
+        while True:
+            while len(waiting) < threads * _AHEAD and (file := next(source, None)) is not None:
+                waiting.append((file, None if file.path is not None else submit(file)))
+            if not waiting:
+                break
+            file, future = waiting.popleft()
+            try:
+                got = file if future is None else replace(file, path=future.result())
+            except InputError as error:
+                failures.append(error)
+                log(str(error))
+                if len(failures) >= _MOST_FAILURES:
+                    break
+                continue
+            progress.advance(1, work.speed())
+            yield got
+    if failures:
+        raise _summary(failures)
+
+
+class _Work:
+    """What the threads share: sessions, the lock of the folder, the bytes moved."""
+
+    def __init__(self, folder: Path, retries: int, log: Callable[[str], None]) -> None:
+        self.folder, self.retries, self.log = folder, retries, log
+        self._lock = threading.Lock()
+        self._bytes, self._begun = 0, time.monotonic()
+        self._sessions: Sessions | None = None
+        self._targets: set[Path] = set()
+
+    @contextmanager
+    def threads(self, number: int) -> Iterator[Callable[[GenomeFile], Future[Path]]]:
+        """A function that has a file fetched; its first call starts, the block's end stops everything."""
+        pool: ThreadPoolExecutor | None = None
+        lock: int | None = None
+
+        def submit(file: GenomeFile) -> Future[Path]:
+            nonlocal pool, lock
+            if pool is None:
+                lock = _only_one(self.folder)
+                pool = ThreadPoolExecutor(number, thread_name_prefix="fetch")
+                self._sessions = _sessions(self.retries)
+            url = https_of(file.url or "", file.place)
+            target = place_of(url, self.folder)
+            if target in self._targets:
+                twice: Future[Path] = Future()
+                twice.set_exception(
+                    InputError(f"{file.where} is listed twice", check="leave one out", place=file.place)
+                )
+                return twice
+            self._targets.add(target)
+            return pool.submit(self._one, replace(file, url=url), target)
+
+        try:
+            yield submit
+        finally:
+            if self._sessions is not None:
+                self._sessions.stop()
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+            if self._sessions is not None:
+                self._sessions.close()
+            if lock is not None:
+                os.close(lock)
+
+    def _one(self, file: GenomeFile, target: Path) -> Path:
+        from kinmer.references.transfers import Transfer
+
+        assert self._sessions is not None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return Transfer(file, target, self._sessions, self.retries, self.log, self._moved).run()
+        except OSError as error:
+            raise InputError(
+                f"{file.where} could not be kept", f"{target}: {error.strerror or error}", place=file.place
+            ) from error
+
+    def _moved(self, number: int) -> None:
+        with self._lock:
+            self._bytes += number
+
+    def speed(self) -> str:
+        """Bytes a second since the start, in words."""
+        return f"{self._bytes / 1e6 / max(time.monotonic() - self._begun, 1e-3):,.1f} MB/s"
+
+
+def _sessions(retries: int) -> Sessions:
+    from kinmer import __version__
+    from kinmer.references.sessions import Sessions
+
+    return Sessions(retries, f"kinmer/{__version__}")
+
+
+def _only_one(folder: Path) -> int:
+    """The folder, made and locked against other processes; the lock ends with its descriptor."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to", error.strerror or str(error)) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(
+            "another process fetches into this folder", check="wait for it, or take another", place=folder
+        ) from None
+    return lock
+
+
+def _safe(name: str) -> str:
+    """A part of a URL as a file's name, a different one for every different part."""
+    # Per cent signs stay: what they stand for may be a slash.
+    safe = quote(name, safe="%~!$&'()*+,;=:@[]?")
+    if not safe:
+        return "%"
+    if safe.startswith("."):
+        safe = f"%2E{safe[1:]}"
+    if len(safe) <= _LONGEST_NAME:
+        return safe
+    return f"{hashlib.sha256(name.encode()).hexdigest()}~{safe[-80:]}"
+
+
+def _summary(failures: list[InputError]) -> InputError:
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    stopped = " before it was given up" if len(failures) >= _MOST_FAILURES else ""
+    return InputError(
+        f"{len(failures)} files could not be fetched{stopped}; the first: {first.what}",
+        first.why,
+        "call it again to go on, or leave them out",
+        place=first.place,
+    )
