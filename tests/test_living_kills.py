@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinmer.index import KinIndex, build_index
+from kinmer.index import IndexWriter, KinIndex, build_index
 from kinmer.index.checking import check_index
 from kinmer.index.compacting import letters_file
 from kinmer.index.letters import read_letters
@@ -157,6 +157,7 @@ def run(folder: Path, kills: int, seed: int, *, untold: bool = False) -> Counter
     """Kill so many writers of one index; which steps were cut off, and what became of them."""
     model = begun(folder)
     came: Counter[tuple[str, str]] = Counter()
+    names = {path.name for path in folder.iterdir()}
     for number in range(kills):
         model, pending = killed(folder, model, seed + number, untold=untold)
         with KinIndex.open(folder, threads=1) as index:
@@ -172,7 +173,17 @@ def run(folder: Path, kills: int, seed: int, *, untold: bool = False) -> Counter
         report = check_index(folder)
         assert report.whole, (number, pending, report.problems)
         assert report.entries == len(model.entries)
+    check_leftovers(folder, names)
     return came
+
+
+def check_leftovers(folder: Path, names: set[str]) -> None:
+    """Whoever writes next takes away what killed writers left."""
+    with IndexWriter(folder, threads=1) as writer:
+        generation = writer.table.generation
+    kept = {name.replace("-0.", f"-{generation}.") for name in names}
+    kept.add(letters_file(folder, generation).name)
+    assert {path.name for path in folder.iterdir()} - {"entries.sqlite-journal"} <= kept
 
 
 @pytest.mark.slow

@@ -286,13 +286,17 @@ class IndexWriter:
             yield numbers
 
     def _drop_leftovers(self) -> None:
-        """Take away what killed writers left: files of other generations."""
+        """Take away what killed writers left: files of other generations, and what was to take a name."""
         current = {path.name for path in row_files(self.path, self.table.generation)}
         current.add(letters_file(self.path, self.table.generation).name)
         for pattern in ("vectors-*.f32", "rows-*.bin", "letters-*.bin"):
             for path in self.path.glob(pattern):
                 if path.name not in current:
                     remove(path)
+        # A reader may be writing the middle one just now; it does without.
+        for pattern in (".engine-*.*-*", ".checked.json.*", ".index.json.*"):
+            for path in self.path.glob(pattern):
+                remove(path)
 
     def _remove_files(self, generation: int) -> None:
         for path in (*row_files(self.path, generation), letters_file(self.path, generation)):
