@@ -1,8 +1,8 @@
 """The letters of an index's sequences: one file of blobs, 2 bits a letter, which only grows.
 
 A blob, little-endian: letters (int64), runs of ambiguous letters (int64, then start and stop of each, int64),
-and the letters four a byte, the first in the lowest bits, ambiguous ones as A. Where a blob lies, how long it is
-and its CRC-32 are kept by whoever appends it.
+and the letters four a byte, the first in the lowest bits, ambiguous ones as A. Where a blob lies, how long it
+is and its CRC-32 are kept by whoever appends it.
 """
 
 from __future__ import annotations
