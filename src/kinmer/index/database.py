@@ -23,7 +23,6 @@ from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
 from kinmer.index.rows import Rows
 from kinmer.index.scanning import Labels, first_of_each, nearest_rows
 from kinmer.index.trust import Trust
-from kinmer.index.vectors import row_files
 from kinmer.profiles.journal import StoreLock, is_locked
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
 
@@ -283,11 +282,8 @@ class KinIndex:
             lock.release()
 
     def prove(self) -> None:
-        """FormatError where rows are damaged; they are read through unless they were found whole before."""
-        files = row_files(self.path, self.table.generation)
-        if not self._trust.has(files):
-            self._rows.check_blocks(self.table.blocks())
-            self._trust.note(files)
+        """FormatError where rows or table are damaged; what was found whole before is not read again."""
+        self._rows.prove(self.table, self._trust)
 
     def prepare(self, *, behind: int = 0) -> None:
         """Have the engine cover all but at most `behind` rows. The caller has the lock."""

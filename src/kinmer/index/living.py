@@ -207,8 +207,8 @@ class IndexWriter:
 
     def close(self) -> None:
         """Let others write. What was whole and was added to by this writer is whole."""
-        Trust(self.path).note(row_files(self.path, self.table.generation))
         self.table.close()
+        Trust(self.path).note([*row_files(self.path, self.table.generation), self.table.path])
         self._release()
 
     def __enter__(self) -> Self:

@@ -43,11 +43,7 @@ class Rows:
         alive[table.dead()] = False
         found = cls(folder, table.generation, vectors, records, alive)
         if not busy:
-            if not trust.has([table.path]):
-                table.prove()
-            if not trust.has(files):
-                found.check_blocks(table.blocks())
-            trust.note([*files, table.path])
+            found.prove(table, trust)
         return found
 
     def __len__(self) -> int:
@@ -101,6 +97,15 @@ class Rows:
             mean = self.means.get(one.genome)
             found.append(own if mean is None else np.append(own, mean))
         return found
+
+    def prove(self, table: EntryTable, trust: Trust) -> None:
+        """FormatError where rows or table are damaged; what was found whole before is not read again."""
+        files = row_files(self.folder, self.generation)
+        if not trust.has([table.path]):
+            table.prove()
+        if not trust.has(files):
+            self.check_blocks(table.blocks())
+        trust.note([*files, table.path])
 
     def check_blocks(self, blocks: Iterable[Block]) -> None:
         """FormatError where rows are not those that were committed."""
