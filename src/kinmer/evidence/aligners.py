@@ -43,13 +43,13 @@ class Skani:
     bytes_per_letter = 4
     # One k-mer of 10 is kept for the chains and one of 50 to see whether chains are worth the while; skani's
     # own 125 and 1000 are meant for genomes.
-    _DENSITY = (10, 50)
+    DENSITY = (10, 50)
 
     def sketch(self, sequences: Sequence[bytes]) -> Any:
         """A database of one genome."""
         import pyskani
 
-        seeds, markers = self._DENSITY
+        seeds, markers = self.DENSITY
         database = pyskani.Database(compression=seeds, marker_compression=markers)
         database.sketch("genome", *sequences, seed=True)
         return database
