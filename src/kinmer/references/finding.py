@@ -78,15 +78,16 @@ def _in_folder(folder: Path, log: Callable[[str], None]) -> list[GenomeFile]:
 
 def _described(path: Path, packages: dict[Path, Package]) -> GenomeFile:
     """A genome with what its package tells, which is read when it is first met."""
-    root = Package.around(path.absolute())
+    at = path.absolute()
+    root = Package.around(at)
     if root is None:
         return GenomeFile(path, None, genome_of(path))
     if root not in packages:
         packages[root] = Package(root)
     package = packages[root]
-    genome = path.parent.name
+    genome = at.parent.name
     metadata = package.metadata.get(genome, {})
-    return GenomeFile(path, None, genome, md5=package.sum_of(path.absolute()), metadata=metadata)
+    return GenomeFile(path, None, genome, md5=package.sum_of(at), metadata=metadata)
 
 
 def _refuse_dehydrated(root: Path, package: Package) -> None:

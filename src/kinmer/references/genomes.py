@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kinmer.errors import InputError
@@ -58,12 +58,13 @@ def accession_in(*names: str) -> str | None:
 def genome_of(path: Path | None = None, *, url: str | None = None) -> str:
     """A genome's name: the accession in the file's name or its folder's, else the name without suffixes.
 
-    Of a URL: the accession in its last part that has one, else the last part.
+    Of a URL: the accession in its last part that has one, else its last part, or its host.
     """
     if path is not None:
         names = [path.name, path.absolute().parent.name]
     else:
-        names = [*reversed(PurePosixPath(unquote(urlsplit(url or "").path)).parts), ""]
+        parts = urlsplit(url or "")
+        names = [unquote(name) for name in reversed(parts.path.split("/")) if name] or [parts.hostname or ""]
     return accession_in(*names) or _FASTA.sub("", names[0])
 
 

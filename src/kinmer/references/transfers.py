@@ -97,7 +97,9 @@ class Transfer:
                 # A server that gives a little more each time is slow, not broken.
                 failures, furthest = (0, size) if size > furthest else (failures + 1, furthest)
                 if failures >= self.retries:
-                    raise self._error(f"the transfer broke {failures + 1} times in a row", error) from error
+                    raise self._error(
+                        f"the transfer broke {failures + 1} times in a row", str(error)
+                    ) from error
                 self.log(f"{self.file.where}: {error}; going on from {size:,} bytes")
                 self.sessions.wait(min(_PAUSE * 2**failures, _LONGEST_PAUSE))
 
@@ -120,7 +122,7 @@ class Transfer:
                 self._write(response, done)
         except requests.RequestException as error:
             # The session has tried again as often as it may.
-            raise self._error(_plain(error), error) from error
+            raise self._error(_plain(error)) from error
 
     def _left(self) -> tuple[int, dict[str, object]]:
         """Size of what an earlier transfer of this URL left, and what the server said of the file."""
@@ -164,7 +166,7 @@ class Transfer:
                 os.fsync(out.fileno())
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, OSError) and error.filename is not None:
-                raise self._error(f"{error.filename}: {error.strerror}", error) from error
+                raise self._error(f"{error.filename}: {error.strerror}") from error
             raise _BrokenError(_plain(error)) from error
         size = self.part.stat().st_size
         if expected is not None and size < expected:
@@ -182,11 +184,10 @@ class Transfer:
         self.part.unlink(missing_ok=True)
         self.about.unlink(missing_ok=True)
 
-    def _error(self, why: str, detail: object) -> InputError:
-        detail = "" if isinstance(detail, Exception) else f" ({detail})"
+    def _error(self, why: str, detail: str = "") -> InputError:
         return InputError(
             f"{self.file.where} could not be fetched",
-            f"{why}{detail}",
+            f"{why} ({detail})" if detail else why,
             "call it again to go on, or look at the address",
             place=self.file.place,
         )
