@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import InputError
-from kinmer.references import GenomeFile, fetch, find_genomes, verify_genome
+from kinmer.references import GenomeFile, fetch, find_genomes, is_taxonomy, verify_genome
 from tests.web_server import Page, serving
 
 FASTA = b">a\nACGT\n"
@@ -322,6 +322,25 @@ def test_the_tree_of_gtdb(tmp_path: Path, middle: str, packed: bool) -> None:
             "GCF_000001001.1": {},
         }
     assert all(note.startswith("2 of 3 genomes have a lineage") for note in notes)
+
+
+def test_a_table_of_gtdb_from_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "GCF_000005845.2_genomic.fna")
+    put(tmp_path / "in" / "bac120_taxonomy.tsv", b"RS_GCF_000005845.2\td__Archaea\n")
+    table = put(tmp_path / "any.tsv", f"RS_GCF_000005845.2\t{COLI}\n".encode())
+    source = manifest(tmp_path, "path\tgenus\tnote", "in/GCF_000005845.2_genomic.fna\tSalmonella\tx")
+    ranks = {**RANKS, "species": "Escherichia coli"}
+    assert [one.metadata for one in find_genomes(tmp_path / "in", taxonomy=[table])] == [ranks]
+    assert [one.metadata for one in find_genomes(source, taxonomy=[table])] == [ranks | {"note": "x"}]
+    assert is_taxonomy(table)
+    for other in (
+        source,
+        tmp_path,
+        tmp_path / "none",
+        put(tmp_path / "e.tsv", b""),
+        put(tmp_path / "f", b"\xff\tb"),
+    ):
+        assert not is_taxonomy(other)
 
 
 @pytest.mark.parametrize(

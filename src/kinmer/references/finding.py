@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,12 @@ _SEQUENCES = (b">", b";", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"B
 _ZIP = b"PK\x03\x04"
 
 
-def find_genomes(source: str | Path, *, log: Callable[[str], None] | None = None) -> list[GenomeFile]:
+def find_genomes(
+    source: str | Path,
+    *,
+    taxonomy: Sequence[str | Path] = (),
+    log: Callable[[str], None] | None = None,
+) -> list[GenomeFile]:
     """The genomes of a reference: of all FASTA below a folder, of one file, or of a manifest.
 
     A folder is searched to its depths, hidden files left out; the order is that of the paths. Packages of
@@ -27,13 +32,17 @@ def find_genomes(source: str | Path, *, log: Callable[[str], None] | None = None
     (also those beside a folder ``gtdb_genomes_reps*``). Files of genes that NCBI puts beside genomes are left
     out. Nothing is fetched and no sum is computed here: `verify_genome` does.
 
+    taxonomy : tables of GTDB (see `is_taxonomy`) that give genomes with an accession their ranks; those that
+        are found in a folder are not looked at then.
+
     Raises InputError: nothing there, a package that is not rehydrated, one name for two genomes, and what is
     wrong in a manifest (see `read_manifest`), with its line.
     """
     source = Path(source)
+    tables: list[Path] = []
     log = log or (lambda _: None)
     if source.is_dir():
-        files = _in_folder(source, log)
+        files, tables = _in_folder(source)
     elif not source.exists():
         raise InputError("no such file or folder", check="is the path right?", place=source)
     elif _is_sequences(source):
@@ -41,10 +50,11 @@ def find_genomes(source: str | Path, *, log: Callable[[str], None] | None = None
     else:
         files = read_manifest(source)
     refuse_twins(files)
-    return files
+    return _with_ranks(files, [Path(one) for one in taxonomy] or tables, log)
 
 
-def _in_folder(folder: Path, log: Callable[[str], None]) -> list[GenomeFile]:
+def _in_folder(folder: Path) -> tuple[list[GenomeFile], list[Path]]:
+    """Genomes below a folder, and GTDB's tables."""
     paths: list[Path] = []
     tables: list[Path] = []
     packages: dict[Path, Package] = {}
@@ -64,7 +74,11 @@ def _in_folder(folder: Path, log: Callable[[str], None]) -> list[GenomeFile]:
         raise InputError(
             "no FASTA in the folder", check="names end in .fna, .fa or .fasta, also .gz", place=folder
         )
-    files = [_described(path, packages) for path in paths]
+    return [_described(path, packages) for path in paths], tables
+
+
+def _with_ranks(files: list[GenomeFile], tables: list[Path], log: Callable[[str], None]) -> list[GenomeFile]:
+    """The genomes with the ranks that the tables tell of them."""
     if not tables:
         return files
     accessions = {name for file in files if (name := accession_in(file.genome))}

@@ -20,9 +20,9 @@ from typing import Any
 
 from kinmer.errors import FormatError, InputError
 from kinmer.references.genomes import accession_in, is_fasta_name
-from kinmer.taxonomy import RANKS, parse_lineage
+from kinmer.taxonomy import RANKS, is_lineage, parse_lineage
 
-__all__ = ["Package", "is_taxonomy_name", "lineages"]
+__all__ = ["Package", "is_taxonomy", "is_taxonomy_name", "lineages"]
 
 REPORT, SUMS, FETCH = "assembly_data_report.jsonl", "md5sum.txt", "fetch.txt"
 _TAXONOMY = re.compile(r"(?:bac120|ar53|ar122|bac|arc)_taxonomy\w*(?:\.\d+)*\.tsv(?:\.gz)?")
@@ -78,6 +78,18 @@ class Package:
 def is_taxonomy_name(name: str) -> bool:
     """Whether a file's name is one of GTDB's tables of lineages."""
     return _TAXONOMY.fullmatch(name) is not None
+
+
+def is_taxonomy(path: str | Path) -> bool:
+    """Whether a file's first line is one of GTDB's tables, an accession and a lineage, and no header."""
+    path = Path(path)
+    try:
+        first = next(_table(path), None) if path.is_file() else None
+    except InputError:
+        # No text: whoever reads it as what it is says so.
+        return False
+    fields = first[1] if first else []
+    return len(fields) == 2 and accession_in(fields[0]) is not None and is_lineage(fields[1])
 
 
 def lineages(tables: Iterable[Path], accessions: set[str]) -> dict[str, dict[str, str]]:
