@@ -31,6 +31,7 @@ from kinmer.index import (
 from kinmer.index.entries import EntryTable
 from kinmer.index.letters import read_letters
 from kinmer.index.manifest import ENTRIES
+from kinmer.index.pieces import Embedder, Pieces, RecordBlock
 from kinmer.index.writing import NewSequence
 from kinmer.profiles.journal import StoreLock
 from tests.organisms import encoder_of, organisms
@@ -295,6 +296,27 @@ def letters_of(count: int, seed: int) -> str:
     return "".join(np.random.default_rng(seed).choice(list("ACGT"), count).tolist())
 
 
+def test_pieces_do_not_depend_on_what_is_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kinmer.index import pieces as module
+
+    block = RecordBlock("a.fna", 1, ["a", "b", "c"], [letters_of(n, n).encode() for n in (23_700, 40, 5100)])
+    embedder = Embedder(ENCODER, Pieces((2000, 4000, 8000)), 1)
+    whole = embedder.cut(block)
+    monkeypatch.setattr(module, "TILES_AT_ONCE", 3)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
+    for one, other in zip(whole, embedder.cut(block), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert sorted(one.spans) == sorted(other.spans)
+            assert one.gc == other.gc
+            assert np.allclose(one.vectors[0], other.vectors[0], atol=1e-5)
+            mine = dict(zip(one.spans, one.vectors[1:], strict=True))
+            assert all(
+                np.allclose(mine[span], vector, atol=1e-5)
+                for span, vector in zip(other.spans, other.vectors[1:], strict=True)
+            )
+
+
 def test_files_come_in_whole_in_pieces_and_once(tmp_path: Path) -> None:
     long, short = letters_of(9000, 1), letters_of(1500, 2)
     one = fasta(tmp_path / "one.fna", {"long": long, "short": short, "tiny": "ACGT" * 10})
@@ -304,15 +326,16 @@ def test_files_come_in_whole_in_pieces_and_once(tmp_path: Path) -> None:
     db = tmp_path / "kin.db"
     said: list[str] = []
     with build_index(
-        [one], db, encoder=ENCODER, metadata=taxa, pieces=4000, keep_sequences=True, log=said.append
+        [one], db, encoder=ENCODER, metadata=taxa, pieces=[2000, 4000], keep_sequences=True, log=said.append
     ) as index:
         assert index.ids.tolist() == ["long", "short"]
         entry = index.entries(np.array([0]))[0]
         spans = index.rows.records[["start", "stop"]][entry.first : entry.first + entry.rows].tolist()
-        assert spans == [(0, 9000), (0, 3600), (1800, 5400), (3600, 7200), (5400, 9000)]
+        short_ones = [(start, start + 2000) for start in range(0, 8000, 1000)]
+        assert spans == [(0, 9000), *short_ones, (0, 4000), (2000, 6000), (4000, 8000), (5000, 9000)]
         # A piece's vector is that of its letters, but for the few windows that its two halves meet in.
-        piece = ENCODER.embed(counts_of(long[1800:5400]))
-        found = index.rows.vectors[entry.first + 2]
+        piece = ENCODER.embed(counts_of(long[2000:6000]))
+        found = index.rows.vectors[entry.first + 10]
         assert distance(found, piece) < 0.01
         assert distance(index.rows.vectors[entry.first], ENCODER.embed(counts_of(long))) < 0.01
         assert index.table.genomes()[0].name == "G"

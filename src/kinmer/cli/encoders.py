@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Threads, note, parse_length
+from kinmer.cli.options import Force, Ids, Threads, note, parse_length, whole_numbers
 
 __all__ = ["register"]
 
@@ -153,7 +153,7 @@ def train(
 
     given: dict[str, Any] = {
         "latent": latent,
-        "hidden": _sizes(hidden),
+        "hidden": None if hidden is None else whole_numbers(hidden, "--hidden"),
         "beta": beta,
         "warmup_epochs": warmup,
         "epochs": epochs,
@@ -204,17 +204,6 @@ def train(
         log=note,
     )
     note(f"encoder written to {output}")
-
-
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    from kinmer.errors import UsageError
-
-    try:
-        return tuple(int(size) for size in text.split(","))
-    except ValueError:
-        raise UsageError(f"--hidden takes whole numbers such as 1024,512, not {text!r}") from None
 
 
 def _lengths(text: str) -> tuple[int, int]:

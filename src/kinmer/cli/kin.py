@@ -21,6 +21,7 @@ from kinmer.cli.options import (
     Threads,
     Where,
     note,
+    whole_numbers,
 )
 
 __all__ = ["register"]
@@ -57,7 +58,7 @@ def index(
     ] = None,
     metadata: MetadataTable = None,
     taxdump: TaxdumpFolder = None,
-    pieces: Pieces = 100_000,
+    pieces: Pieces = None,
     keep_sequences: KeepSequences = False,
     min_length: MinLength = 1000,
     calibrate: NoCalibration = True,
@@ -93,7 +94,7 @@ def index(
         metadata=metadata,
         taxdump=taxdump,
         ids=ids,
-        pieces=pieces,
+        pieces=_pieces(pieces),
         keep_sequences=keep_sequences,
         min_length=min_length,
         calibrate=calibrate,
@@ -102,6 +103,12 @@ def index(
         log=note,
     ) as kin:
         note(f"{output}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
+
+
+def _pieces(text: str | None) -> tuple[int, ...]:
+    from kinmer.index.pieces import PIECE_LENGTHS
+
+    return PIECE_LENGTHS if text is None else whole_numbers(text, "--pieces")
 
 
 def reference(
@@ -122,7 +129,7 @@ def reference(
     download: Annotated[
         Path | None, typer.Option("--download", help="Folder for downloads (default: beside the output).")
     ] = None,
-    pieces: Pieces = 100_000,
+    pieces: Pieces = None,
     keep_sequences: KeepSequences = True,
     min_length: MinLength = 1000,
     calibrate: NoCalibration = True,
@@ -139,7 +146,7 @@ def reference(
         taxdump=taxdump,
         encoder=encoder,
         download=download,
-        pieces=pieces,
+        pieces=_pieces(pieces),
         keep_sequences=keep_sequences,
         min_length=min_length,
         calibrate=calibrate,

@@ -48,7 +48,11 @@ NoCalibration = Annotated[
     bool, typer.Option("--calibrate/--no-calibrate", help="Learn how far answers can be trusted.")
 ]
 Pieces = Annotated[
-    int, typer.Option(min=0, help="Letters of the pieces that long sequences are also indexed in; 0: none.")
+    str | None,
+    typer.Option(
+        "--pieces",
+        help="Lengths of pieces that long sequences are also indexed in (default: 10000,20000,50000; 0: none).",
+    ),
 ]
 KeepSequences = Annotated[
     bool,
@@ -57,6 +61,16 @@ KeepSequences = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """The numbers in a text such as ``1,2,3``; UsageError that names the option for another."""
+    from kinmer.errors import UsageError
+
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} takes whole numbers with commas between, not {text!r}") from None
 
 
 _quiet = False

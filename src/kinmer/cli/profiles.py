@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note, parse_length
+from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note, parse_length, whole_numbers
 
 if TYPE_CHECKING:
     from kinmer.layout import GeneticCode
@@ -156,7 +156,7 @@ def fragment(
     given = {"split": split, "folds": folds, "fold_seed": fold_seed, "per_length": per_length, "piece": piece}
     more: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if lengths is not None:
-        more["lengths"] = _lengths(lengths)
+        more["lengths"] = whole_numbers(lengths, "--lengths")
     if benchmark:
         if labels is None or one_strand or any((length, per_sequence, number, group, leave_out)):
             raise UsageError("a benchmark takes --labels, and none of the options of fragments")
@@ -179,15 +179,6 @@ def fragment(
         force=force,
     )
     note(report.summary())
-
-
-def _lengths(text: str) -> tuple[int, ...]:
-    from kinmer.errors import UsageError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--lengths takes numbers with commas between, not {text!r}") from None
 
 
 def _left_out(pairs: list[str]) -> dict[str, list[str]]:

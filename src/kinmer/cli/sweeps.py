@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Threads, note
+from kinmer.cli.options import Force, Ids, Threads, note, whole_numbers
 
 __all__ = ["register"]
 
@@ -90,13 +90,13 @@ def sweep(
         ranges=_pairs(ranges, "--range"),
         fixed=_pairs(fixed, "--set"),
         preset=preset,
-        seeds=_whole(seeds, "--seeds"),
+        seeds=whole_numbers(seeds, "--seeds"),
         draws=draws,
         search=search,
         search_seed=search_seed,
         benchmark=benchmark,
         fold=fold,
-        leave_out=() if leave_out is None else _whole(leave_out, "--leave-out"),
+        leave_out=() if leave_out is None else whole_numbers(leave_out, "--leave-out"),
         metric=metric,
         labels=labels,
         layout=None if files is None else layout,
@@ -125,12 +125,3 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
             raise UsageError(f"{option} is given twice for {name}", check="part its values by commas")
         found[name] = value
     return found
-
-
-def _whole(text: str, option: str) -> tuple[int, ...]:
-    from kinmer.errors import UsageError
-
-    try:
-        return tuple(int(one) for one in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} takes whole numbers such as 0,1,2, not {text!r}") from None

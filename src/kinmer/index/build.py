@@ -17,7 +17,7 @@ from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, write_manifest
 from kinmer.index.metadata import Metadata, stage_metadata
-from kinmer.index.pieces import Pieces
+from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.profiles import Profiles
 from kinmer.profiles.journal import LOCK, StoreLock
 from kinmer.stores import Metric, check_metric
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["build_index", "build_of_feed", "check_place"]
 
 STAGED = "metadata.sqlite"
-PIECE_LETTERS = 100_000
 
 Log = Callable[[str], None]
 
@@ -46,7 +45,7 @@ def build_index(
     metadata: str | Path | None = None,
     taxdump: str | Path | None = None,
     ids: str | Path | None = None,
-    pieces: int = PIECE_LETTERS,
+    pieces: Sequence[int] = PIECE_LENGTHS,
     keep_sequences: bool = False,
     min_length: int = 1000,
     calibrate: bool = True,
@@ -67,7 +66,8 @@ def build_index(
     metric : "cosine" (1 - cos) or "l2" (Euclidean).
     metadata, taxdump : see `kinmer.index.metadata.stage_metadata`; its columns come before the source's own
         of the same name. A column ``genome`` says which sequences belong together. What it lacks is missing.
-    pieces : letters of a piece of a FASTA's sequence; 0 for none.
+    pieces : lengths of the pieces in letters, the longer ones multiples of the shortest; empty for none.
+        Fewer and longer ones make a smaller index that finds short queries less surely.
     keep_sequences : keep the letters of FASTA files in the index, two bits each, for evidence.
     min_length : shorter sequences of FASTA files are left out.
     calibrate : learn from the references how far an answer can be trusted, where they have a taxonomy.
@@ -89,7 +89,7 @@ def build_index(
         feed = from_fasta(
             files,
             encoder,
-            pieces=Pieces(pieces) if pieces else None,
+            pieces=pieces_of(pieces),
             keep=keep_sequences,
             min_length=min_length,
             threads=threads,

@@ -19,7 +19,7 @@ from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER
 from kinmer.index.metadata import stage_metadata
-from kinmer.index.pieces import Pieces
+from kinmer.index.pieces import pieces_of
 from kinmer.profiles import Profiles
 
 if TYPE_CHECKING:
@@ -198,11 +198,10 @@ def feed_of_files(
 ) -> Feed:
     """FASTA files, embedded by the index's encoder and cut and kept as its sequences were."""
     told = writer.manifest.get("pieces", {})
-    length = int(told.get("length", 0))
     return from_fasta(
         files,
         writer.path / ENCODER,
-        pieces=Pieces(length) if length else None,
+        pieces=pieces_of(told.get("lengths", ())),
         keep=bool(told.get("letters", False)),
         min_length=settings.min_length,
         threads=settings.threads,

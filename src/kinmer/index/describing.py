@@ -33,7 +33,7 @@ class IndexInfo:
     metric: str
     dim: int
     encoder: str
-    piece_letters: int
+    piece_lengths: tuple[int, ...]
     sequences_kept: bool
     columns: tuple[str, ...]
     files: int
@@ -48,7 +48,9 @@ class IndexInfo:
 
     def text(self) -> str:
         """Some lines for people."""
-        cut = f"pieces of {self.piece_letters:,} letters" if self.piece_letters else "not cut"
+        cut = "not cut"
+        if self.piece_lengths:
+            cut = f"pieces of {', '.join(map('{:,}'.format, self.piece_lengths))} letters"
         kept = ", sequences kept" if self.sequences_kept else ""
         lines = [
             ("entries", f"{self.entries:,} of {self.genomes:,} genomes, {self.letters:,} letters"),
@@ -103,7 +105,7 @@ def describe_index(path: str | Path) -> IndexInfo:
             metric=index.metric,
             dim=index.dim,
             encoder=index.encoder_fingerprint[:12],
-            piece_letters=int(pieces.get("length", 0)),
+            piece_lengths=tuple(pieces.get("lengths", ())),
             sequences_kept=bool(pieces.get("letters", False)),
             columns=index.columns,
             files=len(table.files()),

@@ -55,7 +55,7 @@ class Feed(ABC):
 class _EmbeddedFeed(Feed):
     def __init__(self, embedded: Embedded) -> None:
         self._embedded, self.encoder, self.identity = embedded, embedded.encoder, embedded.identity
-        self.settings = {"length": 0}
+        self.settings = {"lengths": []}
         self._own: list[str] | None = None
 
     def own_columns(self, staged: Metadata | None) -> tuple[list[str], list[str]]:
@@ -142,7 +142,7 @@ class _FastaFeed(Feed):
     ) -> None:
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
-        self.settings = {"length": 0 if pieces is None else pieces.length, "letters": keep}
+        self.settings = {"lengths": [] if pieces is None else list(pieces.lengths), "letters": keep}
         self.identity = {"min_length": min_length, **self.settings, "files": [_stamp(one) for one in files]}
         self._too_short = self._empty = 0
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,36 +17,60 @@ if TYPE_CHECKING:
     from kinmer.encoder import Encoder
     from kinmer.kmers import KmerCounter
 
-__all__ = ["Cut", "Embedder", "Pieces", "RecordBlock", "read_blocks_of"]
+__all__ = ["PIECE_LENGTHS", "Cut", "Embedder", "Pieces", "RecordBlock", "pieces_of", "read_blocks_of"]
 
 # Letters of the records that are counted, embedded and committed together: 16 MB, or one record.
 BLOCK_LETTERS = 1 << 24
 BLOCK_RECORDS = 4096
 # A piece with fewer windows than this says nothing of its sequence.
 LEAST_WINDOWS = 500
+# Of the sets of lengths tried, this one told present from absent species best at every length of fragments:
+# 340 vectors for a million letters.
+PIECE_LENGTHS = (10_000, 20_000, 50_000)
+# Tiles counted together, and rows embedded together, whose counts take some tens of MB.
+TILES_AT_ONCE, ROWS_AT_ONCE = 2048, 4096
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Sequences longer than `length` letters are also cut into pieces of about that length.
+    """Sequences are also cut into pieces of about each of these `lengths` that is below their own.
 
-    Each overlaps the next by half, so that any stretch of half a piece's length lies whole in one of them.
+    Each overlaps the next by half, so that any stretch of half a piece's length lies whole in one of them. A
+    fragment resembles pieces of its own length most. Tiles, of half the shortest length, are counted once;
+    every piece is a sum of tiles.
+
+    Raises UsageError: no length, one below 2,000 letters, or none but a multiple of the shortest.
     """
 
-    length: int = 100_000
+    lengths: tuple[int, ...] = PIECE_LENGTHS
 
     def __post_init__(self) -> None:
-        if self.length < 2000:
-            raise UsageError(f"pieces have at least 2,000 letters, not {self.length:,}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self)
+        object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))
+        shortest = self.lengths[0] if self.lengths else 0
+        if shortest < 2000:
+            raise UsageError(f"pieces have at least 2,000 letters, not {shortest:,}")
+        odd = [one for one in self.lengths if one % shortest]
+        if odd:
+            raise UsageError(f"pieces of {odd[0]:,} letters are no multiple of the shortest, {shortest:,}")
 
     def tiles(self, letters: int) -> NDArray[np.int64]:
-        """(t + 1,) edges of the tiles of a sequence; a piece is two neighbouring ones."""
-        count = 1 if letters <= self.length else -(-letters // (self.length // 2))
+        """(t + 1,) edges of the tiles of a sequence."""
+        count = 1 if letters <= self.lengths[0] else -(-letters // (self.lengths[0] // 2))
         return np.linspace(0, letters, count + 1).astype(np.int64)
+
+    def starts(self, tiles: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """For every length that a sequence of so many tiles exceeds: tiles of a piece, first tiles (m,)."""
+        for length in self.lengths:
+            width = 2 * (length // self.lengths[0])
+            if tiles > width:
+                last = tiles - width
+                firsts = np.arange(0, last + 1, width // 2)
+                yield width, firsts if firsts[-1] == last else np.append(firsts, last)
+
+
+def pieces_of(lengths: Sequence[int]) -> Pieces | None:
+    """Pieces of these lengths; None for none, and where the only one is 0."""
+    return Pieces(tuple(lengths)) if any(lengths) else None
 
 
 @dataclass(frozen=True)
@@ -103,32 +127,61 @@ class Embedder:
 
         Raises SequenceError for letters that are no nucleotide code.
         """
-        from kinmer.devices import cpu_threads
-
+        plans = [_Plan(self._pieces, len(letters)) for letters in block.letters]
+        waiting: list[NDArray[np.uint32]] = []
+        vectors: list[NDArray[np.float32]] = []
+        for row, plan in enumerate(plans):
+            for counts in self._rows_of(block, row, plan):
+                waiting.append(counts)
+                if sum(map(len, waiting)) >= ROWS_AT_ONCE:
+                    vectors.append(self._embed(waiting))
+        if waiting:
+            vectors.append(self._embed(waiting))
+        every = np.concatenate(vectors) if vectors else np.empty((0, self._encoder.dim), np.float32)
         found: list[Cut | None] = []
-        for row, letters in enumerate(block.letters):
-            edges = self._edges(len(letters))
-            counts = self._counts(block, row, letters, edges)
-            found.append(None if counts is None else self._rows_of(counts, edges))
-        rows = [one.vectors for one in found if one is not None]
-        if not rows:
-            return found
-        with cpu_threads(self._threads):
-            vectors = self._encoder.embed(np.concatenate(rows))
         at = 0
-        for place, one in enumerate(found):
-            if one is not None:
-                found[place] = Cut(vectors[at : at + len(one.vectors)], one.spans, one.gc)
-                at += len(one.vectors)
+        for plan in plans:
+            rows = len(plan.spans) + 1
+            # The whole is known last and stands first.
+            own = np.roll(every[at : at + rows], 1, axis=0) if plan.counted else None
+            found.append(None if own is None else Cut(own, plan.spans, plan.gc))
+            at += rows if plan.counted else 0
         return found
 
-    def _edges(self, letters: int) -> NDArray[np.int64]:
-        return np.array([0, letters]) if self._pieces is None else self._pieces.tiles(letters)
+    def _embed(self, waiting: list[NDArray[np.uint32]]) -> NDArray[np.float32]:
+        from kinmer.devices import cpu_threads
 
-    def _counts(
-        self, block: RecordBlock, row: int, letters: bytes, edges: NDArray[np.int64]
-    ) -> NDArray[np.uint32] | None:
-        counted = self._counter.count(np.frombuffer(letters, np.uint8), edges[:-1], edges[1:])
+        with cpu_threads(self._threads):
+            vectors = self._encoder.embed(np.concatenate(waiting))
+        waiting.clear()
+        return vectors
+
+    def _rows_of(self, block: RecordBlock, row: int, plan: _Plan) -> Iterator[NDArray[np.uint32]]:
+        """The counts of a record's pieces, and last of the whole; notes in the plan what they are of."""
+        letters = np.frombuffer(block.letters[row], np.uint8)
+        layout = self._encoder.layout
+        whole = np.zeros(layout.width, dtype=np.uint64)
+        for first, stop, more in plan.parts():
+            tiles = self._tiles(block, row, letters, plan.edges[first : more + 1])
+            whole += tiles[: stop - first].sum(axis=0, dtype=np.uint64)
+            sums = np.concatenate([np.zeros((1, layout.width), np.uint64), np.cumsum(tiles, 0, np.uint64)])
+            for width, starts in plan.starts:
+                here = starts[(starts >= first) & (starts < stop)] - first
+                counts = (sums[here + width] - sums[here]).astype(np.uint32)
+                kept = counts[:, self._columns].sum(axis=1, dtype=np.int64) >= LEAST_WINDOWS
+                plan.note(here[kept] + first, width)
+                if kept.any():
+                    yield counts[kept]
+        letters_of = whole[layout.bases.columns]
+        plan.gc = float(letters_of[1] / max(1, int(letters_of.sum())))
+        plan.counted = bool(whole[self._columns].any())
+        if plan.counted:
+            yield whole.astype(np.uint32)[None]
+
+    def _tiles(
+        self, block: RecordBlock, row: int, letters: NDArray[np.uint8], edges: NDArray[np.int64]
+    ) -> NDArray[np.uint32]:
+        counted = self._counter.count(letters, edges[:-1], edges[1:])
         bad = np.flatnonzero(counted.invalid >= 0)
         if bad.size:
             offset = int(counted.invalid[bad[0]])
@@ -138,21 +191,32 @@ class Embedder:
                 "is it a protein, or is the file damaged?",
                 place=block.place(row),
             )
-        return counted.counts if counted.counts[:, self._columns].any() else None
+        return counted.counts
 
     @property
     def _columns(self) -> slice:
         return self._encoder.layout.blocks[0].columns
 
-    def _rows_of(self, tiles: NDArray[np.uint32], edges: NDArray[np.int64]) -> Cut:
-        """The counts of the whole and of the pieces, in the place of their vectors."""
-        letters = tiles[:, self._encoder.layout.bases.columns].sum(axis=0, dtype=np.int64)
-        gc = float(letters[1] / max(1, letters.sum()))
-        whole = tiles.sum(axis=0, dtype=np.uint64).astype(np.uint32)[None]
-        if len(tiles) == 1:
-            return Cut(whole, [], gc)
-        pieces = tiles[:-1] + tiles[1:]
-        windows = pieces[:, self._columns].sum(axis=1, dtype=np.int64)
-        kept = np.flatnonzero(windows >= LEAST_WINDOWS)
-        spans = [(int(edges[at]), int(edges[at + 2])) for at in kept]
-        return Cut(np.concatenate([whole, pieces[kept]]), spans, gc)
+
+class _Plan:
+    """How a record is cut, and what was found of it. spans : of the pieces kept, in order of their rows."""
+
+    def __init__(self, pieces: Pieces | None, letters: int) -> None:
+        self.edges = np.array([0, letters]) if pieces is None else pieces.tiles(letters)
+        count = len(self.edges) - 1
+        self.starts = [] if pieces is None else list(pieces.starts(count))
+        self.spans: list[tuple[int, int]] = []
+        self.gc, self.counted = 0.0, False
+
+    def parts(self) -> Iterator[tuple[int, int, int]]:
+        """First tile and stop of what is counted together, and the stop with what its last pieces need."""
+        count = len(self.edges) - 1
+        widest = max((width for width, _ in self.starts), default=1)
+        for first in range(0, count, TILES_AT_ONCE):
+            stop = min(count, first + TILES_AT_ONCE)
+            yield first, stop, min(count, stop + widest - 1)
+
+    def note(self, firsts: NDArray[np.int64], width: int) -> None:
+        """Tell of pieces of so many tiles."""
+        begins, ends = self.edges[firsts].tolist(), self.edges[firsts + width].tolist()
+        self.spans += list(zip(begins, ends, strict=True))

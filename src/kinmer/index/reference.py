@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinmer.errors import UsageError
-from kinmer.index.build import PIECE_LETTERS, build_of_feed
+from kinmer.index.build import build_of_feed
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
 from kinmer.index.feeding import FastaFile, from_fasta
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import MANIFEST
-from kinmer.index.pieces import Pieces
+from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.progress import step
 from kinmer.references import GenomeFile, fetch, find_genomes, verify_genome
 
@@ -33,7 +33,7 @@ def build_reference(
     taxdump: str | Path | None = None,
     encoder: str | Path | Encoder | None = None,
     download: str | Path | None = None,
-    pieces: int = PIECE_LETTERS,
+    pieces: Sequence[int] = PIECE_LENGTHS,
     keep_sequences: bool = True,
     min_length: int = 1000,
     calibrate: bool = True,
@@ -77,7 +77,7 @@ def build_reference(
     feed = from_fasta(
         files,
         encoder,
-        pieces=Pieces(pieces) if pieces else None,
+        pieces=pieces_of(pieces),
         keep=keep_sequences,
         min_length=min_length,
         threads=threads,
