@@ -52,12 +52,10 @@ class GenomeAligner:
     Parameters
     ----------
     references : gives the sequences of a genome, ACGTN; called in the thread that calls `measure`, and once
-    for a
-        genome unless its sketch had to make room meanwhile.
+        for a genome unless its sketch had to make room meanwhile.
     engine : ``auto``, ``skani`` or ``fastani``; see `kinmer.evidence.aligner`.
     memory : bytes that sketches kept for later may hold. Besides those, the letters and the sketches of as
-    many
-        genomes as there are threads, and one, are held.
+        many genomes as there are threads, and one, are held.
     threads : None: as many as there are cores.
 
     What is measured of a query and a genome depends on these two alone: not on the batch, the threads or the
@@ -77,6 +75,10 @@ class GenomeAligner:
         self._references, self._shelf = references, _Shelf(memory)
         self._threads = threads or available_cores()
         self.aligner: Aligner = aligner(engine)
+
+    def holds(self, genome: int) -> bool:
+        """Whether its sketch is held, so that `references` is not called for it if it comes first."""
+        return genome in self._shelf
 
     def measure(self, queries: Sequence[bytes], candidates: Sequence[Sequence[int]]) -> list[list[Alignment]]:
         """Of every query the alignments to its candidates, in their order.
