@@ -77,15 +77,19 @@ def taxonomy_of(table: pd.DataFrame) -> Taxonomy:
     return Taxonomy(nodes, leaves)
 
 
-def write_library(bench: Bench, work: Path) -> None:
-    """``library.fna`` with a taxid in every header, and ``kraken/taxonomy``."""
-    taxonomy = taxonomy_of(bench.database_table)
-    folder = work / "kraken" / "taxonomy"
+def write_nodes(taxonomy: Taxonomy, folder: Path) -> None:
+    """``nodes.dmp`` and ``names.dmp`` in a new folder."""
     folder.mkdir(parents=True)
     with (folder / "nodes.dmp").open("w") as nodes, (folder / "names.dmp").open("w") as names:
         for taxid, (parent, rank, name) in taxonomy.nodes.items():
             nodes.write(f"{taxid}\t|\t{parent}\t|\t{RANKS.get(rank, rank)}\t|\t-\t|\n")
             names.write(f"{taxid}\t|\t{name}\t|\t\t|\tscientific name\t|\n")
+
+
+def write_library(bench: Bench, work: Path) -> None:
+    """``library.fna`` with a taxid in every header, and ``kraken/taxonomy``."""
+    taxonomy = taxonomy_of(bench.database_table)
+    write_nodes(taxonomy, work / "kraken" / "taxonomy")
     with (work / "library.fna").open("wb") as file:
         for (number, letters), taxid in zip(read_records(bench.database), taxonomy.leaves, strict=True):
             file.write(b">%b|kraken:taxid|%d\n%b\n" % (number.encode(), taxid, letters))

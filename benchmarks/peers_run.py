@@ -63,10 +63,10 @@ class Result:
 def run_tool(tool: Tool, bench: Bench, work: Path, facts: Mapping[str, str]) -> Result:
     """All steps in the folder `work`; ToolError where one of them cannot be done."""
     places = {**facts, "work": str(work), "database": str(bench.database), "queries": str(bench.queries)}
-    version = _version(_filled(tool.version, places))
+    version = version_of(filled(tool.version, places))
     if tool.prepare is not None:
         tool.prepare(bench, work)
-    usage = {step.name: _run(step, _filled(step.command, places), work) for step in tool.steps}
+    usage = {step.name: run_step(step, filled(step.command, places), work) for step in tool.steps}
     return Result(
         version=version,
         answers=tool.read(work / "hits", bench),
@@ -76,14 +76,15 @@ def run_tool(tool: Tool, bench: Bench, work: Path, facts: Mapping[str, str]) -> 
     )
 
 
-def _filled(command: str, places: Mapping[str, str]) -> list[str]:
+def filled(command: str, places: Mapping[str, str]) -> list[str]:
+    """The words of a command line with the places' values; ToolError where there is no such program."""
     words = [word.format_map(places) for word in shlex.split(command)]
     if shutil.which(words[0]) is None:
         raise ToolError(f"{words[0]} is not installed")
     return words
 
 
-def _version(command: list[str]) -> str:
+def version_of(command: list[str]) -> str:
     """The last word of the first line that the command prints."""
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
@@ -102,7 +103,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-def _run(step: Step, command: list[str], work: Path) -> Usage:
+def run_step(step: Step, command: list[str], work: Path) -> Usage:
     """Run to the end; children that the process has waited for count too."""
     log, told = work / f"{step.name}.log", work / f"{step.name}.used"
     started = time.perf_counter()

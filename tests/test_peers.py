@@ -85,16 +85,16 @@ def test_scores_are_shares_of_the_asked_and_no_answer_is_wrong(peers: Any, tmp_p
 def test_a_step_is_measured_and_its_failure_told(peers: Any, tmp_path: Path) -> None:
     run = peers("peers_run")
     script = "import sys, time; block = bytearray(80_000_000); time.sleep(0.2); print('done')"
-    used = run._run(run.Step("s", "", "out"), [sys.executable, "-c", script], tmp_path)
+    used = run.run_step(run.Step("s", "", "out"), [sys.executable, "-c", script], tmp_path)
     assert (tmp_path / "out").read_text() == "done\n"
     assert used.wall >= 0.2
     # The block and a bare interpreter, whatever the memory of this process is.
     assert 80e6 < used.peak < 160e6
     with pytest.raises(run.ToolError, match=r"s failed with status 3: no such thing"):
-        run._run(
+        run.run_step(
             run.Step("s", ""),
             [sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"],
             tmp_path,
         )
     with pytest.raises(run.ToolError, match="surely-absent is not installed"):
-        run._filled("surely-absent --x", {})
+        run.filled("surely-absent --x", {})
