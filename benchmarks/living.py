@@ -59,7 +59,9 @@ def empty_index(path: Path, dim: int) -> None:
     path.mkdir()
     EntryTable.create(path / ENTRIES, [], {"index": "bench"}).close()
     encoder.save(path / ENCODER)
-    write_manifest(path, index="bench", engine="hnsw", metric="cosine", encoder=encoder, pieces={"lengths": []})
+    write_manifest(
+        path, index="bench", engine="hnsw", metric="cosine", encoder=encoder, pieces={"lengths": []}
+    )
 
 
 def add(writer: IndexWriter, vectors: NDArray[np.float32], name: str) -> None:

@@ -342,18 +342,8 @@ def test_a_folder_that_is_none_is_one_line(web: Web, tmp_path: Path) -> None:
 
 
 def test_every_url_has_its_own_place(tmp_path: Path) -> None:
-    base = "https://a.org/x"
-    urls = [
-        base,
-        f"{base}/",
-        f"{base}//",
-        f"{base}/.",
-        f"{base}/..",
-        f"{base}/../..",
-        f"{base}?q=1",
-        f"{base}/?q=1",
-    ]
-    urls += [f"{base}%2Fy", f"{base}/y", f"{base}/.y", f"{base}/" + 300 * "a", f"{base}/" + 301 * "a"]
+    tails = ["", "/", "//", "/.", "/..", "/../..", "?q=1", "/?q=1", "%2Fy", "/y", "/.y"]
+    urls = [f"https://a.org/x{tail}" for tail in (*tails, "/" + 300 * "a", "/" + 301 * "a")]
     places = [place_of(url, tmp_path) for url in urls]
     assert len(set(places)) == len(urls)
     for place in places:

@@ -37,7 +37,8 @@ class HnswStore(VectorStore):
     """usearch's graph: float16 unit vectors for cosine, float32 for l2, whose scale nobody knows.
 
     Files: ``graph-N.usearch``; ``store.json`` holds N, the file's size and a checksum of its ends, and comes
-    last, with a checksum of all of it, which whoever opens it may compare. An opened graph is mapped and is read into memory only when it is changed.
+    last, with a checksum of all of it, which whoever opens it may compare. An opened graph is mapped and is
+    read into memory only when it is changed.
     """
 
     name = "hnsw"
