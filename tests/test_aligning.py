@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import kinmer.index.lettering as lettering
 import kinmer.queries.aligning as aligning
 from kinmer.errors import InputError, UsageError
 from kinmer.evidence import ALIGNERS, Alignment, homologous, measure
+from kinmer.fasta import read_records
+from kinmer.files import hash_file
 from kinmer.index import KinIndex, add_to_index, build_index, delete_from_index, open_index, update_index
 from kinmer.index.changing import compact_index
 from kinmer.queries import search
@@ -152,13 +153,28 @@ def test_threads_batches_and_memory_change_nothing(
                 assert alone == whole
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], list[Path]]:
+    """The files that are read, and those whose checksums are computed, from now on."""
+    read, checked = list[Path](), list[Path]()
+
+    def records(path: Path) -> Iterator[tuple[str, bytes]]:
+        read.append(path)
+        return read_records(path)
+
+    def checksum(path: Path) -> str:
+        checked.append(path)
+        return hash_file(path)
+
+    monkeypatch.setattr("kinmer.index.lettering.read_records", records)
+    monkeypatch.setattr("kinmer.index.lettering.hash_file", checksum)
+    return read, checked
+
+
 def test_a_file_is_read_and_checked_once_for_all_its_sequences(
     filed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, checked, told = list[Path](), list[Path](), list[str]()
-    records, checksum = lettering.read_records, lettering.hash_file
-    monkeypatch.setattr(lettering, "read_records", lambda path: read.append(path) or records(path))
-    monkeypatch.setattr(lettering, "hash_file", lambda path: checked.append(path) or checksum(path))
+    read, checked = watched(monkeypatch)
+    told = list[str]()
     with open_index(filed) as index:
         asked = IndexAligner(index, by="sequence", threads=1, log=told.append)
         numbers = numbers_of(index, "sequence", list(LETTERS))
@@ -183,6 +199,20 @@ def test_a_file_is_read_and_checked_once_for_all_its_sequences(
         assert len(read) == len(GENOMES)
         asked.measure(list(QUERIES.values()), [genomes[::-1]] * 4)
         assert len(read) == len(GENOMES)
+
+
+def test_what_lies_in_one_file_is_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(LETTERS)
+    halves = [{name: LETTERS[name] for name in part} for part in (names[:8], names[8:])]
+    files = [fasta(tmp_path / f"{at}.fna", half) for at, half in enumerate(halves)]
+    build_index(files, tmp_path / "kin.db", encoder=ENCODER).close()
+    read, checked = watched(monkeypatch)
+    # Room for the letters of one file, and candidates that come from both in turn.
+    monkeypatch.setattr(aligning, "LETTERS_AT_ONCE", sum(map(len, halves[0].values())))
+    mixed = [name for pair in zip(names[:8], names[8:], strict=True) for name in pair]
+    found = measured(tmp_path / "kin.db", "sequence", mixed)
+    assert sorted(path.name for path in read) == sorted(path.name for path in checked) == ["0.fna", "1.fna"]
+    assert found == direct([[LETTERS[name]] for name in mixed])
 
 
 def test_case_and_rna_do_not_matter(kept: Path, tmp_path: Path) -> None:
@@ -272,13 +302,17 @@ def test_evidence_is_told_and_the_order_is_by_both(kept: Path) -> None:
     names = [*list(GENOMES)[2:], SECOND, FIRST]
     hits = [tuple(hit(rank, name) for rank, name in enumerate(names, 1))] * 4
     with open_index(kept) as index, index.reading():
-        aligner = IndexAligner(index, by="genome")
+        told = list[str]()
+        aligner = IndexAligner(index, by="genome", log=told.append)
         numbers = [numbers_of(index, "genome", names)] * 4
         plain = with_evidence(aligner, letters, hits, numbers, 3, rerank=False)
+        aligner.close()
         both = with_evidence(aligner, letters, hits, numbers, 3, rerank=True)
         wide = with_evidence(aligner, letters, hits, numbers, 50, rerank=True)
         assert with_evidence(aligner, [], [], [], 3, rerank=True) == []
         assert with_evidence(aligner, letters[:1], [()], [[]], 3, rerank=True) == [()]
+    # Without a new order only what is shown is aligned.
+    assert "12 pairs aligned, 3 sketches made" in told[0]
     oracle = direct([list(GENOMES[name].values()) for name in names])
     for row, found in zip(hits, plain, strict=True):
         assert [replace(one, evidence=None) for one in found] == list(row[:3])
