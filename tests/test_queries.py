@@ -15,7 +15,7 @@ from kinmer.errors import FormatError, InputError, MismatchError, SequenceError,
 from kinmer.index import build_index, open_index
 from kinmer.kmers import KmerCounter
 from kinmer.queries import search, search_ids, write_tsv
-from kinmer.taxonomy import Vote
+from kinmer.taxonomy import RankCall
 from tests.organisms import encoder_of, organisms
 
 MAX_K = 3
@@ -107,7 +107,8 @@ def test_relatives_are_found(db: Path, tmp_path: Path) -> None:
     results = list(search(fasta(tmp_path / "q.fna", QUERIES), db))
     right = [result.hits[0].metadata["species"] == f"species {result.id[-1]}" for result in results]
     agreed = [
-        result.consensus.get("species", Vote("", 0)).name == f"species {result.id[-1]}" for result in results
+        result.consensus.get("species", RankCall("", 0)).name == f"species {result.id[-1]}"
+        for result in results
     ]
     # The kinds differ in their letters alone and the encoder is untrained; by chance it would be one in six.
     assert np.mean(right) >= 0.9

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kinmer.taxonomy.ranks import RANKS
 
-__all__ = ["WEIGHT_SCALE", "RankCall", "Vote", "consensus", "vote_weights"]
+__all__ = ["WEIGHT_SCALE", "RankCall", "consensus", "vote_weights"]
 
 # Cosine distance at which a hit's weight falls to 1/e of the nearest one's. Of the scales tried on fragments
 # of known genomes this one gave about two points more species than the nearest hit alone.
@@ -30,9 +30,6 @@ class RankCall:
     probability: float | None = None
 
 
-Vote = RankCall
-
-
 def vote_weights(distances: NDArray[np.float32], metric: str, query_length: float) -> NDArray[np.float64]:
     """Weights (k,) of hits at these distances, the nearest's being 1: exp(-(d - nearest) / 0.03).
 
@@ -45,7 +42,7 @@ def vote_weights(distances: NDArray[np.float32], metric: str, query_length: floa
     return np.asarray(np.exp(-(far - far.min(initial=np.inf)) / WEIGHT_SCALE))
 
 
-def consensus(lineages: Sequence[Mapping[str, object]], weights: Sequence[float]) -> dict[str, Vote]:
+def consensus(lineages: Sequence[Mapping[str, object]], weights: Sequence[float]) -> dict[str, RankCall]:
     """What the hits agree on, rank by rank from domain down.
 
     lineages : of every hit the name at each rank (those of RANKS that are known; None where it has none).
@@ -56,7 +53,7 @@ def consensus(lineages: Sequence[Mapping[str, object]], weights: Sequence[float]
     which half of the weight or more has no name (as many viruses have no order) is passed over.
     """
     total = float(sum(weights))
-    agreed: dict[str, Vote] = {}
+    agreed: dict[str, RankCall] = {}
     left = list(zip(lineages, weights, strict=True))
     for rank in RANKS:
         behind: dict[str, float] = {}
@@ -73,6 +70,6 @@ def consensus(lineages: Sequence[Mapping[str, object]], weights: Sequence[float]
         share = behind[best] / total
         if share < LEAST_SHARE:
             break
-        agreed[rank] = Vote(best, share)
+        agreed[rank] = RankCall(best, share)
         left = [(lineage, weight) for lineage, weight in left if str(lineage.get(rank)) == best]
     return agreed
