@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from peers_kraken import Taxonomy, taxonomy_of
@@ -126,13 +126,23 @@ def from_sourmash(path: Path, known: Known) -> Answers:
 
 def from_kinmer(path: Path, known: Known) -> Answers:
     """kinmer's JSON Lines: the assigned rank, and what the hits agree on above it."""
+    for one in results_of(path):
+        yield one["query_id"], kinmer_lineage(one)
+
+
+def from_kinmer_evidence(path: Path, known: Known) -> Answers:
+    """kinmer's JSON Lines with evidence: what `proved` makes of the assigned ranks."""
+    for one in results_of(path):
+        yield one["query_id"], proved(one)
+
+
+def results_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of JSON Lines."""
     with path.open() as lines:
-        for line in lines:
-            one = json.loads(line)
-            yield one["id"], kinmer_lineage(one)
+        yield from map(json.loads, lines)
 
 
-def kinmer_lineage(result: Mapping[str, object]) -> Lineage:
+def kinmer_lineage(result: Mapping[str, Any]) -> Lineage:
     """Names from the domain down to the assigned rank."""
     rank, consensus = result.get("rank"), result.get("consensus")
     if rank not in RANKS or not isinstance(consensus, Mapping):
@@ -141,6 +151,26 @@ def kinmer_lineage(result: Mapping[str, object]) -> Lineage:
     names = [str((consensus.get(one) or {}).get("name") or "") for one in told]
     names[-1] = str(result["name"])
     return (*names, *("" for _ in RANKS[len(told) :]))
+
+
+def proved(result: Mapping[str, Any], same: float = 0.95) -> Lineage:
+    """The assigned ranks, corrected by alignment at the boundary of species (see `from_blast_lca`).
+
+    A first hit that is homologous with an identity of at least `same` names the species and all above it.
+    Where the best aligned of the hits is less alike over at least half of the query, no species is named.
+    """
+    given = kinmer_lineage(result)
+    tried = [one for one in result["hits"] if one["evidence"] and one["evidence"]["ani"] is not None]
+    if not tried:
+        return given
+    first = result["hits"][0]
+    proof = first["evidence"]
+    if proof["ani"] is not None and proof["ani"] >= same and proof["homology"] != "composition only":
+        return tuple(str(first["metadata"].get(rank) or "") for rank in RANKS)
+    best = max((one["evidence"] for one in tried), key=lambda one: one["ani"] * one["aligned_fraction"])
+    if best["ani"] < same and best["aligned_fraction"] >= 0.5:
+        return (*given[:-1], "")
+    return given
 
 
 def table_of(answers: Answers, queries: Sequence[str]) -> pd.DataFrame:

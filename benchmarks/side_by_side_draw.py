@@ -7,7 +7,7 @@ one *kind*, kinds that share a genus one *block*: a new species is a whole kind,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,28 +155,41 @@ def write_draw(source: Genomes, chosen: Draw, folder: Path, seed: int) -> None:
                 file.write(b">%b\n%b\n" % (name.encode(), letters))
     rows.to_csv(folder / "references.tsv", sep="\t", index=False)
     (folder / "training.txt").write_text("\n".join(map(str, source.files(chosen.training))) + "\n")
-    _write_queries(source, chosen, folder, seed)
+    write_queries(fragments(source, chosen, seed), folder / "queries", "q")
 
 
-def _write_queries(source: Genomes, chosen: Draw, folder: Path, seed: int) -> None:
+# A piece of a genome, and what is right for it.
+Fragment = tuple[bytes, dict[str, object]]
+
+
+def write_queries(found: Iterable[Fragment], stem: Path, letter: str) -> None:
+    """``STEM.fna`` and ``STEM.tsv``; names are a letter and a number."""
+    told: list[dict[str, object]] = []
+    with stem.with_suffix(".fna").open("wb") as file:
+        for piece, truth in found:
+            name = f"{letter}{len(told)}"
+            file.write(b">%b\n%b\n" % (name.encode(), piece))
+            told.append({"query": name, **truth})
+    pd.DataFrame(told).to_csv(stem.with_suffix(".tsv"), sep="\t", index=False)
+
+
+def fragments(
+    source: Genomes, chosen: Draw, seed: int, lengths: Sequence[int] = LENGTHS, *, plasmids: bool = False
+) -> Iterator[Fragment]:
+    """At most `PER_LENGTH` pieces a length of every genome that is asked for; of plasmids, or of all else."""
     known = source.genomes.loc[chosen.references]
     molecules = dict(zip(source.sequences["sequence_id"], source.sequences["molecule"], strict=True))
-    told: list[dict[str, object]] = []
-    with (folder / "queries.fna").open("wb") as file:
-        for number, (genome, case) in enumerate(chosen.cases.items()):
-            row = source.genomes.loc[[genome]].iloc[0]
-            letters = [
-                one
-                for name, one in read_records(source.folder / row["file"])
-                if molecules.get(name) != "plasmid"
-            ]
-            truth = _truth(row, case, known)
-            for length in LENGTHS:
-                for piece in pieces(letters, length, np.random.default_rng([seed, 2, number, length])):
-                    name = f"q{len(told)}"
-                    file.write(b">%b\n%b\n" % (name.encode(), piece))
-                    told.append({"query": name, "length": length, **truth})
-    pd.DataFrame(told).to_csv(folder / "queries.tsv", sep="\t", index=False)
+    for number, (genome, case) in enumerate(chosen.cases.items()):
+        row = source.genomes.loc[[genome]].iloc[0]
+        letters = [
+            one
+            for name, one in read_records(source.folder / row["file"])
+            if (molecules.get(name) == "plasmid") == plasmids
+        ]
+        truth = _truth(row, case, known)
+        for length in lengths:
+            for piece in pieces(letters, length, np.random.default_rng([seed, 2, number, length])):
+                yield piece, {"length": length, **truth}
 
 
 def _truth(row: pd.Series[str], case: str, known: pd.DataFrame) -> dict[str, object]:

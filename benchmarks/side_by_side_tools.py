@@ -112,9 +112,49 @@ def _sourmash_tax(name: str, options: str) -> Step:
     )
 
 
+def _kinmer(encoder: str, searches: Mapping[str, str], variants: Mapping[str, Variant]) -> Peer:
+    """kinmer, and its searches by name with their options."""
+    return Peer(
+        version="{kinmer} --version",
+        build=(
+            Step(
+                "index",
+                "{kinmer} index {folder}/references.fna --metadata {folder}/references.tsv"
+                f" {encoder} --keep-sequences -o {{work}}/kin.db --threads {{threads}}",
+            ),
+        ),
+        searches={
+            name: Step(
+                name,
+                "{kinmer} search {queries} --db {work}/kin.db --by genome --format jsonl"
+                f" {options} --threads {{threads}}",
+                name,
+            )
+            for name, options in searches.items()
+        },
+        variants=variants,
+        index=("kin.db/**/*",),
+    )
+
+
 _SKETCH = "{sourmash_python} {here}/side_by_side_sourmash.py"
 
 PEERS: Mapping[str, Peer] = {
+    # An encoder that has seen no genus of the draw, all else by default; and with alignment.
+    "kinmer": _kinmer(
+        "--encoder {folder}/encoder",
+        {"plain": "", "evidence": "--evidence --rank-by-evidence"},
+        {
+            "kinmer": Variant(("plain",), "plain", answers.from_kinmer),
+            "kinmer, evidence": Variant(("evidence",), "evidence", answers.from_kinmer_evidence),
+        },
+    ),
+    # The encoder that comes with kinmer, which has seen these very genomes.
+    "kinmer-shipped": _kinmer(
+        "",
+        {"plain": ""},
+        {"kinmer, shipped encoder": Variant(("plain",), "plain", answers.from_kinmer)},
+    ),
     # Defaults (35-mers, minimizers of 31); and 0.2 of the k-mers must agree, which studies of the
     # threshold recommend for large databases. One thread builds, as in `peers.py`.
     "kraken2": Peer(
