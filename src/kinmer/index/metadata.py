@@ -1,21 +1,23 @@
-"""Metadata of sequences from a table with tabs, staged in SQLite: millions of rows never lie in memory."""
+"""Metadata of sequences and genomes, staged in SQLite with their ranks; rows never lie in memory."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinmer.errors import InputError
+from kinmer.index.metadata_ranks import Ranks, ranks_of
+from kinmer.index.metadata_tables import MISSING, Table, open_table
+from kinmer.taxonomy import normal_accession
 
 __all__ = ["KNOWN", "MISSING", "RESERVED", "Metadata", "stage_metadata"]
 
 # Columns that an index has from counting, and names that its own output uses.
 KNOWN = ("length", "gc", "bases")
 RESERVED = ("label", "id", "query_id", "rank", "hit_id", "distance")
-MISSING = frozenset(("", "."))
-ID_NAMES = ("id", "sequence_id")
 # SQLite's own limit is 2,000 columns.
 MOST_COLUMNS = 1000
 
@@ -25,7 +27,7 @@ class Metadata:
     """A staged table: table ``metadata`` of the SQLite file `database`, with the columns id, line, c0, c1, …
 
     ``columns``: what c0, c1, … are called; all but the id and those that are known (`left_out`): an index
-    takes them from the sequences themselves.
+    takes them from the sequences themselves. Ids are as `kinmer.taxonomy.normal_accession` gives them.
     """
 
     database: Path
@@ -35,108 +37,84 @@ class Metadata:
 
     def matches(self, ids: Sequence[str]) -> bool:
         """Whether the table has any of these ids."""
-        connection = sqlite3.connect(self.database)
-        try:
-            return any(
-                connection.execute("SELECT 1 FROM metadata WHERE id = ?", (one,)).fetchone() for one in ids
-            )
-        finally:
-            connection.close()
+        with closing(sqlite3.connect(self.database)) as connection:
+            sql = "SELECT 1 FROM metadata WHERE id = ?"
+            return any(connection.execute(sql, (normal_accession(one),)).fetchone() for one in ids)
 
 
-def stage_metadata(path: str | Path, database: Path, *, known: Sequence[str] = KNOWN) -> Metadata:
+def stage_metadata(
+    path: str | Path, database: Path, *, known: Sequence[str] = KNOWN, taxdump: Path | None = None
+) -> Metadata:
     """Read the table `path` into a new SQLite file `database`; columns of `known` are left out.
 
-    The table: UTF-8, fields between tabs, a header line. Ids stand in the column ``id``, else
-    ``sequence_id``, else the first. Empty fields and ``.`` are missing values, as are fields that a line
-    lacks at its end.
+    The table: see `kinmer.index.metadata_tables.open_table`. Ids are of sequences or of genomes; what GTDB
+    puts before an accession (``RS_``, ``GB_``) goes. Empty fields and ``.`` are missing values, as are fields
+    that a line lacks at its end.
+
+    Ranks that the table has no column for are added, with `taxdump` (the folder of NCBI's) from its column of
+    taxids, else from its column of lineages; see `kinmer.index.metadata_ranks.ranks_of`.
 
     Raises InputError with the line: no file, no header, two columns of one name, too many fields, an id that
-    is missing or occurs twice.
+    is missing or occurs twice, a lineage that is none, a taxid that the taxdump has not; for a taxdump
+    without a column of taxids.
     """
     path = Path(path)
-    lines = _lines(path)
-    header = next(lines, None)
-    if header is None or len(header[1]) < 1 or not any(header[1]):
-        raise InputError("the metadata are empty", "a header line is expected", place=path)
-    names = header[1]
-    lower = [name.lower() for name in names]
-    key = next((lower.index(name) for name in ID_NAMES if name in lower), 0)
-    _check_header(names, key, path)
-    kept = [place for place, name in enumerate(names) if place != key and lower[place] not in known]
-    columns = tuple(names[place] for place in kept)
+    table = open_table(path)
+    _check_header(table, path)
+    names, key = table.names, table.key
+    kept = [at for at, name in enumerate(names) if at != key and name.lower() not in known]
+    left_out = tuple(name for at, name in enumerate(names) if at != key and name.lower() in known)
+    ranks = ranks_of(names, key, taxdump, path)
     database.unlink(missing_ok=True)
-    connection = sqlite3.connect(database)
-    try:
-        # Nothing here must outlive a crash: the next run stages the table again.
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
-        # Numbered names: the table's own may be any, `line` among them.
-        listed = "".join(f", c{number}" for number in range(len(columns)))
-        connection.execute(f"CREATE TABLE metadata (id TEXT PRIMARY KEY, line INTEGER{listed}) WITHOUT ROWID")
-        insert = f"INSERT INTO metadata VALUES ({', '.join('?' * (len(columns) + 2))})"
-        rows = 0
-        for number, fields in lines:
-            _insert(connection, insert, number, fields, key, kept, len(names), path)
-            rows += 1
-        connection.commit()
-    finally:
-        connection.close()
-    left_out = tuple(name for place, name in enumerate(names) if place != key and lower[place] in known)
+    with closing(sqlite3.connect(database)) as connection:
+        rows = _fill(connection, table, kept, ranks, path)
+    columns = (*(names[at] for at in kept), *ranks.found())
     return Metadata(database, columns, left_out, rows)
 
 
-def _insert(
-    connection: sqlite3.Connection,
-    insert: str,
-    number: int,
-    fields: list[str],
-    key: int,
-    kept: list[int],
-    width: int,
-    path: Path,
-) -> None:
-    place = f"{path}, line {number}"
-    if len(fields) > width:
-        raise InputError(
-            f"{len(fields)} fields, the header has {width}", check="is it separated by tabs?", place=place
-        )
-    name = fields[key] if key < len(fields) else ""
-    if not name:
-        raise InputError("the id is missing", place=place)
-    values = [fields[at] if at < len(fields) and fields[at] not in MISSING else None for at in kept]
-    try:
-        connection.execute(insert, (name, number, *values))
-    except sqlite3.IntegrityError:
-        (first,) = connection.execute("SELECT line FROM metadata WHERE id = ?", (name,)).fetchone()
-        raise InputError(
-            f"the id {name!r} occurs twice (first in line {first})",
-            "it is not clear which line to believe",
-            place=place,
-        ) from None
+def _fill(connection: sqlite3.Connection, table: Table, kept: list[int], ranks: Ranks, path: Path) -> int:
+    """Write all rows; gives how many."""
+    # Nothing here must outlive a crash: the next run stages the table again.
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    # Numbered names: the table's own may be any, `line` among them.
+    width = len(kept) + len(ranks.missing)
+    listed = "".join(f", c{number}" for number in range(width))
+    connection.execute(f"CREATE TABLE metadata (id TEXT PRIMARY KEY, line INTEGER{listed}) WITHOUT ROWID")
+    insert = f"INSERT INTO metadata VALUES ({', '.join('?' * (width + 2))})"
+    rows = 0
+    for number, fields in table.rows:
+        place = f"{path}, line {number}"
+        if len(fields) > len(table.names):
+            what = f"{len(fields)} fields, the header has {len(table.names)}"
+            raise InputError(what, check="is it separated by tabs?", place=place)
+        row: list[str | None] = [None if one in MISSING else one for one in fields]
+        row += [None] * (len(table.names) - len(row))
+        name = fields[table.key] if table.key < len(fields) else ""
+        if not name:
+            raise InputError("the id is missing", place=place)
+        name = normal_accession(name)
+        values = [row[at] for at in kept]
+        try:
+            connection.execute(insert, (name, number, *values, *ranks.of(row, place)))
+        except sqlite3.IntegrityError:
+            raise _twice(connection, name, place) from None
+        rows += 1
+    connection.commit()
+    return rows
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of every line that is not blank."""
-    try:
-        # Lines end with a line feed only: fields may hold any other of Unicode's line ends.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                text = line.removesuffix("\n").removesuffix("\r")
-                if "\x00" in text:
-                    raise InputError("the file is no text", place=f"{path}, line {number}")
-                if text.strip():
-                    yield number, [field.strip() for field in text.split("\t")]
-    except UnicodeDecodeError as error:
-        raise InputError("the file is no UTF-8 text", str(error), place=path) from error
-    except FileNotFoundError:
-        raise InputError("no such file", check="is the path right?", place=path) from None
-    except IsADirectoryError:
-        raise InputError("this is a folder", "metadata are a table in a file", place=path) from None
+def _twice(connection: sqlite3.Connection, name: str, place: str) -> InputError:
+    (first,) = connection.execute("SELECT line FROM metadata WHERE id = ?", (name,)).fetchone()
+    return InputError(
+        f"the id {name!r} occurs twice (first in line {first})",
+        "it is not clear which line to believe",
+        place=place,
+    )
 
 
-def _check_header(names: list[str], key: int, path: Path) -> None:
-    place = f"{path}, line 1"
+def _check_header(table: Table, path: Path) -> None:
+    names, place = table.names, f"{path}, line {table.header}"
     if len(names) > MOST_COLUMNS:
         raise InputError(f"{len(names)} columns, {MOST_COLUMNS} are possible", place=place)
     seen: set[str] = set()
@@ -147,7 +125,7 @@ def _check_header(names: list[str], key: int, path: Path) -> None:
         if name.lower() in seen:
             raise InputError(f"the column {name!r} occurs twice", "case does not count", place=place)
         seen.add(name.lower())
-    taken = [name for at, name in enumerate(names) if at != key and name.lower() in RESERVED]
+    taken = [name for at, name in enumerate(names) if at != table.key and name.lower() in RESERVED]
     if taken:
         raise InputError(
             f"the column name {taken[0]!r} is taken",

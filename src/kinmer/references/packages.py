@@ -22,7 +22,7 @@ from kinmer.errors import FormatError, InputError
 from kinmer.references.genomes import accession_in, is_fasta_name
 from kinmer.taxonomy import RANKS, is_lineage, parse_lineage
 
-__all__ = ["Package", "is_taxonomy", "is_taxonomy_name", "lineages"]
+__all__ = ["Package", "is_report", "is_taxonomy", "is_taxonomy_name", "lineages", "read_reports"]
 
 REPORT, SUMS, FETCH = "assembly_data_report.jsonl", "md5sum.txt", "fetch.txt"
 _TAXONOMY = re.compile(r"(?:bac120|ar53|ar122|bac|arc)_taxonomy\w*(?:\.\d+)*\.tsv(?:\.gz)?")
@@ -41,7 +41,8 @@ class Package:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.md5 = dict(_md5_sums(root / SUMS))
-        self.metadata = dict(_reports(root / "ncbi_dataset" / "data" / REPORT))
+        report = root / "ncbi_dataset" / "data" / REPORT
+        self.metadata = {name: told for _, name, told in read_reports(report)} if report.is_file() else {}
 
     @classmethod
     def around(cls, path: Path) -> Path | None:
@@ -134,10 +135,23 @@ def _md5_sums(path: Path) -> Iterator[tuple[str, str]]:
         yield match[2].removeprefix("./"), match[1].lower()
 
 
-def _reports(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Accession and metadata on every line of a report; none where there is no such file."""
-    if not path.is_file():
-        return
+def is_report(path: str | Path) -> bool:
+    """Whether a file's first line is one of a package's report: a JSON object with an accession."""
+    try:
+        first = next(_table(Path(path)), None)
+        report = json.loads("\t".join(first[1])) if first and first[1][0].startswith("{") else None
+    except (InputError, ValueError):
+        # No text, or no JSON: whoever reads it as what it is says so.
+        return False
+    return isinstance(report, dict) and "accession" in report
+
+
+def read_reports(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Number, accession and metadata of every line of a package's report.
+
+    The metadata: organism, taxid, strain and assembly_level where they are told. Raises FormatError with the
+    line where one is no report.
+    """
     for number, fields in _table(path):
         place = f"{path}, line {number}"
         try:
@@ -155,7 +169,11 @@ def _reports(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             "strain": _at(report, "organism", "infraspecificNames", "strain"),
             "assembly_level": _at(report, "assemblyInfo", "assemblyLevel"),
         }
-        yield accession, {key: sys.intern(str(value)) for key, value in told.items() if value is not None}
+        yield (
+            number,
+            accession,
+            {key: sys.intern(str(value)) for key, value in told.items() if value is not None},
+        )
 
 
 def _at(report: Any, *keys: str) -> str | int | None:

@@ -14,6 +14,7 @@ import pandas as pd
 from kinmer.errors import InputError
 from kinmer.index.metadata import KNOWN, stage_metadata
 from kinmer.space.points import Space, open_space
+from kinmer.taxonomy import normal_accession
 
 __all__ = ["space_of", "with_metadata"]
 
@@ -45,7 +46,7 @@ def with_metadata(space: Space, path: str | Path) -> Space:
         connection = sqlite3.connect(staged.database)
         try:
             for start in range(0, len(space), IDS_AT_ONCE):
-                ids = space.ids[start : start + IDS_AT_ONCE].tolist()
+                ids = [normal_accession(name) for name in space.ids[start : start + IDS_AT_ONCE].tolist()]
                 asked = f"SELECT {listed} FROM metadata WHERE id IN ({', '.join('?' * len(ids))})"
                 found.update((row[0], row[1:]) for row in connection.execute(asked, ids))
         finally:
@@ -55,7 +56,7 @@ def with_metadata(space: Space, path: str | Path) -> Space:
             "none of its ids is among the sequences", check="is it the table of these?", place=path
         )
     nothing = (None,) * len(staged.columns)
-    rows = [found.get(name, nothing) for name in space.ids]
+    rows = [found.get(normal_accession(name), nothing) for name in space.ids]
     table = pd.DataFrame(rows, columns=list(staged.columns), index=space.obs.index, dtype=object)
     obs = space.obs.copy()
     for name in staged.columns:
