@@ -126,14 +126,14 @@ def reliable(table: pd.DataFrame, rank: str) -> Iterator[str]:
         reliability(longer, rank, f"{rank}_{one}", weights_of(longer)) for one in ("right", "alike")
     )
     yield from _head("probability", ["queries", "share", "mean said", "right", "right*"])
-    for row, (one, other) in enumerate(zip(strict.itertuples(), alike.itertuples(), strict=True)):
-        values = (one.weight, one.said, one.right, other.right)
-        cells = " | ".join("." if np.isnan(value) else f"{value:.3f}" for value in values)
-        yield f"| {row / 10:.1f}–{(row + 1) / 10:.1f} | {one.queries:,} | {cells} |"
+    values = np.column_stack([strict[["weight", "said", "right"]].to_numpy(float), alike["right"]])
+    for row, (count, line) in enumerate(zip(strict["queries"].tolist(), values, strict=True)):
+        cells = " | ".join("." if np.isnan(value) else f"{value:.3f}" for value in line)
+        yield f"| {row / 10:.1f}–{(row + 1) / 10:.1f} | {count:,} | {cells} |"
 
 
 def absent(table: pd.DataFrame) -> Iterator[str]:
-    """At 10 kb: absent species left without a name, present ones named; by default and by least probability."""
+    """At 10 kb: absent species left without a name, present ones named; by least probability."""
     own = table[table["length"] == AT].reset_index(drop=True)
     yield from _head(
         "least probability",

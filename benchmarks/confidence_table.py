@@ -23,9 +23,9 @@ def read(folders: Sequence[Path], answers: str, source: Genomes) -> pd.DataFrame
     """All queries of all sets. Columns beside those of ``queries.tsv``:
 
     set, source : which set, and which file of queries. For every rank RANK_name, RANK_p : the name of the
-    consensus and its probability (NaN for none); RANK_given : 1 where it is part of the answer; RANK_right : 1,
-    0, or NaN where it cannot be judged; of genus and species also RANK_alike, where the names of an ANI cluster
-    count as one. molecule : the kind, blank where unknown; told : the kind that is said.
+    consensus and its probability (NaN for none); RANK_given : 1 where it is part of the answer; RANK_right :
+    1, 0, or NaN where it cannot be judged; of genus and species also RANK_alike, where the names of an ANI
+    cluster count as one. molecule : the kind, blank where unknown; told : the kind that is said.
     """
     tables = []
     for number, folder in enumerate(folders):
@@ -65,7 +65,7 @@ def row_of(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kinds(source: Genomes) -> pd.Series[str]:
-    """Of every genome the kind of its molecules that are no plasmids; blank for drafts, where it is unknown."""
+    """Of every genome the kind of its molecules that are no plasmids; blank for drafts: it is unknown."""
     other = source.sequences[source.sequences["molecule"] != "plasmid"]
     kinds = other.groupby("genome_id")["molecule"].agg(lambda own: own.iloc[0] if own.nunique() == 1 else "")
     return kinds.where(kinds.isin(MOLECULES), "")

@@ -25,8 +25,7 @@ NOTES = """
 The encoder of "kinmer" and "kinmer, evidence" has seen no genus of references or queries; that of "kinmer,
 shipped encoder" was trained on these very genomes. "kinmer, evidence" is the answer of "kinmer", save that a
 first hit that is homologous with an ANI of 95 % or more names the species, and that none is named where the
-best aligned hit is less alike over half of the query or more; sister species that the references lack are told
-by that boundary alone, as in "LCA and 95 %".
+best aligned hit is less alike over at least half of the query: the boundary of "LCA and 95 %".
 """
 
 
