@@ -1,0 +1,322 @@
+"""The logic of benchmarks/side_by_side.py and confidence.py that no tool is needed for."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+RANKS = ("domain", "phylum", "class", "order", "family", "genus", "species")
+ONE = ("Bacteria", "P", "C", "O", "F", "G", "G one")
+TWO = ("Bacteria", "P", "C", "O", "F", "G", "G two")
+OTHER = ("Bacteria", "P", "C", "O", "F", "H", "H one")
+NOTHING = ("",) * 7
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a module of the benchmarks' folder."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture
+def known(module: Any, tmp_path: Path) -> Any:
+    """References a, b, c of two genera."""
+    table = pd.DataFrame([ONE, TWO, OTHER], columns=list(RANKS))
+    table.insert(0, "sequence_id", ["a", "b", "c"])
+    table.to_csv(tmp_path / "references.tsv", sep="\t", index=False)
+    return module("side_by_side_answers").Known.read(tmp_path / "references.tsv")
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_common_ends_at_the_first_name_that_differs(module: Any) -> None:
+    common = module("side_by_side_answers").common
+    assert common([ONE, TWO]) == (*ONE[:6], "")
+    assert common([ONE, OTHER]) == (*ONE[:5], "", "")
+    assert common([ONE]) == ONE
+    # A blank says nothing of what is below it.
+    assert common([(*ONE[:4], "", *ONE[5:]), ONE]) == (*ONE[:4], "", *ONE[5:])
+    assert common([ONE, ("Viruses", *ONE[1:])]) == NOTHING
+
+
+def test_kraken_and_mmseqs_give_the_names_above_a_taxid(module: Any, known: Any, tmp_path: Path) -> None:
+    answers = module("side_by_side_answers")
+    # Taxids in the order in which names come first: the root, then seven of a, one of b, two of c.
+    kraken = written(
+        tmp_path / "k",
+        "C\tq1\t8\t9\tx",
+        "C\tq2\t7\t9\tx",
+        "U\tq3\t0\t9\tx",
+        "C\tq4\t9\t9\tx",
+        "C\tq5\t1\t9\tx",
+    )
+    assert dict(answers.from_kraken(kraken, known)) == {
+        "q1": ONE,
+        "q2": (*ONE[:6], ""),
+        "q3": NOTHING,
+        "q4": TWO,
+        "q5": NOTHING,
+    }
+    mmseqs = written(tmp_path / "m", "q1\t11\tspecies\tH one", "q2\t0\tno rank\tunclassified")
+    assert dict(answers.from_mmseqs(mmseqs, known)) == {"q1": OTHER, "q2": NOTHING}
+
+
+def test_blast_names_a_species_by_identity_and_else_what_near_hits_share(
+    module: Any, known: Any, tmp_path: Path
+) -> None:
+    answers = module("side_by_side_answers")
+    path = written(
+        tmp_path / "b",
+        # The second is within nine tenths of the first's score, the third is not.
+        *("q1\ta\t99.0\t100", "q1\tb\t98.0\t90", "q1\tc\t97.0\t89.9"),
+        *("q2\tb\t95.0\t100", "q2\tc\t94.0\t80"),
+        "q3\tc\t94.9\t100",
+    )
+    best = dict(answers.from_blast(path, known))
+    assert best == {"q1": ONE, "q2": TWO, "q3": OTHER}
+    lca = dict(answers.from_blast_lca(path, known))
+    assert lca == {"q1": (*ONE[:6], ""), "q2": TWO, "q3": (*OTHER[:6], "")}
+
+
+def test_sourmash_answers_only_where_it_says_match(module: Any, known: Any, tmp_path: Path) -> None:
+    with (tmp_path / "s.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query_name", "status", "rank", "fraction", "lineage"])
+        writer.writerow(["q1", "match", "species", 0.5, ";".join(ONE)])
+        writer.writerow(["q2", "match", "genus", 0.5, ";".join(ONE[:6])])
+        writer.writerow(["q3", "below_threshold", "species", 0.05, ";".join(ONE)])
+    found = dict(module("side_by_side_answers").from_sourmash(tmp_path / "s.csv", known))
+    assert found == {"q1": ONE, "q2": (*ONE[:6], "")}
+
+
+def result(rank: str | None, name: str | None, *hits: dict[str, Any], chance: float = 0.7) -> dict[str, Any]:
+    """What kinmer says of a query whose neighbours are of `ONE`."""
+    consensus = {
+        one: {"name": told, "share": 1.0, "probability": chance} for one, told in zip(RANKS, ONE, strict=True)
+    }
+    kinds = {"chromosome": 0.2, "plasmid": 0.7, "virus": 0.1}
+    molecule = {"name": "plasmid", "probability": 0.7, "probabilities": kinds}
+    told = {"query_id": "q1", "rank": rank, "name": name, "consensus": consensus, "molecule": molecule}
+    return told | {"hits": list(hits)}
+
+
+def hit(lineage: tuple[str, ...], ani: float | None, part: float, homology: str) -> dict[str, Any]:
+    proof = {"ani": ani, "aligned_fraction": part, "homology": homology}
+    return {"evidence": proof, "metadata": dict(zip(RANKS, lineage, strict=True))}
+
+
+def test_kinmer_answers_down_to_the_assigned_rank(module: Any, known: Any, tmp_path: Path) -> None:
+    answers = module("side_by_side_answers")
+    lines = (result("genus", "G"), result(None, None) | {"query_id": "q2"})
+    path = written(tmp_path / "j", *map(json.dumps, lines))
+    assert dict(answers.from_kinmer(path, known)) == {"q1": (*ONE[:6], ""), "q2": NOTHING}
+    assert answers.kinmer_lineage(result("species", "G one")) == ONE
+
+
+def test_evidence_names_what_aligns_and_unnames_what_is_less_alike(module: Any) -> None:
+    proved = module("side_by_side_answers").proved
+    named, unsure = ("species", "G one"), ("genus", "G")
+    assert proved(result(*unsure, hit(TWO, 0.96, 0.9, "both"))) == TWO
+    assert proved(result(None, None, hit(TWO, 0.95, 0.9, "homologous"))) == TWO
+    # It aligns, but is another species; of a small part nothing is concluded; nor of nothing.
+    assert proved(result(*named, hit(ONE, 0.94, 0.9, "both"))) == (*ONE[:6], "")
+    assert proved(result(*named, hit(ONE, 0.90, 0.4, "composition only"))) == ONE
+    assert proved(result(*named, hit(ONE, None, 0.0, "composition only"))) == ONE
+    assert proved(result(*unsure, hit(ONE, 0.99, 0.1, "composition only"))) == (*ONE[:6], "")
+
+
+def collection(rng: np.random.Generator) -> pd.DataFrame:
+    """Genera of several species, species of several genomes; clusters that hold two species together."""
+    rows = []
+    for genus in range(16):
+        for species in range(int(rng.integers(1, 5))):
+            for strain in range(int(rng.integers(1, 5))):
+                # The first two species of every other genus are one cluster.
+                cluster = f"{genus}-{max(species, 1) if genus % 2 else species}"
+                domain = "Viruses" if genus % 3 == 0 else "Bacteria"
+                rows.append(
+                    (f"{genus}-{species}-{strain}", f"G{genus}", f"G{genus} s{species}", cluster, domain)
+                )
+    return pd.DataFrame(rows, columns=["genome_id", "genus", "species", "ani95_cluster", "domain"])
+
+
+@pytest.fixture
+def genomes(module: Any, tmp_path: Path) -> pd.DataFrame:
+    table = collection(np.random.default_rng(5)).assign(molecule="chromosome", file="none")
+    table.to_csv(tmp_path / "genomes.tsv", sep="\t", index=False)
+    frame: pd.DataFrame = module("side_by_side_draw").read_genomes(tmp_path).genomes
+    return frame
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("half", [0, 1])
+def test_what_is_new_is_nowhere_in_the_references(
+    module: Any, genomes: pd.DataFrame, seed: int, half: int
+) -> None:
+    cut = module("side_by_side_draw")
+    chosen = cut.draw(genomes, half, seed)
+    assert chosen == cut.draw(genomes, half, seed)
+    references, training = genomes.loc[chosen.references], genomes.loc[chosen.training]
+    asked = genomes.loc[list(chosen.cases)].assign(case=list(chosen.cases.values()))
+    assert set(asked["case"]) == set(cut.CASES)
+    assert not set(asked.index) & set(references.index)
+    # The encoder has seen no genus of either.
+    assert not set(training["genus"]) & {*references["genus"], *asked["genus"]}
+    for case, row in zip(asked["case"], asked.itertuples(), strict=True):
+        same_species = references["species"].eq(row.species) & references["ani95_cluster"].eq(
+            row.ani95_cluster
+        )
+        any_alike = references["species"].eq(row.species) | references["ani95_cluster"].eq(row.ani95_cluster)
+        same_genus = references["genus"].eq(row.genus)
+        assert same_species.any() == (case == cut.STRAIN)
+        assert any_alike.any() == (case == cut.STRAIN)
+        assert same_genus.any() == (case != cut.GENUS)
+
+
+def test_pieces_are_windows_that_do_not_overlap_and_are_known(module: Any) -> None:
+    rng = np.random.default_rng(1)
+    letters = bytes(rng.choice(list(b"ACGT"), 20_000).tolist())
+    hidden = b"N" * 20_000
+    cut = module("side_by_side_draw")
+    found = list(cut.pieces([hidden, letters], 1000, rng))
+    places = sorted(letters.index(one) for one in found)
+    assert len(found) == cut.PER_LENGTH
+    assert min(np.diff(places)) >= 1000
+    assert list(cut.pieces([letters[:999]], 1000, rng)) == []
+
+
+def queries(**more: Any) -> pd.DataFrame:
+    """Eight queries of two kinds: four of known strains, two of each other case."""
+    cases = ["known strain"] * 4 + ["new species"] * 2 + ["new genus"] * 2
+    table = {"query": [f"q{one}" for one in range(8)], "case": cases, "length": [1000, 1000, 1000, 5000] * 2}
+    return pd.DataFrame(table | {"kind": [1, 2] * 4} | more)
+
+
+def test_weights_come_to_the_mixture_in_every_case_and_alike_in_its_lengths(module: Any) -> None:
+    table = queries()
+    weights = module("confidence_figures").weights_of(table)
+    sums = pd.Series(weights).groupby([table["case"], table["length"]]).sum().round(12)
+    assert sums.to_dict() == {
+        ("known strain", 1000): 0.25,
+        ("known strain", 5000): 0.25,
+        ("new species", 1000): 0.25,
+        ("new genus", 1000): 0.125,
+        ("new genus", 5000): 0.125,
+    }
+
+
+def test_calibration_error_by_hand(module: Any) -> None:
+    figures = module("confidence_figures")
+    likely = [0.95, 0.95, 0.85, 0.15, 0.12, 1.0, np.nan, 0.5]
+    right = [1, 0, 1, 0, 1, 1, 1, np.nan]
+    table = queries(species_p=likely, species_right=right)
+    weights = np.array([1.0, 1, 2, 1, 1, 1, 9, 9])
+    # Bins: .9–1: said 2.9, right 2; .8–.9: twice .85 and 1; .1–.2: said .27, right 1.
+    expected = (abs(2.9 - 2) + abs(1.7 - 2) + abs(0.27 - 1)) / 7
+    found = figures.calibration_error(table, "species", "species_right", weights)
+    assert found.value == pytest.approx(expected)
+    assert found.low <= found.high
+    told = figures.reliability(table, "species", "species_right", weights)
+    assert told["queries"].tolist() == [0, 2, 0, 0, 0, 0, 0, 0, 1, 3]
+    assert told["weight"].tolist()[8:] == pytest.approx([2 / 7, 3 / 7])
+    assert told["right"].tolist()[1] == 0.5
+    assert np.isnan(told["said"][0])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0.1, 5)), min_size=1, max_size=60))
+def test_calibration_error_is_that_of_kinmers_own_account(rows: list[tuple[float, bool, float]]) -> None:
+    from kinmer.confidence import calibration_error
+
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        figures = importlib.import_module("confidence_figures")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    likely, right, weights = (np.array(one) for one in zip(*rows, strict=True))
+    sums = figures.binned(likely, right.astype(float), weights).sum(axis=0, keepdims=True)
+    assert figures.error_of(sums)[0] == pytest.approx(calibration_error(likely, right, weights))
+
+
+def test_intervals_hold_the_share_and_shrink_to_it_where_kinds_agree(module: Any) -> None:
+    share = module("confidence_figures").share
+    table = queries()
+    every = np.ones(8, bool)
+    # Of both kinds one half is right.
+    half = np.array([1, 1, 0, 0, 1, 1, 0, 0], bool)
+    assert share(table, half, every) == (0.5, 0.5, 0.5)
+    # All of one kind, none of the other: the interval is all there is.
+    assert share(table, table["kind"].eq(1).to_numpy(), every) == (0.5, 0.0, 1.0)
+    assert np.isnan(share(table, half, ~every).value)
+
+
+def test_scores_of_a_class_are_sklearns(module: Any) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(2)
+    kinds = np.array(["chromosome", "plasmid", "virus"])
+    table = pd.DataFrame(
+        {"molecule": rng.choice(kinds, 90), "told": rng.choice(kinds, 90), "kind": rng.integers(9, size=90)}
+    )
+    truth = metrics.precision_recall_fscore_support(table["molecule"], table["told"], labels=kinds)
+    for row, kind in enumerate(kinds):
+        found = module("confidence_figures").scores_of(table, kind)
+        assert [found.precision.value, found.recall.value, found.f1.value] == pytest.approx(
+            [one[row] for one in truth[:3]]
+        )
+        assert found.queries == truth[3][row]
+        assert found.f1.low <= found.f1.value <= found.f1.high
+
+
+def test_a_name_is_right_by_its_label_or_alike_by_its_cluster(module: Any) -> None:
+    tables = module("confidence_table")
+    genomes = pd.DataFrame([TWO, OTHER], columns=list(RANKS), index=["g2", "h"])
+    row = tables.row_of(result("species", "G one"))
+    asked = [
+        # A strain of G two, whose cluster has G one too; a new species of G; a new genus; a plasmid.
+        {"genome": "g2", "case": "known strain", "species": "G one;G two", "genus": "G", "has_genus": "1"},
+        {"genome": "g2", "case": "new species", "species": "", "genus": "G", "has_genus": "1"},
+        {"genome": "h", "case": "new genus", "species": "", "genus": "", "has_genus": "1"},
+        {"genome": "g2", "case": "new genus", "species": "", "genus": "", "has_genus": "1"},
+    ]
+    sources = ["queries", "queries", "queries", "plasmids"]
+    table = pd.DataFrame([one | row | {"source": name} for one, name in zip(asked, sources, strict=True)])
+    found = tables.judged(table, genomes, pd.Series({"g2": "chromosome", "h": ""}))
+    assert found["species_right"].tolist()[:3] == [0, 0, 0]
+    assert found["species_alike"].tolist()[:3] == [1, 0, 0]
+    assert found["genus_right"].tolist()[:3] == [1, 1, 0]
+    assert found["family_right"].tolist() == [1, 1, 1, 1]
+    assert found["molecule"].tolist() == ["chromosome", "chromosome", "", "plasmid"]
+    assert set(found["told"]) == {"plasmid"}
+    assert set(found["species_p"]) == {0.7}
+    assert tables.row_of(result("genus", "G"))["species_given"] == 0
+
+
+def test_tables_tell_shares_of_the_named_and_the_unnamed(module: Any) -> None:
+    report = module("confidence_report")
+    table = queries(
+        length=[10_000] * 8,
+        species_given=[1, 1, 1, 0, 1, 0, 0, 0],
+        species_p=[0.9, 0.9, 0.6, 0.2, 0.8, 0.1, 0.1, np.nan],
+        species_right=[1, 0, 1, 1, 0, 0, 0, 0],
+        species_alike=[1, 1, 1, 1, 0, 0, 0, 0],
+    )
+    lines = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in report.absent(table)}
+    values = [cell.split(" ")[0] for cell in lines["default"]]
+    # Absent: of new species one of two is named, of new genera none; present: three of four named, two right.
+    assert values == [".750", ".500", "1.000", ".750", ".500", ".750", ".000"]
+    assert [cell.split(" ")[0] for cell in lines["0.7"]][3] == ".500"
+    assert lines["*queries*"][:4] == ["4", "2", "2", "4"]
