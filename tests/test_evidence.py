@@ -99,6 +99,13 @@ def test_what_aligns_to_nothing(engine: str, query: bytes) -> None:
         assert one(query, reference, engine) == Alignment(None, 0.0)
 
 
+@pytest.mark.skipif("fastani" not in ENGINES, reason="FastANI is not installed")
+@pytest.mark.parametrize("reference", [[b"N" * 2000], [b"N" * 2000] * 3, [b"", b"ACGT"], []], ids=len)
+def test_what_has_nothing_to_map_to_is_not_given_to_fastani(reference: list[bytes]) -> None:
+    # The library would read outside its memory, and crash or not as it happens.
+    assert aligners.FastAni().sketch(reference) is None
+
+
 def test_a_genome_in_pieces() -> None:
     pieces = [GENOME[at : at + 20_000] for at in range(0, 200_000, 20_000)]
     query = mutated(GENOME[30_000:80_000], 0.03, 7)

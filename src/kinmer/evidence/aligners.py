@@ -68,13 +68,15 @@ class FastAni:
     _FRAGMENT = 1000
 
     def sketch(self, sequences: Sequence[bytes]) -> Any:
-        """A mapper of one genome; None where every sequence is shorter than a fragment."""
+        """A mapper of one genome; None where no sequence has a fragment with anything to map to."""
         import pyfastani
 
         # The library warns of each one that is too short.
         long = [one for one in sequences if len(one) >= self._FRAGMENT]
         sketch = pyfastani.Sketch(fragment_length=self._FRAGMENT, minimum_fraction=0.0)
-        return sketch.add_draft("genome", long).index() if long else None
+        sketch.add_draft("genome", long)
+        # Without minimizers, as of nothing but N, the library's index() reads outside its memory.
+        return sketch.index() if len(sketch.minimizers) else None
 
     def align(self, query: bytes, sketch: Any) -> Alignment:
         """The mean identity of the fragments that map."""
