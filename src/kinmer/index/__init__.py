@@ -1,6 +1,6 @@
 """The index: entries with their vectors, the encoder that made them and a vector engine, in one folder.
 
-`build_index` makes one, `open_index` opens it, `add_to_index` and its like change it,
+`build_index` and `build_reference` make one, `open_index` opens it, `add_to_index` and its like change it,
 `check_index` proves it whole.
 """
 
@@ -11,6 +11,7 @@ from kinmer.index.database import KinIndex, open_index
 from kinmer.index.describing import IndexInfo, IndexRow, describe_index, index_rows
 from kinmer.index.entries import Entry, Genome
 from kinmer.index.living import IndexWriter
+from kinmer.index.reference import build_reference
 
 __all__ = [
     "CheckReport",
@@ -22,6 +23,7 @@ __all__ = [
     "KinIndex",
     "add_to_index",
     "build_index",
+    "build_reference",
     "check_index",
     "compact_index",
     "delete_from_index",

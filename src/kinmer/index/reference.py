@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinmer.errors import UsageError
+from kinmer.errors import InputError, UsageError
 from kinmer.index.build import build_of_feed
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
 from kinmer.index.feeding import FastaFile, from_fasta
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import MANIFEST
+from kinmer.index.metadata_ranks import ranks_of, taxid_column
+from kinmer.index.metadata_tables import open_table
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.progress import step
-from kinmer.references import GenomeFile, fetch, find_genomes, verify_genome
+from kinmer.references import GenomeFile, fetch, find_genomes, is_taxonomy, verify_genome
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -49,16 +52,23 @@ def build_reference(
     output : an index that is there is added to: files whose SHA-256 it knows are passed over.
     download : folder for what the manifest gives a URL of; None: the folder ``NAME.downloads`` beside the
         output.
-    metadata, taxdump, encoder, pieces, keep_sequences, min_length, calibrate, threads : as in
-        `kinmer.build_index`; a line of metadata may be of a sequence or of a genome.
+    metadata : as in `kinmer.build_index`; a line may be of a sequence or of a genome. Of GTDB's tables
+        without a header only the lines of these genomes are looked at.
+    taxdump : gives the ranks of taxids, in `metadata` or in what a manifest or a package tells of a genome.
+    encoder, pieces, keep_sequences, min_length, calibrate, threads : as in `kinmer.build_index`.
     force : build anew in place of an index that is there.
 
     A killed call leaves what was committed and downloaded; the same call goes on from there.
 
-    Raises InputError (no genomes, a wrong checksum, a failed download), and as `build_index`.
+    Raises InputError (no genomes, a wrong checksum, a failed download, no taxids for a taxdump), and as
+    `build_index`.
     """
     tell, path = log or (lambda line: None), Path(output)
-    files = _at_hand(find_genomes(source, log=tell), Path(download or f"{path}.downloads"), tell)
+    tables = [metadata] if metadata is not None and is_taxonomy(metadata) else []
+    metadata = None if tables else metadata
+    found = find_genomes(source, taxonomy=tables, log=tell)
+    genomes, taxdump = _with_ranks(found, Path(source), metadata, taxdump)
+    files = _at_hand(genomes, Path(download or f"{path}.downloads"), tell)
     known = path.is_dir() and (path / MANIFEST).is_file()
     if known and not force:
         if encoder is not None:
@@ -68,7 +78,8 @@ def build_reference(
         settings = FeedSettings(min_length=min_length, threads=threads)
         with IndexWriter(path, log=tell, threads=threads) as writer:
             before = len(writer.table)
-            pour_into(writer, feed_of_files(writer, files, settings, tell), metadata, taxdump, log=tell)
+            if new := _not_yet_in(writer, files, tell):
+                pour_into(writer, feed_of_files(writer, new, settings, tell), metadata, taxdump, log=tell)
             tell(f"{len(writer.table) - before:,} sequences added to {before:,}")
             writer.finish()
             if calibrate:
@@ -93,6 +104,38 @@ def build_reference(
         force=force,
         log=tell,
     )
+
+
+def _with_ranks(
+    genomes: list[GenomeFile], source: Path, metadata: str | Path | None, taxdump: str | Path | None
+) -> tuple[list[GenomeFile], str | Path | None]:
+    """The genomes with the ranks that are told of them; the taxdump, if the table needs it too."""
+    names = list(dict.fromkeys(name for one in genomes for name in one.metadata))
+    own = taxdump is not None and taxid_column(names) is not None
+    in_table = metadata is not None and taxid_column(open_table(Path(metadata)).names) is not None
+    if taxdump is not None and not own and not in_table:
+        raise InputError(
+            "nothing tells the genomes' taxids",
+            "the taxdump would be of no use",
+            "a manifest, a package of NCBI Datasets or --metadata may have a column taxid",
+            place=source if metadata is None else str(metadata),
+        )
+    ranks = ranks_of(names, -1, Path(taxdump) if own and taxdump is not None else None, source)
+    told = []
+    for one in genomes:
+        row = [one.metadata.get(name) for name in names]
+        added = zip(ranks.missing, ranks.of(row, one.place or one.where), strict=True)
+        told.append(replace(one, metadata=one.metadata | {rank: name for rank, name in added if name}))
+    return told, taxdump if in_table else None
+
+
+def _not_yet_in(writer: IndexWriter, files: list[FastaFile], log: Log) -> list[FastaFile]:
+    """The files that an index does not have whole; the others are told by their number, there may be many."""
+    whole = {sha256 for _, _, sha256, _, done in writer.table.files() if done < 0}
+    new = [one for one in files if one.sha256 not in whole]
+    if len(new) < len(files):
+        log(f"{len(files) - len(new):,} of {len(files):,} files are in already")
+    return new
 
 
 def _at_hand(genomes: list[GenomeFile], folder: Path, log: Log) -> list[FastaFile]:
