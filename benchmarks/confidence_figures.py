@@ -120,11 +120,12 @@ def reliability(table: pd.DataFrame, rank: str, right: str, weights: Floats) -> 
 
 
 class Scores(NamedTuple):
-    """Of a class."""
+    """Of a class; `even`: F1 where all classes weigh alike."""
 
     precision: Figure
     recall: Figure
     f1: Figure
+    even: Figure
     queries: int
 
 
@@ -132,12 +133,16 @@ def scores_of(table: pd.DataFrame, name: str, truth: str = "molecule", told: str
     """Precision, recall and F1 of a class, over all queries of the table."""
     own, said = table[truth].eq(name).to_numpy(), table[told].eq(name).to_numpy()
     if not own.any():
-        return Scores(NONE, NONE, NONE, 0)
+        return Scores(NONE, NONE, NONE, NONE, 0)
     values = np.stack([own & said, said, own], axis=1).astype(float)
-    hit, given, there = Resampled(table["kind"].to_numpy()).sums(values).T
-    shares = (_ratio(hit, given), _ratio(hit, there), _ratio(2 * hit, given + there))
-    precision, recall, f1 = map(figure, shares)
-    return Scores(precision, recall, f1, int(own.sum()))
+    even = 1 / table.groupby(truth)["kind"].transform("size").to_numpy(float)
+    drawn = Resampled(table["kind"].to_numpy())
+    hit, given, there = drawn.sums(values).T
+    precision, recall, f1 = _ratio(hit, given), _ratio(hit, there), _ratio(2 * hit, given + there)
+    hit, given, there = drawn.sums(values * even[:, None]).T
+    return Scores(
+        figure(precision), figure(recall), figure(f1), figure(_ratio(2 * hit, given + there)), int(own.sum())
+    )
 
 
 def case_rows(table: pd.DataFrame, cases: tuple[str, ...] = CASES) -> Bools:

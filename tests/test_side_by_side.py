@@ -278,6 +278,11 @@ def test_scores_of_a_class_are_sklearns(module: Any) -> None:
             [one[row] for one in truth[:3]]
         )
         assert found.queries == truth[3][row]
+        even = 1 / table.groupby("molecule")["told"].transform("size")
+        weighed = metrics.f1_score(
+            table["molecule"], table["told"], labels=kinds, average=None, sample_weight=even
+        )
+        assert found.even.value == pytest.approx(weighed[row])
         assert found.f1.low <= found.f1.value <= found.f1.high
 
 
