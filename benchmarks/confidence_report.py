@@ -168,7 +168,7 @@ def _absent_row(table: pd.DataFrame, named: Bools) -> str:
 def molecules(table: pd.DataFrame) -> Iterator[str]:
     """By class and length; precision depends on how many of each are asked, F1 of even classes does not."""
     yield (
-        "\nThe likeliest kind counts as the answer. Contigs of drafts, which may be of plasmids, are left out."
+        "\nThe likeliest kind is the answer. Contigs of drafts, which may be of plasmids, are left out."
         "\nF1, even: with classes that weigh alike."
     )
     yield from _head("", [f"{length // 1000} kb" for length in ALL_LENGTHS])
