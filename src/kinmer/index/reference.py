@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinmer.errors import InputError, UsageError
+from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.index.build import build_of_feed
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
@@ -19,6 +19,7 @@ from kinmer.index.metadata_tables import open_table
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.progress import step
 from kinmer.references import GenomeFile, fetch, find_genomes, is_taxonomy, verify_genome
+from kinmer.taxonomy import RANKS
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -67,6 +68,13 @@ def build_reference(
     tables = [metadata] if metadata is not None and is_taxonomy(metadata) else []
     metadata = None if tables else metadata
     found = find_genomes(source, taxonomy=tables, log=tell)
+    if tables and not any(rank in one.metadata for one in found for rank in RANKS):
+        raise MismatchError(
+            "the table has none of the genomes' accessions",
+            "no genome would have any rank",
+            "is the accession part of the files' names, or of the manifest's column genome?",
+            place=str(tables[0]),
+        )
     genomes, taxdump = _with_ranks(found, Path(source), metadata, taxdump)
     files = _at_hand(genomes, Path(download or f"{path}.downloads"), tell)
     known = path.is_dir() and (path / MANIFEST).is_file()
