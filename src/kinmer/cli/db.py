@@ -189,6 +189,15 @@ def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     note(f"{index}: {before.bytes_on_disk / 1e6:,.1f} MB before, {after.bytes_on_disk / 1e6:,.1f} MB now")
 
 
+@db.command("calibrate")
+def calibrate(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
+    """Learn anew from the references how far an answer can be trusted."""
+    from kinmer.index import calibrate_index, describe_index
+
+    calibrate_index(index, wait=wait, threads=threads, log=note)
+    note(f"{index}: {describe_index(index).calibrated}")
+
+
 def _source(sources: list[Path]) -> Path | list[Path]:
     """One source of any kind, or several FASTA files."""
     return sources[0] if len(sources) == 1 else sources

@@ -51,7 +51,7 @@ Pieces = Annotated[
     str | None,
     typer.Option(
         "--pieces",
-        help="Lengths of pieces that long sequences are also indexed in (default: 10000,20000,50000; 0: none).",
+        help="Lengths of pieces that sequences are also indexed in (default: 10000,20000,50000; 0: none).",
     ),
 ]
 KeepSequences = Annotated[

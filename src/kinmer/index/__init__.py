@@ -5,7 +5,13 @@
 """
 
 from kinmer.index.build import build_index
-from kinmer.index.changing import add_to_index, compact_index, delete_from_index, update_index
+from kinmer.index.changing import (
+    add_to_index,
+    calibrate_index,
+    compact_index,
+    delete_from_index,
+    update_index,
+)
 from kinmer.index.checking import CheckReport, check_index
 from kinmer.index.database import KinIndex, open_index
 from kinmer.index.describing import IndexInfo, IndexRow, describe_index, index_rows
@@ -24,6 +30,7 @@ __all__ = [
     "add_to_index",
     "build_index",
     "build_reference",
+    "calibrate_index",
     "check_index",
     "compact_index",
     "delete_from_index",

@@ -25,7 +25,15 @@ from kinmer.profiles import Profiles
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["FeedSettings", "add_to_index", "compact_index", "delete_from_index", "pour_into", "update_index"]
+__all__ = [
+    "FeedSettings",
+    "add_to_index",
+    "calibrate_index",
+    "compact_index",
+    "delete_from_index",
+    "pour_into",
+    "update_index",
+]
 
 STAGED = ".metadata.sqlite"
 
@@ -147,6 +155,15 @@ def compact_index(
         writer.finish(behind=1 << 62)
         writer.compact()
         writer.finish(behind=0)
+
+
+def calibrate_index(
+    db: str | Path, *, wait: float = 0.2, threads: int | None = None, log: Log | None = None
+) -> None:
+    """Learn anew from an index's own sequences how far its answers can be trusted."""
+    with IndexWriter(db, log=log, threads=threads, wait=wait) as writer:
+        writer.finish()
+        writer.calibrate(anew=True)
 
 
 def pour_into(

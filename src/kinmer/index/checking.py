@@ -72,6 +72,7 @@ def check_index(path: str | Path) -> CheckReport:
             ("entries", _entries),
             ("genomes", _genomes),
             ("letters", _letters),
+            ("calibration", _calibration),
         ):
             with step(f"Checking {name}"):
                 problems += _told(look, index)
@@ -111,6 +112,11 @@ def _table(index: KinIndex) -> Iterator[str]:
         for (told,) in index.table.connection.execute("PRAGMA integrity_check"):
             if told != "ok":
                 yield f"{index.table.path}: {told}"
+
+
+def _calibration(index: KinIndex) -> Iterator[str]:
+    index.calibrated()
+    yield from ()
 
 
 def _rows(index: KinIndex) -> Iterator[str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove, write_json
+from kinmer.index.calibration import Calibrated, read_calibration
 from kinmer.index.engines import build_engine, engine_folder, open_engine, update_engine
 from kinmer.index.entries import Entry, EntryTable, Genome
 from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
+from kinmer.index.merging import Merging
 from kinmer.index.rows import Rows
-from kinmer.index.scanning import Labels, first_of_each, nearest_rows
+from kinmer.index.scanning import Labels, nearest_rows
 from kinmer.index.trust import Trust
 from kinmer.profiles.journal import StoreLock, is_locked
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
 __all__ = ["KinIndex", "open_index"]
-
-# Rows asked for at first where sequences have several each; so many times more where they do not suffice.
-FEW_ROWS, WIDER = 64, 4
 
 Log = Callable[[str], None]
 
@@ -179,6 +178,15 @@ class KinIndex:
         """Numbers (n,) of ids; -1 where there is no such entry."""
         return self.table.numbers_of(ids)
 
+    @property
+    def labels(self) -> int:
+        """How often the metadata have been changed."""
+        return int(self.table.state.get("labels", 0))
+
+    def calibrated(self) -> Calibrated | None:
+        """How far answers can be trusted, as it was learnt; None where it was not. FormatError for damage."""
+        return read_calibration(self.path, self.manifest["index"])
+
     def select(self, where: str) -> NDArray[np.int64]:
         """Ascending numbers of the entries for which a condition holds, such as ``length > 50000``.
 
@@ -197,17 +205,21 @@ class KinIndex:
         vectors: NDArray[np.float32],
         k: int = 10,
         *,
+        by: Literal["sequence", "genome"] = "sequence",
         metric: Metric | None = None,
         exclude: NDArray[np.int64] | None = None,
         allowed: NDArray[np.bool_] | None = None,
+        begun: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest entries of every vector (q, dim): numbers, distances and rows (q, k).
+        """The k nearest entries, or genomes, of every vector (q, dim): numbers, distances and rows (q, k).
 
-        A sequence is as near as the nearest of its vectors, which is the row given. In the order of distance
+        A sequence is as near as the nearest of its vectors, which is the row given; a genome as the nearest
+        of its sequences' and its own, whose cosine distance counts `MEAN_BONUS` less. In order of distance
         and row; missing ones (k above the number of entries) are -1 and inf. Distances are computed from the
         kept vectors, in every engine alike. A metric other than the index's is searched exactly.
 
         exclude : (q,) an entry that is no hit of its query, or -1. allowed : (rows,) rows that may be hits.
+        begun : what `nearest` gave for the same; asked anew only where that does not suffice.
 
         Raises MismatchError, ProfileError and UsageError as `VectorStore.search`.
         """
@@ -215,24 +227,8 @@ class KinIndex:
             raise UsageError(f"k must be at least 1, not {k}")
         queries = check_vectors(vectors, self.dim)
         with self.reading():
-            rows = self._rows
-            allowed = rows.sequences if allowed is None else rows.sequences & allowed
-            most = min(k, len(self))
-            count = most if rows.single else min(len(rows), max(FEW_ROWS, WIDER * most))
-            found = np.full((len(queries), k), -1, dtype=np.int64)
-            far = np.full((len(queries), k), np.inf, dtype=np.float32)
-            where = np.full((len(queries), k), -1, dtype=np.int64)
-            left = np.arange(len(queries))
-            while left.size:
-                shut = None if exclude is None else exclude[left]
-                near, distances = self.nearest(
-                    queries[left], count, metric=metric, exclude=shut, allowed=allowed
-                )
-                merged = first_of_each(rows.entry, near, distances, most)
-                found[left, :most], far[left, :most], where[left, :most] = merged
-                lacking = (found[left, :most] < 0).any(axis=1) & (near >= 0).all(axis=1)
-                left, count = left[lacking], min(len(rows), count * WIDER)
-        return found, far, where
+            asked = Merging(self, by, metric or self.metric, exclude, allowed)
+            return asked.search(queries, k, begun)
 
     def nearest(
         self,

@@ -110,10 +110,15 @@ def describe_index(path: str | Path) -> IndexInfo:
             columns=index.columns,
             files=len(table.files()),
             commits=table.epoch,
-            calibrated="",
+            calibrated=_calibrated(index),
             version=str(manifest.get("kinmer_version", "?")),
             bytes_on_disk=sum(one.stat().st_size for one in path.rglob("*") if one.is_file()),
         )
+
+
+def _calibrated(index: KinIndex) -> str:
+    told = index.calibrated()
+    return "" if told is None else told.text(len(index), index.labels)
 
 
 def index_rows(path: str | Path, where: str | None = None) -> Iterator[IndexRow]:

@@ -314,6 +314,17 @@ class EntryTable:
         """The entries of a genome, by number."""
         return list(self._entries("SELECT * FROM entries WHERE _genome = ? ORDER BY _entry", (genome,)))
 
+    def first_members(self, genomes: Sequence[int]) -> dict[int, Entry]:
+        """The entry of the lowest number of each genome; FormatError where one has none."""
+        found: dict[int, Entry] = {}
+        for part in parts_of(list(genomes)):
+            least = f"SELECT MIN(_entry) FROM entries WHERE _genome IN ({','.join('?' * len(part))})"
+            sql = f"SELECT * FROM entries WHERE _entry IN ({least} GROUP BY _genome)"
+            found.update((one.genome, one) for one in self._entries(sql, part))
+        if len(found) != len(set(genomes)):
+            raise FormatError("a genome has no entry", "the table is damaged", place=self.path)
+        return found
+
     def stale(self, most: int) -> NDArray[np.int64]:
         """At most so many genomes whose mean vectors have to be computed anew."""
         with self.told():

@@ -25,17 +25,16 @@ class EntryLetters:
 
     def __init__(self, index: KinIndex) -> None:
         self._index = index
-        self._whole: set[Path] = set()
+        self._whole: set[tuple[Path, str]] = set()
 
     def lacking(self) -> str:
         """Why letters cannot be had, in words for an error; empty where they probably can."""
         table = self._index.table
         if table.state.get("letters", 0):
             return ""
-        paths = [Path(path) for _, path, sha256, _, _ in table.files() if path and sha256]
-        if not paths:
+        if "letters" not in self._index.manifest.get("pieces", {}):
             return "the index was not made of sequences"
-        gone = [path for path in paths if not path.is_file() or path.is_dir()]
+        gone = [path for _, path, *_ in table.files() if not Path(path).is_file()]
         return f"{gone[0]} is gone, and the index does not keep sequences" if gone else ""
 
     def each(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
@@ -61,12 +60,12 @@ class EntryLetters:
             yield from self._read(path, sha256, names)
 
     def _read(self, path: Path, sha256: str, names: dict[str, int]) -> Iterator[tuple[int, bytes]]:
-        if path not in self._whole:
+        if (path, sha256) not in self._whole:
             if not path.is_file():
                 raise self._none(f"{path} is gone")
             if hash_file(path) != sha256:
                 raise self._none(f"{path} has changed since")
-            self._whole.add(path)
+            self._whole.add((path, sha256))
         left = dict(names)
         for name, letters in read_records(path):
             if name in left:

@@ -12,7 +12,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.errors import FormatError
 from kinmer.files import remove
+from kinmer.index.calibrating import make_calibration
+from kinmer.index.calibration import read_calibration
 from kinmer.index.compacting import letters_file, write_compacted
 from kinmer.index.database import KinIndex
 from kinmer.index.entries import Entry, EntryTable
@@ -142,6 +145,7 @@ class IndexWriter:
         with KinIndex.open(self.path) as index:
             old = index.rows
         with change.begin(), step("Metadata", len(self.table)) as progress:
+            change.state("labels", int(self.table.state.get("labels", 0)) + 1)
             known = {name.lower() for name in self.table.columns}
             missing = [name for name in columns if name.lower() not in known]
             change.add_columns(missing)
@@ -181,8 +185,18 @@ class IndexWriter:
                 most = max(LATE_ROWS, int(LATE_SHARE * len(index.rows)))
                 index.prepare(behind=most if behind is None else behind)
 
-    def calibrate(self) -> None:
-        """Learn from the references how far an answer can be trusted."""
+    def calibrate(self, *, anew: bool = False) -> None:
+        """Learn from the references how far an answer can be trusted; not again while little has changed.
+
+        anew : whatever has changed.
+        """
+        try:
+            told = read_calibration(self.path, self.manifest["index"])
+        except FormatError as error:
+            self._log(str(error))
+            told = None
+        if anew or told is None or told.is_stale(len(self.table), int(self.table.state.get("labels", 0))):
+            make_calibration(self.path, threads=self._threads, log=self._log)
 
     @contextmanager
     def watched(self, committed: Callable[[str, list[str]], None]) -> Iterator[None]:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.index import Entry, KinIndex
-from kinmer.index.scanning import first_of_each
-from kinmer.index.vectors import GENOME, PIECE
+from kinmer.index.entries import quoted
+from kinmer.index.pooling import POOL, molecule_column
+from kinmer.index.vectors import PIECE
+from kinmer.queries.aligning import IndexAligner, with_evidence
+from kinmer.queries.judging import Judge
 from kinmer.queries.results import Hit, QueryResult
 from kinmer.queries.sources import Queries
 from kinmer.stores import Metric
-from kinmer.taxonomy import consensus, rank_columns, vote_weights
 
-__all__ = ["Asked", "answers"]
+__all__ = ["Asked", "Merge", "answers"]
 
-# A genome's mean vector counts as so much nearer than it is: it has less noise than a piece's. Measured on
-# fragments of known genomes.
-MEAN_BONUS = 0.01
+Merge = Literal["sequence", "genome"]
+
+# Candidates that are aligned where the order is to be by both.
+ALIGNED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Asked:
 
     k: int
     metric: Metric
-    merge: str = "sequence"
+    merge: Merge = "sequence"
     where: str | None = None
     facets: Sequence[str] = ()
     max_distance: float | None = None
@@ -46,43 +49,68 @@ def answers(
     blocks: Iterator[Queries], index: KinIndex, asked: Asked, *, close: bool
 ) -> Iterator[QueryResult]:
     """The answers to all queries, in their order; the index is closed at the end if so wanted."""
+    aligner = None
     try:
+        judge = Judge(index, asked.min_probability, asked.log)
+        if asked.evidence:
+            aligner = IndexAligner(index, by=asked.merge, threads=asked.threads, log=asked.log)
         for block in blocks:
             for part in block.parts():
                 if part.ids:
                     with index.reading():
-                        found = _Answerer(index, asked).answer(part)
+                        found = _Answerer(index, asked, judge, aligner).answer(part)
                     yield from found
     finally:
+        if aligner is not None:
+            aligner.close()
         if close:
             index.close()
+
+
+# Rows of candidates (q, c), and their distances.
+_Near = tuple[NDArray[np.int64], NDArray[np.float32]]
+# Hits of a query, and the numbers of what they are.
+_Hits = tuple[tuple[Hit, ...], list[int]]
 
 
 class _Answerer:
     """Answers some queries, all of one state of the index."""
 
-    def __init__(self, index: KinIndex, asked: Asked) -> None:
-        self._index, self._asked = index, asked
-        self._ranks = rank_columns(index.columns)
-        self._molecule = next((name for name in index.columns if name.lower() == "molecule"), None)
+    def __init__(self, index: KinIndex, asked: Asked, judge: Judge, aligner: IndexAligner | None) -> None:
+        self._index, self._asked, self._judge, self._aligner = index, asked, judge, aligner
+        self._molecule = molecule_column(index.columns)
         self._allowed: NDArray[np.bool_] | None = None
         if asked.where is not None:
             self._allowed = index.rows_where(index.select(asked.where))
+        # Arrays are as wide as k: a k beyond the number of entries must not take more memory than these.
+        wanted = max(asked.k, ALIGNED) if asked.rank_by_evidence else asked.k
+        self._k = min(wanted, max(1, len(index)))
 
     def answer(self, queries: Queries) -> list[QueryResult]:
         index, asked = self._index, self._asked
         own = index.numbers_of(queries.ids) if asked.exclude_self else None
-        hits = self._hits(queries, own, self._allowed)
-        facets = {kind: self._hits(queries, own, self._of_kind(kind)) for kind in asked.facets}
+        pool = index.nearest(
+            queries.vectors, min(len(index.rows), max(POOL, 2 * self._k)), metric=asked.metric, exclude=own
+        )
+        judged = self._judge.judge(queries, pool[0][:, :POOL], pool[1][:, :POOL], asked.metric)
+        hits = self._proved(queries, self._hits(queries, own, self._allowed, pool))
+        facets = {
+            kind: self._proved(queries, self._hits(queries, own, self._of_kind(kind), None))
+            for kind in asked.facets
+        }
         return [
             QueryResult(
                 name,
                 queries.lengths[row],
                 hits[row],
-                self._consensus(hits[row], queries.vectors[row]),
-                facets={kind: found[row] for kind, found in facets.items()},
+                one.consensus,
+                one.verdict,
+                one.rank,
+                one.name,
+                one.molecule,
+                {kind: found[row] for kind, found in facets.items()},
             )
-            for row, name in enumerate(queries.ids)
+            for row, (name, one) in enumerate(zip(queries.ids, judged, strict=True))
         ]
 
     def _of_kind(self, kind: str) -> NDArray[np.bool_]:
@@ -90,77 +118,91 @@ class _Answerer:
         if self._molecule is None:
             return np.zeros(len(self._index.rows), dtype=bool)
         kinds = ("chromosome", "contig") if kind == "chromosome" else (kind,)
-        quoted = '"' + self._molecule.replace('"', '""') + '"'
         marks = ", ".join("?" * len(kinds))
-        rows = self._index.rows_where(self._index.table.select(f"lower({quoted}) IN ({marks})", kinds))
+        sql = f"lower({quoted(self._molecule)}) IN ({marks})"
+        rows = self._index.rows_where(self._index.table.select(sql, kinds))
         return rows if self._allowed is None else rows & self._allowed
 
-    def _hits(
-        self, queries: Queries, own: NDArray[np.int64] | None, allowed: NDArray[np.bool_] | None
-    ) -> list[tuple[Hit, ...]]:
-        """The hits of every query, nearest first."""
-        # Arrays are as wide as k: a k beyond the number of entries must not take more memory than these.
-        k = min(self._asked.k, max(1, len(self._index)))
-        if self._asked.merge == "genome":
-            return self._genome_hits(queries, own, allowed, k)
-        numbers, far, rows = self._index.search(
-            queries.vectors, k, metric=self._asked.metric, exclude=own, allowed=allowed
+    def _proved(self, queries: Queries, found: list[_Hits]) -> list[tuple[Hit, ...]]:
+        """The hits that are asked for, with evidence where that is."""
+        hits, k = [one for one, _ in found], self._asked.k
+        if self._aligner is None or queries.letters is None:
+            return [one[:k] for one in hits]
+        numbers = [one for _, one in found]
+        return with_evidence(
+            self._aligner, queries.letters, hits, numbers, k, rerank=self._asked.rank_by_evidence
         )
-        entries = self._index.entries(numbers)
-        names = self._index.genomes(np.array([one.genome for one in entries.values()], dtype=np.int64))
-        found = []
-        for line, distances, places in zip(numbers.tolist(), far.tolist(), rows.tolist(), strict=True):
-            near = [
-                self._hit(rank, entries[number].id, distance, row, entries[number], names)
-                for rank, (number, distance, row) in enumerate(zip(line, distances, places, strict=True), 1)
-                if number >= 0 and self._is_near(distance)
-            ]
-            found.append(tuple(near))
-        return found
 
-    def _genome_hits(
+    def _hits(
         self,
         queries: Queries,
         own: NDArray[np.int64] | None,
         allowed: NDArray[np.bool_] | None,
-        k: int,
-    ) -> list[tuple[Hit, ...]]:
-        rows = self._index.rows
-        count = min(len(rows), max(256, 8 * k))
-        places, far = self._index.nearest(
-            queries.vectors, count, metric=self._asked.metric, exclude=own, allowed=allowed
+        pool: _Near | None,
+    ) -> list[_Hits]:
+        """The hits of every query, nearest first. pool : the candidates where all rows may be hits."""
+        begun = None if allowed is not None else pool
+        numbers, far, rows = self._index.search(
+            queries.vectors,
+            self._k,
+            by=self._asked.merge,
+            metric=self._asked.metric,
+            exclude=own,
+            allowed=allowed,
+            begun=begun,
         )
-        if self._asked.metric == "cosine":
-            means = (places >= 0) & (rows.kinds[places] == GENOME)
-            far = np.where(means, np.maximum(far - np.float32(MEAN_BONUS), 0), far)
-            order = np.argsort(far, axis=1, kind="stable")
-            places, far = np.take_along_axis(places, order, 1), np.take_along_axis(far, order, 1)
-        groups, far, places = first_of_each(rows.genome, places, far, k)
-        names = self._index.genomes(groups)
-        members = self._members(groups, places)
+        name = self._names(numbers, rows)
         found = []
-        for line, distances, near in zip(groups.tolist(), far.tolist(), places.tolist(), strict=True):
+        for line, distances, places in zip(numbers.tolist(), far.tolist(), rows.tolist(), strict=True):
+            near = self._near(line, distances)
             hits = [
-                self._hit(rank, names[number].name, distance, row, members[number, row], names)
-                for rank, (number, distance, row) in enumerate(zip(line, distances, near, strict=True), 1)
-                if number >= 0 and self._is_near(distance)
+                self._hit(at + 1, *name(line[at], places[at]), distances[at], places[at])
+                for at in range(near)
             ]
-            found.append(tuple(hits))
+            found.append((tuple(hits), line[:near]))
         return found
+
+    def _names(
+        self, numbers: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Callable[[int, int], tuple[str, Entry, str]]:
+        """Gives for a hit's number and row its name, the entry that speaks for it, and its genome."""
+        if self._asked.merge == "genome":
+            entries = self._members(numbers, rows)
+        else:
+            known = self._index.entries(numbers)
+            pairs = zip(numbers[numbers >= 0].tolist(), rows[numbers >= 0].tolist(), strict=True)
+            entries = {(number, row): known[number] for number, row in pairs}
+        genomes = self._index.genomes(np.array([one.genome for one in entries.values()], dtype=np.int64))
+
+        def name(number: int, row: int) -> tuple[str, Entry, str]:
+            entry = entries[number, row]
+            genome = genomes[entry.genome].name
+            return (genome if self._asked.merge == "genome" else entry.id), entry, genome
+
+        return name
+
+    def _near(self, numbers: list[int], distances: list[float]) -> int:
+        """How many of the hits count: those that are there, and near enough."""
+        most = self._asked.max_distance
+        count = 0
+        for number, distance in zip(numbers, distances, strict=True):
+            if number < 0 or (most is not None and distance > most):
+                break
+            count += 1
+        return count
 
     def _members(self, groups: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[tuple[int, int], Entry]:
         """For every genome and nearest row the sequence that speaks for it: the row's, else its first."""
         pairs = np.unique(np.stack([groups[groups >= 0], rows[groups >= 0]], axis=1), axis=0)
         entry = self._index.rows.entry[pairs[:, 1]]
         known = self._index.entries(entry)
-        found = {}
-        for (group, row), number in zip(pairs.tolist(), entry.tolist(), strict=True):
-            found[group, row] = known[number] if number >= 0 else self._index.table.members(group)[0]
-        return found
+        first = self._index.table.first_members(np.unique(pairs[entry < 0, 0]).tolist())
+        return {
+            (group, row): known[number] if number >= 0 else first[group]
+            for (group, row), number in zip(pairs.tolist(), entry.tolist(), strict=True)
+        }
 
-    def _hit(
-        self, rank: int, name: str, distance: float, row: int, entry: Entry, genomes: dict[int, Any]
-    ) -> Hit:
+    def _hit(self, rank: int, name: str, entry: Entry, genome: str, distance: float, row: int) -> Hit:
         record = self._index.rows.records[row]
         piece = int(record["kind"]) == PIECE
         return Hit(
@@ -170,16 +212,7 @@ class _Answerer:
             entry.length,
             entry.gc,
             dict(zip(self._index.columns, entry.values, strict=True)),
-            genomes[entry.genome].name,
+            genome,
             int(record["start"]) if piece else None,
             int(record["stop"]) if piece else None,
         )
-
-    def _is_near(self, distance: float) -> bool:
-        return self._asked.max_distance is None or distance <= self._asked.max_distance
-
-    def _consensus(self, hits: tuple[Hit, ...], vector: NDArray[np.float32]) -> dict[str, Any]:
-        far = np.array([hit.distance for hit in hits], dtype=np.float32)
-        weights = vote_weights(far, self._asked.metric, float(np.linalg.norm(vector)))
-        lineages = [{rank: hit.metadata[column] for rank, column in self._ranks.items()} for hit in hits]
-        return consensus(lineages, weights.tolist())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kinmer.errors import InputError, UsageError
 from kinmer.index import KinIndex
-from kinmer.queries.answering import Asked, answers
+from kinmer.queries.answering import Asked, Merge, answers
 from kinmer.queries.results import QueryResult
 from kinmer.queries.sources import BATCH_ROWS, Queries, read_queries
 from kinmer.stores import Metric, check_metric
@@ -24,7 +24,6 @@ __all__ = ["FACETS", "search", "search_ids"]
 
 FACETS = ("chromosome", "plasmid", "virus")
 
-Merge = Literal["sequence", "genome"]
 Log = Callable[[str], None]
 
 

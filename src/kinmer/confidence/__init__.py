@@ -1,0 +1,27 @@
+"""How sure an answer is: probabilities of names and molecules, learnt from the references themselves."""
+
+from __future__ import annotations
+
+from kinmer.confidence.calibration import Calibration
+from kinmer.confidence.judging import Judgements, judge
+from kinmer.confidence.learning import CASE_WEIGHTS, calibrate, calibration_error
+from kinmer.confidence.pools import CASES, MEAN_BONUS, Lineages, Pool, Sample, merge_genomes
+from kinmer.confidence.wording import NOTHING_NEAR, Verdict, verdicts
+
+__all__ = [
+    "CASES",
+    "CASE_WEIGHTS",
+    "MEAN_BONUS",
+    "NOTHING_NEAR",
+    "Calibration",
+    "Judgements",
+    "Lineages",
+    "Pool",
+    "Sample",
+    "Verdict",
+    "calibrate",
+    "calibration_error",
+    "judge",
+    "merge_genomes",
+    "verdicts",
+]

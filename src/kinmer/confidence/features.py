@@ -1,0 +1,73 @@
+"""What tells right names from wrong ones, and molecules from each other: features of pools."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.confidence.pools import Pool
+from kinmer.confidence.voting import Votes
+
+__all__ = ["MOLECULE_COUNT", "molecule_features", "name_features"]
+
+MOLECULE_COUNT, VIRUS = 3, 2
+# Distances below are alike: the same sequence.
+LEAST_DISTANCE = 1e-3
+USUAL_LENGTH = 10_000.0
+# Rows whose molecules count, and the distance behind the nearest at which their weight falls to 1/e.
+MOLECULE_ROWS, MOLECULE_SCALE = 20, 0.02
+
+Floats = NDArray[np.float64]
+
+
+def _log(distance: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(distance, LEAST_DISTANCE)))
+
+
+def _size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:
+    """Log of lengths, those outside of what was learnt from as its ends; unknown ones as its longest."""
+    known = np.where(lengths > 0, lengths, within[1]).astype(np.float64)
+    return np.asarray(np.log(np.clip(known, *within) / USUAL_LENGTH))
+
+
+def name_features(votes: Votes, pool: Pool, rank: int, within: tuple[float, float]) -> Floats:
+    """(q, p) of the name at a rank: how near it is, how near another one is, its share, and the length.
+
+    Names of viruses are another matter than those of cells: what is near is told apart by its molecule.
+    """
+    own, other = _log(votes.own[:, rank]), _log(votes.other[:, rank])
+    size = _size(pool.lengths, within)
+    parts = [own, other, votes.share[:, rank], size, size**2, own * size, other * size]
+    virus = _viral(pool)
+    return np.stack([*parts, virus, virus * own, virus * other, virus * size], axis=1)
+
+
+def _viral(pool: Pool) -> Floats:
+    """(q,) 1 where the nearest candidate whose molecule is known is a virus, else 0."""
+    known = pool.molecules >= 0
+    if not known.shape[1]:
+        return np.zeros(len(pool))
+    first = known.argmax(axis=1)
+    return np.asarray((pool.molecules[np.arange(len(pool)), first] == VIRUS).astype(np.float64))
+
+
+def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:
+    """(q, p): how near each kind of molecule is, what share of the nearest rows it has, and the length."""
+    far = pool.distances.astype(np.float64)
+    finite = np.isfinite(far)
+    last = np.where(finite, far, 0).max(axis=1, initial=0)
+    first = np.where(finite, far, np.inf).min(axis=1, initial=np.inf)
+    weight = np.where(
+        finite, np.exp(-(far - np.where(np.isfinite(first), first, 0)[:, None]) / MOLECULE_SCALE), 0
+    )
+    weight = np.where(pool.molecules >= 0, weight, 0)[:, :MOLECULE_ROWS]
+    total = np.maximum(weight.sum(axis=1), 1e-300)
+    size = _size(pool.lengths, within)
+    parts = [size]
+    for kind in range(MOLECULE_COUNT):
+        own = pool.molecules == kind
+        near = np.where(own, far, np.inf).min(axis=1, initial=np.inf)
+        near = _log(np.where(np.isfinite(near), near, last))
+        share = np.where(own[:, :MOLECULE_ROWS], weight, 0).sum(axis=1) / total
+        parts += [near, near * size, share, share * size]
+    return np.stack(parts, axis=1)

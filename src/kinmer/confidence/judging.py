@@ -1,0 +1,77 @@
+"""Names with probabilities, for pools of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.confidence.calibration import Calibration
+from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
+from kinmer.confidence.pools import Lineages, Pool
+from kinmer.confidence.voting import RANK_COUNT, Votes, vote
+
+__all__ = ["Judgements", "judge"]
+
+DIGITS = 6
+# Without a calibration names end where one has less than half of the votes.
+LEAST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What is said of queries, by rank from domain down.
+
+    names : (q, 7) int32, -1 for none. share : (q, 7) of the votes. probability : (q, 7) that the name is
+    right, NaN where there is none. absent : (q, 7) probability that the true name is none of the references',
+    NaN where that is not known. threshold : (q, 7) probability from which on a name is given by default.
+    molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN.
+    """
+
+    names: NDArray[np.int32]
+    share: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    absent: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+    molecule: NDArray[np.float64]
+
+
+def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Judgements:
+    """Judge queries by their candidates, each by its own alone; without a calibration nothing is probable.
+
+    A name is never likelier than the one above it.
+    """
+    votes, count = vote(pool, lineages), len(pool)
+    names = votes.names if calibration is not None else _agreed(votes)
+    shape = (count, RANK_COUNT)
+    likely, absent, limit = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    molecule = np.full((count, MOLECULE_COUNT), np.nan)
+    if calibration is not None and count:
+        above = np.ones(count)
+        for rank in range(RANK_COUNT):
+            features = name_features(votes, pool, rank, calibration.within)
+            limit[:, rank] = calibration.threshold(rank, pool.lengths)
+            model, gone = calibration.names[rank], calibration.absent[rank]
+            named = votes.names[:, rank] >= 0
+            if model is not None:
+                likely[:, rank] = np.where(named, np.minimum(model.predict(features)[:, 1], above), np.nan)
+                above = np.where(named, likely[:, rank], above)
+            if gone is not None:
+                absent[:, rank] = gone.predict(features)[:, 1]
+        if calibration.molecules is not None:
+            molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
+    return Judgements(
+        names,
+        votes.share.round(DIGITS),
+        likely.round(DIGITS),
+        absent.round(DIGITS),
+        limit.round(DIGITS),
+        molecule.round(DIGITS),
+    )
+
+
+def _agreed(votes: Votes) -> NDArray[np.int32]:
+    """The names (q, 7) down to the first that has less than half of the votes."""
+    split = (votes.names >= 0) & (votes.share < LEAST_SHARE)
+    return np.where(np.logical_or.accumulate(split, axis=1), np.int32(-1), votes.names)

@@ -1,0 +1,99 @@
+"""What the nearest genomes of a query agree on, rank by rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.confidence.pools import Lineages, Pool, merge_genomes
+
+__all__ = ["RANK_COUNT", "Votes", "vote"]
+
+RANK_COUNT = 7
+# Genomes that have a vote, and the distance behind the nearest at which a vote's weight falls to 1/e.
+VOTERS, WEIGHT_SCALE = 10, 0.02
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """By query and rank: names (q, 7) int32, -1 where the genomes do not agree on one; share of all votes;
+    distance of the nearest genome of that name, and of the nearest of another; (q,) the nearest of all.
+
+    Where there is no name, the distances are those of the nearest and the farthest candidate. The farthest
+    also stands for another name that no candidate has.
+    """
+
+    names: NDArray[np.int32]
+    share: Floats
+    own: Floats
+    other: Floats
+    nearest: Floats
+
+
+def vote(pool: Pool, lineages: Lineages) -> Votes:
+    """The votes of the `VOTERS` nearest genomes of every query.
+
+    At each rank the name with the largest weight among the genomes that agree with all names above it; equal
+    weights go to the nearer one. A rank at which half of the weight or more has no name, as many viruses have
+    no order, is passed over.
+    """
+    far, genomes = merge_genomes(pool)
+    count = len(pool)
+    codes = np.concatenate([lineages.codes, np.full((1, RANK_COUNT), -1, np.int32)])[genomes]
+    finite = np.isfinite(pool.distances)
+    last = np.where(finite, pool.distances, 0).max(axis=1, initial=0).astype(np.float64)
+    nearest = (
+        np.where(np.isfinite(far[:, :1]), far[:, :1], 2.0)[:, 0] if far.shape[1] else np.full(count, 2.0)
+    )
+    last = np.maximum(last, nearest)
+    voters = min(VOTERS, far.shape[1])
+    weight = np.where(
+        genomes[:, :voters] >= 0, np.exp(-(far[:, :voters] - nearest[:, None]) / WEIGHT_SCALE), 0
+    )
+    found = Votes(
+        np.full((count, RANK_COUNT), -1, np.int32),
+        np.zeros((count, RANK_COUNT)),
+        np.repeat(nearest[:, None], RANK_COUNT, 1),
+        np.repeat(last[:, None], RANK_COUNT, 1),
+        nearest,
+    )
+    total = weight.sum(axis=1)
+    agree, going = np.ones((count, voters), bool), total > 0
+    for rank in range(RANK_COUNT):
+        name, share, named = _ballot(codes[:, :voters, rank], weight, agree, total)
+        has = going & named
+        found.names[has, rank], found.share[has, rank] = name[has], share[has]
+        of = codes[:, :, rank]
+        found.own[has, rank] = _least(far, of == name[:, None])[has]
+        other = _least(far, (of != name[:, None]) & (of >= 0))
+        found.other[has, rank] = np.where(np.isfinite(other), other, last)[has]
+        agree &= ~has[:, None] | (of[:, :voters] == name[:, None])
+    return found
+
+
+def _ballot(
+    codes: NDArray[np.int32], weight: Floats, agree: NDArray[np.bool_], total: Floats
+) -> tuple[NDArray[np.int32], Floats, NDArray[np.bool_]]:
+    """The name (q,) with the most weight of all voters, its share, and whether the rank counts at all."""
+    count = len(codes)
+    if not codes.shape[1]:
+        return np.full(count, -1, np.int32), np.zeros(count), np.zeros(count, bool)
+    mine = np.where(agree & (codes >= 0), weight, 0)
+    # Voters are few: their weights are added one by one, in the same order for every batch.
+    behind = np.zeros_like(mine)
+    for voter in range(codes.shape[1]):
+        behind += np.where(codes == codes[:, voter, None], mine[:, voter, None], 0)
+    behind = np.where(agree & (codes >= 0), behind, -1)
+    best = behind.argmax(axis=1)
+    top = behind[np.arange(count), best]
+    nameless = np.where(agree & (codes < 0), weight, 0).sum(axis=1)
+    named = (top > 0) & (nameless < 0.5 * np.maximum(total, 1e-300))
+    return codes[np.arange(count), best], np.maximum(top, 0) / np.maximum(total, 1e-300), named
+
+
+def _least(far: Floats, where: NDArray[np.bool_]) -> Floats:
+    return np.asarray(np.where(where, far, np.inf).min(axis=1, initial=np.inf))
