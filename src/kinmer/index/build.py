@@ -16,7 +16,7 @@ from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, write_manifest
-from kinmer.index.metadata import Metadata, stage_metadata
+from kinmer.index.metadata import Metadata, staged_metadata
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.profiles import Profiles
 from kinmer.profiles.journal import LOCK, StoreLock
@@ -132,11 +132,12 @@ def build_of_feed(
     building.mkdir(exist_ok=True)
     lock = StoreLock(building)
     try:
-        staged = _stage(building, metadata, taxdump)
+        staged = staged_metadata(building / STAGED, metadata, taxdump)
         signature = {
             "source": feed.identity,
             "encoder": feed.encoder.fingerprint,
             "metadata": None if metadata is None else hash_file(metadata),
+            "taxdump": None if taxdump is None else str(Path(taxdump).absolute()),
         }
         if not _is_unfinished(building, signature):
             _begin(building, feed, staged, signature, engine, metric, log)
@@ -166,14 +167,6 @@ def check_place(path: Path, force: bool) -> Path:
             place=path,
         )
     return path
-
-
-def _stage(building: Path, metadata: str | Path | None, taxdump: str | Path | None) -> Metadata | None:
-    if metadata is None:
-        return None
-    if taxdump is None:
-        return stage_metadata(metadata, building / STAGED)
-    return stage_metadata(metadata, building / STAGED, taxdump=Path(taxdump))
 
 
 def _begin(

@@ -18,7 +18,7 @@ from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER
-from kinmer.index.metadata import stage_metadata
+from kinmer.index.metadata import staged_metadata
 from kinmer.index.pieces import pieces_of
 from kinmer.profiles import Profiles
 
@@ -176,7 +176,7 @@ def pour_into(
     log: Log,
 ) -> int:
     """Add, or replace, what a feed gives, with its metadata; gives how many entries were written."""
-    staged = _stage(writer, metadata, taxdump)
+    staged = staged_metadata(writer.path / STAGED, metadata, taxdump)
     own, _ = feed.own_columns(staged)
     known = {name.lower() for name in writer.table.columns}
     new = [name for name in (*(staged.columns if staged else ()), *own) if name.lower() not in known]
@@ -226,17 +226,9 @@ def feed_of_files(
     )
 
 
-def _stage(writer: IndexWriter, metadata: str | Path | None, taxdump: str | Path | None) -> Any:
-    if metadata is None:
-        return None
-    place = writer.path / STAGED
-    if taxdump is None:
-        return stage_metadata(metadata, place)
-    return stage_metadata(metadata, place, taxdump=Path(taxdump))
-
-
 def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | None) -> int:
-    staged = _stage(writer, metadata, taxdump)
+    staged = staged_metadata(writer.path / STAGED, metadata, taxdump)
+    assert staged is not None
     try:
         with Joined(staged) as joined:
             if not any(line is not None for page in writer.names() for line in joined.lookup(page)):

@@ -125,7 +125,8 @@ class FastaFile:
         values: Mapping[str, str] | None = None,
         sha256: str | None = None,
     ) -> None:
-        self.path, self.genome, self.values = path, genome, dict(values or {})
+        # An index tells later where its sequences are, whatever folder that is asked from.
+        self.path, self.genome, self.values = path.absolute(), genome, dict(values or {})
         self.sha256 = sha256 or hash_file(path)
 
 

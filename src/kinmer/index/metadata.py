@@ -8,12 +8,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinmer.errors import InputError
+from kinmer.errors import InputError, UsageError
 from kinmer.index.metadata_ranks import Ranks, ranks_of
 from kinmer.index.metadata_tables import MISSING, Table, open_table
 from kinmer.taxonomy import normal_accession
 
-__all__ = ["KNOWN", "MISSING", "RESERVED", "Metadata", "stage_metadata"]
+__all__ = ["KNOWN", "MISSING", "RESERVED", "Metadata", "stage_metadata", "staged_metadata"]
 
 # Columns that an index has from counting, and names that its own output uses.
 KNOWN = ("length", "gc", "bases")
@@ -40,6 +40,15 @@ class Metadata:
         with closing(sqlite3.connect(self.database)) as connection:
             sql = "SELECT 1 FROM metadata WHERE id = ?"
             return any(connection.execute(sql, (normal_accession(one),)).fetchone() for one in ids)
+
+
+def staged_metadata(database: Path, path: str | Path | None, taxdump: str | Path | None) -> Metadata | None:
+    """`stage_metadata` where there is a table; UsageError for a taxdump without one."""
+    if path is not None:
+        return stage_metadata(path, database, taxdump=None if taxdump is None else Path(taxdump))
+    if taxdump is not None:
+        raise UsageError("a taxdump is of no use without metadata", check="give --metadata with taxids")
+    return None
 
 
 def stage_metadata(
