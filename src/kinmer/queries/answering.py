@@ -14,10 +14,11 @@ from kinmer.index.entries import quoted
 from kinmer.index.pooling import POOL, molecule_column
 from kinmer.index.vectors import PIECE
 from kinmer.queries.aligning import IndexAligner, with_evidence
-from kinmer.queries.judging import Judge
+from kinmer.queries.judging import Judge, with_proof
 from kinmer.queries.results import Hit, QueryResult
 from kinmer.queries.sources import Queries
 from kinmer.stores import Metric
+from kinmer.taxonomy import rank_columns
 
 __all__ = ["Asked", "Merge", "answers"]
 
@@ -78,7 +79,7 @@ class _Answerer:
 
     def __init__(self, index: KinIndex, asked: Asked, judge: Judge, aligner: IndexAligner | None) -> None:
         self._index, self._asked, self._judge, self._aligner = index, asked, judge, aligner
-        self._molecule = molecule_column(index.columns)
+        self._molecule, self._ranks = molecule_column(index.columns), rank_columns(index.columns)
         self._allowed: NDArray[np.bool_] | None = None
         if asked.where is not None:
             self._allowed = index.rows_where(index.select(asked.where))
@@ -94,6 +95,9 @@ class _Answerer:
         )
         judged = self._judge.judge(queries, pool[0][:, :POOL], pool[1][:, :POOL], asked.metric)
         hits = self._proved(queries, self._hits(queries, own, self._allowed, pool))
+        if self._aligner is not None:
+            pairs = zip(judged, hits, strict=True)
+            judged = [with_proof(one, near, self._ranks) for one, near in pairs]
         facets = {
             kind: self._proved(queries, self._hits(queries, own, self._of_kind(kind), None))
             for kind in asked.facets

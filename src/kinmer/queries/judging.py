@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from kinmer.confidence import Calibration, Judgements, Lineages, judge, verdicts
 from kinmer.errors import UsageError
+from kinmer.evidence import Alignment, strength
 from kinmer.index import KinIndex
 from kinmer.index.pooling import MOLECULES, LineageBook, pool_of
-from kinmer.queries.results import MoleculeCall, RankCall
+from kinmer.queries.results import Hit, MoleculeCall, RankCall
 from kinmer.queries.sources import Queries
 from kinmer.stores import Metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS
 
-__all__ = ["Judge", "Judgement"]
+__all__ = ["Judge", "Judgement", "with_proof"]
+
+SAME_SPECIES, LEAST_ALIGNED = 0.95, 0.5
 
 Log = Callable[[str], None]
 
@@ -89,6 +92,32 @@ class Judge:
         self._calibration = None if told is None else told.calibration
         if told is not None and told.is_stale(len(self._index), self._index.labels):
             self._log("the index has changed since it was calibrated: kinmer db calibrate")
+
+
+def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str]) -> Judgement:
+    """The judgement, or where an alignment proves a species, that one.
+
+    Proof: the hit that aligns best (`kinmer.evidence.strength`) has at least the average nucleotide identity
+    and the aligned fraction that are taken for the boundary of species (Jain et al. 2018,
+    doi:10.1038/s41467-018-07641-9; Parks et al. 2020, doi:10.1038/s41587-020-0501-8). Names that composition
+    does not share have no share of its votes. ranks : the metadata column of every rank.
+    """
+    aligned = [
+        (hit, Alignment(hit.evidence.ani, hit.evidence.aligned_fraction)) for hit in hits if hit.evidence
+    ]
+    best = max(aligned, key=lambda one: strength(one[1]), default=None)
+    if best is None or (best[1].ani or 0) < SAME_SPECIES or best[1].aligned_fraction < LEAST_ALIGNED:
+        return judged
+    names = {rank: best[0].metadata.get(column) for rank, column in ranks.items()}
+    if names.get("species") is None:
+        return judged
+    calls = {
+        rank: call if (call := judged.consensus.get(rank)) and call.name == name else RankCall(str(name), 0.0)
+        for rank, name in names.items()
+        if name is not None
+    }
+    species = str(names["species"])
+    return Judgement(calls, f"species {species}, by alignment", "species", species, judged.molecule)
 
 
 def _consensus(found: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
