@@ -16,6 +16,8 @@ LEAST_DISTANCE = 1e-3
 USUAL_LENGTH = 10_000.0
 # Rows whose molecules count, and the distance behind the nearest at which their weight falls to 1/e.
 MOLECULE_ROWS, MOLECULE_SCALE = 20, 0.02
+# Rows of a kind whose mean distance counts beside that of its nearest.
+MOLECULE_NEAREST = 5
 
 Floats = NDArray[np.float64]
 
@@ -54,20 +56,29 @@ def _viral(pool: Pool) -> Floats:
 def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:
     """(q, p): how near each kind of molecule is, what share of the nearest rows it has, and the length."""
     far = pool.distances.astype(np.float64)
-    finite = np.isfinite(far)
-    last = np.where(finite, far, 0).max(axis=1, initial=0)
-    first = np.where(finite, far, np.inf).min(axis=1, initial=np.inf)
-    weight = np.where(
-        finite, np.exp(-(far - np.where(np.isfinite(first), first, 0)[:, None]) / MOLECULE_SCALE), 0
-    )
-    weight = np.where(pool.molecules >= 0, weight, 0)[:, :MOLECULE_ROWS]
+    there = np.isfinite(far)
+    first = np.where(there, far, np.inf).min(axis=1, initial=np.inf)
+    last = np.where(there, far, 0).max(axis=1, initial=0)
+    closeness = np.exp(-(far - np.where(np.isfinite(first), first, 0)[:, None]) / MOLECULE_SCALE)
+    weight = np.where(there & (pool.molecules >= 0), closeness, 0)[:, :MOLECULE_ROWS]
     total = np.maximum(weight.sum(axis=1), 1e-300)
     size = _size(pool.lengths, within)
     parts = [size]
     for kind in range(MOLECULE_COUNT):
-        own = pool.molecules == kind
-        near = np.where(own, far, np.inf).min(axis=1, initial=np.inf)
-        near = _log(np.where(np.isfinite(near), near, last))
+        own = there & (pool.molecules == kind)
+        nearest = np.sort(np.where(own, far, np.inf), axis=1)[:, :MOLECULE_NEAREST]
+        lacking = MOLECULE_NEAREST - nearest.shape[1]
+        nearest = np.pad(nearest, ((0, 0), (0, lacking)), constant_values=np.inf)
+        nearest = np.where(np.isfinite(nearest), nearest, last[:, None])
+        near = _log(nearest[:, 0])
         share = np.where(own[:, :MOLECULE_ROWS], weight, 0).sum(axis=1) / total
-        parts += [near, near * size, share, share * size]
+        mean = _log(nearest.mean(axis=1))
+        parts += [
+            near,
+            near * size,
+            share,
+            share * size,
+            mean,
+            own.sum(axis=1) / np.maximum(there.sum(axis=1), 1),
+        ]
     return np.stack(parts, axis=1)

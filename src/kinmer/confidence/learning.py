@@ -178,13 +178,17 @@ def _absent(learner: _Learner, rank: int) -> Logistic | None:
 
 
 def _molecules(learner: _Learner) -> Logistic | None:
+    """Of kinds that weigh by the square roots of their shares: plasmids are rare among the references."""
     rows = np.flatnonzero(learner.molecule >= 0)
     kinds, counts = np.unique(learner.molecule[rows], return_counts=True)
     if len(kinds) < 2 or np.sort(counts)[-2] < LEAST_RIGHT:
         return None
     features = molecule_features(learner.pool, learner.within)[rows]
     classes = learner.molecule[rows].astype(np.int64)
-    return fit_logistic(features, classes, learner.weights[rows], number=MOLECULE_COUNT)
+    weights = learner.weights[rows]
+    shares = np.array([weights[classes == kind].sum() for kind in range(MOLECULE_COUNT)]) / weights.sum()
+    weights = weights / np.sqrt(shares[classes])
+    return fit_logistic(features, classes, weights, number=MOLECULE_COUNT)
 
 
 def _thresholds(learner: _Learner, judged: Sequence[_Judged]) -> tuple[tuple[float, ...], ...]:
