@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from kinmer.taxonomy import RANKS
 
 __all__ = ["Judge", "Judgement", "with_proof"]
 
-SAME_SPECIES, LEAST_ALIGNED = 0.95, 0.5
+SAME_SPECIES, OTHER_SPECIES, LEAST_ALIGNED = 0.95, 0.92, 0.5
 
 Log = Callable[[str], None]
 
@@ -95,29 +95,36 @@ class Judge:
 
 
 def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str]) -> Judgement:
-    """The judgement, or where an alignment proves a species, that one.
+    """The judgement, or what an alignment proves in its place.
 
-    Proof: the hit that aligns best (`kinmer.evidence.strength`) has at least the average nucleotide identity
-    and the aligned fraction that are taken for the boundary of species (Jain et al. 2018,
-    doi:10.1038/s41467-018-07641-9; Parks et al. 2020, doi:10.1038/s41587-020-0501-8). Names that composition
-    does not share have no share of its votes. ranks : the metadata column of every rank.
+    Of the hit that aligns best (`kinmer.evidence.strength`), at least half of the query has to align. Then an
+    average nucleotide identity of 95 %, the usual boundary of species (Jain et al. 2018,
+    doi:10.1038/s41467-018-07641-9; Parks et al. 2020, doi:10.1038/s41587-020-0501-8), proves that species. One
+    of less than 92 % disproves a species that composition would name; strains are not far below 95 in what
+    an aligner of sparse k-mers tells of a contig. Names that composition does not share have no share of its
+    votes. ranks : the metadata column of every rank.
     """
-    aligned = [
-        (hit, Alignment(hit.evidence.ani, hit.evidence.aligned_fraction)) for hit in hits if hit.evidence
-    ]
-    best = max(aligned, key=lambda one: strength(one[1]), default=None)
-    if best is None or (best[1].ani or 0) < SAME_SPECIES or best[1].aligned_fraction < LEAST_ALIGNED:
+    told = [(one, Alignment(one.evidence.ani, one.evidence.aligned_fraction)) for one in hits if one.evidence]
+    hit, best = max(told, key=lambda one: strength(one[1]), default=(None, Alignment(None, 0.0)))
+    if hit is None or best.ani is None or best.aligned_fraction < LEAST_ALIGNED:
         return judged
-    names = {rank: best[0].metadata.get(column) for rank, column in ranks.items()}
-    if names.get("species") is None:
-        return judged
-    calls = {
-        rank: call if (call := judged.consensus.get(rank)) and call.name == name else RankCall(str(name), 0.0)
-        for rank, name in names.items()
-        if name is not None
+    names = {
+        rank: str(name) for rank, column in ranks.items() if (name := hit.metadata.get(column)) is not None
     }
-    species = str(names["species"])
-    return Judgement(calls, f"species {species}, by alignment", "species", species, judged.molecule)
+    species, genus = names.get("species"), judged.consensus.get("genus")
+    if best.ani >= SAME_SPECIES and species is not None:
+        calls = {rank: _call(judged.consensus.get(rank), name) for rank, name in names.items()}
+        return replace(
+            judged, consensus=calls, verdict=f"species {species}, by alignment", rank="species", name=species
+        )
+    if best.ani < OTHER_SPECIES and judged.rank == "species" and genus is not None:
+        verdict = f"new species of genus {genus.name}, by alignment"
+        return replace(judged, verdict=verdict, rank="genus", name=genus.name)
+    return judged
+
+
+def _call(call: RankCall | None, name: str) -> RankCall:
+    return call if call is not None and call.name == name else RankCall(name, 0.0)
 
 
 def _consensus(found: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
