@@ -99,10 +99,10 @@ def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str])
 
     Of the hit that aligns best (`kinmer.evidence.strength`), at least half of the query has to align. Then an
     average nucleotide identity of 95 %, the usual boundary of species (Jain et al. 2018,
-    doi:10.1038/s41467-018-07641-9; Parks et al. 2020, doi:10.1038/s41587-020-0501-8), proves that species. One
-    of less than 92 % disproves a species that composition would name; strains are not far below 95 in what
-    an aligner of sparse k-mers tells of a contig. Names that composition does not share have no share of its
-    votes. ranks : the metadata column of every rank.
+    doi:10.1038/s41467-018-07641-9; Parks et al. 2020, doi:10.1038/s41587-020-0501-8), proves that species.
+    One of less than 92 % disproves a species that composition would name; strains are not far below 95 in
+    what an aligner of sparse k-mers tells of a contig. Names that composition does not share have no share of
+    its votes. ranks : the metadata column of every rank.
     """
     told = [(one, Alignment(one.evidence.ani, one.evidence.aligned_fraction)) for one in hits if one.evidence]
     hit, best = max(told, key=lambda one: strength(one[1]), default=(None, Alignment(None, 0.0)))
