@@ -130,12 +130,6 @@ def from_kinmer(path: Path, known: Known) -> Answers:
         yield one["query_id"], kinmer_lineage(one)
 
 
-def from_kinmer_evidence(path: Path, known: Known) -> Answers:
-    """kinmer's JSON Lines with evidence: what `proved` makes of the assigned ranks."""
-    for one in results_of(path):
-        yield one["query_id"], proved(one)
-
-
 def results_of(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of JSON Lines."""
     with path.open() as lines:
@@ -151,26 +145,6 @@ def kinmer_lineage(result: Mapping[str, Any]) -> Lineage:
     names = [str((consensus.get(one) or {}).get("name") or "") for one in told]
     names[-1] = str(result["name"])
     return (*names, *("" for _ in RANKS[len(told) :]))
-
-
-def proved(result: Mapping[str, Any], same: float = 0.95) -> Lineage:
-    """The assigned ranks, corrected by alignment at the boundary of species (see `from_blast_lca`).
-
-    A first hit that is homologous with an identity of at least `same` names the species and all above it.
-    Where the best aligned of the hits is less alike over at least half of the query, no species is named.
-    """
-    given = kinmer_lineage(result)
-    tried = [one for one in result["hits"] if one["evidence"] and one["evidence"]["ani"] is not None]
-    if not tried:
-        return given
-    first = result["hits"][0]
-    proof = first["evidence"]
-    if proof["ani"] is not None and proof["ani"] >= same and proof["homology"] != "composition only":
-        return tuple(str(first["metadata"].get(rank) or "") for rank in RANKS)
-    best = max((one["evidence"] for one in tried), key=lambda one: one["ani"] * one["aligned_fraction"])
-    if best["ani"] < same and best["aligned_fraction"] >= 0.5:
-        return (*given[:-1], "")
-    return given
 
 
 def table_of(answers: Answers, queries: Sequence[str]) -> pd.DataFrame:

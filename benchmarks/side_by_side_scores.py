@@ -23,9 +23,8 @@ RIGHT, WRONG = "right", "wrong"
 
 NOTES = """
 The encoder of "kinmer" and "kinmer, evidence" has seen no genus of references or queries; that of "kinmer,
-shipped encoder" was trained on these very genomes. "kinmer, evidence" is the answer of "kinmer", save that a
-first hit that is homologous with an ANI of 95 % or more names the species, and that none is named where the
-best aligned hit is less alike over at least half of the query: the boundary of "LCA and 95 %".
+shipped encoder" was trained on these very genomes. "kinmer, evidence": `--rank-by-evidence`, by which an ANI
+of 95 % over half of the query proves a species, and one below 92 % disproves it (92 was chosen on set 0).
 """
 
 

@@ -146,7 +146,7 @@ PEERS: Mapping[str, Peer] = {
         {"plain": "", "evidence": "--evidence --rank-by-evidence"},
         {
             "kinmer": Variant(("plain",), "plain", answers.from_kinmer),
-            "kinmer, evidence": Variant(("evidence",), "evidence", answers.from_kinmer_evidence),
+            "kinmer, evidence": Variant(("evidence",), "evidence", answers.from_kinmer),
         },
     ),
     # The encoder that comes with kinmer, which has seen these very genomes.

@@ -115,29 +115,12 @@ def result(rank: str | None, name: str | None, *hits: dict[str, Any], chance: fl
     return told | {"hits": list(hits)}
 
 
-def hit(lineage: tuple[str, ...], ani: float | None, part: float, homology: str) -> dict[str, Any]:
-    proof = {"ani": ani, "aligned_fraction": part, "homology": homology}
-    return {"evidence": proof, "metadata": dict(zip(RANKS, lineage, strict=True))}
-
-
 def test_kinmer_answers_down_to_the_assigned_rank(module: Any, known: Any, tmp_path: Path) -> None:
     answers = module("side_by_side_answers")
     lines = (result("genus", "G"), result(None, None) | {"query_id": "q2"})
     path = written(tmp_path / "j", *map(json.dumps, lines))
     assert dict(answers.from_kinmer(path, known)) == {"q1": (*ONE[:6], ""), "q2": NOTHING}
     assert answers.kinmer_lineage(result("species", "G one")) == ONE
-
-
-def test_evidence_names_what_aligns_and_unnames_what_is_less_alike(module: Any) -> None:
-    proved = module("side_by_side_answers").proved
-    named, unsure = ("species", "G one"), ("genus", "G")
-    assert proved(result(*unsure, hit(TWO, 0.96, 0.9, "both"))) == TWO
-    assert proved(result(None, None, hit(TWO, 0.95, 0.9, "homologous"))) == TWO
-    # It aligns, but is another species; of a small part nothing is concluded; nor of nothing.
-    assert proved(result(*named, hit(ONE, 0.94, 0.9, "both"))) == (*ONE[:6], "")
-    assert proved(result(*named, hit(ONE, 0.90, 0.4, "composition only"))) == ONE
-    assert proved(result(*named, hit(ONE, None, 0.0, "composition only"))) == ONE
-    assert proved(result(*unsure, hit(ONE, 0.99, 0.1, "composition only"))) == (*ONE[:6], "")
 
 
 def collection(rng: np.random.Generator) -> pd.DataFrame:
