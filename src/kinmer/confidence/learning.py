@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.calibration import Calibration
-from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
+from kinmer.confidence.features import MOLECULE_COUNT, VIRUS, molecule_features, name_features
 from kinmer.confidence.logistic import Logistic, fit_logistic
 from kinmer.confidence.pools import CASES, Lineages, Pool, Sample
 from kinmer.confidence.voting import RANK_COUNT, Votes, vote
+from kinmer.confidence.weighing import sample_weights
 
 __all__ = ["CASE_WEIGHTS", "calibrate", "calibration_error"]
 
@@ -33,14 +34,19 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Learner:
-    """All samples together; cases : (n,) places in `CASES`. folds : (n,), genera are never parted."""
+    """All samples together.
+
+    cases : (n,) places in `CASES`. given : the share of every case. group : (n,) number of the genus.
+    folds : (n,), genera are never parted. bins : (n,) places in `lengths`.
+    """
 
     pool: Pool
     votes: Votes
     truth: NDArray[np.int32]
     molecule: NDArray[np.int8]
     cases: NDArray[np.int64]
-    weights: Floats
+    given: Mapping[str, float]
+    group: NDArray[np.int64]
     folds: NDArray[np.int64]
     bins: NDArray[np.int64]
     lengths: tuple[float, ...]
@@ -93,16 +99,11 @@ def _together(samples: Sequence[Sample], lineages: Lineages, weights: Mapping[st
     truth = np.concatenate([one.truth for one in samples])
     cases = np.concatenate([np.full(len(one.pool), CASES.index(one.case)) for one in samples])
     lengths, bins = _bins(pool.lengths)
-    shares = np.zeros(len(cases))
-    for case, name in enumerate(CASES):
-        for place in range(len(lengths)):
-            own = (cases == case) & (bins == place)
-            if own.any():
-                shares[own] = weights.get(name, 0) / own.sum()
+    group = _groups(truth)
     votes = vote(pool, lineages)
-    folds = _folds(truth)
+    folds = np.random.default_rng(0).permutation(group.max() + 1)[group] % FOLDS
     molecule = np.concatenate([one.molecule for one in samples])
-    return _Learner(pool, votes, truth, molecule, cases, shares, folds, bins, lengths)
+    return _Learner(pool, votes, truth, molecule, cases, weights, group, folds, bins, lengths)
 
 
 def _wide(values: NDArray[Any], width: int, missing: float) -> NDArray[Any]:
@@ -121,12 +122,22 @@ def _bins(lengths: NDArray[np.int64]) -> tuple[tuple[float, ...], NDArray[np.int
     return tuple(middles), np.searchsorted(present, bins)
 
 
-def _folds(truth: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(n,) a fold for every query; those of a genus, or of a species without one, are in the same."""
+def _weights(learner: _Learner, rank: int, rows: NDArray[np.int64]) -> Floats:
+    """(n,) of the queries `rows`, by which names at a rank are judged."""
+    return sample_weights(
+        learner.cases[rows],
+        learner.bins[rows],
+        learner.group[rows],
+        learner.molecule[rows] == VIRUS,
+        learner.given,
+        ABSENT.get(rank, ()),
+    )
+
+
+def _groups(truth: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(n,) the genus of every query, or the species where it has none, by number."""
     keys = np.where(truth[:, GENUS] >= 0, 2 * truth[:, GENUS].astype(np.int64), 2 * truth[:, SPECIES] + 1)
-    _, group = np.unique(keys, return_inverse=True)
-    order = np.random.default_rng(0).permutation(group.max() + 1)
-    return np.asarray(order[group] % FOLDS)
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ class _Judged:
     """Of a rank: the queries that count, whether their name is right, and how likely that was thought."""
 
     rows: NDArray[np.int64]
+    weights: Floats
     right: Bools
     likely: Floats
     model: Logistic | None
@@ -144,13 +156,14 @@ def _judged(learner: _Learner, rank: int) -> _Judged:
     rows = np.flatnonzero((names >= 0) & (learner.truth[:, rank] >= 0))
     right = names[rows] == learner.truth[rows, rank]
     features = name_features(learner.votes, learner.pool, rank, learner.within)[rows]
+    weights = _weights(learner, rank, rows)
     likely = np.full(len(rows), np.nan)
     for fold in range(FOLDS):
         out = learner.folds[rows] == fold
-        model = _fit(features[~out], right[~out], learner.weights[rows][~out])
+        model = _fit(features[~out], right[~out], weights[~out])
         if model is not None and out.any():
             likely[out] = model.predict(features[out])[:, 1]
-    return _Judged(rows, right, likely, _fit(features, right, learner.weights[rows]))
+    return _Judged(rows, weights, right, likely, _fit(features, right, weights))
 
 
 def _fit(features: Floats, truth: Bools, weights: Floats) -> Logistic | None:
@@ -174,7 +187,7 @@ def _absent(learner: _Learner, rank: int) -> Logistic | None:
     features = name_features(learner.votes, learner.pool, rank, learner.within)[rows]
     if min(int(gone[rows].sum()), int((~gone[rows]).sum())) < LEAST_RIGHT:
         return None
-    return _fit(features, gone[rows], learner.weights[rows])
+    return _fit(features, gone[rows], _weights(learner, rank, rows))
 
 
 def _molecules(learner: _Learner) -> Logistic | None:
@@ -185,7 +198,7 @@ def _molecules(learner: _Learner) -> Logistic | None:
         return None
     features = molecule_features(learner.pool, learner.within)[rows]
     classes = learner.molecule[rows].astype(np.int64)
-    weights = learner.weights[rows]
+    weights = _weights(learner, 0, rows)
     shares = np.array([weights[classes == kind].sum() for kind in range(MOLECULE_COUNT)]) / weights.sum()
     weights = weights / np.sqrt(shares[classes])
     return fit_logistic(features, classes, weights, number=MOLECULE_COUNT)
@@ -203,14 +216,22 @@ def _thresholds(learner: _Learner, judged: Sequence[_Judged]) -> tuple[tuple[flo
 
 
 def _strict(learner: _Learner, judged: _Judged, gone: Bools) -> float:
-    """The least probability, at least `EVEN`, that only `FALSE_NAMES` of these queries' names reach."""
+    """The least probability, at least `EVEN`, that only `FALSE_NAMES` of these queries' names reach.
+
+    Less is allowed the fewer genera they are of, as in conformal risk control (Angelopoulos et al. 2024,
+    ICLR): what has been seen of n is taken for n + 1, of which the last one is wrong.
+    """
     likely = np.zeros(len(gone))
     likely[judged.rows] = np.nan_to_num(judged.likely)
-    weight = learner.weights[gone]
+    weight = np.zeros(len(gone))
+    weight[judged.rows] = judged.weights
+    weight = weight[gone]
     if not weight.size:
         return EVEN
     order = np.argsort(-likely[gone], kind="stable")
-    passed = np.cumsum(weight[order]) <= FALSE_NAMES * weight.sum()
+    genera = len(np.unique(learner.group[gone]))
+    allowed = FALSE_NAMES - (1 - FALSE_NAMES) / genera
+    passed = np.cumsum(weight[order]) <= allowed * weight.sum()
     at = int(passed.sum())
     values = likely[gone][order]
     return max(EVEN, min(0.99, float(values[at]) + 1e-6)) if at < len(values) else EVEN
@@ -246,8 +267,7 @@ def _account(
     }
     for one in judged:
         seen = np.isfinite(one.likely)
-        rows = one.rows[seen]
-        error = calibration_error(one.likely[seen], one.right[seen], learner.weights[rows])
+        error = calibration_error(one.likely[seen], one.right[seen], one.weights[seen])
         found["error"].append(None if np.isnan(error) else round(error, 4))
     named = np.zeros(len(learner.cases), bool)
     one = judged[SPECIES]
