@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kinmer.confidence.accounting import calibration_error
 from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.judging import Judgements, judge
-from kinmer.confidence.learning import CASE_WEIGHTS, calibrate, calibration_error
+from kinmer.confidence.learning import CASE_WEIGHTS, calibrate
 from kinmer.confidence.pools import CASES, MEAN_BONUS, Lineages, Pool, Sample, merge_genomes
 from kinmer.confidence.wording import NOTHING_NEAR, Verdict, verdicts
 

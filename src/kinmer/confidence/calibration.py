@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from kinmer.confidence.logistic import Logistic
 from kinmer.confidence.voting import RANK_COUNT
 
 __all__ = ["Calibration"]
+
+# Of the models' features and of what is kept of them.
+FORM = 2
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +30,8 @@ class Calibration:
     could be learnt. absent : for every rank, of the probability that the query's true name at that rank is
     none of the references'. molecules : of chromosome, plasmid, virus; None where there are fewer than two.
     within : shortest and longest query that it was learnt from, in letters. lengths, thresholds : (l,) and
-    (7, l), the probability from which on a name is given by default. account : how it was made, for people.
+    (7, l), the probability from which on a name is given by default. reaches : (l,) distance of the nearest
+    genome of the query that was farthest from any. account : how it was made; see `account_of`.
     """
 
     names: tuple[Logistic | None, ...]
@@ -34,6 +40,7 @@ class Calibration:
     within: tuple[float, float]
     lengths: tuple[float, ...]
     thresholds: tuple[tuple[float, ...], ...]
+    reaches: tuple[float, ...]
     account: Mapping[str, Any]
 
     def threshold(self, rank: int, lengths: NDArray[np.int64]) -> Floats:
@@ -41,30 +48,53 @@ class Calibration:
         known = np.where(lengths > 0, lengths, self.lengths[-1]).astype(np.float64)
         return np.interp(np.log(known), np.log(self.lengths), self.thresholds[rank])
 
+    def is_near(self, nearest: Floats, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(q,) whether queries whose nearest genome is so far are like any that was learnt from.
+
+        Queries of unknown length have the farthest reach.
+        """
+        known = np.maximum(lengths, 1).astype(np.float64)
+        reach = np.interp(np.log(known), np.log(self.lengths), self.reaches)
+        return np.asarray(nearest <= np.where(lengths > 0, reach, max(self.reaches)))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
+            "form": FORM,
             "names": [_told(one) for one in self.names],
             "absent": [_told(one) for one in self.absent],
             "molecules": _told(self.molecules),
             "within": list(self.within),
             "lengths": list(self.lengths),
             "thresholds": [list(line) for line in self.thresholds],
+            "reaches": list(self.reaches),
             "account": dict(self.account),
         }
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Calibration:
         """From `to_dict`; ValueError, KeyError or TypeError for what is none."""
+        if told["form"] != FORM:
+            raise ValueError("it was made by another version of kinmer")
         names, absent = (tuple(_model(one) for one in told[name]) for name in ("names", "absent"))
-        low, high = (float(one) for one in told["within"])
-        lengths = tuple(float(one) for one in told["lengths"])
-        thresholds = tuple(tuple(float(one) for one in line) for line in told["thresholds"])
+        low, high = _numbers(told["within"])
+        lengths, reaches = _numbers(told["lengths"]), _numbers(told["reaches"])
+        thresholds = tuple(_numbers(line) for line in told["thresholds"])
         whole = len(names) == len(absent) == len(thresholds) == RANK_COUNT and 0 < low <= high
-        if not whole or not lengths or any(len(line) != len(lengths) for line in thresholds):
+        if not whole or not lengths or any(len(line) != len(lengths) for line in (*thresholds, reaches)):
             raise ValueError("a part is missing")
+        if lengths[0] < 1 or any(one >= other for one, other in pairwise(lengths)):
+            raise ValueError("its lengths are in no order")
         account = dict(told["account"])
-        return cls(names, absent, _model(told["molecules"]), (low, high), lengths, thresholds, account)
+        molecules = _model(told["molecules"])
+        return cls(names, absent, molecules, (low, high), lengths, thresholds, reaches, account)
+
+
+def _numbers(told: Iterable[Any]) -> tuple[float, ...]:
+    numbers = tuple(float(one) for one in told)
+    if not all(math.isfinite(one) for one in numbers):
+        raise ValueError("a number is none")
+    return numbers
 
 
 def _told(model: Logistic | None) -> dict[str, Any] | None:

@@ -35,22 +35,13 @@ def _size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:
 def name_features(votes: Votes, pool: Pool, rank: int, within: tuple[float, float]) -> Floats:
     """(q, p) of the name at a rank: how near it is, how near another one is, its share, and the length.
 
-    Names of viruses are another matter than those of cells: what is near is told apart by its molecule.
+    Whether the query is a virus's was tried too, and did no good on genera that had not been learnt from.
     """
     own, other = _log(votes.own[:, rank]), _log(votes.other[:, rank])
+    means = _log(votes.own_mean[:, rank]), _log(votes.other_mean[:, rank])
     size = _size(pool.lengths, within)
-    parts = [own, other, votes.share[:, rank], size, size**2, own * size, other * size]
-    virus = _viral(pool)
-    return np.stack([*parts, virus, virus * own, virus * other, virus * size], axis=1)
-
-
-def _viral(pool: Pool) -> Floats:
-    """(q,) 1 where the nearest candidate whose molecule is known is a virus, else 0."""
-    known = pool.molecules >= 0
-    if not known.shape[1]:
-        return np.zeros(len(pool))
-    first = known.argmax(axis=1)
-    return np.asarray((pool.molecules[np.arange(len(pool)), first] == VIRUS).astype(np.float64))
+    curved = [size * own, size * other, size**2 * own, size**2 * other]
+    return np.stack([own, other, votes.share[:, rank], size, size**2, *curved, *means], axis=1)
 
 
 def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:

@@ -40,25 +40,22 @@ class Judgements:
 def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Judgements:
     """Judge queries by their candidates, each by its own alone; without a calibration nothing is probable.
 
-    A name is never likelier than the one above it.
+    A name is never likelier than the one above it. One at a rank that nothing could be learnt of, as few
+    viruses have an order, is as likely as the next one below, as which it is at least as often right. Where
+    the nearest genome is farther than it was of all that was learnt from, no name is likely at all.
     """
     votes, count = vote(pool, lineages), len(pool)
     names = votes.names if calibration is not None else _agreed(votes)
     shape = (count, RANK_COUNT)
-    likely, absent, limit = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    likely, absent, limit = (np.full(shape, np.nan) for _ in range(3))
     molecule = np.full((count, MOLECULE_COUNT), np.nan)
     if calibration is not None and count:
-        above = np.ones(count)
+        likely = _likely(votes, pool, calibration)
         for rank in range(RANK_COUNT):
-            features = name_features(votes, pool, rank, calibration.within)
             limit[:, rank] = calibration.threshold(rank, pool.lengths)
-            model, gone = calibration.names[rank], calibration.absent[rank]
-            named = votes.names[:, rank] >= 0
-            if model is not None:
-                likely[:, rank] = np.where(named, np.minimum(model.predict(features)[:, 1], above), np.nan)
-                above = np.where(named, likely[:, rank], above)
+            gone = calibration.absent[rank]
             if gone is not None:
-                absent[:, rank] = gone.predict(features)[:, 1]
+                absent[:, rank] = gone.predict(name_features(votes, pool, rank, calibration.within))[:, 1]
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
     return Judgements(
@@ -69,6 +66,24 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
         limit.round(DIGITS),
         molecule.round(DIGITS),
     )
+
+
+def _likely(votes: Votes, pool: Pool, calibration: Calibration) -> NDArray[np.float64]:
+    """(q, 7) probabilities of the names, NaN where there is none."""
+    named = votes.names >= 0
+    likely = np.full(named.shape, np.nan)
+    above = calibration.is_near(votes.nearest, pool.lengths).astype(np.float64)
+    for rank, model in enumerate(calibration.names):
+        if model is not None:
+            told = model.predict(name_features(votes, pool, rank, calibration.within))[:, 1]
+            likely[:, rank] = np.where(named[:, rank], np.minimum(told, above), np.nan)
+            above = np.where(named[:, rank], likely[:, rank], above)
+    below = np.full(len(pool), np.nan)
+    for rank in reversed(range(RANK_COUNT)):
+        if calibration.names[rank] is None:
+            likely[:, rank] = np.where(named[:, rank], below, np.nan)
+        below = np.where(np.isnan(likely[:, rank]), below, likely[:, rank])
+    return likely
 
 
 def _agreed(votes: Votes) -> NDArray[np.int32]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CASES", "MEAN_BONUS", "Lineages", "Pool", "Sample", "merge_genomes"]
+__all__ = ["CASES", "GENOME_MEAN", "MEAN_BONUS", "Lineages", "Pool", "Sample", "merge_genomes"]
 
 # What of a query the references may know; see `Sample`.
 CASES = ("known", "new species", "new genus", "new family")
 # A genome's mean vector counts as so much nearer than it is: it has less noise than a piece's. Measured on
 # fragments of known genomes.
 MEAN_BONUS = 0.01
-_GENOME = 2
+GENOME_MEAN = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def merge_genomes(pool: Pool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """
     shape = pool.distances.shape
     far = pool.distances.astype(np.float64)
-    far = np.where(pool.kinds == _GENOME, np.maximum(far - MEAN_BONUS, 0), far)
+    far = np.where(pool.kinds == GENOME_MEAN, np.maximum(far - MEAN_BONUS, 0), far)
     there = (pool.genomes >= 0) & np.isfinite(far)
     genomes = np.where(there, pool.genomes, np.iinfo(np.int64).max)
     far = np.where(there, far, np.inf)

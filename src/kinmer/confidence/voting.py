@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pools import Lineages, Pool, merge_genomes
+from kinmer.confidence.pools import GENOME_MEAN, Lineages, Pool, merge_genomes
 
 __all__ = ["RANK_COUNT", "Votes", "vote"]
 
@@ -21,16 +21,19 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Votes:
     """By query and rank: names (q, 7) int32, -1 where the genomes do not agree on one; share of all votes;
-    distance of the nearest genome of that name, and of the nearest of another; (q,) the nearest of all.
+    distance of the nearest genome of that name, and of the nearest of another; of the nearest genome's mean
+    of that name, and of all others, named or not; (q,) the nearest genome of all.
 
-    Where there is no name, the distances are those of the nearest and the farthest candidate. The farthest
-    also stands for another name that no candidate has.
+    Where there is no name, the first two are those of the nearest and the farthest candidate. The farthest
+    also stands for another name, or a mean, that no candidate has.
     """
 
     names: NDArray[np.int32]
     share: Floats
     own: Floats
     other: Floats
+    own_mean: Floats
+    other_mean: Floats
     nearest: Floats
 
 
@@ -59,6 +62,8 @@ def vote(pool: Pool, lineages: Lineages) -> Votes:
         np.zeros((count, RANK_COUNT)),
         np.repeat(nearest[:, None], RANK_COUNT, 1),
         np.repeat(last[:, None], RANK_COUNT, 1),
+        np.repeat(last[:, None], RANK_COUNT, 1),
+        np.repeat(last[:, None], RANK_COUNT, 1),
         nearest,
     )
     total = weight.sum(axis=1)
@@ -72,7 +77,21 @@ def vote(pool: Pool, lineages: Lineages) -> Votes:
         other = _least(far, (of != name[:, None]) & (of >= 0))
         found.other[has, rank] = np.where(np.isfinite(other), other, last)[has]
         agree &= ~has[:, None] | (of[:, :voters] == name[:, None])
+    _means(found, pool, lineages)
     return found
+
+
+def _means(found: Votes, pool: Pool, lineages: Lineages) -> None:
+    """Fill in the distances of genomes' means."""
+    kept = (pool.kinds == GENOME_MEAN) & (pool.genomes >= 0) & np.isfinite(pool.distances)
+    far = np.where(kept, pool.distances, np.inf).astype(np.float64)
+    for rank in range(RANK_COUNT):
+        codes = np.append(lineages.codes[:, rank], np.int32(-1))[np.where(kept, pool.genomes, -1)]
+        name = found.names[:, rank, None]
+        own = (codes == name) & (name >= 0)
+        for place, where in ((found.own_mean, own), (found.other_mean, ~own)):
+            least = _least(far, where)
+            place[:, rank] = np.where(np.isfinite(least), least, place[:, rank])
 
 
 def _ballot(
