@@ -30,8 +30,8 @@ def verdicts(
     """The verdict on every query.
 
     min_probability : from which on a name is given; None for the default of the rank and the query's length.
-    Below the deepest name given, the next rank's is called new where it is likelier than not that the
-    references do not have it, else unsure.
+    Below the deepest name given, that of the next rank at which the references have names is called new where
+    it is likelier than not that they do not have it, else unsure.
     """
     limit = judgements.threshold if min_probability is None else min_probability
     given = (judgements.names >= 0) & (np.nan_to_num(judgements.probability, nan=-1) >= limit)
@@ -45,8 +45,9 @@ def verdicts(
         rank, name = RANKS[deepest], lineages.names[deepest][judgements.names[row, deepest]]
         text = f"{rank} {name}"
         if deepest + 1 < len(RANKS):
-            below = RANKS[deepest + 1]
-            new = judgements.absent[row, deepest + 1] >= 0.5
-            text = f"new {below} of {text}" if new else f"{text}, {below} unsure"
+            further = np.flatnonzero(judgements.names[row, deepest + 1 :] >= 0)
+            below = deepest + 1 + (int(further[0]) if further.size else 0)
+            new = judgements.absent[row, below] >= 0.5
+            text = f"new {RANKS[below]} of {text}" if new else f"{text}, {RANKS[below]} unsure"
         found.append(Verdict(text, rank, name))
     return found
