@@ -520,5 +520,7 @@ def test_missing_parts_are_seen(calibration: Calibration) -> None:
         del told[name]
         with pytest.raises(ValueError if name == "form" else KeyError, match=r"\w"):
             Calibration.from_dict(told)
+    with pytest.raises(ValueError, match="version"):
+        Calibration.from_dict([])  # type: ignore[arg-type]
     with pytest.raises((ValueError, KeyError, TypeError)):
         Logistic.from_dict({"mean": [0.0], "scale": [1.0], "weights": "none"})

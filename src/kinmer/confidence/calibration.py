@@ -74,7 +74,7 @@ class Calibration:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Calibration:
         """From `to_dict`; ValueError, KeyError or TypeError for what is none."""
-        if told.get("form") != FORM:
+        if not isinstance(told, Mapping) or told.get("form") != FORM:
             raise ValueError("it was made by another version of kinmer")
         names, absent = (tuple(_model(one) for one in told[name]) for name in ("names", "absent"))
         low, high = _numbers(told["within"])
