@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -124,6 +124,7 @@ def test_genomes_are_merged_as_by_hand(seed: int) -> None:
 
 
 @given(_pools)
+@example(7545)
 @settings(max_examples=60, deadline=None)
 def test_votes_are_as_counted_by_hand(seed: int) -> None:
     pool, world = _some_pool(seed)
@@ -138,6 +139,9 @@ def test_votes_are_as_counted_by_hand(seed: int) -> None:
             for at in sorted(agreed):
                 votes[told[at]] = votes.get(told[at], 0.0) + weights[at]
             nameless = votes.pop(-1, 0.0)
+            if votes and nameless == pytest.approx(0.5 * sum(weights)):
+                # Half and half, but for how sums are rounded.
+                break
             if not votes or nameless >= 0.5 * sum(weights):
                 assert found.names[row, rank] == -1
                 continue
