@@ -1,0 +1,186 @@
+"""How an index learns what its answers are worth, keeps it, and says it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinmer.errors import FormatError, UsageError
+from kinmer.index import (
+    KinIndex,
+    add_to_index,
+    build_index,
+    calibrate_index,
+    check_index,
+    describe_index,
+    open_index,
+    update_index,
+)
+from kinmer.index.calibration import CALIBRATION
+from kinmer.index.lettering import EntryLetters
+from kinmer.index.masking import masked_samples
+from kinmer.index.pooling import LineageBook
+from kinmer.index.sampling import sample_entries, sample_fragments
+from kinmer.queries import QueryResult, search
+from tests.small_world import World, make_world
+
+GENUS, SPECIES = 5, 6
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world") / "community")
+
+
+@pytest.fixture(scope="module")
+def made(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the references, calibrated. Not to be changed."""
+    db = tmp_path_factory.mktemp("made") / "kin.db"
+    build_index(world.references, db, metadata=world.metadata, keep_sequences=True, threads=1).close()
+    return db
+
+
+@pytest.fixture
+def db(made: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    return Path(shutil.copytree(made, tmp_path / "kin.db"))
+
+
+def ask(db: Path, world: World, **settings: float) -> list[QueryResult]:
+    return list(search(world.queries, db, threads=1, **settings))  # type: ignore[arg-type]
+
+
+def test_known_species_are_named_and_strange_ones_are_not(made: Path, world: World) -> None:
+    results = ask(made, world)
+    known = [one for one in results if one.id.startswith("known-10000")]
+    strange = [one for one in results if one.id.startswith("strange-10000")]
+    assert len(known) >= 8
+    assert len(strange) >= 4
+    right = [one.rank == "species" and one.name == world.species_of(one.id) for one in known]
+    assert np.mean(right) >= 0.8
+    assert np.mean([one.rank == "species" for one in strange]) <= 0.25
+    for one in results:
+        chances = [call.probability for call in one.consensus.values()]
+        assert chances
+        assert all(chance is not None and 0 <= chance <= 1 for chance in chances)
+        assert chances == sorted(chances, reverse=True)  # type: ignore[type-var]
+        assert one.verdict
+        assert one.molecule is not None
+        assert sum(one.molecule.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_least_probability_is_heeded(made: Path, world: World) -> None:
+    strict, easy = (
+        sum(one.rank == "species" for one in ask(made, world, min_probability=least))
+        for least in (0.999, 0.1)
+    )
+    assert strict < easy
+    for one in ask(made, world, min_probability=0.9):
+        if one.rank is not None:
+            assert (one.consensus[one.rank].probability or 0) >= 0.9
+
+
+def test_what_a_case_takes_out_is_in_no_pool(made: Path) -> None:
+    with open_index(made) as index, index.reading():
+        book = LineageBook(index)
+        fragments = sample_fragments(index, book, EntryLetters(index), seed=1, threads=1)
+        samples = masked_samples(index, book, fragments)
+        codes = book.lineages().codes
+    assert {one.case for one in samples} >= {"known", "new species", "new genus"}
+    for sample in samples:
+        there = sample.pool.genomes >= 0
+        names = codes[np.maximum(sample.pool.genomes, 0)]
+        own = names == sample.truth[:, None, :]
+        if sample.case != "known":
+            assert not (own[:, :, SPECIES] & there).any()
+        if sample.case in ("new genus", "new family"):
+            assert not (own[:, :, GENUS] & there).any()
+        if sample.case == "new species":
+            assert ((own[:, :, GENUS] & there).any(axis=1) | (sample.truth[:, GENUS] < 0)).all()
+        far = sample.pool.distances
+        assert (far[:, 1:] >= far[:, :-1]).all()
+
+
+def test_vectors_alone_give_whole_sequences_as_queries(made: Path) -> None:
+    with open_index(made) as index, index.reading():
+        found = sample_entries(index, LineageBook(index), seed=0)
+        entries = index.entries(found.entry)
+        for row, number in enumerate(found.entry.tolist()):
+            assert np.array_equal(found.vectors[row], index.rows.vectors[entries[number].first])
+            assert found.stop[row] == entries[number].length
+
+
+def test_it_is_told_and_found_whole(db: Path) -> None:
+    assert "entries" in describe_index(db).calibrated
+    assert check_index(db).whole
+    (db / CALIBRATION).write_text((db / CALIBRATION).read_text().replace('"entries": ', '"entries": 1', 1))
+    assert any("calibration" in one for one in check_index(db).problems)
+
+
+def test_damage_is_an_error_until_it_is_made_anew(db: Path, world: World) -> None:
+    body = json.loads((db / CALIBRATION).read_text())
+    body["calibration"]["within"][0] *= 2
+    (db / CALIBRATION).write_text(json.dumps(body))
+    with pytest.raises(FormatError, match="calibration"):
+        ask(db, world)
+    calibrate_index(db, threads=1)
+    assert ask(db, world)
+
+
+def stamp(db: Path) -> int:
+    return (db / CALIBRATION).stat().st_mtime_ns
+
+
+def test_it_is_made_anew_when_enough_has_changed(db: Path, world: World) -> None:
+    first = stamp(db)
+    add_to_index(db, world.later[:1], metadata=world.metadata, threads=1)
+    assert stamp(db) == first
+    update_index(db, metadata=world.metadata, threads=1)
+    second = stamp(db)
+    assert second != first
+    with KinIndex.open(db) as index:
+        told = index.calibrated()
+        assert told is not None
+        assert told.is_stale(2 * told.entries, told.labels)
+        assert not told.is_stale(told.entries, told.labels)
+    calibrate_index(db, threads=1)
+    assert stamp(db) != second
+
+
+def test_without_a_taxonomy_there_are_no_probabilities(world: World, tmp_path: Path) -> None:
+    said: list[str] = []
+    build_index(world.references[:2], tmp_path / "plain.db", threads=1, log=said.append).close()
+    assert any("no ranks" in line for line in said)
+    assert "no ranks" in describe_index(tmp_path / "plain.db").calibrated
+    build_index(
+        world.references, tmp_path / "none.db", metadata=world.metadata, calibrate=False, threads=1
+    ).close()
+    assert not (tmp_path / "none.db" / CALIBRATION).exists()
+    results = ask(tmp_path / "none.db", world)
+    assert all(one.verdict == "" and one.rank is None for one in results)
+    assert any(one.consensus for one in results)
+    assert all(call.probability is None for one in results for call in one.consensus.values())
+    for name in ("plain.db", "none.db"):
+        with pytest.raises(UsageError, match="no calibration"):
+            ask(tmp_path / name, world, min_probability=0.5)
+
+
+def test_a_kill_leaves_the_old_one_or_none(db: Path, world: World) -> None:
+    (db / CALIBRATION).unlink()
+    script = f"from kinmer.index import calibrate_index\ncalibrate_index({str(db)!r}, threads=1)"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    time.sleep(2.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert check_index(db).whole
+    assert ask(db, world)
+    calibrate_index(db, threads=1)
+    assert any(one.verdict for one in ask(db, world))
