@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 
 import kinmer.index.scanning
+from kinmer.confidence import Calibration
+from kinmer.confidence.logistic import Logistic
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter, KinIndex, build_index, check_index
+from kinmer.index.calibration import Calibrated, write_calibration
 from kinmer.index.compacting import letters_file
 from kinmer.index.letters import read_letters
+from kinmer.index.manifest import read_manifest
+from kinmer.index.writing import Change
 from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms
 
@@ -28,9 +33,13 @@ TABLE = organisms(40)
 def begin(folder: Path, old: Path) -> None:
     """An index with genomes, pieces, deleted rows and rows that the engine lacks; `old`: as it was before."""
     build_index(TABLE, folder, encoder=encoder_of(), calibrate=False, threads=1).close()
+    write_calibration(folder, read_manifest(folder)["index"], Calibrated(_calibration(), "", 40, 0))
     shutil.copytree(folder, old)
     new = [(f"n{at}", Known(0, f"kind {at % 5}", f"g{at % 7}")) for at in range(30)]
     with IndexWriter(folder, threads=1) as writer:
+        change = Change(writer.table)
+        with change.begin():
+            change.state("calibrated", True)
         writer.add(
             [sequence_of(*one) for one in new[:22]], letters=[letters_of(name, 0) for name, _ in new[:22]]
         )
@@ -40,6 +49,17 @@ def begin(folder: Path, old: Path) -> None:
         writer.delete(writer.table.numbers_of(["s11", "n25"]))
     # Everything that is found out when an index is first used.
     answers(folder)
+
+
+def _calibration() -> Calibration:
+    """One of any numbers."""
+    rng = np.random.default_rng(8)
+    models = [Logistic(rng.random(4), rng.random(4) + 0.1, rng.random((2, 5))) for _ in range(14)]
+    thresholds = tuple((0.5, 0.75) for _ in range(7))
+    account = {"error": rng.random(7).tolist()}
+    return Calibration(
+        tuple(models[:7]), tuple(models[7:]), None, (1e3, 5e4), (1e3, 5e4), thresholds, (0.5, 0.25), account
+    )
 
 
 def answers(folder: Path) -> list[Any]:
@@ -61,7 +81,11 @@ def answers(folder: Path) -> list[Any]:
         file = letters_file(folder, index.table.generation)
         letters = {one: read_letters(file, *place) for one, place in index.table.letters(numbers).items()}
         names = [f"s{at}" for at in range(40)] + [f"n{at}" for at in range(30)]
+        calibrated = index.calibrated()
+        assert calibrated is not None
+        assert calibrated.calibration is not None
         return [
+            calibrated.calibration.to_dict(),
             [[told[number] for number in line] for line in numbers.tolist()],
             far.tolist(),
             rows.tolist(),

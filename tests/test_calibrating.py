@@ -173,8 +173,17 @@ def test_without_a_taxonomy_there_are_no_probabilities(world: World, tmp_path: P
             ask(tmp_path / name, world, min_probability=0.5)
 
 
-def test_a_kill_leaves_the_old_one_or_none(db: Path, world: World) -> None:
+def test_a_lost_one_is_missed(db: Path, world: World) -> None:
     (db / CALIBRATION).unlink()
+    with pytest.raises(FormatError, match="calibration is gone"):
+        ask(db, world)
+    assert any("calibration" in one for one in check_index(db).problems)
+
+
+def test_a_kill_leaves_a_whole_one_or_none(world: World, tmp_path: Path) -> None:
+    db = tmp_path / "kin.db"
+    settings = {"metadata": world.metadata, "keep_sequences": True, "calibrate": False, "threads": 1}
+    build_index(world.references, db, **settings).close()  # type: ignore[arg-type]
     script = f"from kinmer.index import calibrate_index\ncalibrate_index({str(db)!r}, threads=1)"
     process = subprocess.Popen([sys.executable, "-c", script])
     time.sleep(2.5)

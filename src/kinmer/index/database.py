@@ -185,7 +185,12 @@ class KinIndex:
 
     def calibrated(self) -> Calibrated | None:
         """How far answers can be trusted, as it was learnt; None where it was not. FormatError for damage."""
-        return read_calibration(self.path, self.manifest["index"])
+        told = read_calibration(self.path, self.manifest["index"])
+        if told is None and self.table.state.get("calibrated"):
+            raise FormatError(
+                "the calibration is gone", check="make it anew: kinmer db calibrate", place=self.path
+            )
+        return told
 
     def select(self, where: str) -> NDArray[np.int64]:
         """Ascending numbers of the entries for which a condition holds, such as ``length > 50000``.

@@ -197,6 +197,10 @@ class IndexWriter:
             told = None
         if anew or told is None or told.is_stale(len(self.table), int(self.table.state.get("labels", 0))):
             make_calibration(self.path, threads=self._threads, log=self._log)
+            change = Change(self.table)
+            with change.begin():
+                # From now on it is missed where it is gone.
+                change.state("calibrated", True)
 
     @contextmanager
     def watched(self, committed: Callable[[str, list[str]], None]) -> Iterator[None]:
