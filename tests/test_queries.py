@@ -14,8 +14,7 @@ from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, MismatchError, SequenceError, UsageError
 from kinmer.index import build_index, open_index
 from kinmer.kmers import KmerCounter
-from kinmer.queries import search, search_ids, write_tsv
-from kinmer.taxonomy import RankCall
+from kinmer.queries import RankCall, search, search_ids, write_tsv
 from tests.organisms import encoder_of, organisms
 
 MAX_K = 3

@@ -10,9 +10,11 @@ from kinmer.evaluate.measures import DEPTH, Found
 from kinmer.evaluate.neighbours import Metric, nearest
 from kinmer.evaluate.sources import Embedder, Encoders
 from kinmer.evaluate.trials import Pool, Trial
-from kinmer.taxonomy import WEIGHT_SCALE
 
 __all__ = ["search_trial"]
+
+# Cosine distance behind the nearest at which a vote's weight falls to 1/e.
+WEIGHT_SCALE = 0.03
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -102,7 +104,7 @@ def _search(
 def _vote_weights(
     asking: NDArray[np.float32], distances: NDArray[np.float64], metric: Metric
 ) -> NDArray[np.float64]:
-    """(m, k) as `kinmer.taxonomy.vote_weights` gives them: exp(-(d - nearest) / 0.03)."""
+    """(m, k) weights exp(-(d - nearest) / 0.03); an l2 distance stands for the cosine one it would be."""
     far = distances
     if metric == "l2":
         square = 2 * (asking.astype(np.float64) ** 2).sum(axis=1, keepdims=True)

@@ -6,11 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kinmer.taxonomy import RANKS, RankCall
+from kinmer.taxonomy import RANKS
 
 __all__ = ["Evidence", "Hit", "Homology", "MoleculeCall", "QueryResult", "RankCall"]
 
 Homology = Literal["homologous", "composition only", "both"]
+
+
+@dataclass(frozen=True)
+class RankCall:
+    """The name at one rank that the nearest genomes' votes give, and its share of all votes.
+
+    probability : that the name is right, by the index's calibration; None where there is none.
+    """
+
+    name: str
+    share: float
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class QueryResult:
     """A query and its nearest relatives, nearest first.
 
     length : of the query in letters, None where unknown.
-    consensus : by rank, what the hits agree on; see `kinmer.taxonomy.consensus`.
+    consensus : by rank, what the nearest genomes agree on; see `kinmer.confidence`.
     verdict : the answer in words, such as ``new species of genus Vibrio``; empty where none was asked for.
     rank, name : the deepest rank whose probability reaches the threshold; None for nothing near.
     facets : by kind of molecule, the nearest relatives of that kind.
