@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import check_output, hash_file, read_json, remove, sync_directory
+from kinmer.files import check_output, hash_file, read_json, remove, sync_directory, write_json
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["build_index", "build_of_feed", "check_place"]
 
 STAGED = "metadata.sqlite"
+MAKING = "making.json"
 
 Log = Callable[[str], None]
 
@@ -56,7 +57,8 @@ def build_index(
     """Build an index of embedded sequences, or of FASTA files, at `output` and open it.
 
     It grows in the hidden folder ``.NAME.building`` beside the output, block by committed block, the engine
-    last; a killed run of the same source, encoder and metadata is gone on with.
+    last; a killed run of the same source, encoder and metadata is gone on with. So is one that a bad FASTA
+    file ended, once that is mended or left out: the other files are in.
 
     Parameters
     ----------
@@ -133,23 +135,20 @@ def build_of_feed(
     lock = StoreLock(building)
     try:
         staged = staged_metadata(building / STAGED, metadata, taxdump)
-        signature = {
-            "source": feed.identity,
-            "encoder": feed.encoder.fingerprint,
-            "metadata": None if metadata is None else hash_file(metadata),
-            "taxdump": None if taxdump is None else str(Path(taxdump).absolute()),
-        }
-        if not _is_unfinished(building, signature):
-            _begin(building, feed, staged, signature, engine, metric, log)
+        making = _Making(building, feed, staged, metadata, taxdump)
+        if not making.is_gone_on_with():
+            _begin(building, feed, staged, engine, metric, log)
         with IndexWriter(building, log=log, threads=threads, lock=lock) as writer:
+            making.note(writer)
             _fill(writer, feed, staged, metadata, log)
             writer.finish(behind=0)
             if calibrate:
                 writer.calibrate()
         _publish(building, path, lock)
-    except InputError:
-        # The same call would fail again: there is nothing to go on with.
-        remove(building)
+    except InputError as error:
+        # The same call would fail again: there is nothing to go on with but the other files of a bad one.
+        if error is not feed.stopped_by:
+            remove(building)
         raise
     finally:
         lock.release()
@@ -173,7 +172,6 @@ def _begin(
     building: Path,
     feed: Feed,
     staged: Metadata | None,
-    signature: dict[str, Any],
     engine: str,
     metric: Metric,
     log: Log,
@@ -187,25 +185,56 @@ def _begin(
         log(f"left out, because the index has its own: {', '.join(left)}")
     columns = [*(staged.columns if staged else ()), *own]
     name = uuid.uuid4().hex
-    EntryTable.create(building / ENTRIES, columns, {"index": name, "made": signature}).close()
+    EntryTable.create(building / ENTRIES, columns, {"index": name}).close()
     feed.encoder.save(building / ENCODER)
     write_manifest(
         building, index=name, engine=engine, metric=metric, encoder=feed.encoder, pieces=feed.settings
     )
 
 
-def _is_unfinished(building: Path, signature: dict[str, Any]) -> bool:
-    """Whether a killed run of the same signature has left something to go on with."""
-    if signature["source"] is None or not (building / MANIFEST).is_file():
-        return False
-    try:
-        table = EntryTable(building / ENTRIES)
-        made = table.state.get("made")
-        table.close()
-        told = read_json(building / ENCODER / "config.json").get("fingerprint")
-    except FormatError:
-        return False
-    return bool(made == signature and told == signature["encoder"])
+class _Making:
+    """What an unfinished index is made of, noted in it: another call may go on with what is the same."""
+
+    def __init__(
+        self,
+        building: Path,
+        feed: Feed,
+        staged: Metadata | None,
+        metadata: str | Path | None,
+        taxdump: str | Path | None,
+    ) -> None:
+        self._building, self._path = building, building / MAKING
+        dumped = () if taxdump is None else sorted(Path(taxdump).glob("*.dmp"))
+        stamps = [(one.name, one.stat()) for one in dumped]
+        self._source = {
+            "source": feed.identity,
+            "columns": feed.own_columns(staged)[0],
+            "encoder": feed.encoder.fingerprint,
+            "metadata": None if metadata is None else hash_file(metadata),
+            "taxdump": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stamps],
+        }
+        self._files = feed.files()
+
+    def is_gone_on_with(self) -> bool:
+        """Whether a run that was killed, or stopped by a bad file, has left something of the same source."""
+        if self._source["source"] is None or not (self._building / MANIFEST).is_file():
+            return False
+        try:
+            EntryTable(self._building / ENTRIES).close()
+            told = read_json(self._building / ENCODER / "config.json").get("fingerprint")
+            noted = read_json(self._path)["source"]
+        except (FormatError, KeyError):
+            return False
+        return bool(noted == self._source and told == self._source["encoder"])
+
+    def note(self, writer: IndexWriter) -> None:
+        """Note what it is made of now; entries of files that are others now, or none of it, are deleted."""
+        if self._path.is_file():
+            before = read_json(self._path)["files"]
+            for number, path, *_ in writer.table.files():
+                if before.get(path) != self._files.get(path):
+                    writer.take_back(number)
+        write_json(self._path, {"source": self._source, "files": self._files})
 
 
 def _fill(
@@ -247,4 +276,5 @@ def _publish(building: Path, path: Path, lock: StoreLock) -> None:
     building.rename(path)
     sync_directory(path.absolute().parent)
     lock.move(path)
+    remove(path / MAKING)
     remove(old)

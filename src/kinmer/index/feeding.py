@@ -33,11 +33,16 @@ Log = Callable[[str], None]
 
 
 class Feed(ABC):
-    """Sequences for an index. identity : equal where the same come again, None where that cannot be told."""
+    """Sequences for an index.
+
+    identity : equal where the same come again, whatever the files; None where that cannot be told.
+    stopped_by : the error of a file that could not be taken in, where all that came before it is whole.
+    """
 
     encoder: Encoder
     identity: Any
     settings: dict[str, Any]
+    stopped_by: InputError | None = None
 
     @abstractmethod
     def own_columns(self, staged: Metadata | None) -> tuple[list[str], list[str]]:
@@ -46,6 +51,10 @@ class Feed(ABC):
     @abstractmethod
     def pour(self, writer: IndexWriter, joined: Joined, *, replace: bool = False) -> None:
         """Add all that is not in the index of `writer` yet."""
+
+    def files(self) -> dict[str, str]:
+        """By the path of each file a text that is the same where it gives the same entries again."""
+        return {}
 
     def nothing(self) -> KinmerError:
         """What to raise where the index stays empty."""
@@ -144,7 +153,7 @@ class _FastaFeed(Feed):
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
         self.settings = {"lengths": [] if pieces is None else list(pieces.lengths), "letters": keep}
-        self.identity = {"min_length": min_length, **self.settings, "files": [_stamp(one) for one in files]}
+        self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
 
     def own_columns(self, staged: Metadata | None) -> tuple[list[str], list[str]]:
@@ -157,19 +166,20 @@ class _FastaFeed(Feed):
         whole = {sha for _, _, sha, _, done in writer.table.files() if sha and done < 0}
         with step("Indexing", len(self._files)) as progress:
             for one in self._files:
-                if one.sha256 in whole and not replace:
-                    self._log(f"{one.path}: is in already")
-                else:
-                    number, done = _begun(writer, str(one.path), one.sha256, one.genome)
-                    if done >= 0 or replace:
-                        self._pour_file(writer, joined, one, number, 0 if replace else done, replace)
+                if replace or one.sha256 not in whole:
+                    self._pour_file(writer, joined, one, replace)
                 progress.advance(1)
+        if not replace and (known := sum(one.sha256 in whole for one in self._files)):
+            self._log(f"{known:,} of {len(self._files):,} files were in already")
         if self._too_short:
             self._log(
                 f"{self._too_short:,} sequences shorter than {self._min_length:,} letters were left out"
             )
         if self._empty:
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
+
+    def files(self) -> dict[str, str]:
+        return {str(one.path): _stamp(one) for one in self._files}
 
     def nothing(self) -> KinmerError:
         return SequenceError(
@@ -178,10 +188,36 @@ class _FastaFeed(Feed):
             "is --min-length right?",
         )
 
-    def _pour_file(
-        self, writer: IndexWriter, joined: Joined, one: FastaFile, number: int, done: int, replace: bool
+    def _pour_file(self, writer: IndexWriter, joined: Joined, one: FastaFile, replace: bool) -> None:
+        """Add a file whole; where it turns out bad nothing of it stays, but what it has replaced."""
+        number, done = _begun(writer, str(one.path), one.sha256, one.genome)
+        if done < 0 and not replace:
+            return
+        there = set[str]() if replace else writer.table.ids_of_file(number)
+        try:
+            self._pour_records(writer, joined, one, number, 0 if replace else done, there, replace)
+        except InputError as error:
+            if not replace:
+                # What an earlier call has begun goes too, but not what is left of a file that was whole once.
+                writer.take_back(number, keep=there if done == 0 else ())
+                if left := len(writer.table):
+                    self._log(
+                        f"nothing of {one.path} is in; {left:,} other entries stay, and the same call goes on"
+                    )
+                    self.stopped_by = error
+            raise
+
+    def _pour_records(
+        self,
+        writer: IndexWriter,
+        joined: Joined,
+        one: FastaFile,
+        number: int,
+        done: int,
+        there: set[str],
+        replace: bool,
     ) -> None:
-        seen, there = set[str](), set[str]() if replace else writer.table.ids_of_file(number)
+        seen = set[str]()
         for block in read_blocks_of(one.path, skip=done):
             twice = next((name for name in block.ids if name in seen or block.ids.count(name) > 1), None)
             if twice is not None:
@@ -290,5 +326,6 @@ def is_fasta(source: object) -> bool:
         return file.read(6) != b"\x93NUMPY"
 
 
-def _stamp(one: FastaFile) -> list[Any]:
-    return [str(one.path), one.sha256, one.genome, one.values]
+def _stamp(one: FastaFile) -> str:
+    told = json.dumps([one.sha256, one.genome, one.values], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -119,6 +119,17 @@ class IndexWriter:
         change = Change(self.table)
         with change.begin():
             return change.add_file(path, sha256, genome)
+
+    def take_back(self, file: int, *, keep: Collection[str] = ()) -> None:
+        """Delete in one commit what came from a file but the ids of `keep`; without any its note too."""
+        gone = sorted(self.table.ids_of_file(file) - set(keep))
+        numbers = self.table.numbers_of(gone)
+        change = Change(self.table)
+        with change.begin():
+            change.delete(self.table.fetch(numbers).values())
+            if not keep:
+                change.forget_file(file)
+        self._committed("delete", gone)
 
     def delete(self, numbers: NDArray[np.int64]) -> int:
         """Delete the entries of these numbers in one commit; gives how many there were."""

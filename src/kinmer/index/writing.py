@@ -167,6 +167,10 @@ class Change:
         """Note how many records of a file are done, -1 for all."""
         self._execute("UPDATE files SET whole = ? WHERE file = ?", (records, number))
 
+    def forget_file(self, number: int) -> None:
+        """Take out the note of a file that no entry is of."""
+        self._execute("DELETE FROM files WHERE file = ?", (number,))
+
     def add_columns(self, names: Iterable[str]) -> None:
         """Add columns of metadata; the lines of all entries have to be written anew (`set_values`)."""
         for name in names:
