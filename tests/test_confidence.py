@@ -177,9 +177,10 @@ def test_cases_weigh_as_stated_in_cells_and_in_viruses_at_every_length() -> None
     rng = np.random.default_rng(0)
     cases, bins = rng.integers(0, 4, 4_000), rng.integers(0, 3, 4_000)
     groups = rng.integers(0, 9, 4_000)
-    virus = groups < 3
-    found = sample_weights(cases, bins, groups, virus, CASE_WEIGHTS, CASES[1:])
-    for realm, genera in ((virus, 3), (~virus, 6)):
+    # Of the viruses' three groups two are species of no genus.
+    virus, named = groups < 3, (groups == 0) | (groups >= 3)
+    found = sample_weights(cases, bins, groups, named, virus, CASE_WEIGHTS, CASES[1:])
+    for realm, genera in ((virus, 1), (~virus, 6)):
         for at, case in enumerate(CASES):
             for place in range(3):
                 own = realm & (cases == at) & (bins == place)
@@ -191,10 +192,10 @@ def test_cases_weigh_as_stated_in_cells_and_in_viruses_at_every_length() -> None
 def test_the_share_of_a_case_that_cannot_be_made_stays_on_its_side() -> None:
     cases = np.array([0, 0, 2, 2])
     nothing, cells = np.zeros(4, np.int64), np.zeros(4, bool)
-    at_species = sample_weights(cases, nothing, nothing, cells, CASE_WEIGHTS, CASES[1:])
+    at_species = sample_weights(cases, nothing, nothing, ~cells, cells, CASE_WEIGHTS, CASES[1:])
     np.testing.assert_allclose(at_species, [0.25, 0.25, 0.25, 0.25])
     # A genus is as present in new species as in known ones.
-    at_genus = sample_weights(cases, nothing, nothing, cells, CASE_WEIGHTS, CASES[2:])
+    at_genus = sample_weights(cases, nothing, nothing, ~cells, cells, CASE_WEIGHTS, CASES[2:])
     np.testing.assert_allclose(at_genus, [0.375, 0.375, 0.125, 0.125])
 
 

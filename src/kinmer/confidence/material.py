@@ -64,6 +64,7 @@ class Material:
             self.cases[rows],
             self.bins[rows],
             self.group[rows],
+            self.truth[rows, GENUS] >= 0,
             self.molecule[rows] == VIRUS,
             self.given,
             ABSENT.get(rank, ()),

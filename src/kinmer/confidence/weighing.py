@@ -18,23 +18,26 @@ def sample_weights(
     cases: NDArray[np.int64],
     bins: NDArray[np.int64],
     groups: NDArray[np.int64],
+    named: NDArray[np.bool_],
     virus: NDArray[np.bool_],
     given: Mapping[str, float],
     absent: Collection[str],
 ) -> Floats:
     """(n,) weights of samples by which names at one rank are judged.
 
-    Cells and viruses have as much as there are genera of them: the one says nothing of how many of the other
-    are new. In each a case has its share, in which lengths count alike, and in these genera. The share of
-    a case that cannot be made goes to those of its side, so that as many names as stated are absent.
+    Cells and viruses have as much as there are named genera of them: the one says nothing of how many of the
+    other are new, and species of no genus, as many viruses are, would be a genus each. In each a case has its
+    share, in which lengths count alike, and in these genera. The share of a case that cannot be made goes to
+    those of its side, so that as many names as stated are absent.
 
-    cases : (n,) places in `CASES`. bins, groups : (n,) of the length and of the genus. given : the share of
-    every case. absent : cases in which the true name is none of the references'.
+    cases : (n,) places in `CASES`. bins, groups : (n,) of the length and of the genus, or of the species that
+    has none. named : (n,) whether it is a genus. given : the share of every case. absent : cases in which the
+    true name is none of the references'.
     """
     weights = np.zeros(len(cases))
     for realm in (virus, ~virus):
         shares = _case_shares(set(cases[realm].tolist()), given, absent)
-        size = len(np.unique(groups[realm]))
+        size = max(1, len(np.unique(groups[realm & named])))
         for case, share in shares.items():
             own = realm & (cases == case)
             places = np.unique(bins[own])
