@@ -126,11 +126,11 @@ def check_output(path: str | Path, *, force: bool = False, hint: str = "use --fo
 def built_aside(path: str | Path) -> Iterator[Path]:
     """A new folder beside `path` that takes its name when the block ends, and goes when it fails.
 
-    What stood at `path` stays whole until then. After a kill only a folder named ``.NAME.new-*`` is left.
+    What stood at `path` stays whole until then, and comes back where that fails. What a kill left, folders
+    named ``.NAME.new-*`` and ``.NAME.old-*``, is settled by the next call.
     """
     path = Path(path)
-    for stale in path.absolute().parent.glob(f".{path.name}.new-*"):
-        remove(stale)
+    _settle(path)
     aside = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}.new-"))
     umask = os.umask(0)
     os.umask(umask)
@@ -146,8 +146,19 @@ def built_aside(path: str | Path) -> Iterator[Path]:
         if old is not None:
             remove(old)
     except BaseException:
-        remove(aside)
+        _settle(path)
         raise
+
+
+def _settle(path: Path) -> None:
+    """Put back what has made room for a folder that never came, and remove what else is left of such."""
+    folder = path.absolute().parent
+    for stale in folder.glob(f".{path.name}.old-*"):
+        if (stale / "old").exists() and not path.exists():
+            (stale / "old").rename(path)
+        remove(stale)
+    for stale in folder.glob(f".{path.name}.new-*"):
+        remove(stale)
 
 
 def hash_ids(ids: Iterable[str]) -> str:
