@@ -429,6 +429,34 @@ def test_nothing_of_a_bad_file_is_in_and_all_of_the_others(
     assert ids(db) == ["a0", "b0", "b1", "b2", "c0", "c1", "c2", "new"]
 
 
+def test_a_file_that_is_in_only_in_part_is_told_of(db: Path, tmp_path: Path) -> None:
+    from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
+
+    one = fasta(tmp_path / "one.fna", {name: letters_of(2000, at) for at, name in enumerate("abc")})
+
+    def stop(what: str, ids: list[str]) -> None:
+        if ids == ["b"]:
+            raise KeyboardInterrupt
+
+    def add() -> None:
+        with IndexWriter(db, committed=stop) as writer:
+            feed = feed_of_files(writer, [one], FeedSettings(), print)
+            pour_into(writer, feed, None, None, log=print)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("kinmer.index.pieces.BLOCK_RECORDS", 1)
+        with pytest.raises(KeyboardInterrupt):
+            add()
+    told = check_index(db)
+    assert told.whole
+    assert told.begun == (str(one),)
+    assert f"{one} is in only in part" in told.text()
+    assert describe_index(db).files_begun == 1
+    assert add_to_index(db, [one], calibrate=False) == 1
+    assert check_index(db).begun == ()
+    assert describe_index(db).files_begun == 0
+
+
 def test_a_first_build_of_a_bad_file_alone_leaves_nothing(tmp_path: Path) -> None:
     bad = fasta(tmp_path / "a.fna", {"a": letters_of(3000, 1), "b": "MKLVINGEQ" * 300})
     with pytest.raises(SequenceError, match="record 2"):

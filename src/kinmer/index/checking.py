@@ -29,13 +29,17 @@ LETTERS_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What `check_index` found. problems : none where the index is whole. mended : the engine was rebuilt."""
+    """What `check_index` found. problems : none where the index is whole.
+
+    begun : files of which only the first records are in, for the same call to go on with.
+    """
 
     entries: int
     genomes: int
     rows: int
     dead: int
     covered: int
+    begun: tuple[str, ...]
     problems: tuple[str, ...]
     engine: str
 
@@ -50,6 +54,7 @@ class CheckReport:
             f"{self.entries:,} entries of {self.genomes:,} genomes, {self.rows:,} vectors, "
             f"{self.dead:,} of them deleted; {self.engine} covers {self.covered:,}"
         ]
+        lines += [f"{path} is in only in part: add it again" for path in self.begun]
         return "\n".join([*lines, *(self.problems or ("whole",))])
 
 
@@ -86,6 +91,7 @@ def check_index(path: str | Path) -> CheckReport:
             rows=len(index.rows),
             dead=int((~index.rows.alive).sum()),
             covered=covered,
+            begun=tuple(index.table.begun()),
             problems=tuple(problems),
             engine=index.engine,
         )

@@ -37,6 +37,7 @@ class IndexInfo:
     sequences_kept: bool
     columns: tuple[str, ...]
     files: int
+    files_begun: int
     commits: int
     calibrated: str
     version: str
@@ -63,7 +64,7 @@ class IndexInfo:
             ("encoder", self.encoder),
             ("sequences", cut + kept),
             ("metadata", ", ".join(self.columns) or "none"),
-            ("sources", f"{self.files:,}"),
+            ("sources", f"{self.files:,}" + (f", {self.files_begun:,} in part" if self.files_begun else "")),
             ("calibration", self.calibrated or "none"),
             ("made by", f"kinmer {self.version}, {self.commits:,} commits"),
             ("on disk", f"{self.bytes_on_disk / 1e6:,.1f} MB"),
@@ -109,6 +110,7 @@ def describe_index(path: str | Path) -> IndexInfo:
             sequences_kept=bool(pieces.get("letters", False)),
             columns=index.columns,
             files=len(table.files()),
+            files_begun=len(table.begun()),
             commits=table.epoch,
             calibrated=_calibrated(index),
             version=str(manifest.get("kinmer_version", "?")),

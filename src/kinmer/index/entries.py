@@ -351,6 +351,12 @@ class EntryTable:
         with self.told():
             return self.connection.execute("SELECT * FROM files ORDER BY file").fetchall()
 
+    def begun(self) -> list[str]:
+        """Paths of the files of which only the first records are in: a call that was cut off."""
+        with self.told():
+            found = self.connection.execute("SELECT path FROM files WHERE whole > 0 ORDER BY file")
+            return [path for (path,) in found]
+
     def lettered(self) -> NDArray[np.int64]:
         """Numbers of the entries whose letters are kept, in the order of their letters."""
         with self.told():
