@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.index.build import build_of_feed
+from kinmer.index.build import build_of_feed, clear_replaced
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
 from kinmer.index.feeding import FastaFile, from_fasta
@@ -83,6 +83,7 @@ def build_reference(
             raise UsageError(
                 "an index keeps its encoder", "it cannot be given another", "leave out --encoder, or --force"
             )
+        clear_replaced(path)
         settings = FeedSettings(min_length=min_length, threads=threads)
         with IndexWriter(path, log=tell, threads=threads) as writer:
             before = len(writer.table)
