@@ -26,9 +26,10 @@ MOST_SPLITS, MOST_LISTED = 32, 5
 
 
 class Holder(NamedTuple):
-    """An entry that has an id: its number, its genome's name, and the path of the file that it is from."""
+    """An entry that has an id: its number, its genome's name, the path of the file that it is from."""
 
     number: int
+    id: str
     genome: str
     path: str | None
 
@@ -39,12 +40,12 @@ def holders_of(table: EntryTable, ids: Iterable[str]) -> dict[str, list[Holder]]
     with table.told():
         for part in parts_of(list(dict.fromkeys(ids))):
             sql = (
-                "SELECT e.id, e._entry, g.name, f.path FROM entries AS e JOIN genomes AS g "
+                "SELECT e._entry, e.id, g.name, f.path FROM entries AS e JOIN genomes AS g "
                 "ON g.genome = e._genome LEFT JOIN files AS f ON f.file = e._file "
                 f"WHERE e.id IN ({','.join('?' * len(part))}) ORDER BY e._entry"
             )
-            for name, *rest in table.connection.execute(sql, part):
-                found.setdefault(name, []).append(Holder(*rest))
+            for line in table.connection.execute(sql, part):
+                found.setdefault(line[1], []).append(Holder(*line))
     return found
 
 
@@ -109,10 +110,11 @@ def names_of(table: EntryTable, entries: Iterable[Entry]) -> dict[int, str]:
             equal.update(one for (one,) in table.connection.execute(f"{sql} HAVING COUNT(*) > 1", part))
     shared = [one for one in given if one.id in equal]
     genomes = table.genomes(np.array([one.genome for one in shared], dtype=np.int64)) if shared else {}
-    return {
-        one.number: f"{genomes[one.genome].name}{SEPARATOR}{one.id}" if one.id in equal else one.id
-        for one in given
-    }
+    names = {one.number: f"{genomes[one.genome].name}{SEPARATOR}{one.id}" for one in shared}
+    # With separators within genomes and ids a name may be that of several: then the number tells them apart.
+    meant = resolved(table, list(names.values()))
+    names = {at: name if len(meant[name]) < 2 else f"{name}#{at}" for at, name in names.items()}
+    return {one.number: names.get(one.number, one.id) for one in given}
 
 
 def ambiguous(table: EntryTable, name: str, held: Sequence[Holder]) -> InputError:
@@ -122,6 +124,6 @@ def ambiguous(table: EntryTable, name: str, held: Sequence[Holder]) -> InputErro
     return InputError(
         f"{name!r} is in {len(held):,} genomes: {listed}{more}",
         "it does not say which entry is meant",
-        f"say {held[0].genome + SEPARATOR + name!r}, or give the genome",
+        f"say {held[0].genome + SEPARATOR + held[0].id!r}, or give its genome and its id",
         place=table.path.parent,
     )
