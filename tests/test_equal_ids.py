@@ -179,7 +179,7 @@ def test_a_name_says_one_entry_or_is_refused(db: Path) -> None:
     assert sorted(contents(db)) == left
     # Where an id is of one entry again, it will do.
     assert delete_from_index(db, ids=["contig_1"]) == 1
-    with pytest.raises(InputError, match="no entry 'contig_2' of 'flye3'|no genome 'flye3'"):
+    with pytest.raises(InputError, match="no genome 'flye3'"):
         delete_from_index(db, ids=["contig_2"], genomes=["flye3"])
     assert delete_from_index(db, where='id == "contig_2" and genome == "flye1"') == 1
     assert sorted(contents(db)) == [("flye2", "contig_0"), ("flye2", "contig_2")]

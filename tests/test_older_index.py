@@ -1,4 +1,4 @@
-"""An index that kinmer 0.1.0 has written (format 2) opens, answers, is changed, and then is of today's format.
+"""An index that kinmer 0.1.0 has written (format 2) opens, answers, and is of today's format when changed.
 
 ``formats/index-2.tar.gz``: eight simulated contigs of four genomes, by an untrained encoder. Beside it stands
 the table as it was when ``db delete`` of a genome was killed between its commit and what followed.
@@ -24,10 +24,10 @@ from kinmer.index import (
     describe_index,
     index_rows,
     open_index,
+    schema,
     update_index,
 )
 from kinmer.index import manifest as manifests
-from kinmer.index import schema
 from kinmer.index.vectors import GENOME
 from kinmer.queries import search_ids
 
@@ -56,7 +56,7 @@ def nearest(db: Path) -> dict[str, list[tuple[str, float]]]:
     return {
         one.id: [(hit.id, round(hit.distance, 5)) for hit in one.hits]
         for by in ("sequence", "genome")
-        for one in search_ids(db, [row.id for row in index_rows(db)], k=3, merge=by)  # type: ignore[arg-type]
+        for one in search_ids(db, [row.id for row in index_rows(db)], k=3, merge=by)
     }
 
 

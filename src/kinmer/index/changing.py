@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.files import remove
+from kinmer.files import hash_file, remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta, named_files
@@ -133,7 +133,7 @@ def update_index(
         raise UsageError("there is nothing to update with", check="give sequences, --metadata, or both")
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         if source is None:
-            changed = _renew_metadata(writer, metadata, taxdump)
+            changed = _renew_metadata(writer, metadata, taxdump, tell)
         else:
             settings = FeedSettings(min_length, threads, genome, prefix, sample_from_file)
             feed = _feed(writer, source, ids, settings, tell)
@@ -167,10 +167,9 @@ def delete_from_index(
     """
     if not ids and not genomes and where is None:
         raise UsageError("there is nothing to delete", check="give ids, --genome or --where")
-    asked = json.dumps([sorted(ids), sorted(genomes), where])
-    request = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+    request = _request("delete", sorted(ids), sorted(genomes), where)
     with IndexWriter(db, log=log, wait=wait) as writer:
-        done = writer.deleted_by(request)
+        done = writer.done_by(request)
         if done is not None:
             (log or (lambda line: None))("the same call has deleted these entries before")
             return done
@@ -198,6 +197,11 @@ def calibrate_index(
     with IndexWriter(db, log=log, threads=threads, wait=wait) as writer:
         writer.finish()
         writer.calibrate(anew=True)
+
+
+def _request(*asked: Any) -> str:
+    """What is the same where the same is asked for."""
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def pour_into(
@@ -271,10 +275,17 @@ def feed_of_files(
     )
 
 
-def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | None) -> int:
+def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | None, log: Log) -> int:
+    dumped = () if taxdump is None else sorted(Path(taxdump).glob("*.dmp"))
+    stamps = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in dumped]
     staged = staged_metadata(writer.path / STAGED, metadata, taxdump)
     assert staged is not None
+    request = _request("metadata", hash_file(metadata), stamps)
     try:
+        done = writer.done_by(request)
+        if done is not None:
+            log("the same call has replaced these metadata before")
+            return done
         with Joined(staged) as joined:
             _refuse_ambiguous(writer, joined)
             if not any(line is not None for page in writer.names() for line in joined.lookup(page)):
@@ -285,7 +296,10 @@ def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | No
                     place=str(metadata),
                 )
             return writer.set_metadata(
-                staged.columns, joined.lookup, genome_column=genome_column(staged.columns)
+                staged.columns,
+                joined.lookup,
+                genome_column=genome_column(staged.columns),
+                request=request,
             )
     finally:
         remove(staged.database)

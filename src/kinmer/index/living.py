@@ -139,7 +139,7 @@ class IndexWriter:
     def delete(self, numbers: NDArray[np.int64], *, request: str | None = None) -> int:
         """Delete the entries of these numbers in one commit; gives how many there were.
 
-        request : what was asked for, noted with the commit: see `deleted_by`.
+        request : what was asked for, noted with the commit: see `done_by`.
         """
         if not numbers.size:
             return 0
@@ -148,26 +148,31 @@ class IndexWriter:
         with change.begin():
             change.delete(gone)
             if request is not None:
-                change.state("request", {"delete": request, "entries": len(gone)})
+                change.state("request", {"of": request, "entries": len(gone)})
         self._committed("delete", [one.id for one in gone])
         return len(gone)
 
-    def deleted_by(self, request: str) -> int | None:
-        """How many entries this very request has deleted, where no entry has changed since; None for another.
+    def done_by(self, request: str) -> int | None:
+        """How many entries this very request has changed, where none has changed since; None for another.
 
         A call that was killed behind its commit has never told of it, and is given again.
         """
         noted = self.table.state.get("request") or {}
-        return int(noted["entries"]) if noted.get("delete") == request else None
+        return int(noted["entries"]) if noted.get("of") == request else None
 
     def set_metadata(
-        self, columns: Sequence[str], lookup: Lookup, *, genome_column: str | None = None
+        self,
+        columns: Sequence[str],
+        lookup: Lookup,
+        *,
+        genome_column: str | None = None,
+        request: str | None = None,
     ) -> int:
         """Replace metadata in one commit, without embedding anything; gives how many entries had some.
 
         columns : of the new metadata; those that the index lacks are added. lookup : gives for pairs of id
         and genome's name the new values by column, None for what keeps its own. genome_column : the column
-        that holds the genome's name; an entry of another one is moved there.
+        that holds the genome's name; an entry of another one is moved there. request : as of `delete`.
         """
         changed = 0
         change = Change(self.table)
@@ -182,6 +187,8 @@ class IndexWriter:
                 for page in self._pages(added=len(missing)):
                     changed += self._renew(change, page, lookup, genome_column, len(missing), old, files)
                     progress.advance(len(page))
+            if request is not None:
+                change.state("request", {"of": request, "entries": changed})
         self._committed("metadata", [])
         return changed
 
@@ -345,13 +352,14 @@ class IndexWriter:
             for path in self.path.glob(pattern):
                 if path.name not in current:
                     remove(path)
-        # A reader may be writing one of the second just now; it does without.
+        # A reader may be writing one of the second just now; it does without. The last are of engines' files.
         patterns: tuple[str, ...] = (
             ".engine-*.*-*",
             ".checked.json.*",
             ".index.json.*",
             ".calibration.json.*",
             f"{STAGED}*",
+            "engine-*/.*.*",
         )
         if self._own_lock:
             # It is not being built: from now on it is of more than that tells.
