@@ -28,7 +28,7 @@ from kinmer.errors import (
     UsageError,
 )
 from kinmer.index import KinIndex, build_index, open_index
-from kinmer.index.entries import line_checksum
+from kinmer.index.schema import line_checksum
 from kinmer.profiles import ProfileWriter
 from kinmer.stores import ENGINES, Metric
 from tests.organisms import encoder_of, organisms

@@ -16,6 +16,8 @@ from kinmer.cli.options import (
     MinLength,
     NoCalibration,
     Pieces,
+    Prefix,
+    SampleFromFile,
     Seed,
     TaxdumpFolder,
     Threads,
@@ -61,6 +63,8 @@ def index(
     pieces: Pieces = None,
     keep_sequences: KeepSequences = False,
     min_length: MinLength = 1000,
+    prefix: Prefix = "",
+    sample_from_file: SampleFromFile = False,
     calibrate: NoCalibration = True,
     engine: Annotated[Engine | None, typer.Option(help="Vector engine (default: hnsw).")] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance (default: cosine).")] = None,
@@ -97,6 +101,8 @@ def index(
         pieces=_pieces(pieces),
         keep_sequences=keep_sequences,
         min_length=min_length,
+        prefix=prefix,
+        sample_from_file=sample_from_file,
         calibrate=calibrate,
         threads=threads,
         force=force,
@@ -164,7 +170,7 @@ def search(
         typer.Argument(help="FASTA, plain or compressed (- is stdin), or profiles.", show_default=False),
     ] = None,
     entries: Annotated[
-        list[str] | None, typer.Option("--id", help="Search with an entry of the index.")
+        list[str] | None, typer.Option("--id", help="Search with an entry of the index: id, or genome:id.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of every query.")] = 10,
     metric: Annotated[Metric | None, typer.Option(help="Distance (default: the index's).")] = None,

@@ -1,4 +1,4 @@
-"""Metadata of sequences as an index takes them: by the sequence's id, else by its genome's name."""
+"""Metadata of sequences as an index takes them: by ``genome:id``, else the id, else the genome's name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from kinmer.index.entries import parts_of
 from kinmer.index.metadata import MISSING, Metadata
+from kinmer.index.names import SEPARATOR
+from kinmer.index.schema import parts_of
 from kinmer.taxonomy import normal_accession
 
 __all__ = ["GENOME_NAMES", "Joined", "genome_column", "plain_value"]
@@ -59,7 +60,7 @@ class Joined:
 
 def _names(key: tuple[str, str]) -> list[str]:
     sequence, genome = key
-    return list(dict.fromkeys((sequence, genome, normal_accession(genome))))
+    return list(dict.fromkeys((f"{genome}{SEPARATOR}{sequence}", sequence, genome, normal_accession(genome))))
 
 
 def genome_column(columns: Sequence[str]) -> str | None:

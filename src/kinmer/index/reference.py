@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.index.build import build_of_feed
+from kinmer.index.build import build_of_feed, clear_replaced
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
 from kinmer.index.feeding import FastaFile, from_fasta
 from kinmer.index.living import IndexWriter
-from kinmer.index.manifest import MANIFEST
+from kinmer.index.manifest import MANIFEST, read_manifest
 from kinmer.index.metadata_ranks import ranks_of, taxid_column
 from kinmer.index.metadata_tables import open_table
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
@@ -79,10 +79,8 @@ def build_reference(
     files = _at_hand(genomes, Path(download or f"{path}.downloads"), tell)
     known = path.is_dir() and (path / MANIFEST).is_file()
     if known and not force:
-        if encoder is not None:
-            raise UsageError(
-                "an index keeps its encoder", "it cannot be given another", "leave out --encoder, or --force"
-            )
+        _check_encoder(path, encoder)
+        clear_replaced(path)
         settings = FeedSettings(min_length=min_length, threads=threads)
         with IndexWriter(path, log=tell, threads=threads) as writer:
             before = len(writer.table)
@@ -112,6 +110,22 @@ def build_reference(
         force=force,
         log=tell,
     )
+
+
+def _check_encoder(path: Path, encoder: str | Path | Encoder | None) -> None:
+    """UsageError for another encoder than the one that the index at `path` has."""
+    if encoder is None:
+        return
+    from kinmer.encoder import Encoder
+
+    try:
+        given = (encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)).fingerprint
+    except InputError:
+        given = ""
+    if given != read_manifest(path)["encoder_fingerprint"]:
+        raise UsageError(
+            "an index keeps its encoder", "it cannot be given another", "leave out --encoder, or --force"
+        )
 
 
 def _with_ranks(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.index import Entry, KinIndex
-from kinmer.index.entries import quoted
 from kinmer.index.pooling import POOL, molecule_column
+from kinmer.index.schema import quoted
 from kinmer.index.vectors import PIECE
 from kinmer.queries.aligning import IndexAligner, with_evidence
 from kinmer.queries.judging import Judge, with_proof
@@ -89,7 +89,9 @@ class _Answerer:
 
     def answer(self, queries: Queries) -> list[QueryResult]:
         index, asked = self._index, self._asked
-        own = index.numbers_of(queries.ids) if asked.exclude_self else None
+        own = None if queries.numbers is None else index.remaining(queries.numbers)
+        if own is None and asked.exclude_self:
+            own = index.selves(queries.ids, queries.vectors)
         pool = index.nearest(
             queries.vectors, min(len(index.rows), max(POOL, 2 * self._k)), metric=asked.metric, exclude=own
         )
@@ -168,8 +170,8 @@ class _Answerer:
 
     def _names(
         self, numbers: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> Callable[[int, int], tuple[str, Entry, str]]:
-        """Gives for a hit's number and row its name, the entry that speaks for it, and its genome."""
+    ) -> Callable[[int, int], tuple[str, str, Entry, str]]:
+        """Gives for a hit's number and row its id, its name, the entry that speaks for it, and its genome."""
         if self._asked.merge == "genome":
             entries = self._members(numbers, rows)
         else:
@@ -178,10 +180,14 @@ class _Answerer:
             entries = {(number, row): known[number] for number, row in pairs}
         genomes = self._index.genomes(np.array([one.genome for one in entries.values()], dtype=np.int64))
 
-        def name(number: int, row: int) -> tuple[str, Entry, str]:
+        names = self._index.names(entries.values()) if self._asked.merge == "sequence" else {}
+
+        def name(number: int, row: int) -> tuple[str, str, Entry, str]:
             entry = entries[number, row]
             genome = genomes[entry.genome].name
-            return (genome if self._asked.merge == "genome" else entry.id), entry, genome
+            if self._asked.merge == "genome":
+                return genome, genome, entry, genome
+            return entry.id, names[entry.number], entry, genome
 
         return name
 
@@ -206,12 +212,14 @@ class _Answerer:
             for (group, row), number in zip(pairs.tolist(), entry.tolist(), strict=True)
         }
 
-    def _hit(self, rank: int, name: str, entry: Entry, genome: str, distance: float, row: int) -> Hit:
+    def _hit(
+        self, rank: int, own: str, name: str, entry: Entry, genome: str, distance: float, row: int
+    ) -> Hit:
         record = self._index.rows.records[row]
         piece = int(record["kind"]) == PIECE
         return Hit(
             rank,
-            name,
+            own,
             distance,
             entry.length,
             entry.gc,
@@ -219,4 +227,5 @@ class _Answerer:
             genome,
             int(record["start"]) if piece else None,
             int(record["stop"]) if piece else None,
+            name=name,
         )

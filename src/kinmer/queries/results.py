@@ -44,7 +44,8 @@ class Hit:
 
     rank : from 1. length : in letters, and `gc`, a share; None where unknown. genome : that the sequence
     belongs to. start, stop : the part of the sequence that is nearest, letters from 0, stop excluded; None
-    where it is the whole sequence or genome.
+    where it is the whole sequence or genome. name : the id, or ``genome:id`` where several genomes of the
+    index have that id: what the entry can be asked for by.
     """
 
     rank: int
@@ -57,6 +58,7 @@ class Hit:
     start: int | None = None
     stop: int | None = None
     evidence: Evidence | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,19 +30,24 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Queries:
-    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted."""
+    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted.
+
+    numbers : (q,) of the entries that they are, None where they are of no index.
+    """
 
     ids: list[str]
     lengths: Sequence[int | None]
     vectors: NDArray[np.float32]
     letters: Sequence[bytes] | None = None
+    numbers: NDArray[np.int64] | None = None
 
     def parts(self) -> Iterator[Queries]:
         """The same, at most `BATCH_ROWS` at a time."""
         for start in range(0, len(self.ids), BATCH_ROWS):
             part = slice(start, start + BATCH_ROWS)
             letters = None if self.letters is None else self.letters[part]
-            yield Queries(self.ids[part], self.lengths[part], self.vectors[part], letters)
+            numbers = None if self.numbers is None else self.numbers[part]
+            yield Queries(self.ids[part], self.lengths[part], self.vectors[part], letters, numbers)
 
 
 def read_queries(

@@ -109,7 +109,7 @@ def _blast_fields(result: QueryResult, hit: Hit) -> list[str]:
     places = [min(1, length), length, min(start + 1, stop), stop]
     similar = f"{100 * min(max(same, 0.0), 1.0):.3f}"
     # A blank in a name would be read as the next column by tools that split at any blank.
-    names = [as_field("_".join(name.split())) for name in (result.id, hit.id)]
+    names = [as_field("_".join(name.split())) for name in (result.id, hit.name or hit.id)]
     return [*names, similar, str(aligned), "0", "0", *map(str, places), "nan", "0"]
 
 
@@ -145,4 +145,4 @@ def _call_fields(result: QueryResult) -> list[str]:
     if not result.hits:
         return [*fields, MISSING, MISSING]
     near = result.hits[0]
-    return [*fields, as_field(near.id), f"{near.distance:.{DISTANCE_DIGITS}f}"]
+    return [*fields, as_field(near.name or near.id), f"{near.distance:.{DISTANCE_DIGITS}f}"]
