@@ -16,7 +16,7 @@ from kinmer.index.embedded import Embedded
 from kinmer.index.joining import Joined, genome_column, plain_value
 from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
-from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of
+from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writing import NewSequence
 from kinmer.progress import step
 from kinmer.stores import check_vectors
@@ -152,7 +152,7 @@ class _FastaFeed(Feed):
     ) -> None:
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
-        self.settings = {"lengths": [] if pieces is None else list(pieces.lengths), "letters": keep}
+        self.settings = settings_of(pieces, letters=keep)
         self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,17 @@ from kinmer.kmers import MAX_LETTERS, KmerCounter
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["PIECE_LENGTHS", "Cut", "Embedder", "Pieces", "RecordBlock", "pieces_of", "read_blocks_of"]
+__all__ = [
+    "PIECE_LENGTHS",
+    "Cut",
+    "Embedder",
+    "Pieces",
+    "RecordBlock",
+    "has_exact_wholes",
+    "pieces_of",
+    "read_blocks_of",
+    "settings_of",
+]
 
 # Letters of the records that are counted, embedded and committed together: 16 MB, or one record.
 BLOCK_LETTERS = 1 << 24
@@ -71,6 +81,20 @@ class Pieces:
 def pieces_of(lengths: Sequence[int]) -> Pieces | None:
     """Pieces of these lengths; None for none, and where the only one is 0."""
     return Pieces(tuple(lengths)) if any(lengths) else None
+
+
+def settings_of(pieces: Pieces | None, *, letters: bool) -> dict[str, Any]:
+    """What the manifest of a new index says of how its sequences are cut; `letters`: they are kept."""
+    lengths = [] if pieces is None else list(pieces.lengths)
+    return {"lengths": lengths, "letters": letters, "whole": "exact"}
+
+
+def has_exact_wholes(settings: Mapping[str, Any]) -> bool:
+    """Whether whole sequences have the vectors of queries in an index of these settings.
+
+    kinmer 0.1.0 added them up from tiles where it cut sequences. Its settings lack ``whole``.
+    """
+    return not settings.get("lengths") or settings.get("whole") == "exact"
 
 
 @dataclass(frozen=True)
