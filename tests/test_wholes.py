@@ -65,9 +65,9 @@ def fasta(path: Path, records: dict[str, bytes], width: int = 70) -> Path:
     return path
 
 
-def counted(path: Path, **how: int) -> NDArray[np.float32]:
+def counted(path: Path, threads: int = 1, block_bytes: int = 1 << 24) -> NDArray[np.float32]:
     """Vectors of the records of a file as `kinmer.search` has them."""
-    batches = count_batches([path], encoder().layout, **how)
+    batches = count_batches([path], encoder().layout, threads=threads, block_bytes=block_bytes)
     return encoder().embed(np.concatenate([one.counts for one in batches]))
 
 
@@ -103,7 +103,7 @@ def test_a_whole_has_the_vector_of_its_query(
         patch.setattr(module, "BLOCK_LETTERS", 40_000)
         embedder = Embedder(encoder(), pieces_of(cut), threads)
         wholes = [one.vectors[0] for block in read_blocks_of(path) for one in embedder.cut(block) if one]
-    queries = counted(path, block_bytes=block_bytes, threads=3 - threads)
+    queries = counted(path, 3 - threads, block_bytes)
     assert np.array_equal(np.array(wholes), queries)
     rows = embed_rows(list(records.values()), encoder(), threads=threads)
     assert np.array_equal(rows, queries)
@@ -115,8 +115,8 @@ def test_long_sequences_on_many_threads(tmp_path: Path) -> None:
     path = fasta(tmp_path / "long.fna", {"long": letters})
     cut = Embedder(encoder(), Pieces((50_000,)), 2).cut(RecordBlock("long.fna", 1, ["long"], [letters]))[0]
     assert cut is not None
-    for how in ({"threads": 1}, {"threads": 2, "block_bytes": 1 << 20}):
-        assert np.array_equal(counted(path, **how)[0], cut.vectors[0])
+    for threads, block_bytes in ((1, 1 << 24), (2, 1 << 20)):
+        assert np.array_equal(counted(path, threads, block_bytes)[0], cut.vectors[0])
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from kinmer.files import remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER
@@ -111,6 +112,7 @@ def update_index(
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         if source is None:
             changed = _renew_metadata(writer, metadata, taxdump)
+            report_homonyms(writer.table, tell)
         else:
             feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
             changed = pour_into(writer, feed, metadata, taxdump, replace=True, log=tell)
@@ -193,6 +195,7 @@ def pour_into(
             feed.pour(writer, joined, replace=replace)
             if staged is not None:
                 log(f"metadata for {joined.found:,} of {written:,} entries")
+        report_homonyms(writer.table, log)
     finally:
         if staged is not None:
             remove(staged.database)

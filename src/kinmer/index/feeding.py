@@ -20,6 +20,7 @@ from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, s
 from kinmer.index.writing import NewSequence
 from kinmer.progress import step
 from kinmer.stores import check_vectors
+from kinmer.taxonomy import known_values, rule_of
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -103,7 +104,10 @@ class _EmbeddedFeed(Feed):
         stop = first + len(vectors)
         obs = self._embedded.obs.iloc[first:stop]
         names = self._embedded.ids[first:stop].tolist()
-        columns = {str(name): [plain_value(one) for one in obs[name].astype(object)] for name in obs.columns}
+        columns = {
+            str(name): list(map(rule_of(str(name)), map(plain_value, obs[name].astype(object))))
+            for name in obs.columns
+        }
         homes = [columns.get(genome_column(list(columns)) or "", names)[at] for at in range(len(names))]
         found = joined.lookup([(name, str(home or name)) for name, home in zip(names, homes, strict=True)])
         for at, name in enumerate(names):
@@ -265,7 +269,7 @@ class _FastaFeed(Feed):
             if cut is None:
                 continue
             values = {
-                **one.values,
+                **known_values(one.values),
                 **{key: value for key, value in (told or {}).items() if value is not None},
             }
             home = one.genome or home_of(values, name)
