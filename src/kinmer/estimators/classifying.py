@@ -250,9 +250,10 @@ def _check_texts(labels: NDArray[Any]) -> None:
             "it has no label", "y names the class of every row", "leave it out", place=f"row {empty[0]}"
         )
     if missing.size:
+        example = f"{str(labels[missing[0]])!r} in row {missing[0]}"
         warnings.warn(
-            f"{missing.size:,} labels, such as {str(labels[missing[0]])!r} in row {missing[0]}, look like missing"
-            " ones but are taken for a class; leave their rows out if they are",
+            f"{missing.size:,} labels, such as {example}, look like missing ones but are taken for a class;"
+            " leave their rows out if they are",
             UserWarning,
             stacklevel=4,
         )
