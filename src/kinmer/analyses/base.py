@@ -102,7 +102,7 @@ def quantiles(values: NDArray[np.floating[Any]]) -> dict[str, float]:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table with tabs; ``.`` where nothing is known, numbers with six digits."""
+    """A table with tabs; empty fields where nothing is known, numbers with six digits."""
     with replaced_text(path) as file:
         file.write("\t".join(header) + "\n")
         for row in rows:
@@ -111,11 +111,11 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 def _shown(value: object) -> str:
     if value is None or value != value:
-        return "."
+        return ""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}"
     text = str(value)
-    return " ".join(text.split()) if "\t" in text or "\n" in text else text or "."
+    return " ".join(text.split()) if "\t" in text or "\n" in text else text
 
 
 def plain(value: Any) -> Any:

@@ -228,6 +228,8 @@ def search(
     }
     aligned = evidence or rank_by_evidence
     write = writer_of(form, evidence=aligned, facets=bool(facets))
+    if form == "blast" and not aligned:
+        note("without --evidence nothing is aligned: identities and aligned lengths are 0")
     if entries:
         if aligned:
             raise UsageError("evidence needs the queries' letters", check="give them as FASTA")

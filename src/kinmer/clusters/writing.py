@@ -130,12 +130,11 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 def _shown(value: Any) -> str:
     if value is None or value is pd.NA or value != value:
-        return "."
+        return ""
     if isinstance(value, float | np.floating):
         number = float(value)
         return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
-    text = " ".join(str(value).split())
-    return text or "."
+    return " ".join(str(value).split())
 
 
 def _plain(value: Any) -> Any:

@@ -145,12 +145,10 @@ class LocalityReport:
         return found
 
     def write_tsv(self, path: str | Path) -> None:
-        """The figures as a table: metric, statistic, value, low, high, sd; ``.`` for none."""
+        """The figures as a table: metric, statistic, value, low, high, sd; empty for none."""
         lines = ["metric\tstatistic\tvalue\tlow\thigh\tsd"]
         for metric, name, *numbers in self.rows():
-            lines.append(
-                "\t".join([metric, name, *("." if one is None else f"{one:.6g}" for one in numbers)])
-            )
+            lines.append("\t".join([metric, name, *("" if one is None else f"{one:.6g}" for one in numbers)]))
         write_bytes(path, ("\n".join(lines) + "\n").encode())
 
     def table(self) -> str:

@@ -172,7 +172,7 @@ class RetrievalReport:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """A table with ``.`` for what is not known."""
+    """A table with empty fields for what is not known."""
     with replaced_text(path) as file:
         file.write("\t".join(header) + "\n")
         for row in rows:
@@ -181,7 +181,7 @@ def _write_table(path: Path, header: Sequence[str], rows: Sequence[tuple[Any, ..
 
 def _fields(row: tuple[Any, ...]) -> Iterator[str]:
     for one in row:
-        yield "." if one is None else f"{one:.6g}" if isinstance(one, float) else str(one)
+        yield "" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one)
 
 
 def _nested(

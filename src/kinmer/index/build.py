@@ -14,6 +14,7 @@ from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
 from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta, named_files
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER, ENTRIES, MAKING, MANIFEST, write_manifest
@@ -269,6 +270,7 @@ def _fill(
             if not joined.found and not done:
                 raise _strange(metadata)
             log(f"metadata for {joined.found:,} of {len(writer.table) - done:,} entries")
+    report_homonyms(writer.table, log)
     if staged is not None:
         remove(staged.database)
 

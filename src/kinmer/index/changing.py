@@ -18,6 +18,7 @@ from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta, named_files
 from kinmer.index.homes import Replace
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import ENTRIES_AT_ONCE, STAGED, IndexWriter
 from kinmer.index.manifest import ENCODER
@@ -134,6 +135,7 @@ def update_index(
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         if source is None:
             changed = _renew_metadata(writer, metadata, taxdump, tell)
+            report_homonyms(writer.table, tell)
         else:
             settings = FeedSettings(min_length, threads, genome, prefix, sample_from_file)
             feed = _feed(writer, source, ids, settings, tell)
@@ -231,6 +233,7 @@ def pour_into(
             feed.pour(writer, joined, replace=replace)
             if staged is not None:
                 log(f"metadata for {joined.found:,} of {written:,} entries")
+        report_homonyms(writer.table, log)
     finally:
         if staged is not None:
             remove(staged.database)

@@ -19,10 +19,11 @@ from kinmer.index.homes import Homes, Replace
 from kinmer.index.joining import Joined, genome_column, plain_value
 from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
-from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of
+from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writing import NewSequence
 from kinmer.progress import step
 from kinmer.stores import check_vectors
+from kinmer.taxonomy import known_values, rule_of
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -116,7 +117,10 @@ class _EmbeddedFeed(Feed):
         stop = first + len(vectors)
         obs = self._embedded.obs.iloc[first:stop]
         names = self._embedded.ids[first:stop].tolist()
-        columns = {str(name): [plain_value(one) for one in obs[name].astype(object)] for name in obs.columns}
+        columns = {
+            str(name): list(map(rule_of(str(name)), map(plain_value, obs[name].astype(object))))
+            for name in obs.columns
+        }
         homes = [columns.get(genome_column(list(columns)) or "", names)[at] for at in range(len(names))]
         found = joined.lookup([(name, str(home or name)) for name, home in zip(names, homes, strict=True)])
         for at, name in enumerate(names):
@@ -177,7 +181,7 @@ class _FastaFeed(Feed):
     ) -> None:
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
-        self.settings = {"lengths": [] if pieces is None else list(pieces.lengths), "letters": keep}
+        self.settings = settings_of(pieces, letters=keep)
         self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
 
@@ -302,7 +306,7 @@ class _FastaFeed(Feed):
             if cut is None:
                 continue
             values = {
-                **one.values,
+                **known_values(one.values),
                 **{key: value for key, value in (told or {}).items() if value is not None},
             }
             home = one.genome or home_of(values, name)

@@ -19,7 +19,7 @@ from kinmer.index.metadata_tables import open_table
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.progress import step
 from kinmer.references import GenomeFile, fetch, find_genomes, is_taxonomy, verify_genome
-from kinmer.taxonomy import RANKS
+from kinmer.taxonomy import rank_columns
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -68,7 +68,7 @@ def build_reference(
     tables = [metadata] if metadata is not None and is_taxonomy(metadata) else []
     metadata = None if tables else metadata
     found = find_genomes(source, taxonomy=tables, log=tell)
-    if tables and not any(rank in one.metadata for one in found for rank in RANKS):
+    if tables and not any(rank_columns(list(one.metadata)) for one in found):
         raise MismatchError(
             "the table has none of the genomes' accessions",
             "no genome would have any rank",

@@ -109,8 +109,9 @@ def _from_files(stem: Path) -> MapResult:
     if told.get("format") != FORMAT or "settings" not in told or "source" not in told:
         raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
     try:
+        # kinmer 0.1.0 wrote a dot where nothing is known; an id may be one.
         rows = pd.read_csv(
-            table, sep="\t", na_values=["."], keep_default_na=False, dtype={"id": str}, quoting=3
+            table, sep="\t", na_values=["", "."], keep_default_na=False, dtype={"id": str}, quoting=3
         )
         coordinates = rows[["x", "y"]].to_numpy(np.float32)
         ids = rows.pop("id").fillna(".").to_numpy(object)
@@ -131,10 +132,10 @@ def _from_files(stem: Path) -> MapResult:
 
 
 def _shown(column: pd.Series) -> list[str]:
-    """What stands in the table; ``.`` where nothing is known."""
+    """What stands in the table; nothing where nothing is known."""
     nothing = column.isna().to_numpy()
     if pd.api.types.is_float_dtype(column):
         shown = [f"{one:.6g}" for one in column]
     else:
         shown = [" ".join(str(one).split()) for one in column.astype(object)]
-    return ["." if gone or not one else one for one, gone in zip(shown, nothing, strict=True)]
+    return ["" if gone else one for one, gone in zip(shown, nothing, strict=True)]

@@ -27,8 +27,8 @@ def write_tsv(
     """Write a header line and a line for every hit, as they come; gives the number of queries.
 
     Columns: query_id, rank, hit_id, distance, length, gc, genome, start, stop; with `evidence` ani,
-    aligned_fraction, homology; with `facets` facet (``.`` for a hit of all kinds); the metadata, ``hit_``
-    before a name that is taken. ``.`` where a value is missing.
+    aligned_fraction, homology; with `facets` facet (empty for a hit of all kinds); the metadata, ``hit_``
+    before a name that is taken. A field is empty where a value is missing.
 
     evidence, facets : whether there are these columns; None: as the first query that has hits has them.
     """
@@ -88,10 +88,11 @@ def _hit_fields(result: QueryResult, hit: Hit, facet: str | None, evidence: bool
 def write_blast(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write the twelve columns of BLAST's ``-outfmt 6``, a line a hit; gives the number of queries.
 
-    The third is 100 · ANI where the hit has evidence, else the similarity of composition, 100 · (1 − cosine
-    distance). kinmer aligns nothing base by base: mismatches and gaps are 0, the E-value is ``nan``, which
-    passes no threshold, and the score is 0. The fourth is the letters that align, 0 without evidence. Places
-    are the whole query and the piece of the hit that is nearest, from 1.
+    With evidence the third is 100 · ANI, the fourth the letters that align, the fifth the mismatches that
+    these two make. Without it nothing was aligned, and all three are 0, however alike the composition is: a
+    text such as ``nan`` would pass ``$3 >= 95`` in awk. Gaps and the score, which nobody measured, are 0, and
+    the E-value is ``nan``, which passes no threshold. The places are what was compared, the whole query and
+    the nearest piece of the hit, from 1.
     """
     queries = 0
     for result in results:
@@ -103,22 +104,22 @@ def write_blast(results: Iterable[QueryResult], stream: TextIO) -> int:
 
 def _blast_fields(result: QueryResult, hit: Hit) -> list[str]:
     proof, length = hit.evidence, result.length or 0
-    same = 1 - hit.distance if proof is None or proof.ani is None else proof.ani
-    aligned = 0 if proof is None or proof.ani is None else round(proof.aligned_fraction * length)
+    ani, share = (0.0, 0.0) if proof is None or proof.ani is None else (proof.ani, proof.aligned_fraction)
+    aligned = round(share * length)
     start, stop = (0, hit.length or 0) if hit.start is None or hit.stop is None else (hit.start, hit.stop)
     places = [min(1, length), length, min(start + 1, stop), stop]
-    similar = f"{100 * min(max(same, 0.0), 1.0):.3f}"
+    alike = [f"{100 * ani:.3f}", str(aligned), str(round((1 - ani) * aligned))]
     # A blank in a name would be read as the next column by tools that split at any blank.
-    names = [as_field("_".join(name.split())) for name in (result.id, hit.name or hit.id)]
-    return [*names, similar, str(aligned), "0", "0", *map(str, places), "nan", "0"]
+    names = [as_field("_".join(name.split())) or "." for name in (result.id, hit.name or hit.id)]
+    return [*names, *alike, "0", *map(str, places), "nan", "0"]
 
 
 def write_calls(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write a header line and a line for every query; gives their number.
 
     Columns: query_id, length, verdict, rank, name; every rank and its probability (``genus``, ``genus_p``);
-    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance. ``.`` where there
-    is none.
+    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance. A field is empty
+    where there is none.
     """
     queries = 0
     ranks = [column for rank in RANKS for column in (rank, f"{rank}_p")]
