@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import check_output, hash_file, read_json, remove, sync_directory, write_json
+from kinmer.errors import FormatError, InputError
+from kinmer.files import check_output, clear_temporaries, hash_file, read_json, remove, take_name, write_json
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
 from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
-from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, write_manifest
+from kinmer.index.manifest import ENCODER, ENTRIES, INDEX, MANIFEST, write_manifest
 from kinmer.index.metadata import Metadata, staged_metadata
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.profiles import Profiles
@@ -134,6 +134,7 @@ def build_of_feed(
     building.mkdir(exist_ok=True)
     lock = StoreLock(building)
     try:
+        clear_temporaries(building)
         staged = staged_metadata(building / STAGED, metadata, taxdump)
         making = _Making(building, feed, staged, metadata, taxdump)
         if not making.is_gone_on_with():
@@ -156,16 +157,8 @@ def build_of_feed(
 
 
 def check_place(path: Path, force: bool) -> Path:
-    """`check_output`, which with `force` replaces an index or an empty folder but nothing else."""
-    check_output(path, force=force)
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(
-            "the output is no index",
-            "replacing it would lose what it is",
-            "choose another output",
-            place=path,
-        )
-    return path
+    """`check_output` of an index's folder."""
+    return check_output(path, force=force, kind=INDEX)
 
 
 def _begin(
@@ -269,12 +262,6 @@ def _strange(metadata: object) -> InputError:
 
 def _publish(building: Path, path: Path, lock: StoreLock) -> None:
     """Give a whole index its name; after a kill in between the same call finds it whole and goes on here."""
-    old = path.absolute().with_name(f".{path.name}.old")
-    remove(old)
-    if path.exists():
-        path.rename(old)
-    building.rename(path)
-    sync_directory(path.absolute().parent)
+    take_name(building, path)
     lock.move(path)
     remove(path / MAKING)
-    remove(old)

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from kinmer import __version__
 from kinmer.errors import FormatError
-from kinmer.files import read_json, write_json
+from kinmer.files import FolderKind, read_json, write_json
 from kinmer.stores import ENGINES, Metric
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["ENCODER", "ENTRIES", "FORMAT", "MANIFEST", "read_manifest", "write_manifest"]
+__all__ = ["ENCODER", "ENTRIES", "FORMAT", "INDEX", "MANIFEST", "read_manifest", "write_manifest"]
 
 FORMAT = 2
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
+# An engine's folder is its library's own.
+INDEX = FolderKind(
+    "index",
+    MANIFEST,
+    lambda told: told.get("kind") == "kinmer index",
+    r"(?:index|making|checked|calibration)\.json"
+    r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
+    r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
+    r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin)|engine-(?:hnsw|chroma|exact)/.*"
+    r"|\.engine-\w+\.(?:new|old|kinmer)-\w+/.*",
+)
 
 
 def write_manifest(
