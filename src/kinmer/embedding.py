@@ -20,6 +20,7 @@ from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
+from kinmer.fasta import is_stream
 from kinmer.files import (
     check_output,
     hold,
@@ -123,7 +124,7 @@ def _is_fasta(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
-    if str(source) == "-":
+    if is_stream(source):
         return True
     if path.suffix == ".npy" or not path.is_file():
         return False

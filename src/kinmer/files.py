@@ -38,6 +38,7 @@ __all__ = [
     "remove",
     "replaced",
     "replaced_text",
+    "scratch",
     "sync_directory",
     "take_name",
     "write_bytes",
@@ -257,8 +258,8 @@ def _refuse_strange(path: Path, kind: FolderKind) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if not path.is_dir() or not kind.is_at(path):
-        article = "an" if kind.what[0] in "aeiou" else "a"
-        raise UsageError(f"the output is not {article} {kind.what}", why, check, place=path)
+        what = "is a folder that holds" if path.is_dir() else "is"
+        raise UsageError(f"the output {what} no {kind.what}", why, check, place=path)
     if (strange := kind.strange(path)) is not None:
         raise UsageError(
             f"the output holds {strange}, which kinmer did not write",
@@ -353,6 +354,13 @@ def built_aside(path: str | Path) -> Iterator[Path]:
         aside.mkdir()
         yield aside
         aside.stat()
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` while the block lasts; `check_output` removes that of a killed run."""
+    with _temporary(path, folder=True) as (room, _):
+        yield room
 
 
 def take_name(folder: Path, path: Path) -> None:

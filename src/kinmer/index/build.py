@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from kinmer.files import check_output, clear_temporaries, hash_file, read_json, 
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
-from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.feeding import Feed, files_at_hand, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER, ENTRIES, INDEX, MANIFEST, write_manifest
@@ -85,32 +86,32 @@ def build_index(
     EngineError : the engine failed; what was built is kept.
     """
     tell = log or (lambda line: None)
-    if is_fasta(source):
-        given = [source] if isinstance(source, str | Path) else source
-        files = [Path(str(one)) for one in given]  # type: ignore[union-attr]
-        feed = from_fasta(
-            files,
-            encoder,
-            pieces=pieces_of(pieces),
-            keep=keep_sequences,
-            min_length=min_length,
+    check_place(Path(output), force)
+    with files_at_hand(source, Path(output)) if is_fasta(source) else nullcontext() as files:
+        if files is not None:
+            feed = from_fasta(
+                files,
+                encoder,
+                pieces=pieces_of(pieces),
+                keep=keep_sequences,
+                min_length=min_length,
+                threads=threads,
+                log=tell,
+            )
+        else:
+            feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
+        return build_of_feed(
+            feed,
+            output,
+            engine=engine,
+            metric=metric,
+            metadata=metadata,
+            taxdump=taxdump,
+            calibrate=calibrate,
             threads=threads,
+            force=force,
             log=tell,
         )
-    else:
-        feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
-    return build_of_feed(
-        feed,
-        output,
-        engine=engine,
-        metric=metric,
-        metadata=metadata,
-        taxdump=taxdump,
-        calibrate=calibrate,
-        threads=threads,
-        force=force,
-        log=tell,
-    )
 
 
 def build_of_feed(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.files import remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
-from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.feeding import FastaFile, Feed, files_at_hand, from_embedded, from_fasta, is_fasta
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import IndexWriter
 from kinmer.index.manifest import ENCODER
@@ -75,8 +76,8 @@ def add_to_index(
     tell = log or (lambda line: None)
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         before = len(writer.table)
-        feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
-        pour_into(writer, feed, metadata, taxdump, log=tell)
+        with _feed(writer, source, ids, FeedSettings(min_length, threads), tell) as feed:
+            pour_into(writer, feed, metadata, taxdump, log=tell)
         writer.finish()
         if calibrate:
             writer.calibrate()
@@ -112,8 +113,8 @@ def update_index(
         if source is None:
             changed = _renew_metadata(writer, metadata, taxdump)
         else:
-            feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
-            changed = pour_into(writer, feed, metadata, taxdump, replace=True, log=tell)
+            with _feed(writer, source, ids, FeedSettings(min_length, threads), tell) as feed:
+                changed = pour_into(writer, feed, metadata, taxdump, replace=True, log=tell)
         writer.finish()
         if calibrate:
             writer.calibrate()
@@ -199,15 +200,19 @@ def pour_into(
     return written
 
 
-def _feed(writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log) -> Feed:
+@contextmanager
+def _feed(
+    writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log
+) -> Iterator[Feed]:
     """The source, embedded by the index's encoder and cut as its sequences were."""
     if not is_fasta(source):
         from kinmer.encoder import Encoder
 
         encoder = Encoder.load(writer.path / ENCODER)
-        return from_embedded(open_embedded(source, encoder=encoder, ids=ids))
-    given = [source] if isinstance(source, str | Path) else source
-    return feed_of_files(writer, [Path(str(one)) for one in given], settings, log)
+        yield from_embedded(open_embedded(source, encoder=encoder, ids=ids))
+        return
+    with files_at_hand(source, writer.path) as files:
+        yield feed_of_files(writer, files, settings, log)
 
 
 def feed_of_files(

@@ -7,11 +7,13 @@ import json
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
-from kinmer.files import hash_file
+from kinmer.fasta import is_stream, nonempty, spooled
+from kinmer.files import hash_file, scratch
 from kinmer.index.embedded import Embedded
 from kinmer.index.joining import Joined, genome_column, plain_value
 from kinmer.index.living import IndexWriter
@@ -123,7 +125,8 @@ class FastaFile:
     """A file of sequences. genome : of all its sequences; None for each its own, or what its metadata say.
 
     values : metadata of all its sequences, beside those that are looked up. sha256 : of the file, None where
-    it is yet to be computed.
+    it is yet to be computed. name : that the index knows it by, None for its path; that of a pipe whose
+    content is in a file meanwhile.
     """
 
     def __init__(
@@ -133,10 +136,12 @@ class FastaFile:
         genome: str | None = None,
         values: Mapping[str, str] | None = None,
         sha256: str | None = None,
+        name: str | None = None,
     ) -> None:
         # An index tells later where its sequences are, whatever folder that is asked from.
         self.path, self.genome, self.values = path.absolute(), genome, dict(values or {})
         self.sha256 = sha256 or hash_file(path)
+        self.name = name or str(self.path)
 
 
 class _FastaFeed(Feed):
@@ -179,7 +184,7 @@ class _FastaFeed(Feed):
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
 
     def files(self) -> dict[str, str]:
-        return {str(one.path): _stamp(one) for one in self._files}
+        return {one.name: _stamp(one) for one in self._files}
 
     def nothing(self) -> KinmerError:
         return SequenceError(
@@ -190,7 +195,7 @@ class _FastaFeed(Feed):
 
     def _pour_file(self, writer: IndexWriter, joined: Joined, one: FastaFile, replace: bool) -> None:
         """Add a file whole; where it turns out bad nothing of it stays, but what it has replaced."""
-        number, done = _begun(writer, str(one.path), one.sha256, one.genome)
+        number, done = _begun(writer, one.name, one.sha256, one.genome)
         if done < 0 and not replace:
             return
         there = set[str]() if replace else writer.table.ids_of_file(number)
@@ -202,7 +207,7 @@ class _FastaFeed(Feed):
                 writer.take_back(number, keep=there if done == 0 else ())
                 if left := len(writer.table):
                     self._log(
-                        f"nothing of {one.path} is in; {left:,} other entries stay, and the same call goes on"
+                        f"nothing of {one.name} is in; {left:,} other entries stay, and the same call goes on"
                     )
                     self.stopped_by = error
             raise
@@ -309,8 +314,23 @@ def from_fasta(
     for one in files:
         if not isinstance(one, FastaFile) and not one.is_file():
             raise InputError("no such file", check="is the path right?", place=one)
-    given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in files]
+    given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in nonempty(files, log)]
     return _FastaFeed(given, found, pieces, keep, min_length, threads, log)
+
+
+@contextmanager
+def files_at_hand(source: Any, output: Path) -> Iterator[list[Path | FastaFile]]:
+    """The FASTA files of a source; what can be read only once lies beside `output` until the block ends."""
+    given = [source] if isinstance(source, str | Path) else list(source)
+    with ExitStack() as stack:
+        files: list[Path | FastaFile] = []
+        for one in given:
+            if is_stream(one):
+                here = stack.enter_context(spooled(one, stack.enter_context(scratch(output))))
+                files.append(FastaFile(here, name=here.name))
+            else:
+                files.append(Path(str(one)))
+        yield files
 
 
 def is_fasta(source: object) -> bool:
@@ -320,6 +340,8 @@ def is_fasta(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
+    if is_stream(path):
+        return True
     if path.suffix in (".npy", ".zarr") or not path.is_file():
         return False
     with path.open("rb") as file:

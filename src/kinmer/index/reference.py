@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinmer.errors import InputError, MismatchError, UsageError
+from kinmer.fasta import is_stream, spooled
+from kinmer.files import scratch
 from kinmer.index.build import build_of_feed
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
@@ -67,6 +69,23 @@ def build_reference(
     tell, path = log or (lambda line: None), Path(output)
     tables = [metadata] if metadata is not None and is_taxonomy(metadata) else []
     metadata = None if tables else metadata
+    if is_stream(source):
+        with scratch(path) as room, spooled(source, room) as here:
+            return build_reference(
+                here,
+                path,
+                metadata=metadata,
+                taxdump=taxdump,
+                encoder=encoder,
+                download=download,
+                pieces=pieces,
+                keep_sequences=keep_sequences,
+                min_length=min_length,
+                calibrate=calibrate,
+                threads=threads,
+                force=force,
+                log=log,
+            )
     found = find_genomes(source, taxonomy=tables, log=tell)
     if tables and not any(rank in one.metadata for one in found for rank in RANKS):
         raise MismatchError(

@@ -28,7 +28,8 @@ def write_tsv(
 
     Columns: query_id, rank, hit_id, distance, length, gc, genome, start, stop; with `evidence` ani,
     aligned_fraction, homology; with `facets` facet (``.`` for a hit of all kinds); the metadata, ``hit_``
-    before a name that is taken. ``.`` where a value is missing.
+    before a name that is taken. ``.`` where a value is missing. A query without a profile has one line,
+    whose hit_id is what its verdict says (``no profile: …``) and whose other columns are missing.
 
     evidence, facets : whether there are these columns; None: as the first query that has hits has them.
     """
@@ -36,6 +37,12 @@ def write_tsv(
     header: list[str] = []
     for result in results:
         queries += 1
+        if result.no_profile:
+            if not header:
+                header = _header(list(result.columns), bool(evidence), bool(facets))
+                stream.write("\t".join(header) + "\n")
+            told = [as_field(result.id), MISSING, as_field(result.verdict)]
+            stream.write("\t".join([*told, *[MISSING] * (len(header) - len(told))]) + "\n")
         for facet, hit in _hits_of(result):
             if not header:
                 first = [one for _, one in _hits_of(result)]
@@ -91,11 +98,16 @@ def write_blast(results: Iterable[QueryResult], stream: TextIO) -> int:
     The third is 100 · ANI where the hit has evidence, else the similarity of composition, 100 · (1 − cosine
     distance). kinmer aligns nothing base by base: mismatches and gaps are 0, the E-value is ``nan``, which
     passes no threshold, and the score is 0. The fourth is the letters that align, 0 without evidence. Places
-    are the whole query and the piece of the hit that is nearest, from 1.
+    are the whole query and the piece of the hit that is nearest, from 1. A query without a profile has a line
+    whose hit is called ``no_profile:_…``, of identity ``nan``.
     """
     queries = 0
     for result in results:
         queries += 1
+        if result.no_profile:
+            names = ["_".join(name.split()) for name in (result.id, result.verdict)]
+            numbers = ["nan", "0", "0", "0", *[str(min(1, result.length or 0)), str(result.length or 0)]]
+            stream.write("\t".join([*map(as_field, names), *numbers, "0", "0", "nan", "0"]) + "\n")
         for hit in result.hits:
             stream.write("\t".join(_blast_fields(result, hit)) + "\n")
     return queries

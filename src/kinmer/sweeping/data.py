@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinmer.errors import UsageError
-from kinmer.fasta import read_blocks
+from kinmer.fasta import nonempty, read_blocks
 from kinmer.files import hash_file, hash_ids, replaced_text
 from kinmer.fragments import Benchmark, open_benchmark, read_labels
 from kinmer.layout import Layout, profile_layout
@@ -118,7 +118,7 @@ def _fasta(
         )
     layout = given.layout or profile_layout(coding=True)
     ids: list[str] = []
-    for file in files:
+    for file in nonempty(files):
         for block in read_blocks(file):
             ids += block.ids[int(block.continues) :]
     if benchmark is not None:
