@@ -21,7 +21,7 @@ def sequences(path: Path, number: int = 4, seed: int = 1) -> Path:
     rng = np.random.default_rng(seed)
     with path.open("w") as file:
         for at in range(number):
-            file.write(f">{path.stem}{at}\n{LETTERS[rng.integers(4, size=1500)].tobytes().decode()}\n")
+            file.write(f">{path.stem}{at}\n{LETTERS[rng.integers(4, size=4000)].tobytes().decode()}\n")
     return path
 
 

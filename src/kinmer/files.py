@@ -280,7 +280,8 @@ def _refuse_input(path: Path) -> None:
             real.is_relative_to(source) and source.is_dir() and any((one / name).exists() for name in _OURS)
         )
         if real == source or source.is_relative_to(real) or within or (path.exists() and path.samefile(one)):
-            what = "lies in" if within and real != source else "holds" if real != source else "is"
+            inside = source.is_relative_to(real) and source != real
+            what = "holds" if inside else "lies in" if within and real != source else "is"
             raise UsageError(
                 f"the output {what} the input {one}",
                 "it would be lost while it is read",
