@@ -1,6 +1,6 @@
 """Commands killed before any change of a file: called again they end as if nothing had been, without litter.
 
-``python -m tests.test_command_kills 300`` kills so many runs, all commands in turn, and tells what it saw.
+``python -m tests.test_command_kills 300`` kills so many runs, of all commands or of those named behind.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,14 @@ def test_signals_are_told_and_leave_nothing_that_is_in_the_way(bench: Bench, num
         bench.check(name, max(1, events // 2), number)
 
 
-def main(kills: int) -> None:
+def main(kills: int, names: Sequence[str]) -> None:
     """Kill so many runs, at events that are spread over each command."""
     seen: Counter[str] = Counter()
     wrong = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder).resolve())
-        each = -(-kills // len(COMMANDS))
-        for name in COMMANDS:
+        each = -(-kills // len(names))
+        for name in names:
             _, events = bench.undisturbed(name)
             chosen = sorted({int(at) for at in np.linspace(1, events, each).round()})
             for kill in chosen:
@@ -206,4 +207,4 @@ def main(kills: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:] or list(COMMANDS))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import SequenceError, UsageError
-from kinmer.fasta import is_stream, spooled
+from kinmer.fasta import is_stream, nonempty, spooled
 from kinmer.files import check_output, scratch
 from kinmer.fragments.cutting import COLUMNS, Cutter, key_of, records
 from kinmer.fragments.labels import NO_LABELS, Labels, read_labels
@@ -29,6 +29,7 @@ class FragmentReport:
     given_up: int  # fragments asked for that were not found: too ambiguous, or no new place
     unlabelled: int  # sequences without a row in the labels
     left_out: int = 0  # sequences whose labels are among those left out
+    empty: int = 0  # files passed over, because there is nothing in them
 
     def to_dict(self) -> dict[str, int]:
         """JSON form."""
@@ -44,6 +45,7 @@ class FragmentReport:
             (self.given_up, "fragments not found (too many ambiguous letters, or no new place)"),
             (self.unlabelled, "sequences without labels"),
             (self.left_out, "sequences left out"),
+            (self.empty, "empty files passed over"),
         ):
             if number:
                 parts.append(f"{number:,} {what}")
@@ -168,7 +170,8 @@ def _cut(
             writer.write(sequence_id, place, labels.of(sequence_id))
         counts["sequences"] += writer.fragments > before
         counts["given_up"] += number - (writer.fragments - before)
-    return FragmentReport(fragments=writer.fragments, bases=writer.bases, **counts)
+    empty = len(files) - len(nonempty(files))
+    return FragmentReport(fragments=writer.fragments, bases=writer.bases, empty=empty, **counts)
 
 
 def _check_settings(

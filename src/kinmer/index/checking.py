@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineError, FormatError, KinmerError
 from kinmer.index.compacting import letters_file
 from kinmer.index.database import KinIndex
-from kinmer.index.engines import open_engine
+from kinmer.index.engines import EngineBehindError, open_engine
 from kinmer.index.entries import Entry
 from kinmer.index.letters import read_letters
 from kinmer.index.means import genome_means
@@ -31,7 +31,8 @@ LETTERS_AT_ONCE = 256
 class CheckReport:
     """What `check_index` found. problems : none where the index is whole.
 
-    begun : files of which only the first records are in, for the same call to go on with.
+    begun : files of which only the first records are in, for the same call to go on with. notes : what is
+    not as it could be, though every answer is right.
     """
 
     entries: int
@@ -42,6 +43,7 @@ class CheckReport:
     begun: tuple[str, ...]
     problems: tuple[str, ...]
     engine: str
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -55,13 +57,15 @@ class CheckReport:
             f"{self.dead:,} of them deleted; {self.engine} covers {self.covered:,}"
         ]
         lines += [f"{path} is in only in part: add it again" for path in self.begun]
+        lines += self.notes
         return "\n".join([*lines, *(self.problems or ("whole",))])
 
 
 def check_index(path: str | Path) -> CheckReport:
     """Read all of an index and compare it with its checksums and with itself; nothing is changed.
 
-    An engine that is damaged or behind is told of too, though a search would build it anew.
+    An engine that is damaged is a problem, though a search would build it anew. One that is behind, as after
+    a compaction that was killed, is not: it is noted.
 
     Raises FormatError where it cannot be opened at all.
     """
@@ -69,6 +73,7 @@ def check_index(path: str | Path) -> CheckReport:
     # What was found whole before is read again: that is what a check is for.
     with KinIndex.open(path) as index, index.reading():
         problems: list[str] = []
+        notes: list[str] = []
         covered = 0
         for name, look in (
             ("encoder", _encoder),
@@ -83,6 +88,8 @@ def check_index(path: str | Path) -> CheckReport:
                 problems += _told(look, index)
         try:
             covered = _engine(index, problems)
+        except EngineBehindError as error:
+            notes.append(f"{error}: the next search builds it anew")
         except (FormatError, EngineError) as error:
             problems.append(str(error))
         return CheckReport(
@@ -94,6 +101,7 @@ def check_index(path: str | Path) -> CheckReport:
             begun=tuple(index.table.begun()),
             problems=tuple(problems),
             engine=index.engine,
+            notes=tuple(notes),
         )
 
 

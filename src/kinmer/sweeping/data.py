@@ -80,7 +80,7 @@ def prepared(given: Data, say: Say) -> Prepared:
         refuse_labels(given.labels, given.layout)
         facts, source, options, ids = _profiles(given)
     else:
-        facts, source, options, ids = _fasta(given, files, found)
+        facts, source, options, ids = _fasta(given, nonempty(files, say), found)
     score = LOSS if files is None else HELD_OUT
     if found is not None:
         score = RETRIEVAL
@@ -118,7 +118,7 @@ def _fasta(
         )
     layout = given.layout or profile_layout(coding=True)
     ids: list[str] = []
-    for file in nonempty(files):
+    for file in files:
         for block in read_blocks(file):
             ids += block.ids[int(block.continues) :]
     if benchmark is not None:
