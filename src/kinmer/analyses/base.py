@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
-from kinmer.files import replaced_text
+from kinmer.files import replaced_text, written_together
 from kinmer.space import Space
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ class Analysis(ABC):
         return [Path(f"{stem}{suffix}") for suffix in (".json", ".tsv", ".png", ".svg")]
 
     def write(self, stem: str | Path) -> list[Path]:
-        """Write the numbers, the tables and the picture; gives their paths."""
+        """Write the numbers, the tables and the picture, all of them together; gives their paths."""
+        stem = Path(stem)
+        with written_together(*self.outputs(stem)) as (aside, *_):
+            written = self._write(aside.with_name(stem.name))
+        return [stem.with_name(path.name) for path in written]
+
+    def _write(self, stem: Path) -> list[Path]:
         paths = [Path(f"{stem}.json"), Path(f"{stem}.tsv")]
         with replaced_text(paths[0]) as file:
             file.write(json.dumps(self.summary(), indent=1, default=plain, allow_nan=False) + "\n")

@@ -108,9 +108,9 @@ class GroupAnalysis(Analysis):
         more = [Path(f"{stem}-{name}{kind}") for name in ("map", "difference") for kind in (".png", ".svg")]
         return [*super().outputs(stem), *more]
 
-    def write(self, stem: str | Path) -> list[Path]:
-        """As `Analysis.write`; with a map also the groups on it, and where the two largest differ."""
-        written = super().write(stem)
+    def _write(self, stem: Path) -> list[Path]:
+        """As `Analysis`; with a map also the groups on it, and where the two largest differ."""
+        written = super()._write(stem)
         if self.coordinates is None:
             return written
         from kinmer import plots

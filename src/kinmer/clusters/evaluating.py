@@ -15,7 +15,7 @@ from kinmer.clusters.agreement import GENOME, RANKS, Agreement, agreement_of, ag
 from kinmer.clusters.writing import write_agreement
 from kinmer.errors import InputError
 from kinmer.evaluate.labelled import label_table
-from kinmer.files import write_json
+from kinmer.files import write_json, written_together
 from kinmer.profiles import open_profiles
 from kinmer.taxonomy import known_rows, rank_columns
 
@@ -49,8 +49,9 @@ class ClusterReport:
     def write(self, stem: str | Path) -> list[Path]:
         """Write ``STEM.tsv``, a row a rank, and ``STEM.json``; gives their paths."""
         table, told_all = self.outputs(stem)
-        write_agreement(table, self.agreement)
-        write_json(told_all, {**vars(self), "agreement": [one._asdict() for one in self.agreement]})
+        with written_together(table, told_all) as (table_aside, told_aside):
+            write_agreement(table_aside, self.agreement)
+            write_json(told_aside, {**vars(self), "agreement": [one._asdict() for one in self.agreement]})
         return [table, told_all]
 
 

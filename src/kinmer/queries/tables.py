@@ -28,7 +28,8 @@ def write_tsv(
 
     Columns: query_id, rank, hit_id, distance, length, gc, genome, start, stop; with `evidence` ani,
     aligned_fraction, homology; with `facets` facet (empty for a hit of all kinds); the metadata, ``hit_``
-    before a name that is taken. A field is empty where a value is missing.
+    before a name that is taken. A field is empty where a value is missing. A query without a profile has one
+    line, whose hit_id is what its verdict says (``no profile: …``) and whose other columns are empty.
 
     evidence, facets : whether there are these columns; None: as the first query that has hits has them.
     """
@@ -36,6 +37,12 @@ def write_tsv(
     header: list[str] = []
     for result in results:
         queries += 1
+        if result.no_profile:
+            if not header:
+                header = _header(list(result.columns), bool(evidence), bool(facets))
+                stream.write("\t".join(header) + "\n")
+            told = [as_field(result.id), MISSING, as_field(result.verdict)]
+            stream.write("\t".join([*told, *[MISSING] * (len(header) - len(told))]) + "\n")
         for facet, hit in _hits_of(result):
             if not header:
                 first = [one for _, one in _hits_of(result)]
@@ -92,11 +99,16 @@ def write_blast(results: Iterable[QueryResult], stream: TextIO) -> int:
     these two make. Without it nothing was aligned, and all three are 0, however alike the composition is: a
     text such as ``nan`` would pass ``$3 >= 95`` in awk. Gaps and the score, which nobody measured, are 0, and
     the E-value is ``nan``, which passes no threshold. The places are what was compared, the whole query and
-    the nearest piece of the hit, from 1.
+    the nearest piece of the hit, from 1. A query without a profile has a line whose hit is called
+    ``no_profile:_…``, with 0 in these columns.
     """
     queries = 0
     for result in results:
         queries += 1
+        if result.no_profile:
+            names = ["_".join(name.split()) for name in (result.id, result.verdict)]
+            numbers = ["0.000", "0", "0", "0", *[str(min(1, result.length or 0)), str(result.length or 0)]]
+            stream.write("\t".join([*map(as_field, names), *numbers, "0", "0", "nan", "0"]) + "\n")
         for hit in result.hits:
             stream.write("\t".join(_blast_fields(result, hit)) + "\n")
     return queries
