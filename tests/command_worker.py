@@ -22,8 +22,13 @@ import kinmer.plots
 import kinmer.queries
 import kinmer.reports
 import kinmer.training
+from kinmer.kmers import KmerCounter
+from kinmer.layout import profile_layout
 
 __all__ = ["act"]
+
+# Loads the compiled kernels, once for all.
+KmerCounter(profile_layout(3), 1).count_sequences([b"ACGTACGTACGT"])
 
 # What Python tells of before it opens, renames or removes something.
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate", "os.chmod"}

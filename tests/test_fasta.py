@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import os
 import random
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import SequenceError
-from kinmer.fasta import read_blocks, read_records, sources
+from kinmer.fasta import nonempty, read_blocks, read_records, sources, spooled
 
 Records = list[tuple[str, bytes]]
 
@@ -275,3 +276,48 @@ def test_an_error_on_stdin_does_not_wait_for_the_rest() -> None:
             child.stdin.write(b">a\nAC>GT\n" + b"ACGT\n" * (7 << 20))
         assert "a > within a sequence" in child.stderr.read().decode()
         assert child.wait(60) == 1
+
+
+def test_files_with_nothing_in_them_are_passed_over_by_name(tmp_path: Path) -> None:
+    given = {
+        "zero.fa": b"",
+        "blank.fa": b"\xef\xbb\xbf\n \r\n",
+        "zero.fa.gz": gzip.compress(b""),
+        "blank.fa.xz": lzma.compress(b"\n\n"),
+        "bins.fa.zst": zstandard.compress(b"\n"),
+        "good.fa": b"\n\n>a\nACGT\n",
+        "good.fa.gz": gzip.compress(b">b\nACGT\n"),
+        "record.fa": b">empty\n",
+        "text.fa": b"hello",
+        "cut.fa.gz": gzip.compress(b"")[:-3],
+    }
+    for name, data in given.items():
+        (tmp_path / name).write_bytes(data)
+    files = [tmp_path / name for name in given] + [tmp_path / "gone.fa", tmp_path]
+    said: list[str] = []
+    assert nonempty(files, said.append) == files[5:]
+    assert said[0].startswith("passed over, because there is nothing in it: ")
+    assert said[0].count(str(tmp_path)) == 5
+    # Where nothing else is there, reading them tells.
+    assert nonempty(files[:3], said.append) == files[:3]
+    assert len(said) == 1
+
+
+def test_a_long_blank_file_is_read_in_bounded_time(tmp_path: Path) -> None:
+    (tmp_path / "blank.gz").write_bytes(gzip.compress(b"\n" * (4 << 20)))
+    assert nonempty([tmp_path / "blank.gz", tmp_path / "x"]) == [tmp_path / "blank.gz", tmp_path / "x"]
+
+
+def test_what_can_be_read_once_lies_in_a_file_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "a.fa").write_bytes(b">a\nACGT\n")
+    with spooled(tmp_path / "a.fa", tmp_path) as path:
+        assert path == tmp_path / "a.fa"
+    os.mkfifo(tmp_path / "pipe")
+    data = gzip.compress(b">b\nACGT\n" * 9)
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(data))
+    writer.start()
+    with spooled(tmp_path / "pipe", tmp_path) as path:
+        assert path.read_bytes() == data
+        assert list(read_records(path)) == list(read_records(path)) == [("b", b"ACGT")] * 9
+    writer.join()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.fa", "pipe"]

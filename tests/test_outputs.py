@@ -51,7 +51,6 @@ MADE = (
     "embed s.zarr -e e",
     "map s.zarr -o m --iterations 20 --threads 1 --no-store",
     "cluster s.zarr -o c --threads 1 --no-store -k 2",
-    "report s.zarr -o r.html --threads 1",
     "index s.zarr -o k.db --engine exact",
     "fragment a.fa -o bench --benchmark --labels labels.tsv --lengths 200 --split genome --folds 2",
     "search a.fa --db k.db -o hits.tsv",
@@ -73,7 +72,6 @@ FILES = {
     "db list k.db": "hits.tsv",
     "embed s.zarr -e e": "v.npy",
     "fragment a.fa --length 300 --per-sequence 1": "f.fna",
-    "report s.zarr": "r.html",
 }
 
 
@@ -192,10 +190,15 @@ def test_an_input_is_no_output(
     refused(command, output, capsys)
 
 
+@pytest.mark.slow
 def test_a_report_keeps_what_is_not_its_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "x-files").mkdir()
     (here / "x-files" / "mulder.txt").write_text("the truth")
     assert "mulder.txt" in refused("report s.zarr", "x.html", capsys)
+    assert run(["--quiet", "report", "s.zarr", "-o", "r.html"]) == 0
+    (here / "r-files" / "mulder.txt").write_text("the truth")
+    assert "mulder.txt" in refused("report s.zarr", "r.html", capsys)
+    (here / "r-files" / "mulder.txt").unlink()
     assert run(["--quiet", "report", "s.zarr", "-o", "r.html", "--force"]) == 0
 
 
@@ -225,6 +228,7 @@ def test_a_sweep_and_a_demo_keep_what_is_not_theirs(tmp_path: Path) -> None:
         run_demo(tmp_path / "demo")
 
 
+@pytest.mark.slow
 def test_devices_and_pipes_take_what_is_one_file(here: Path) -> None:
     search = [sys.executable, "-m", "kinmer", "-q", "search", "a.fa", "--db", "k.db"]
     assert subprocess.run([*search, "-o", "/dev/null"], check=True).returncode == 0

@@ -27,6 +27,7 @@ from kinmer.files import (
     is_held,
     read_json,
     remove,
+    settle,
     sync_directory,
     take_name,
     write_bytes,
@@ -148,6 +149,7 @@ def _place(source: object, output: str | Path | None, force: bool) -> Path | Non
     if path.suffix not in wanted:
         raise UsageError(f"the output must be named {' or '.join(wanted)}", place=path)
     _refuse_second(path)
+    settle(_journal_of(path))
     if not _part_of(path).exists():
         # Left by a run that was killed when its output was whole.
         _journal_of(path).unlink(missing_ok=True)

@@ -54,7 +54,7 @@ _MARK = ".kinmer-"
 _TEMPORARY = re.compile(r"\..+\.kinmer-[a-z0-9_]{8}")
 # What any folder of kinmer's may hold beside its own files: temporary files (those of kinmer 0.1.0 have no
 # mark), locks and journals, and what a desktop leaves.
-_ANYWHERE = r"(?:.*/)?(?:\..+\.[a-z0-9_]{8}|\.kinmer-[^/]+(?:/.*)?|\.DS_Store)"
+_ANYWHERE = r"(?:.*/)?(?:\..+\.(?:kinmer-)?[a-z0-9_]{8}|\.kinmer-[^/]+(?:/.*)?|\.DS_Store)"
 _NEW, _OLD, _MOVES = "new", "old", "moves.json"
 # Files that tell a folder in which no output may be written, because it is read: stores, indexes, encoders.
 _OURS = ("zarr.json", ".zgroup", "index.json", "config.json", "benchmark.json")

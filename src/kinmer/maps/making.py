@@ -114,9 +114,15 @@ def tsne(
     )
     if keep:
         keep_in(space.profiles, result)
+
+    def last(made: MapResult, at: Path) -> list[Path]:
+        # Before the files take their names: a kill right after that must leave nothing behind.
+        written = [] if more is None else more(made, at)
+        journal.discard()
+        return written
+
     if stem is not None:
-        write_map(result, stem, more=more)
-    journal.discard()
+        write_map(result, stem, more=last)
     return result
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kinmer.errors import FormatError, UsageError
-from kinmer.files import FolderKind, read_json
+from kinmer.files import FolderKind, clear_temporaries, read_json
 
-__all__ = ["JOURNAL", "LOCK", "STORE", "StoreLock", "is_locked", "journal_of", "part_of"]
+__all__ = ["JOURNAL", "LOCK", "STORE", "StoreLock", "clear_unfinished", "is_locked", "journal_of", "part_of"]
 
 JOURNAL = ".kinmer-journal.json"
 LOCK = ".kinmer-lock"
@@ -22,7 +22,7 @@ STORE = FolderKind(
     "profile store",
     "zarr.json",
     lambda told: "kinmer" in told["attributes"],
-    r"(?:[^.].*/)?zarr\.json|[^.].*/c(?:/\d+)*(?:\.\w+\.partial)?",
+    r"(?:[^.].*/)?zarr\.(?:json|\w+\.partial)|[^.].*/c(?:/\d+)*(?:\.\w+\.partial)?",
 )
 # Seconds between two looks at a lock that another process has, and the least to wait: whoever looks whether a
 # store is locked holds its lock for a moment.
@@ -58,6 +58,13 @@ def journal_of(folder: Path, signature: Any, *, force: bool, name: str = JOURNAL
         "give the command that began it again to go on, or use --force to drop it",
         place=folder,
     )
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove the files of a store that a killed run had begun to write; the caller has the store's lock."""
+    clear_temporaries(folder)
+    for path in list(folder.rglob("*.partial")):  # Zarr's own.
+        path.unlink(missing_ok=True)
 
 
 def is_locked(folder: Path) -> bool:

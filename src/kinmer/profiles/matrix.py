@@ -26,7 +26,7 @@ from kinmer.profiles.arrays import (
     write_group,
     write_root,
 )
-from kinmer.profiles.journal import StoreLock, journal_of
+from kinmer.profiles.journal import StoreLock, clear_unfinished, journal_of
 from kinmer.profiles.schema import chunk_rows_of
 
 __all__ = ["EMBEDDING", "MatrixWriter"]
@@ -76,6 +76,7 @@ class MatrixWriter:
         }
         self._lock = StoreLock(path)
         try:
+            clear_unfinished(path)
             self._array = self._begin()
         except BaseException:
             self._lock.release()
@@ -125,10 +126,11 @@ class MatrixWriter:
         described = {**attributes.get(EMBEDDING, {}), self.key: self.provenance}
         if not (self.path / "uns/kinmer/zarr.json").is_file():
             write_group(self.path / "uns/kinmer")
-        replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})
+        # The matrix last: with it all is there, and a run that was killed before it begins once more.
         write_array(self.path / "uns/kinmer/embedding", json.dumps(described))
         nodes, attributes = read_root(self.path)
         write_root(self.path, nodes | node_documents(self.path, "uns"), attributes)
+        replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})
         (self.path / self._journal).unlink(missing_ok=True)
         self._finished()
 

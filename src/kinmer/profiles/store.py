@@ -24,7 +24,7 @@ from kinmer.profiles.arrays import (
     write_root,
 )
 from kinmer.profiles.base import Values, check_rows, genetic_code_in, layout_of_features
-from kinmer.profiles.journal import StoreLock, part_of
+from kinmer.profiles.journal import StoreLock, clear_unfinished, part_of
 from kinmer.profiles.matrix import EMBEDDING, MatrixWriter
 from kinmer.profiles.schema import FORMAT_VERSION
 
@@ -224,6 +224,7 @@ class ProfileStore:
             raise ProfileError(f"the column {name!r} of {len(values)} values does not fit {len(self)} rows")
         lock = StoreLock(self.path)
         try:
+            clear_unfinished(self.path)
             staged = self.path / f".kinmer-obs-{name}"
             remove(staged)
             write_array(staged, values)

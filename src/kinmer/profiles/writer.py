@@ -23,7 +23,6 @@ from kinmer.errors import FormatError, ProfileError
 from kinmer.files import (
     check_folder,
     check_output,
-    clear_temporaries,
     hash_ids,
     remove,
     take_name,
@@ -43,7 +42,7 @@ from kinmer.profiles.arrays import (
 )
 from kinmer.profiles.base import Values, check_rows, gc_of
 from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
-from kinmer.profiles.journal import JOURNAL, LOCK, STORE, StoreLock, journal_of, part_of
+from kinmer.profiles.journal import JOURNAL, LOCK, STORE, StoreLock, clear_unfinished, journal_of, part_of
 from kinmer.profiles.schema import begin_append, chunk_rows_of, describe, write_skeleton, write_uns
 
 __all__ = ["ProfileWriter"]
@@ -136,7 +135,7 @@ class ProfileWriter:
         lock = StoreLock(folder)
         try:
             journal = journal_of(folder, signature, force=force)
-            clear_temporaries(folder)
+            clear_unfinished(folder)
             if appending:
                 journal = begin_append(path, layout, values, journal)
                 lengths = (path / "obs/length").is_dir()
