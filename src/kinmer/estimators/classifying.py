@@ -87,6 +87,7 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Keep the embeddings of X (n rows) with their labels y (n,).
 
+        y : every row has a label; one such as ``NA`` is a class like any other, with a warning.
         groups : (n,) what belongs together, such as the pieces of a genome: each group votes once, with its
             nearest row.
         """
