@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -255,7 +255,7 @@ def test_the_same_command_again_ends_right(
     engine: str,
     ready: tuple[Path, Runner],
     tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     if engine == "chroma":
         pytest.importorskip("chromadb")
@@ -266,4 +266,5 @@ def test_the_same_command_again_ends_right(
     tried = some(made.steps, name, engine)
     for at in tried:
         made.kill(at, tmp_path)
-    record_property("kills", f"{name}, {engine}: {len(tried)} of {len(made.steps)} steps")
+    with (tmp_path_factory.getbasetemp() / "kills.tsv").open("a") as file:
+        file.write(f"{name}\t{engine}\t{len(tried)}\t{len(made.steps)}\n")

@@ -268,6 +268,76 @@ def test_a_reader_sees_every_commit_whole(db: Path) -> None:
     assert len(set(seen)) > 2
 
 
+@pytest.mark.parametrize("how", ["delete", "part", "replace", "move"])
+def test_between_a_commit_and_the_end_of_its_command_the_index_is_whole(how: str, db: Path) -> None:
+    """What follows a commit may never come: no genome is without an entry, no mean counts what is gone."""
+    rng = np.random.default_rng(5)
+    model = model_of(START)
+    with IndexWriter(db) as writer:
+        made = [new_sequence(f"n{at}", "g" if at < 3 else "h", rng) for at in range(5)]
+        writer.add([one for one, _ in made])
+        model.update({one.id: known for one, known in made})
+    assert_same(db, model, rng)
+    reader = open_index(db)
+    writer = IndexWriter(db)
+    own = ["n0", "n1", "n2"]
+    numbers = writer.table.numbers_of(own)
+    if how == "delete":
+        writer.delete(numbers)
+    elif how == "part":
+        own = own[:1]
+        writer.delete(numbers[:1])
+    elif how == "replace":
+        renewed = [new_sequence(name, "h", rng) for name in own]
+        writer.add([one for one, _ in renewed], replace=numbers)
+    else:
+        told = {name: {"genome": "h"} for name in own}
+        writer.set_metadata((), lambda keys: [told.get(name) for name, _ in keys], genome_column="genome")
+    # Killed here, as it were.
+    writer.close()
+    report = check_index(db)
+    assert report.whole, report.problems
+    assert (report.notes == ()) == (how == "delete")
+    for index in (reader, open_index(db)):
+        with index:
+            queries = np.stack([known.vectors[-1] for _, known in made])
+            found, _, rows = index.search(queries, 8, by="genome")
+            entries = index.table.first_members(np.unique(found[found >= 0]).tolist())
+            names = {one.name for one in index.genomes(found).values()}
+            assert names <= {one.name for one in index.table.genomes().values()}
+            assert ("g" in {index.table.genomes()[one].name for one in entries}) == (how == "part")
+            # The old mean of g is nobody's.
+            means = rows[(rows >= 0) & (index.rows.kinds[rows] == 2)]
+            assert all(index.table.genomes()[int(index.rows.genome[row])].name == "h" for row in means)
+    with pytest.raises(InputError):
+        delete_from_index(db, ids=["nobody"])
+    # Even a writer that was refused has finished it.
+    assert check_index(db).notes == ()
+    if how in ("delete", "part"):
+        for name in own:
+            del model[name]
+        assert_same(db, model, rng)
+
+
+def test_a_deletion_that_was_never_told_of_may_be_given_again(db: Path) -> None:
+    calls: list[dict[str, Any]] = [{"ids": ["s1", "s2"]}, {"genomes": ["s3"]}, {"where": "length < 3000"}]
+    for call in calls:
+        said: list[str] = []
+        gone = delete_from_index(db, **call)
+        assert gone
+        before = describe_index(db)
+        assert delete_from_index(db, **call, log=said.append) == gone
+        assert said == ["the same call has deleted these entries before"]
+        assert describe_index(db).entries == before.entries
+    # Not once anything else has changed.
+    add_to_index(db, START[1:2], calibrate=False)
+    assert delete_from_index(db, ids=["s1"]) == 1
+    add_to_index(db, START[1:2], calibrate=False)
+    assert delete_from_index(db, ids=["s1"]) == 1
+    with pytest.raises(InputError, match="no entry 's2'"):
+        delete_from_index(db, ids=["s2"])
+
+
 def test_a_second_writer_is_told_or_waits(db: Path) -> None:
     lock = StoreLock(db)
     with pytest.raises(UsageError, match="another process"):

@@ -151,6 +151,10 @@ def check_rows(index: KinIndex, model: Model) -> None:
     assert (alive["kind"] != GENOME).sum() == sum(len(vectors(*one)) for one in model.entries.items())
     labels = sorted(one.label for one in index.table.genomes().values() if one.label is not None)
     assert np.flatnonzero(index.rows.alive & (index.rows.records["kind"] == GENOME)).tolist() == labels
+    # Every genome has an entry that speaks for it: what a search for genomes asks for.
+    genomes = sorted(index.table.genomes())
+    assert sorted(index.table.first_members(genomes)) == genomes
+    assert index.table.emptied() == []
 
 
 def run(folder: Path, kills: int, seed: int, *, untold: bool = False) -> Counter[tuple[str, str]]:

@@ -108,7 +108,11 @@ def test_a_folder_comes_in_once_and_what_is_new_later(genomes: list[Path], kinme
     assert {name: whole[name] for name in found} == found
     assert whole[f"{later.stem}_chr"][1]["species"] == told[f"{later.stem}_chr"]["species"]
 
-    code, _, err = kinmer(*command, "-e", "encoder")
+    # The very first command again, with the encoder that the index has; and with another one.
+    code, _, err = kinmer(*command, "-e", "encoder", "--pieces", "2000", "--no-calibrate")
+    assert (code, "8 of 8 files are in already" in err) == (0, True), err
+    encoder_of(seed=5).save("other")
+    code, _, err = kinmer(*command, "-e", "other")
     assert (code, "an index keeps its encoder" in err) == (2, True)
 
     code, out, err = kinmer("search", genomes[5], "--db", "r.db", "-k", "1", "--threads", "1")
