@@ -83,7 +83,8 @@ def rounds(name: str, metric: Metric, args: argparse.Namespace) -> str:
             made.grow(int(args.share * args.rows))
             which = np.flatnonzero(made.random.random(len(labels)) < args.share)
             vectors[which] = made.draw(len(which))
-            timed("update", lambda at=which, new=vectors[which]: store.update(labels[at], new))  # type: ignore[misc]
+            changed, moved = labels[which], vectors[which]
+            timed("update", lambda at=changed, new=moved: store.update(at, new))  # type: ignore[misc]
             new = made.draw(args.rows - len(labels))
             own = np.arange(len(new)) + number * args.rows
             timed("add", lambda at=own, new=new: store.add(at, new))  # type: ignore[misc]
@@ -119,15 +120,17 @@ def growth(name: str, metric: Metric, args: argparse.Namespace) -> str:
     random = np.random.default_rng(6)
     centers = np.repeat(random.normal(size=(60, 24)), 100, axis=0)
     vectors = np.asarray(centers + 0.02 * random.normal(size=centers.shape), dtype=np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        with engine(name).create(folder, dim=24, metric=metric, threads=args.threads) as store:
-            start = time.process_time()
-            for first in range(0, len(vectors), 300):
-                labels = np.arange(first, first + 300)
-                store.add(labels, vectors[labels])
-                store.flush()
-            cpu = time.process_time() - start
-            return f"| {name} | {metric} | {lost(store, np.arange(len(vectors)), vectors)} | {cpu:.1f} |"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        engine(name).create(folder, dim=24, metric=metric, threads=args.threads) as store,
+    ):
+        start = time.process_time()
+        for first in range(0, len(vectors), 300):
+            labels = np.arange(first, first + 300)
+            store.add(labels, vectors[labels])
+            store.flush()
+        cpu = time.process_time() - start
+        return f"| {name} | {metric} | {lost(store, np.arange(len(vectors)), vectors)} | {cpu:.1f} |"
 
 
 def main() -> None:
@@ -150,7 +153,10 @@ def main() -> None:
         print("| engine | metric | entries lost | CPU-s |\n| --- | --- | --- | --- |")
     else:
         print(f"{args.rows:,} × {args.dim}, {args.rounds} rounds of {args.share:.0%}, noise {args.noise}")
-        print("| engine | metric | found by own vector | most lost | recall@10, worst round | built at once", end="")
+        print(
+            "| engine | metric | found by own vector | most lost | recall@10, worst round | built at once",
+            end="",
+        )
         print(" | build CPU-s | deletions | updates | additions | own vectors |\n|" + " --- |" * 11)
     for name in args.engines:
         for metric in args.metrics:

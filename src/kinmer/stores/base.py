@@ -43,8 +43,6 @@ class VectorStore(ABC):
         if dim < 1:
             raise UsageError(f"vectors have at least 1 dimension, not {dim}")
         self.directory, self.dim, self.metric, self.threads = directory, dim, metric, threads
-        # Labels and vectors of the entries that the engine holds but does not reach by itself.
-        self._aside: tuple[Labels, Vectors] = np.empty(0, np.int64), np.empty((0, dim), np.float32)
 
     @classmethod
     @abstractmethod
@@ -126,22 +124,12 @@ class VectorStore(ABC):
         wanted = min(k, len(self))
         if wanted and len(queries):
             found, far = self._search(queries, wanted)
-            if self._aside[0].size:
-                found, far = self._with_aside(queries, found, far)
             labels[:, :wanted], distances[:, :wanted] = sort_hits(found, far, wanted)
         return labels, distances
 
     def _update(self, labels: Labels, vectors: Vectors) -> None:
         self._delete(labels)
         self._add(labels, vectors)
-
-    def _with_aside(self, queries: Vectors, labels: Labels, far: Vectors) -> tuple[Labels, Vectors]:
-        """What was found, and what is kept aside at its own distance."""
-        own, vectors = self._aside
-        labels = np.where(np.isin(labels, own), -1, labels)
-        theirs = np.broadcast_to(own, (len(queries), len(own)))
-        distances = distances_to(queries, vectors[None], self.metric)
-        return np.concatenate([labels, theirs], axis=1), np.concatenate([far, distances], axis=1)
 
     def _known(self, labels: Labels) -> None:
         known = self.contains(labels) if labels.size else np.ones(0, dtype=bool)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,8 +18,8 @@ from usearch.index import Index
 from kinmer.errors import EngineError, FormatError, MismatchError
 from kinmer.files import file_checksum, read_json, sync_directory, write_json
 from kinmer.machine import available_cores
-from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, sort_hits, unit_rows
-from kinmer.stores.exact import search_pages
+from kinmer.stores.base import Labels, Metric, Vectors, sort_hits, unit_rows
+from kinmer.stores.graph import GraphStore
 
 __all__ = ["HnswStore"]
 
@@ -28,30 +27,23 @@ CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
 # An entry can be reached where a search this narrow reaches it: the wider one of queries then surely does.
 # The first is enough for nearly all and costs a third of the second.
 EXPANSIONS_CHECK = (16, 64)
-# Keys from here on are of deleted entries. usearch would give their nodes to new entries and cut the edges
-# that lead through them to old ones (measured: benchmarks/history.py), so they stay as ways to the others
-# until there are half as many as there are entries, or some hundreds. The graph is then built again.
+# Keys from here on are of deleted entries: usearch gives the nodes of what it deletes itself to new ones.
 MARKS = 1 << 62
-MARKED_SHARE, MARKED_LEAST = 0.5, 256
 # More candidates than asked for, so many times again where deleted entries leave too few.
 SPARE, WIDER, WIDEST = 16, 4, 4096
 # Threads make a graph that depends on their timing; up to this many entries one thread is fast enough, and
 # the same entries give the same graph.
 ONE_THREAD = 50_000
-CHECK_BLOCK, PAGE = 1 << 14, 1 << 13
-REPAIRS = 3
+REBUILD_BLOCK = 1 << 14
 EDGE_BYTES = 1 << 20
 
 
-class HnswStore(VectorStore):
+class HnswStore(GraphStore):
     """usearch's graph: float16 unit vectors for cosine, float32 for l2, whose scale nobody knows.
 
     Files: ``graph-N.usearch``; ``store.json`` holds N, the file's size and a checksum of its ends, and comes
     last, with a checksum of all of it, which whoever opens it may compare. An opened graph is mapped and is
     read into memory only when it is changed.
-
-    A flush that follows additions asks the graph for every entry. What it does not reach is inserted again,
-    and kept aside where that does not help.
     """
 
     name = "hnsw"
@@ -60,8 +52,7 @@ class HnswStore(VectorStore):
     def __init__(self, directory: Path, *, dim: int, metric: Metric, threads: int | None = None) -> None:
         super().__init__(directory, dim=dim, metric=metric, threads=threads)
         self._index: Any = self._empty()
-        self._marked = 0
-        self._mapped = self._grown = False
+        self._mapped = False
         self._generation = 0
 
     @classmethod
@@ -105,8 +96,7 @@ class HnswStore(VectorStore):
 
     def flush(self) -> None:
         """Make sure that every entry can be found, and write the graph beside the old one."""
-        if self._grown:
-            self._repair()
+        self._repair()
         if self._mapped:
             return
         old = self._file
@@ -122,8 +112,7 @@ class HnswStore(VectorStore):
                 "metric": self.metric,
                 "generation": self._generation,
                 "entries": len(self),
-                "marked": self._marked,
-                "aside": self._aside[0].tolist(),
+                **self._history(),
                 "signature": _signature(self._file),
                 "files": {self._file.name: file_checksum(self._file)},
             },
@@ -174,64 +163,51 @@ class HnswStore(VectorStore):
         if self._mapped:
             self._load(view=False)
             if self._index.stats.nodes != len(self._index):
-                # Written by an older kinmer: usearch would give the nodes of what it deleted to new entries.
+                # Written by an older kinmer, which had usearch delete.
                 self._rebuild(np.empty(0, dtype=np.int64))
+                self._marked, self._grown = 0, True
         return self._index
 
     def _known_as(self, vectors: Vectors) -> Vectors:
         return unit_rows(vectors) if self.metric == "cosine" else vectors
 
     def _held(self, labels: Labels) -> Vectors:
-        """Vectors as the graph holds them, (m, dim): unit vectors for cosine."""
-        return np.asarray(self._index.get(labels.astype(np.uint64)), dtype=np.float32).reshape(-1, self.dim)
+        return _vectors_of(self._index, labels, self.dim)
 
     def _labels(self) -> Labels:
-        """Ascending labels of all entries."""
         keys = np.asarray(self._index.keys, dtype=np.uint64)
         return np.sort(keys[keys < MARKS]).astype(np.int64)
 
     def _add(self, labels: Labels, vectors: Vectors) -> None:
         if labels.max() >= MARKS:
             raise ValueError(f"a label is {MARKS} or more")
-        self._writable()
-        self._insert(labels, self._known_as(vectors))
+        super()._add(labels, self._known_as(vectors))
 
     def _insert(self, labels: Labels, vectors: Vectors) -> None:
-        threads = 1 if len(self._index) + len(labels) <= ONE_THREAD else self._threads
+        index = self._writable()
+        threads = 1 if len(index) + len(labels) <= ONE_THREAD else self._threads
         # Sequences come genome by genome. A graph that grows so has clusters that few edges lead into, and
         # neighbors that are inserted at the same moment miss each other; a seeded shuffle avoids both.
         order = np.random.Generator(np.random.PCG64(len(labels))).permutation(len(labels))
         try:
-            self._index.add(labels[order].astype(np.uint64), vectors[order], threads=threads, copy=True)
+            index.add(labels[order].astype(np.uint64), vectors[order], threads=threads, copy=True)
         except (RuntimeError, MemoryError) as error:
             raise EngineError("usearch cannot add entries", str(error), place=self.directory) from error
-        self._grown = True
-
-    def _delete(self, labels: Labels) -> None:
-        kept = np.setdiff1d(self._aside[0], labels)
-        if self._marked + len(labels) > max(MARKED_LEAST, MARKED_SHARE * (len(self) - len(labels))):
-            self._rebuild(labels)
-        else:
-            self._writable()
-            self._mark(labels)
-        self._set_aside(kept)
 
     def _mark(self, labels: Labels) -> None:
+        index = self._writable()
         marks = MARKS + self._marked + np.arange(len(labels), dtype=np.int64)
-        self._index.rename(labels.astype(np.uint64), marks.astype(np.uint64))
-        self._marked += len(labels)
+        index.rename(labels.astype(np.uint64), marks.astype(np.uint64))
 
     def _rebuild(self, gone: Labels) -> None:
-        """Build the graph again of what it holds, without what is marked and what is gone."""
         labels = np.setdiff1d(self._labels(), gone, assume_unique=True)
-        old, self._index = self._index, self._empty()
-        self._mapped, self._marked = False, 0
+        old, self._index, self._mapped = self._index, self._empty(), False
         labels = np.random.Generator(np.random.PCG64(len(labels))).permutation(labels)
-        for part in _parts(labels):
-            vectors = np.asarray(old.get(part.astype(np.uint64)), dtype=np.float32)
-            self._insert(part, vectors.reshape(-1, self.dim))
+        for start in range(0, len(labels), REBUILD_BLOCK):
+            part = labels[start : start + REBUILD_BLOCK]
+            self._insert(part, _vectors_of(old, part, self.dim))
 
-    def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+    def _near(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
         asked = self._known_as(queries)
         labels = np.full((len(queries), k), -1, dtype=np.int64)
         far = np.full((len(queries), k), np.inf, dtype=np.float32)
@@ -246,7 +222,7 @@ class HnswStore(VectorStore):
             wide = min(nodes, wide * WIDER)
         if left.size:
             # Deleted entries stand in the way, or k is a large part of all: every entry is looked at.
-            labels[left], far[left] = search_pages(self._pages(), asked[left], k, self.metric)
+            labels[left], far[left] = self._look_at_all(asked[left], k)
         # To usearch two zero vectors are the same; here a zero vector is at distance 1 from everything.
         zero = ~queries.any(axis=1, keepdims=True)
         return labels, np.where(zero & (labels >= 0), np.float32(1), far) if self.metric == "cosine" else far
@@ -266,48 +242,21 @@ class HnswStore(VectorStore):
         far[:, : keys.shape[1]] = np.where(there, near, np.inf)
         return labels, far
 
-    def _pages(self) -> Iterator[tuple[Labels, Vectors]]:
-        labels = self._labels()
-        for start in range(0, len(labels), PAGE):
-            part = labels[start : start + PAGE]
-            yield part, self._held(part)
-
-    def _repair(self) -> None:
-        """Insert again what the graph does not reach: insertions prune edges, at times the last to an entry."""
-        lost = self._unreached()
-        for _ in range(REPAIRS):
-            if not lost.size:
-                break
-            vectors = self._held(lost)
-            self._mark(lost)
-            self._insert(lost, vectors)
-            lost = self._unreached()
-        self._set_aside(lost)
-        self._grown = False
-
-    def _unreached(self) -> Labels:
-        """Labels of the entries that a search with their own vector does not give."""
-        found = [self._labels()]
+    def _unreached(self, labels: Labels) -> Labels:
         for expansion in EXPANSIONS_CHECK:
-            found = [self._unfound(part, expansion) for labels in found for part in _parts(labels)]
-        return np.concatenate([np.empty(0, dtype=np.int64), *found])
-
-    def _unfound(self, labels: Labels, expansion: int) -> Labels:
-        if not labels.size:
-            return labels
-        self._index.expansion_search = expansion
-        found = self._index.search(self._held(labels), min(16, len(self._index)), threads=self._threads)
-        # Where the last hit is as near as the first, many entries are the same and any of them will do.
-        keys, far = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
-        there = (keys == labels[:, None].astype(np.uint64)).any(axis=1)
-        return np.asarray(labels[~there & (far[:, -1] > far[:, 0])])
-
-    def _set_aside(self, labels: Labels) -> None:
-        self._aside = labels, self._held(labels) if labels.size else np.empty((0, self.dim), np.float32)
+            if not labels.size:
+                break
+            self._index.expansion_search = expansion
+            found = self._index.search(self._held(labels), min(16, len(self._index)), threads=self._threads)
+            # Where the last hit is as near as the first, many entries are the same and any of them will do.
+            keys, far = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
+            there = (keys == labels[:, None].astype(np.uint64)).any(axis=1)
+            labels = labels[~there & (far[:, -1] > far[:, 0])]
+        return labels
 
 
-def _parts(labels: Labels) -> list[Labels]:
-    return [labels[start : start + CHECK_BLOCK] for start in range(0, len(labels), CHECK_BLOCK)]
+def _vectors_of(index: Any, labels: Labels, dim: int) -> Vectors:
+    return np.asarray(index.get(labels.astype(np.uint64)), dtype=np.float32).reshape(-1, dim)
 
 
 def _signature(path: Path) -> list[int]:
