@@ -50,10 +50,11 @@ def open_engine(
     Raises FormatError or EngineError where it has to be built anew.
     """
     folder = engine_folder(index, name)
+    _check_there(index, folder)
     told = read_json(folder / STAMP)
     covered = told.pop("covered", None)
     if told != stamp or not isinstance(covered, int) or not 0 <= covered <= rows:
-        raise FormatError("the engine lags behind the entries", place=folder)
+        raise FormatError("the engine lags behind the entries", check=_again(index), place=folder)
     _check_files(folder, trust)
     return engine(name).open(folder, dim=dim, metric=metric, threads=threads), covered
 
@@ -102,6 +103,19 @@ def update_engine(
             progress.advance(len(part))
         store.flush()
     write_json(folder / STAMP, {**stamp, "covered": len(vectors)})
+
+
+def _check_there(index: Path, folder: Path) -> None:
+    """FormatError where the engine, or what describes it, is missing."""
+    lacking = [name for name in (STAMP, "store.json") if not (folder / name).is_file()]
+    if lacking:
+        what = f"the engine lacks {lacking[0]}" if folder.is_dir() else "the engine's folder is missing"
+        why = "it is derived from the vectors, which are there"
+        raise FormatError(what, why, _again(index), place=folder)
+
+
+def _again(index: Path) -> str:
+    return f"the next search builds it again, or kinmer index --rebuild {index}"
 
 
 def _check_files(folder: Path, trust: Trust) -> None:
