@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
+from kinmer.index.engines import build_engine, open_engine
+from kinmer.index.trust import Trust
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
@@ -410,6 +413,17 @@ def test_a_changed_graph_of_0_1_0_is_built_again(metric: Metric, tmp_path: Path)
     (tmp_path / "store.json").write_text(json.dumps(before | {"generation": 2}))
     with pytest.raises(FormatError, match="older kinmer"):
         engine("hnsw").open(tmp_path, dim=DIM, metric=metric)
+
+
+@pytest.mark.parametrize("missing", ["", "stamp.json", "store.json"])
+def test_a_missing_engine_is_said_to_be_derived(missing: str, tmp_path: Path) -> None:
+    vectors = clusters(50)
+    facts: dict[str, Any] = {"metric": "l2", "stamp": {"index": "one"}, "threads": 1}
+    build_engine(tmp_path, "hnsw", vectors, np.ones(50, dtype=bool), **facts)
+    (shutil.rmtree if not missing else Path.unlink)(tmp_path / "engine-hnsw" / missing)
+    with pytest.raises(FormatError, match=r"derived from the vectors.*kinmer index --rebuild") as raised:
+        open_engine(tmp_path, "hnsw", dim=DIM, rows=50, trust=Trust(tmp_path), **facts)
+    assert "path" not in str(raised.value)
 
 
 def test_unknown_engine_and_metric() -> None:
