@@ -259,7 +259,7 @@ def test_parts_that_do_not_belong_together(kinmer: Kinmer) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     told(*kinmer("embed", "six.zarr", "-e", "enc", "--force"), "enc")
     config = Path("six.db/index.json")
-    config.write_text(config.read_text().replace('"format": 2', '"format": 99'))
+    config.write_text(config.read_text().replace('"format": 3', '"format": 99'))
     assert kinmer("search", "a.fna", "--db", "six.db")[0] == 2
 
 

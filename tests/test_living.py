@@ -182,7 +182,8 @@ def apply(path: Path, model: Model, action: str, seed: int) -> None:
             made = [new_sequence(name, f"g{rng.integers(3)}", rng) for name in chosen]
             if action == "add":
                 made = [one for one in made if one[0].id not in model]
-            writer.add([one for one, _ in made], replace=action == "replace")
+            replaced = writer.table.numbers_of(chosen) if action == "replace" else ()
+            writer.add([one for one, _ in made], replace=replaced)
             model.update({one.id: known for one, known in made})
         elif action == "delete" and names:
             gone = rng.choice(names, min(4, len(names)), replace=False).tolist()

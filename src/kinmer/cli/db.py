@@ -13,6 +13,8 @@ from kinmer.cli.options import (
     MetadataTable,
     MinLength,
     NoCalibration,
+    Prefix,
+    SampleFromFile,
     TaxdumpFolder,
     Threads,
     Where,
@@ -25,6 +27,9 @@ db = typer.Typer(name="db", help="Change an index, look into it, prove it whole.
 
 Index = Annotated[Path, typer.Argument(help="Index (*.db).", show_default=False)]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
+OfGenome = Annotated[
+    str | None, typer.Option("--genome", help="All sequences of the FASTA files are of this genome.")
+]
 Sources = Annotated[
     list[Path] | None,
     typer.Argument(help="FASTA files, or a profile store or table.", show_default=False),
@@ -49,6 +54,9 @@ def add(
     taxdump: TaxdumpFolder = None,
     ids: Ids = None,
     min_length: MinLength = 1000,
+    genome: OfGenome = None,
+    prefix: Prefix = "",
+    sample_from_file: SampleFromFile = False,
     calibrate: NoCalibration = True,
     wait: Wait = 0.2,
     threads: Threads = None,
@@ -66,6 +74,9 @@ def add(
         taxdump=taxdump,
         ids=ids,
         min_length=min_length,
+        genome=genome,
+        prefix=prefix,
+        sample_from_file=sample_from_file,
         calibrate=calibrate,
         wait=wait,
         threads=threads,
@@ -82,11 +93,17 @@ def update(
     taxdump: TaxdumpFolder = None,
     ids: Ids = None,
     min_length: MinLength = 1000,
+    genome: OfGenome = None,
+    prefix: Prefix = "",
+    sample_from_file: SampleFromFile = False,
+    by_id: Annotated[
+        bool, typer.Option("--by-id", help="Replace entries of the same ids, whatever file they came from.")
+    ] = False,
     calibrate: NoCalibration = True,
     wait: Wait = 0.2,
     threads: Threads = None,
 ) -> None:
-    """Replace sequences of the same ids; without sequences only metadata, such as the taxonomy."""
+    """Replace what came from the same file; without sequences only metadata, such as the taxonomy."""
     from kinmer.index import update_index
 
     changed = update_index(
@@ -96,6 +113,10 @@ def update(
         taxdump=taxdump,
         ids=ids,
         min_length=min_length,
+        genome=genome,
+        prefix=prefix,
+        sample_from_file=sample_from_file,
+        by_id=by_id,
         calibrate=calibrate,
         wait=wait,
         threads=threads,
@@ -107,9 +128,10 @@ def update(
 @db.command("delete")
 def delete(
     index: Index,
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids of entries.", show_default=False)] = None,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids, or genome:id.", show_default=False)] = None,
     genomes: Annotated[
-        list[str] | None, typer.Option("--genome", help="All sequences of this genome.")
+        list[str] | None,
+        typer.Option("--genome", help="All sequences of this genome, or those of the ids given."),
     ] = None,
     where: Where = None,
     listed: Annotated[Path | None, typer.Option("--ids-from", help="File of ids, one a line.")] = None,
@@ -144,12 +166,14 @@ def list_entries(
     from kinmer.index import index_rows
     from kinmer.queries import write_rows
 
+    if output is not None:
+        check_output(output, force=force, stream=True)
     rows = index_rows(index, where)
     if output is None:
         write_rows(rows, sys.stdout)
         sys.stdout.flush()
         return
-    with replaced_text(check_output(output, force=force)) as file:
+    with replaced_text(output) as file:
         write_rows(rows, file)
 
 

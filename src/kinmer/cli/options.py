@@ -15,7 +15,9 @@ __all__ = [
     "MinLength",
     "NoCalibration",
     "Pieces",
+    "Prefix",
     "Profiles",
+    "SampleFromFile",
     "Seed",
     "TaxdumpFolder",
     "Threads",
@@ -40,6 +42,16 @@ TaxdumpFolder = Annotated[
     Path | None, typer.Option("--taxdump", help="NCBI taxdump folder, for a column of taxids.")
 ]
 MinLength = Annotated[int, typer.Option(min=0, help="Leave out shorter sequences of FASTA files.")]
+Prefix = Annotated[
+    str,
+    typer.Option(
+        "--prefix", help="Put before the ids of FASTA files, such as S1: or S1C.", show_default=False
+    ),
+]
+SampleFromFile = Annotated[
+    bool,
+    typer.Option("--sample-from-file", help="Put each FASTA file's name before its ids: SAMPLE:contig."),
+]
 Where = Annotated[
     str | None,
     typer.Option("--where", help="Condition, such as 'molecule == \"plasmid\" and length > 50000'."),

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note, parse_length, whole_numbers
+from kinmer.cli.options import (
+    Force,
+    Ids,
+    Prefix,
+    Profiles,
+    SampleFromFile,
+    Seed,
+    Threads,
+    note,
+    parse_length,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from kinmer.layout import GeneticCode
@@ -38,6 +49,8 @@ def count(
         typer.Option(help="By which frames are found; auto: the one that fits the sequence."),
     ] = "auto",
     min_length: Annotated[int, typer.Option(min=0, help="Leave out shorter sequences.")] = 1000,
+    prefix: Prefix = "",
+    sample_from_file: SampleFromFile = False,
     append: Annotated[bool, typer.Option("--append", help="Add to a store that exists.")] = False,
     threads: Threads = None,
     force: Force = False,
@@ -53,6 +66,8 @@ def count(
         coding=coding,
         genetic_code=codes[genetic_code],
         min_length=min_length,
+        prefix=prefix,
+        sample_from_file=sample_from_file,
         threads=threads,
         append=append,
         force=force,

@@ -69,8 +69,11 @@ def count_batches(
     threads: int | None = None,
     start: Position | None = None,
     block_bytes: int = BLOCK_BYTES,
+    prefixes: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
     """Profiles of all sequences of at least `min_length` letters, batch by batch, behind `start`.
+
+    prefixes : what stands before the ids of each file; None for nothing.
 
     Memory does not depend on the input. Raises SequenceError, with file and record, for what is no nucleotide
     FASTA, and MismatchError where the records before `start` are not those that were counted before.
@@ -80,15 +83,18 @@ def count_batches(
     for number, file in enumerate(files):
         if number >= start.file:
             skipped = start if number == start.file else Position(number)
-            yield from _FileCounter(counter, min_length, number, skipped).batches(file, block_bytes)
+            prefix = "" if prefixes is None else prefixes[number]
+            yield from _FileCounter(counter, min_length, number, skipped, prefix).batches(file, block_bytes)
 
 
 class _FileCounter:
     """Counts one file; the record that goes on in the next block is kept open between blocks."""
 
-    def __init__(self, counter: KmerCounter, min_length: int, number: int, skipped: Position) -> None:
+    def __init__(
+        self, counter: KmerCounter, min_length: int, number: int, skipped: Position, prefix: str
+    ) -> None:
         self._counter, self._min_length, self._number = counter, min_length, number
-        self._skipped = skipped
+        self._skipped, self._prefix = skipped, prefix
         self._batch_rows = max(1, BATCH_BYTES // (4 * counter.layout.width))
         self._open: RecordCount | None = None
         self._records = 0
@@ -219,6 +225,7 @@ class _FileCounter:
     ) -> Batch:
         position = Position(self._number, self._records, self._digest.hexdigest())
         numbers = np.array(records, dtype=np.int64)
+        ids = [self._prefix + name for name in ids] if self._prefix else ids
         return Batch(ids, counts, lengths, numbers, file, too_short, position, consumed)
 
 

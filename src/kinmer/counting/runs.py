@@ -16,7 +16,7 @@ import numpy as np
 
 from kinmer.counting.batches import Batch, Position, count_batches, source_of
 from kinmer.errors import InputError, KinmerError, MismatchError, ProfileError, SequenceError, UsageError
-from kinmer.fasta import BLOCK_BYTES, read_blocks
+from kinmer.fasta import BLOCK_BYTES, is_stream, nonempty, prefixes_of, read_blocks
 from kinmer.layout import GeneticCode, profile_layout
 from kinmer.profiles import ProfileStore, ProfileWriter
 from kinmer.progress import Step, step
@@ -34,7 +34,7 @@ class CountReport:
     """What a run counted, what it left out, and how long it took.
 
     letters : of the counted sequences. too_short, without_bases : sequences left out. seconds : of this run.
-    resumed : rows that an earlier, unfinished run had committed.
+    resumed : rows that an earlier, unfinished run had committed. empty : files passed over that hold nothing.
     """
 
     path: str
@@ -44,6 +44,7 @@ class CountReport:
     without_bases: int = 0
     seconds: float = 0.0
     resumed: int = 0
+    empty: tuple[str, ...] = ()
     position: Position = field(default_factory=Position)
 
     def summary(self) -> str:
@@ -54,7 +55,11 @@ class CountReport:
         speed = "" if self.resumed else f" in {self.seconds:.1f} s ({rate:,.0f} Mbp/s)"
         going_on = f" · went on behind {self.resumed:,} of an unfinished run" if self.resumed else ""
         left_out = f" · left out: {out}" if out else ""
-        return f"{self.sequences:,} sequences, {self.letters / 1e6:,.1f} Mbp{speed}{left_out}{going_on}"
+        more = f" and {len(self.empty) - 5:,} more" if len(self.empty) > 5 else ""
+        empty = f" · empty files passed over: {', '.join(self.empty[:5])}{more}" if self.empty else ""
+        return (
+            f"{self.sequences:,} sequences, {self.letters / 1e6:,.1f} Mbp{speed}{left_out}{empty}{going_on}"
+        )
 
 
 @overload
@@ -66,6 +71,8 @@ def count(
     coding: bool = False,
     genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
+    prefix: str = "",
+    sample_from_file: bool = False,
     threads: int | None = None,
 ) -> AnnData: ...
 @overload
@@ -77,6 +84,8 @@ def count(
     coding: bool = False,
     genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
+    prefix: str = "",
+    sample_from_file: bool = False,
     threads: int | None = None,
     append: bool = False,
     force: bool = False,
@@ -89,6 +98,8 @@ def count(
     coding: bool = False,
     genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
+    prefix: str = "",
+    sample_from_file: bool = False,
     threads: int | None = None,
     append: bool = False,
     force: bool = False,
@@ -105,6 +116,8 @@ def count(
             coding=coding,
             genetic_code=genetic_code,
             min_length=min_length,
+            prefix=prefix,
+            sample_from_file=sample_from_file,
             threads=threads,
             append=append,
             force=force,
@@ -124,6 +137,8 @@ def count(
             coding=coding,
             genetic_code=genetic_code,
             min_length=min_length,
+            prefix=prefix,
+            sample_from_file=sample_from_file,
             threads=threads,
         )
         return read_zarr(path)
@@ -137,6 +152,8 @@ def count_files(
     coding: bool = False,
     genetic_code: GeneticCode = "auto",
     min_length: int = 1000,
+    prefix: str = "",
+    sample_from_file: bool = False,
     threads: int | None = None,
     append: bool = False,
     force: bool = False,
@@ -146,6 +163,9 @@ def count_files(
 
     coding : count codons and 4-mers by codon position in the sequences' reading frames too (see
     `kinmer.layout.profile_layout`), found by `genetic_code`: 11, 4, or "auto", chosen for every sequence.
+
+    prefix, sample_from_file : what stands before every id, or ``SAMPLE:`` with the name of each file, so that
+    contigs of several samples that have one name can be in one store (`kinmer.fasta.prefixes_of`).
 
     A killed run goes on when it is called again with the same files and settings. Sequences shorter than
     `min_length` letters, or without one of A, C, G, T, are left out and reported.
@@ -159,7 +179,10 @@ def count_files(
     for name, value, least in (("least length", min_length, 0), ("number of threads", threads, 1)):
         if value is not None and value < least:
             raise UsageError(f"the {name} must be at least {least}, not {value}")
+    before = prefixes_of(paths, prefix=prefix, sample_from_file=sample_from_file)
     settings: dict[str, Any] = {"max_k": max_k, "min_length": min_length}
+    if any(before):
+        settings["prefixes"] = before
     if coding:
         settings |= {"coding": True, "genetic_code": genetic_code}
     signature = {"command": "count", "files": [_stamp(path) for path in paths], **settings}
@@ -167,7 +190,10 @@ def count_files(
         _full_disk_told(output),
         ProfileWriter.create(output, layout, signature=signature, append=append, force=force) as writer,
     ):
-        run = _Run(writer, CountReport(str(output)), paths)
+        kept = nonempty(paths)
+        prefixes = [prefix for path, prefix in zip(paths, before, strict=True) if path in kept]
+        run = _Run(writer, CountReport(str(output)), kept, prefixes)
+        run.report.empty = tuple(source_of(path) for path in paths if path not in run.files)
         try:
             run.count(min_length=min_length, threads=threads, block_bytes=block_bytes)
             made = {"command": "count", "files": [source_of(path) for path in paths], **settings}
@@ -198,25 +224,29 @@ def _full_disk_told(output: str | Path) -> Iterator[None]:
 class _Run:
     """Counts into a writer; a batch is written while the next one is counted."""
 
-    def __init__(self, writer: ProfileWriter, report: CountReport, files: list[str | Path]) -> None:
-        self._writer, self.report, self._files = writer, report, files
+    def __init__(
+        self, writer: ProfileWriter, report: CountReport, files: list[str | Path], prefixes: list[str]
+    ) -> None:
+        self._writer, self.report, self.files, self._prefixes = writer, report, files, prefixes
         if writer.state is not None:
             saved = {**writer.state, "path": report.path, "position": Position(**writer.state["position"])}
+            saved.pop("empty", None)
             self.report = CountReport(**saved)
             self.report.resumed = writer.rows - writer.base
 
     def count(self, *, min_length: int, threads: int | None, block_bytes: int) -> None:
         """Count all that is left to count."""
         batches = count_batches(
-            self._files,
+            self.files,
             self._writer.layout,
             min_length=min_length,
             threads=threads,
             start=self.report.position,
             block_bytes=block_bytes,
+            prefixes=self._prefixes,
         )
-        streamed = any(_is_stream(file) for file in self._files)
-        total = None if streamed else sum(Path(file).stat().st_size for file in self._files)
+        streamed = any(is_stream(file) for file in self.files)
+        total = None if streamed else sum(Path(file).stat().st_size for file in self.files)
         one_mers = self._writer.layout.bases.columns
         writing: Future[None] | None = None
         with step("Counting", total) as bar, ThreadPoolExecutor(1, "profile-writer") as writers:
@@ -258,22 +288,24 @@ class _Run:
         return SequenceError(
             f"the id {batch.ids[at]!r} occurs twice; first in {self._first_place(batch, at)}",
             "hits could not be told apart",
-            "rename one of them, or leave one file out",
+            "of another sample: --sample-from-file or --prefix; else rename one, or leave one file out",
             place=batch.place(at),
         )
 
     def _first_place(self, batch: Batch, at: int) -> str:
         # Places are not kept for millions of ids: the files are looked through once more.
-        for file in self._files[: batch.position.file + 1]:
-            if _is_stream(file):
+        until = batch.position.file + 1
+        for file, prefix in zip(self.files[:until], self._prefixes[:until], strict=True):
+            name = batch.ids[at].removeprefix(prefix)
+            if is_stream(file) or not batch.ids[at].startswith(prefix):
                 continue
             for block in read_blocks(file):
-                if batch.ids[at] in block.ids:
-                    record = block.first_record + block.ids.index(batch.ids[at])
+                if name in block.ids:
+                    record = block.first_record + block.ids.index(name)
                     if (str(file), record) != (batch.file, int(batch.records[at])):
                         return f"{file}, record {record}"
                     break
-        streamed = any(_is_stream(file) for file in self._files)
+        streamed = any(is_stream(file) for file in self.files)
         return "what came through the pipe" if streamed else "the store that is appended to"
 
 
@@ -306,13 +338,9 @@ def _listed(files: Files) -> list[str | Path]:
     return listed
 
 
-def _is_stream(file: str | Path) -> bool:
-    return str(file) == "-" or not Path(file).is_file()
-
-
 def _stamp(file: str | Path) -> list[Any]:
     """What makes an input the same one for the run that goes on."""
-    if _is_stream(file):
+    if is_stream(file):
         return ["-"]
     state = Path(file).stat()
     return [str(Path(file).absolute()), state.st_size, state.st_mtime_ns]

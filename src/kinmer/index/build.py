@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import check_output, hash_file, read_json, remove, sync_directory, write_json
+from kinmer.files import (
+    check_output,
+    clear_temporaries,
+    hash_file,
+    read_json,
+    remove,
+    settle,
+    take_name,
+    write_json,
+)
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
-from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.feeding import Feed, files_at_hand, from_embedded, from_fasta, is_fasta, named_files
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
-from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, write_manifest
+from kinmer.index.manifest import ENCODER, ENTRIES, INDEX, MAKING, MANIFEST, write_manifest
 from kinmer.index.metadata import Metadata, staged_metadata
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.profiles import Profiles
@@ -31,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["build_index", "build_of_feed", "check_place"]
 
 STAGED = "metadata.sqlite"
-MAKING = "making.json"
 
 Log = Callable[[str], None]
 
@@ -49,6 +60,8 @@ def build_index(
     pieces: Sequence[int] = PIECE_LENGTHS,
     keep_sequences: bool = False,
     min_length: int = 1000,
+    prefix: str = "",
+    sample_from_file: bool = False,
     calibrate: bool = True,
     threads: int | None = None,
     force: bool = False,
@@ -72,6 +85,8 @@ def build_index(
         Fewer and longer ones make a smaller index that finds short queries less surely.
     keep_sequences : keep the letters of FASTA files in the index, two bits each, for evidence.
     min_length : shorter sequences of FASTA files are left out.
+    prefix, sample_from_file : what stands before the ids of FASTA files, or ``SAMPLE:`` with the name of each
+        file; so that samples whose contigs have the same names can be in one index.
     calibrate : learn from the references how far an answer can be trusted, where they have a taxonomy.
     threads : for counting, embedding and the engine; None for all cores.
     force : replace an index.
@@ -85,32 +100,41 @@ def build_index(
     EngineError : the engine failed; what was built is kept.
     """
     tell = log or (lambda line: None)
-    if is_fasta(source):
-        given = [source] if isinstance(source, str | Path) else source
-        files = [Path(str(one)) for one in given]  # type: ignore[union-attr]
-        feed = from_fasta(
-            files,
-            encoder,
-            pieces=pieces_of(pieces),
-            keep=keep_sequences,
-            min_length=min_length,
+    path = Path(output)
+    # Asked before a pipe is read; an index whose build was killed before it could say so is asked for below.
+    if not (path / MAKING).is_file():
+        check_place(path, force)
+    with files_at_hand(source, path) if is_fasta(source) else nullcontext() as files:
+        if files is not None:
+            feed = from_fasta(
+                named_files(files, prefix=prefix, sample_from_file=sample_from_file),
+                encoder,
+                pieces=pieces_of(pieces),
+                keep=keep_sequences,
+                min_length=min_length,
+                threads=threads,
+                log=tell,
+            )
+        elif prefix or sample_from_file:
+            raise UsageError(
+                "prefix and sample are told of FASTA files",
+                "a profile store has its ids",
+                "give them to kinmer count",
+            )
+        else:
+            feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
+        return build_of_feed(
+            feed,
+            path,
+            engine=engine,
+            metric=metric,
+            metadata=metadata,
+            taxdump=taxdump,
+            calibrate=calibrate,
             threads=threads,
+            force=force,
             log=tell,
         )
-    else:
-        feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
-    return build_of_feed(
-        feed,
-        output,
-        engine=engine,
-        metric=metric,
-        metadata=metadata,
-        taxdump=taxdump,
-        calibrate=calibrate,
-        threads=threads,
-        force=force,
-        log=tell,
-    )
 
 
 def build_of_feed(
@@ -129,11 +153,15 @@ def build_of_feed(
     """Build an index of what a feed gives; see `build_index`."""
     engine_named(engine)
     check_metric(metric)
+    if _is_published(Path(output), feed, metadata, taxdump):
+        log(f"{output} was whole already: an earlier call of the same did not come to tell so")
+        return KinIndex.open(output, log=log, threads=threads)
     path = check_place(Path(output), force)
     building = path.absolute().with_name(f".{path.name}.building")
     building.mkdir(exist_ok=True)
     lock = StoreLock(building)
     try:
+        clear_temporaries(building)
         staged = staged_metadata(building / STAGED, metadata, taxdump)
         making = _Making(building, feed, staged, metadata, taxdump)
         if not making.is_gone_on_with():
@@ -156,16 +184,8 @@ def build_of_feed(
 
 
 def check_place(path: Path, force: bool) -> Path:
-    """`check_output`, which with `force` replaces an index or an empty folder but nothing else."""
-    check_output(path, force=force)
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(
-            "the output is no index",
-            "replacing it would lose what it is",
-            "choose another output",
-            place=path,
-        )
-    return path
+    """`check_output` of an index's folder."""
+    return check_output(path, force=force, kind=INDEX)
 
 
 def _begin(
@@ -227,6 +247,10 @@ class _Making:
             return False
         return bool(noted == self._source and told == self._source["encoder"])
 
+    def is_made(self) -> bool:
+        """Whether it was made of the same to the last file."""
+        return self.is_gone_on_with() and read_json(self._path).get("files") == self._files
+
     def note(self, writer: IndexWriter) -> None:
         """Note what it is made of now; entries of files that are others now, or none of it, are deleted."""
         if self._path.is_file():
@@ -252,6 +276,7 @@ def _fill(
             if not joined.found and not done:
                 raise _strange(metadata)
             log(f"metadata for {joined.found:,} of {len(writer.table) - done:,} entries")
+    report_homonyms(writer.table, log)
     if staged is not None:
         remove(staged.database)
 
@@ -269,12 +294,28 @@ def _strange(metadata: object) -> InputError:
 
 def _publish(building: Path, path: Path, lock: StoreLock) -> None:
     """Give a whole index its name; after a kill in between the same call finds it whole and goes on here."""
-    old = path.absolute().with_name(f".{path.name}.old")
-    remove(old)
-    if path.exists():
-        path.rename(old)
-    building.rename(path)
-    sync_directory(path.absolute().parent)
+    take_name(building, path)
     lock.move(path)
+    _conclude(path)
+
+
+def _conclude(path: Path) -> None:
+    """Take away what is left of the building of an index; what tells that it was built goes last."""
+    settle(path)
     remove(path / MAKING)
-    remove(old)
+
+
+def _is_published(path: Path, feed: Feed, metadata: str | Path | None, taxdump: str | Path | None) -> bool:
+    """Whether the same call has made the index at `path` and was killed before it could tell so."""
+    if not (path / MAKING).is_file() or not (path / MANIFEST).is_file():
+        return False
+    lock = StoreLock(path)
+    try:
+        with TemporaryDirectory() as folder:
+            staged = staged_metadata(Path(folder) / STAGED, metadata, taxdump)
+            made = _Making(path, feed, staged, metadata, taxdump).is_made()
+        if made:
+            _conclude(path)
+        return made
+    finally:
+        lock.release()

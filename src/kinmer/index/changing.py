@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.files import remove
+from kinmer.files import hash_file, remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
-from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta
+from kinmer.index.feeding import (
+    FastaFile,
+    Feed,
+    files_at_hand,
+    from_embedded,
+    from_fasta,
+    is_fasta,
+    named_files,
+)
+from kinmer.index.homes import Replace
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined, genome_column
-from kinmer.index.living import IndexWriter
+from kinmer.index.living import ENTRIES_AT_ONCE, STAGED, IndexWriter
 from kinmer.index.manifest import ENCODER
 from kinmer.index.metadata import staged_metadata
+from kinmer.index.names import ambiguous, holders_of
 from kinmer.index.pieces import pieces_of
 from kinmer.profiles import Profiles
 
@@ -35,17 +49,22 @@ __all__ = [
     "update_index",
 ]
 
-STAGED = ".metadata.sqlite"
-
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class FeedSettings:
-    """How FASTA files are taken in: sequences of at least `min_length` letters, by so many threads."""
+    """How FASTA files are taken in: sequences of at least `min_length` letters, by so many threads.
+
+    genome : of all their sequences, None for each its own or what metadata say. prefix, sample_from_file :
+    what stands before their ids; see `kinmer.fasta.prefixes_of`.
+    """
 
     min_length: int = 1000
     threads: int | None = None
+    genome: str | None = None
+    prefix: str = ""
+    sample_from_file: bool = False
 
 
 def add_to_index(
@@ -56,6 +75,9 @@ def add_to_index(
     taxdump: str | Path | None = None,
     ids: str | Path | None = None,
     min_length: int = 1000,
+    genome: str | None = None,
+    prefix: str = "",
+    sample_from_file: bool = False,
     calibrate: bool = True,
     wait: float = 0.2,
     threads: int | None = None,
@@ -65,18 +87,21 @@ def add_to_index(
 
     source : FASTA files, which are cut as those of the index were; or what `kinmer.build_index` takes,
         embedded by the index's encoder or to be embedded by it. metadata, taxdump : as there.
+    genome : of all sequences of FASTA files; None for each its own, or what the metadata say. Within an index
+        a sequence is known by its genome and its id. prefix, sample_from_file : as there.
     wait : seconds to wait for another writer.
 
     A killed call leaves what was committed; the same call goes on from there.
 
-    Raises UsageError (another writer), ProfileError (an id is in already), MismatchError (another encoder),
-    and what reading the source raises.
+    Raises UsageError (another writer), ProfileError (a genome has an id already), MismatchError (another
+    encoder), and what reading the source raises.
     """
     tell = log or (lambda line: None)
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         before = len(writer.table)
-        feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
-        pour_into(writer, feed, metadata, taxdump, log=tell)
+        settings = FeedSettings(min_length, threads, genome, prefix, sample_from_file)
+        with _feed(writer, source, ids, settings, tell) as feed:
+            pour_into(writer, feed, metadata, taxdump, log=tell)
         writer.finish()
         if calibrate:
             writer.calibrate()
@@ -91,6 +116,10 @@ def update_index(
     taxdump: str | Path | None = None,
     ids: str | Path | None = None,
     min_length: int = 1000,
+    genome: str | None = None,
+    prefix: str = "",
+    sample_from_file: bool = False,
+    by_id: bool = False,
     calibrate: bool = True,
     wait: float = 0.2,
     threads: int | None = None,
@@ -98,22 +127,29 @@ def update_index(
 ) -> int:
     """Replace entries by sequences of the same ids, which are added where there are none; gives their number.
 
+    A file replaces what came from the file of its path, and keeps its genome; with `genome` sequences of that
+    one, whatever file they came from; and with `by_id` entries of the same ids wherever they came from. Never
+    are sequences of another genome replaced. What lies in memory has only its ids.
+
     Without a source only metadata are replaced, such as the taxonomy; nothing is embedded again. Rows of the
     table are found by the sequence's id, else by its genome's name; values that the table has not stay, and
     columns that the index has not are added.
 
-    Raises as `add_to_index`; UsageError where neither source nor metadata are given, MismatchError where the
-    metadata are of no entry.
+    Raises as `add_to_index`; InputError for an id of another file, or of several genomes; UsageError where
+    neither source nor metadata are given, MismatchError where the metadata are of no entry.
     """
     tell = log or (lambda line: None)
     if source is None and metadata is None:
         raise UsageError("there is nothing to update with", check="give sequences, --metadata, or both")
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         if source is None:
-            changed = _renew_metadata(writer, metadata, taxdump)
+            changed = _renew_metadata(writer, metadata, taxdump, tell)
+            report_homonyms(writer.table, tell)
         else:
-            feed = _feed(writer, source, ids, FeedSettings(min_length, threads), tell)
-            changed = pour_into(writer, feed, metadata, taxdump, replace=True, log=tell)
+            settings = FeedSettings(min_length, threads, genome, prefix, sample_from_file)
+            by: Replace = "id" if by_id else "own"
+            with _feed(writer, source, ids, settings, tell) as feed:
+                changed = pour_into(writer, feed, metadata, taxdump, replace=by, log=tell)
         writer.finish()
         if calibrate:
             writer.calibrate()
@@ -131,20 +167,28 @@ def delete_from_index(
 ) -> int:
     """Delete entries by id, by genome, and by a condition (see `KinIndex.select`); gives how many.
 
-    All go in one commit. Their vectors leave the files with the next `compact_index`.
+    ids : as ``id``, or ``genome:id``. genomes : all of their sequences; with `ids` only those of these ids.
+    What a condition holds for goes besides.
 
-    Raises InputError for an id or genome that is not in the index, UsageError for nothing to delete.
+    All go in one commit. Their vectors leave the files with the next `compact_index`. The same call given
+    again right after, as after a kill, deletes nothing more and gives the same number.
+
+    Raises InputError for an id or genome that is not in the index, and for an id that several genomes have;
+    UsageError for nothing to delete.
     """
     if not ids and not genomes and where is None:
         raise UsageError("there is nothing to delete", check="give ids, --genome or --where")
+    request = _request("delete", sorted(ids), sorted(genomes), where)
     with IndexWriter(db, log=log, wait=wait) as writer:
+        done = writer.done_by(request)
+        if done is not None:
+            (log or (lambda line: None))("the same call has deleted these entries before")
+            return done
         numbers = _numbers(writer, ids, genomes)
         if where is not None:
             with KinIndex.open(db) as index:
                 numbers = np.concatenate([numbers, index.select(where)])
-        gone = writer.delete(np.unique(numbers))
-        writer.finish()
-        return gone
+        return writer.delete(np.unique(numbers), request=request)
 
 
 def compact_index(
@@ -166,13 +210,18 @@ def calibrate_index(
         writer.calibrate(anew=True)
 
 
+def _request(*asked: Any) -> str:
+    """What is the same where the same is asked for."""
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
 def pour_into(
     writer: IndexWriter,
     feed: Feed,
     metadata: str | Path | None,
     taxdump: str | Path | None,
     *,
-    replace: bool = False,
+    replace: Replace | None = None,
     log: Log,
 ) -> int:
     """Add, or replace, what a feed gives, with its metadata; gives how many entries were written."""
@@ -193,21 +242,32 @@ def pour_into(
             feed.pour(writer, joined, replace=replace)
             if staged is not None:
                 log(f"metadata for {joined.found:,} of {written:,} entries")
+        report_homonyms(writer.table, log)
     finally:
         if staged is not None:
             remove(staged.database)
     return written
 
 
-def _feed(writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log) -> Feed:
+@contextmanager
+def _feed(
+    writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log
+) -> Iterator[Feed]:
     """The source, embedded by the index's encoder and cut as its sequences were."""
     if not is_fasta(source):
+        if settings.genome is not None or settings.prefix or settings.sample_from_file:
+            raise UsageError(
+                "genome, prefix and sample are told of FASTA files",
+                "a profile store has its ids",
+                "give --sample-from-file or --prefix to kinmer count",
+            )
         from kinmer.encoder import Encoder
 
         encoder = Encoder.load(writer.path / ENCODER)
-        return from_embedded(open_embedded(source, encoder=encoder, ids=ids))
-    given = [source] if isinstance(source, str | Path) else source
-    return feed_of_files(writer, [Path(str(one)) for one in given], settings, log)
+        yield from_embedded(open_embedded(source, encoder=encoder, ids=ids))
+        return
+    with files_at_hand(source, writer.path) as files:
+        yield feed_of_files(writer, files, settings, log)
 
 
 def feed_of_files(
@@ -216,7 +276,12 @@ def feed_of_files(
     """FASTA files, embedded by the index's encoder and cut and kept as its sequences were."""
     told = writer.manifest.get("pieces", {})
     return from_fasta(
-        files,
+        named_files(
+            files,
+            genome=settings.genome,
+            prefix=settings.prefix,
+            sample_from_file=settings.sample_from_file,
+        ),
         writer.path / ENCODER,
         pieces=pieces_of(told.get("lengths", ())),
         keep=bool(told.get("letters", False)),
@@ -226,11 +291,19 @@ def feed_of_files(
     )
 
 
-def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | None) -> int:
+def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | None, log: Log) -> int:
+    dumped = () if taxdump is None else sorted(Path(taxdump).glob("*.dmp"))
+    stamps = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in dumped]
     staged = staged_metadata(writer.path / STAGED, metadata, taxdump)
     assert staged is not None
+    request = _request("metadata", hash_file(metadata), stamps)
     try:
+        done = writer.done_by(request)
+        if done is not None:
+            log("the same call has replaced these metadata before")
+            return done
         with Joined(staged) as joined:
+            _refuse_ambiguous(writer, joined)
             if not any(line is not None for page in writer.names() for line in joined.lookup(page)):
                 raise MismatchError(
                     "the metadata have none of the index's ids",
@@ -239,26 +312,41 @@ def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | No
                     place=str(metadata),
                 )
             return writer.set_metadata(
-                staged.columns, joined.lookup, genome_column=genome_column(staged.columns)
+                staged.columns,
+                joined.lookup,
+                genome_column=genome_column(staged.columns),
+                request=request,
             )
     finally:
         remove(staged.database)
 
 
+def _refuse_ambiguous(writer: IndexWriter, joined: Joined) -> None:
+    """InputError where a line of metadata is of an id that several genomes have."""
+    table = writer.table
+    ids = table.equal_ids()
+    for start in range(0, len(ids), ENTRIES_AT_ONCE):
+        part = ids[start : start + ENTRIES_AT_ONCE]
+        for name, line in zip(part, joined.lookup([(one, one) for one in part]), strict=True):
+            if line is not None:
+                raise ambiguous(table, name, holders_of(table, [name])[name])
+
+
 def _numbers(writer: IndexWriter, ids: Sequence[str], genomes: Sequence[str]) -> NDArray[np.int64]:
     """Numbers of entries by id and by genome; InputError for what is not there."""
-    found = writer.table.numbers_of(list(ids))
-    for number, name in zip(found.tolist(), ids, strict=True):
-        if number < 0:
-            raise InputError(
-                f"the index has no entry {name!r}", check="ids are case-sensitive", place=writer.path
-            )
-    parts = [found]
+    members = []
     for name in genomes:
         number = writer.table.genome_number(name)
         if number is None:
             raise InputError(
                 f"the index has no genome {name!r}", check="names are case-sensitive", place=writer.path
             )
-        parts.append(np.array([one.number for one in writer.table.members(number)], dtype=np.int64))
-    return np.concatenate(parts)
+        members += [] if ids else [one.number for one in writer.table.members(number)]
+    found = writer.table.numbers_of(list(ids), genomes=genomes or None)
+    for number, name in zip(found.tolist(), ids, strict=True):
+        if number < 0:
+            of = f" of {', '.join(map(repr, genomes))}" if genomes else ""
+            raise InputError(
+                f"the index has no entry {name!r}{of}", check="ids are case-sensitive", place=writer.path
+            )
+    return np.concatenate([found, np.array(members, dtype=np.int64)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineError, FormatError, KinmerError
 from kinmer.index.compacting import letters_file
 from kinmer.index.database import KinIndex
-from kinmer.index.engines import open_engine
+from kinmer.index.engines import EngineBehindError, open_engine
 from kinmer.index.entries import Entry
 from kinmer.index.letters import read_letters
 from kinmer.index.means import genome_means
@@ -31,7 +31,8 @@ LETTERS_AT_ONCE = 256
 class CheckReport:
     """What `check_index` found. problems : none where the index is whole.
 
-    begun : files of which only the first records are in, for the same call to go on with.
+    begun : files of which only the first records are in, for the same call to go on with. notes : what is
+    yet to be done, and is by whoever searches or changes the index next; answers do not wait for it.
     """
 
     entries: int
@@ -42,6 +43,7 @@ class CheckReport:
     begun: tuple[str, ...]
     problems: tuple[str, ...]
     engine: str
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -55,13 +57,14 @@ class CheckReport:
             f"{self.dead:,} of them deleted; {self.engine} covers {self.covered:,}"
         ]
         lines += [f"{path} is in only in part: add it again" for path in self.begun]
-        return "\n".join([*lines, *(self.problems or ("whole",))])
+        return "\n".join([*lines, *self.notes, *(self.problems or ("whole",))])
 
 
 def check_index(path: str | Path) -> CheckReport:
     """Read all of an index and compare it with its checksums and with itself; nothing is changed.
 
-    An engine that is damaged or behind is told of too, though a search would build it anew.
+    A damaged engine is told of too, though a search would build it anew; one that a killed call has left
+    behind the entries is no problem, but noted.
 
     Raises FormatError where it cannot be opened at all.
     """
@@ -69,7 +72,7 @@ def check_index(path: str | Path) -> CheckReport:
     # What was found whole before is read again: that is what a check is for.
     with KinIndex.open(path) as index, index.reading():
         problems: list[str] = []
-        covered = 0
+        covered, notes = 0, _notes(index)
         for name, look in (
             ("encoder", _encoder),
             ("entries.sqlite", _table),
@@ -83,6 +86,8 @@ def check_index(path: str | Path) -> CheckReport:
                 problems += _told(look, index)
         try:
             covered = _engine(index, problems)
+        except EngineBehindError as error:
+            notes.append(f"{error}: the next search builds it")
         except (FormatError, EngineError) as error:
             problems.append(str(error))
         return CheckReport(
@@ -94,6 +99,7 @@ def check_index(path: str | Path) -> CheckReport:
             begun=tuple(index.table.begun()),
             problems=tuple(problems),
             engine=index.engine,
+            notes=tuple(notes),
         )
 
 
@@ -106,6 +112,16 @@ def _told(look: Callable[[KinIndex], Iterator[str]], index: KinIndex) -> list[st
     except KinmerError as error:
         found.append(str(error))
     return found
+
+
+def _notes(index: KinIndex) -> list[str]:
+    """What a killed writer has left to the next one."""
+    late = len(index.table.stale(1 << 30))
+    if not late:
+        return []
+    return [
+        f"the mean vectors of {late:,} genomes are yet to be computed: the next change of the index does it"
+    ]
 
 
 def _encoder(index: KinIndex) -> Iterator[str]:
@@ -166,8 +182,13 @@ def _genomes(index: KinIndex) -> Iterator[str]:
     """Mean vectors are those of their entries, but for genomes that are to be computed anew."""
     stale = set(index.table.stale(1 << 30).tolist())
     records, alive = np.asarray(index.rows.records), index.rows.alive
+    yield from (f"genome {name!r}: it has no entry" for name in _emptied(index, stale))
+    orphans = set(index.table.orphans().tolist())
     labels = set(np.flatnonzero(alive & (records["kind"] == GENOME)).tolist())
     for genome in index.table.genomes().values():
+        if genome.label in orphans:
+            # Nobody sees it, and the next writer takes it out.
+            continue
         if genome.label is not None and genome.label not in labels:
             yield f"genome {genome.name!r}: its vector is missing"
             continue
@@ -181,6 +202,13 @@ def _genomes(index: KinIndex) -> Iterator[str]:
             yield f"genome {genome.name!r}: its vector is not the mean of its pieces"
     if labels:
         yield f"{len(labels):,} rows are of no genome, the first is {min(labels)}"
+
+
+def _emptied(index: KinIndex, stale: set[int]) -> list[str]:
+    """Genomes that have no entry and that no writer is to take out."""
+    names = index.table.emptied()
+    kept = {one.name for one in index.table.genomes().values() if one.number not in stale}
+    return [name for name in names if name in kept]
 
 
 def _letters(index: KinIndex) -> Iterator[str]:

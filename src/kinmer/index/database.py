@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +22,12 @@ from kinmer.index.engines import build_engine, engine_folder, open_engine, updat
 from kinmer.index.entries import Entry, EntryTable, Genome
 from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
 from kinmer.index.merging import Merging
+from kinmer.index.names import holders_of, names_of
 from kinmer.index.rows import Rows
 from kinmer.index.scanning import Labels, nearest_rows
 from kinmer.index.trust import Trust
 from kinmer.profiles.journal import StoreLock, is_locked
-from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
+from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -155,15 +156,15 @@ class KinIndex:
 
     @property
     def ids(self) -> NDArray[np.object_]:
-        """All ids by number, (n,) str; read from the table."""
-        return np.array([entry.id for entry in self.table.scan()], dtype=object)
+        """All names by number, (n,) str: ids, and ``genome:id`` where several genomes have an id."""
+        return np.array(list(self._names(list(self.table.scan()))), dtype=object)
 
     @property
     def metadata(self) -> pd.DataFrame:
-        """All that is known of the entries by number, index = ids: length, gc and the metadata."""
+        """All that is known of the entries by number, index = `ids`: length, gc and the metadata."""
         entries = list(self.table.scan())
         rows = [(entry.length, entry.gc, *entry.values) for entry in entries]
-        index = pd.Index(np.array([entry.id for entry in entries], dtype=object))
+        index = pd.Index(np.array(list(self._names(entries)), dtype=object))
         return pd.DataFrame(rows, columns=["length", "gc", *self.columns], index=index)
 
     def entries(self, numbers: Labels) -> dict[int, Entry]:
@@ -175,8 +176,37 @@ class KinIndex:
         return self.table.genomes(numbers[numbers >= 0])
 
     def numbers_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Numbers (n,) of ids; -1 where there is no such entry."""
+        """Numbers (n,) of ``id`` or ``genome:id``; -1 where there is no such entry.
+
+        Raises InputError for an id that several genomes have.
+        """
         return self.table.numbers_of(ids)
+
+    def names(self, entries: Iterable[Entry]) -> dict[int, str]:
+        """By number what each entry is called: its id, or ``genome:id`` where several genomes have it."""
+        return names_of(self.table, entries)
+
+    def remaining(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers (n,) with -1 for entries that have been deleted meanwhile."""
+        return np.where(self.table.contains(numbers), numbers, -1)
+
+    def selves(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Numbers (n,) of the entries that queries of these ids and vectors (n, dim) are, -1 for none.
+
+        Of several genomes that have an id it is the entry whose vector as a whole is nearest.
+        """
+        held = holders_of(self.table, ids)
+        found = np.full(len(ids), -1, dtype=np.int64)
+        for row, name in enumerate(ids):
+            numbers = np.array([one.number for one in held.get(name, ())], dtype=np.int64)
+            if len(numbers) > 1:
+                entries = self.entries(numbers)
+                firsts = [entries[number].first for number in numbers.tolist()]
+                near = np.asarray(self._rows.vectors[firsts])[None]
+                numbers = numbers[np.argmin(distances_to(vectors[row : row + 1], near, self.metric)[0])][None]
+            if len(numbers):
+                found[row] = numbers[0]
+        return found
 
     @property
     def labels(self) -> int:
@@ -318,6 +348,10 @@ class KinIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _names(self, entries: Sequence[Entry]) -> Iterator[str]:
+        names = self.names(entries)
+        return (names[one.number] for one in entries)
 
     def _load(self) -> None:
         """Take over what the table tells now."""

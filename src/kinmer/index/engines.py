@@ -19,7 +19,7 @@ from kinmer.index.trust import Trust
 from kinmer.progress import step
 from kinmer.stores import Metric, VectorStore, engine
 
-__all__ = ["build_engine", "engine_folder", "open_engine", "update_engine"]
+__all__ = ["EngineBehindError", "build_engine", "engine_folder", "open_engine", "update_engine"]
 
 STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
@@ -27,6 +27,10 @@ ENGINE_ROWS = 1 << 16
 
 Bools = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
+
+
+class EngineBehindError(FormatError):
+    """An engine of an earlier state of the index, or none: nothing is damaged, the next search builds it."""
 
 
 def engine_folder(index: Path, name: str) -> Path:
@@ -47,14 +51,19 @@ def open_engine(
 ) -> tuple[VectorStore, int]:
     """The engine that was built of the index `stamp` tells of, and how many rows it covers.
 
-    Raises FormatError or EngineError where it has to be built anew.
+    Raises EngineBehindError, FormatError or EngineError where it has to be built anew.
     """
     folder = engine_folder(index, name)
-    _check_there(index, folder)
+    derived = "it is derived from the vectors, and the next search builds it"
+    again = f"or build it now: kinmer index --rebuild {index}"
+    if not (folder / STAMP).is_file():
+        raise EngineBehindError("the engine is not built yet", derived, again, place=folder)
     told = read_json(folder / STAMP)
     covered = told.pop("covered", None)
     if told != stamp or not isinstance(covered, int) or not 0 <= covered <= rows:
-        raise FormatError("the engine lags behind the entries", check=_again(index), place=folder)
+        raise EngineBehindError("the engine is behind the entries", place=folder)
+    if not (folder / "store.json").is_file():
+        raise FormatError("the engine is damaged: store.json is missing", derived, again, place=folder)
     _check_files(folder, trust)
     return engine(name).open(folder, dim=dim, metric=metric, threads=threads), covered
 
@@ -103,19 +112,6 @@ def update_engine(
             progress.advance(len(part))
         store.flush()
     write_json(folder / STAMP, {**stamp, "covered": len(vectors)})
-
-
-def _check_there(index: Path, folder: Path) -> None:
-    """FormatError where the engine, or what describes it, is missing."""
-    lacking = [name for name in (STAMP, "store.json") if not (folder / name).is_file()]
-    if lacking:
-        what = f"the engine lacks {lacking[0]}" if folder.is_dir() else "the engine's folder is missing"
-        why = "it is derived from the vectors, which are there"
-        raise FormatError(what, why, _again(index), place=folder)
-
-
-def _again(index: Path) -> str:
-    return f"the next search builds it again, or kinmer index --rebuild {index}"
 
 
 def _check_files(folder: Path, trust: Trust) -> None:

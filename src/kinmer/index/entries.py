@@ -21,32 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
+from kinmer.index import names as naming
+from kinmer.index.schema import FIXED, create_table, format_of, line_checksum, migrate, parts_of
 
-__all__ = ["FIXED", "Block", "Entry", "EntryTable", "Genome", "line_checksum", "parts_of", "quoted"]
+__all__ = ["Block", "Entry", "EntryTable", "Genome"]
 
-# Values bound at once: the smallest limit of an SQLite of these years is 999.
-BOUND = 900
-# Columns of ``entries`` before the metadata.
-# Underscored, for a table of metadata may have columns of any name but the plain ones.
-FIXED = ("_entry", "_crc", "id", "_genome", "_first", "_rows", "_file", "length", "gc")
 # Seconds that a reader waits for a writer's commit, and a commit for readers.
 PATIENCE = 60.0
-_SCHEMA = """
-CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE blocks (first INTEGER PRIMARY KEY, rows INTEGER NOT NULL, checksum INTEGER NOT NULL);
-CREATE TABLE dead (label INTEGER PRIMARY KEY);
-CREATE TABLE genomes (
-    genome INTEGER PRIMARY KEY, crc INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, label INTEGER
-);
-CREATE TABLE stale (genome INTEGER PRIMARY KEY);
-CREATE TABLE letters (
-    entry INTEGER PRIMARY KEY, offset INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL
-);
-CREATE TABLE files (
-    file INTEGER PRIMARY KEY, path TEXT NOT NULL, sha256 TEXT NOT NULL, genome TEXT, whole INTEGER NOT NULL
-);
-CREATE INDEX files_path ON files (path);
-"""
 
 
 class Entry(NamedTuple):
@@ -116,34 +97,7 @@ class EntryTable:
     @classmethod
     def create(cls, path: Path, columns: Sequence[str], state: dict[str, Any]) -> EntryTable:
         """A new table with these metadata columns; `state`: JSON-able facts that are kept beside."""
-        connection = sqlite3.connect(path)
-        names = "".join(f", {quoted(name)}" for name in columns)
-        with connection:
-            connection.executescript(_SCHEMA)
-            connection.execute(
-                "CREATE TABLE entries (_entry INTEGER PRIMARY KEY, _crc INTEGER NOT NULL, "
-                "id TEXT NOT NULL UNIQUE, _genome INTEGER NOT NULL, _first INTEGER NOT NULL, "
-                f"_rows INTEGER NOT NULL, _file INTEGER, length INTEGER, gc REAL{names})"
-            )
-            connection.execute("CREATE INDEX entries_genome ON entries (_genome)")
-            connection.execute("CREATE INDEX entries_file ON entries (_file)")
-            facts = {
-                "rows": 0,
-                "epoch": 0,
-                "generation": 0,
-                "entries": 0,
-                "genomes": 0,
-                "dead": 0,
-                "next_entry": 0,
-                "next_genome": 0,
-                "letters": 0,
-                **state,
-            }
-            for name, fact in facts.items():
-                text = json.dumps(fact)
-                crc = line_checksum(name, text)
-                connection.execute("INSERT INTO state VALUES (?, ?, ?)", (name, text, crc))
-        connection.close()
+        create_table(path, columns, state)
         return cls(path)
 
     def __len__(self) -> int:
@@ -221,14 +175,26 @@ class EntryTable:
             raise FormatError(f"the entry {gone} is missing", "the table is damaged", place=self.path)
         return found
 
-    def numbers_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Numbers (n,) of ids, -1 for those that are no entry."""
-        known: dict[str, int] = {}
+    def numbers_of(self, names: Sequence[str], *, genomes: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """Numbers (n,) of entries by name, -1 for no entry; see `kinmer.index.names.numbers_of`."""
+        return naming.numbers_of(self, names, genomes=genomes)
+
+    def contains(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) whether there are entries of these numbers."""
+        found = set[int]()
         with self.told():
-            for part in parts_of(list(dict.fromkeys(ids))):
-                sql = f"SELECT id, _entry FROM entries WHERE id IN ({','.join('?' * len(part))})"
-                known.update(self.connection.execute(sql, part))
-        return np.fromiter((known.get(one, -1) for one in ids), dtype=np.int64, count=len(ids))
+            for part in parts_of(np.unique(numbers).tolist()):
+                sql = f"SELECT _entry FROM entries WHERE _entry IN ({','.join('?' * len(part))})"
+                found.update(one for (one,) in self.connection.execute(sql, part))
+        return np.isin(numbers, list(found))
+
+    def equal_ids(self) -> list[str]:
+        """Ids that several entries have, in order."""
+        if not self.state.get("equal_ids"):
+            return []
+        with self.told():
+            sql = "SELECT id FROM entries GROUP BY id HAVING COUNT(*) > 1"
+            return [one for (one,) in self.connection.execute(sql)]
 
     def select(self, where: str, values: Sequence[Any] = ()) -> NDArray[np.int64]:
         """Ascending numbers of the entries for which an SQL condition holds.
@@ -325,6 +291,27 @@ class EntryTable:
             raise FormatError("a genome has no entry", "the table is damaged", place=self.path)
         return found
 
+    def orphans(self) -> NDArray[np.int64]:
+        """Rows of mean vectors whose genomes have no entry left.
+
+        A kinmer of format 2 that was killed behind the commit of a deletion left such for the next writer.
+        """
+        with self.told():
+            found = self.connection.execute(
+                "SELECT label FROM genomes JOIN stale USING (genome) WHERE label IS NOT NULL "
+                "AND NOT EXISTS (SELECT 1 FROM entries WHERE _genome = genomes.genome)"
+            ).fetchall()
+        return np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
+
+    def emptied(self) -> list[str]:
+        """Names of genomes that have no entry."""
+        with self.told():
+            found = self.connection.execute(
+                "SELECT name FROM genomes WHERE NOT EXISTS "
+                "(SELECT 1 FROM entries WHERE _genome = genomes.genome) ORDER BY genome"
+            )
+            return [name for (name,) in found]
+
     def stale(self, most: int) -> NDArray[np.int64]:
         """At most so many genomes whose mean vectors have to be computed anew."""
         with self.told():
@@ -333,23 +320,55 @@ class EntryTable:
             ).fetchall()
         return np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found))
 
-    def ids_of_file(self, file: int) -> set[str]:
-        """Ids of the entries that came from a file."""
+    def ids_of_file(self, file: int) -> dict[str, int]:
+        """By id the numbers of the entries that came from a file, whose ids are its own."""
         with self.told():
-            found = self.connection.execute("SELECT id FROM entries WHERE _file = ?", (file,))
-            return {one for (one,) in found}
+            return dict(self.connection.execute("SELECT id, _entry FROM entries WHERE _file = ?", (file,)))
 
-    def file_of(self, path: str, sha256: str) -> tuple[int, int] | None:
+    def file_of(
+        self, path: str, sha256: str, genome: str | None = None, prefix: str = ""
+    ) -> tuple[int, int] | None:
         """Number of a source and how many of its records are done (-1: all); None where it is new."""
         with self.told():
-            sql = "SELECT file, whole FROM files WHERE path = ? AND sha256 = ?"
-            found: tuple[int, int] | None = self.connection.execute(sql, (path, sha256)).fetchone()
+            sql = (
+                "SELECT file, whole FROM files WHERE path = ? AND sha256 = ? AND genome IS ? "
+                f"AND {self._prefix} = ?"
+            )
+            told = (path, sha256, genome, prefix)
+            found: tuple[int, int] | None = self.connection.execute(sql, told).fetchone()
         return found
 
     def files(self) -> list[tuple[int, str, str, str | None, int]]:
         """Number, path, SHA-256, genome and records done (-1: all) of the files that entries came from."""
         with self.told():
-            return self.connection.execute("SELECT * FROM files ORDER BY file").fetchall()
+            sql = "SELECT file, path, sha256, genome, whole FROM files ORDER BY file"
+            return self.connection.execute(sql).fetchall()
+
+    def prefixes(self) -> dict[int, str]:
+        """By number what stands before the ids of a file's own records, for files where anything does."""
+        with self.told():
+            sql = f"SELECT file, {self._prefix} FROM files WHERE {self._prefix} <> ''"
+            return dict(self.connection.execute(sql))
+
+    def known_as(self, path: str) -> tuple[str | None, str]:
+        """Genome and prefix that all that came from a path has; None and empty where there are several."""
+        with self.told():
+            sql = f"SELECT DISTINCT genome, {self._prefix} FROM files WHERE path = ?"
+            found: list[tuple[str | None, str]] = self.connection.execute(sql, (path,)).fetchall()
+        return found[0] if len(found) == 1 else (None, "")
+
+    @property
+    def _prefix(self) -> str:
+        """The column of prefixes, which a table of format 2 has not."""
+        return "''" if format_of(self.connection) < 3 else "prefix"
+
+    def migrate(self) -> bool:
+        """Make it a table of today's format; gives whether it was another."""
+        with self.told():
+            old = format_of(self.connection) < 3
+            if old:
+                migrate(self.connection, self.columns)
+        return old
 
     def begun(self) -> list[str]:
         """Paths of the files of which only the first records are in: a call that was cut off."""
@@ -419,18 +438,3 @@ class EntryTable:
             raise FormatError("the table of entries cannot be used", str(error), place=self.path) from error
         except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
             raise FormatError("the table of entries is damaged", str(error), place=self.path) from error
-
-
-def line_checksum(*values: Any) -> int:
-    """CRC-32 of some values of a line: texts, numbers and None."""
-    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
-
-
-def quoted(name: str) -> str:
-    """An SQL name, whatever its letters."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def parts_of(values: list[Any]) -> Iterator[list[Any]]:
-    """The values in parts that SQLite binds at once."""
-    return (values[start : start + BOUND] for start in range(0, len(values), BOUND))

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
-from kinmer.files import hash_file
+from kinmer.fasta import is_stream, nonempty, prefixes_of, spooled
+from kinmer.files import hash_file, scratch
 from kinmer.index.embedded import Embedded
+from kinmer.index.homes import Homes, Replace
 from kinmer.index.joining import Joined, genome_column, plain_value
 from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
-from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of
+from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writing import NewSequence
 from kinmer.progress import step
 from kinmer.stores import check_vectors
+from kinmer.taxonomy import known_values, rule_of
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["FastaFile", "Feed", "from_embedded", "from_fasta", "is_fasta"]
+__all__ = ["FastaFile", "Feed", "from_embedded", "from_fasta", "is_fasta", "named_files"]
 
 # Rows of embedded sequences that are committed together.
 BLOCK_ROWS = 1 << 13
@@ -49,8 +54,8 @@ class Feed(ABC):
         """Columns of metadata that the sequences bring along, and such that the index has of its own."""
 
     @abstractmethod
-    def pour(self, writer: IndexWriter, joined: Joined, *, replace: bool = False) -> None:
-        """Add all that is not in the index of `writer` yet."""
+    def pour(self, writer: IndexWriter, joined: Joined, *, replace: Replace | None = None) -> None:
+        """Add all that is not in the index of `writer` yet, or replace what `replace` says."""
 
     def files(self) -> dict[str, str]:
         """By the path of each file a text that is the same where it gives the same entries again."""
@@ -78,7 +83,7 @@ class _EmbeddedFeed(Feed):
                 seen.add(name.lower())
         return own, left
 
-    def pour(self, writer: IndexWriter, joined: Joined, *, replace: bool = False) -> None:
+    def pour(self, writer: IndexWriter, joined: Joined, *, replace: Replace | None = None) -> None:
         total = len(self._embedded)
         number, done = _begun(writer, "" if self.identity is None else self._embedded.place, self._sum())
         done = 0 if replace else total if done < 0 else done
@@ -88,11 +93,21 @@ class _EmbeddedFeed(Feed):
             for first, block in self._embedded.blocks(done, BLOCK_ROWS):
                 vectors = check_vectors(block, self.encoder.dim, first=first)
                 sequences = list(self._sequences(first, vectors, joined))
-                if not replace:
+                gone = list[int]()
+                if replace is None:
                     sequences = [one for one in sequences if one.id not in there]
-                writer.add(sequences, replace=replace, file=(number, first + len(vectors)))
+                else:
+                    sequences, gone = self._homes(writer, replace).settle(sequences)
+                writer.add(sequences, replace=gone, file=(number, first + len(vectors)))
                 progress.advance(len(vectors))
         writer.add([], file=(number, -1))
+
+    def _homes(self, writer: IndexWriter, replace: Replace) -> Homes:
+        """What lies in memory, or came from there, has nothing but its ids."""
+        if self.identity is None:
+            return Homes(writer.table, frozenset(), False, "id")
+        place = self._embedded.place
+        return Homes(writer.table, frozenset((place, str(Path(place).absolute()))), False, replace)
 
     def _sum(self) -> str:
         """What tells the source from others; empty, and never the same, for what lies in memory."""
@@ -103,7 +118,10 @@ class _EmbeddedFeed(Feed):
         stop = first + len(vectors)
         obs = self._embedded.obs.iloc[first:stop]
         names = self._embedded.ids[first:stop].tolist()
-        columns = {str(name): [plain_value(one) for one in obs[name].astype(object)] for name in obs.columns}
+        columns = {
+            str(name): list(map(rule_of(str(name)), map(plain_value, obs[name].astype(object))))
+            for name in obs.columns
+        }
         homes = [columns.get(genome_column(list(columns)) or "", names)[at] for at in range(len(names))]
         found = joined.lookup([(name, str(home or name)) for name, home in zip(names, homes, strict=True)])
         for at, name in enumerate(names):
@@ -123,7 +141,8 @@ class FastaFile:
     """A file of sequences. genome : of all its sequences; None for each its own, or what its metadata say.
 
     values : metadata of all its sequences, beside those that are looked up. sha256 : of the file, None where
-    it is yet to be computed.
+    it is yet to be computed. prefix : stands before the ids of its records. name : that the index knows it
+    by, None for its path; that of a pipe whose content is in a file meanwhile.
     """
 
     def __init__(
@@ -133,10 +152,29 @@ class FastaFile:
         genome: str | None = None,
         values: Mapping[str, str] | None = None,
         sha256: str | None = None,
+        prefix: str = "",
+        name: str | None = None,
     ) -> None:
         # An index tells later where its sequences are, whatever folder that is asked from.
         self.path, self.genome, self.values = path.absolute(), genome, dict(values or {})
+        self.prefix = prefix
         self.sha256 = sha256 or hash_file(path)
+        self.name = name or str(self.path)
+
+    def with_prefix(self, prefix: str) -> FastaFile:
+        """The same file with another prefix."""
+        known: dict[str, Any] = {"values": self.values, "sha256": self.sha256, "name": self.name}
+        return FastaFile(self.path, genome=self.genome, prefix=prefix, **known)
+
+    def is_among(self, whole: Mapping[str, set[tuple[str | None, str]]]) -> bool:
+        """Whether the same bytes are in, of the same genome and prefix where these are said.
+
+        whole : by SHA-256 the genomes and prefixes of the files that an index has whole.
+        """
+        return any(
+            self.genome in (None, genome) and self.prefix in ("", prefix)
+            for genome, prefix in whole.get(self.sha256, ())
+        )
 
 
 class _FastaFeed(Feed):
@@ -152,7 +190,7 @@ class _FastaFeed(Feed):
     ) -> None:
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
-        self.settings = {"lengths": [] if pieces is None else list(pieces.lengths), "letters": keep}
+        self.settings = settings_of(pieces, letters=keep)
         self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
 
@@ -162,14 +200,17 @@ class _FastaFeed(Feed):
         own = [name for name in names if name.lower() not in (*seen, *KNOWN, *RESERVED)]
         return own, list(staged.left_out) if staged else []
 
-    def pour(self, writer: IndexWriter, joined: Joined, *, replace: bool = False) -> None:
-        whole = {sha for _, _, sha, _, done in writer.table.files() if sha and done < 0}
+    def pour(self, writer: IndexWriter, joined: Joined, *, replace: Replace | None = None) -> None:
+        whole, prefixes = dict[str, set[tuple[str | None, str]]](), writer.table.prefixes()
+        for number, _, sha256, genome, done in writer.table.files():
+            if sha256 and done < 0:
+                whole.setdefault(sha256, set()).add((genome, prefixes.get(number, "")))
         with step("Indexing", len(self._files)) as progress:
             for one in self._files:
-                if replace or one.sha256 not in whole:
+                if replace or not one.is_among(whole):
                     self._pour_file(writer, joined, one, replace)
                 progress.advance(1)
-        if not replace and (known := sum(one.sha256 in whole for one in self._files)):
+        if not replace and (known := sum(one.is_among(whole) for one in self._files)):
             self._log(f"{known:,} of {len(self._files):,} files were in already")
         if self._too_short:
             self._log(
@@ -179,7 +220,7 @@ class _FastaFeed(Feed):
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
 
     def files(self) -> dict[str, str]:
-        return {str(one.path): _stamp(one) for one in self._files}
+        return {one.name: _stamp(one) for one in self._files}
 
     def nothing(self) -> KinmerError:
         return SequenceError(
@@ -188,12 +229,17 @@ class _FastaFeed(Feed):
             "is --min-length right?",
         )
 
-    def _pour_file(self, writer: IndexWriter, joined: Joined, one: FastaFile, replace: bool) -> None:
+    def _pour_file(
+        self, writer: IndexWriter, joined: Joined, one: FastaFile, replace: Replace | None
+    ) -> None:
         """Add a file whole; where it turns out bad nothing of it stays, but what it has replaced."""
-        number, done = _begun(writer, str(one.path), one.sha256, one.genome)
+        home, prefix = writer.table.known_as(one.name) if replace else (None, "")
+        if prefix and not one.prefix:
+            one = one.with_prefix(prefix)
+        number, done = _begun(writer, one.name, one.sha256, one.genome or home, one.prefix)
         if done < 0 and not replace:
             return
-        there = set[str]() if replace else writer.table.ids_of_file(number)
+        there = set[str]() if replace else set(writer.table.ids_of_file(number))
         try:
             self._pour_records(writer, joined, one, number, 0 if replace else done, there, replace)
         except InputError as error:
@@ -202,7 +248,7 @@ class _FastaFeed(Feed):
                 writer.take_back(number, keep=there if done == 0 else ())
                 if left := len(writer.table):
                     self._log(
-                        f"nothing of {one.path} is in; {left:,} other entries stay, and the same call goes on"
+                        f"nothing of {one.name} is in; {left:,} other entries stay, and the same call goes on"
                     )
                     self.stopped_by = error
             raise
@@ -215,10 +261,13 @@ class _FastaFeed(Feed):
         number: int,
         done: int,
         there: set[str],
-        replace: bool,
+        replace: Replace | None,
     ) -> None:
         seen = set[str]()
-        for block in read_blocks_of(one.path, skip=done):
+        names, given = frozenset({one.name}), one.genome is not None
+        homes = Homes(writer.table, names, given, replace or "own", writer.table.known_as(one.name)[0])
+        for read in read_blocks_of(one.path, skip=done):
+            block = dataclasses.replace(read, ids=[one.prefix + name for name in read.ids])
             twice = next((name for name in block.ids if name in seen or block.ids.count(name) > 1), None)
             if twice is not None:
                 raise SequenceError(f"the id {twice!r} occurs twice", "ids must be unique", place=one.path)
@@ -236,8 +285,9 @@ class _FastaFeed(Feed):
                 [block.letters[row] for row in long],
             )
             sequences, letters = self._sequences(kept, one, joined)
+            sequences, gone = homes.settle(sequences) if replace else (sequences, [])
             last = block.first + len(block.ids) - 1
-            self._add(writer, sequences, letters, replace, (number, last), block)
+            self._add(writer, sequences, letters, gone, (number, last), block)
         writer.add([], file=(number, -1))
 
     def _add(
@@ -245,7 +295,7 @@ class _FastaFeed(Feed):
         writer: IndexWriter,
         sequences: list[NewSequence],
         letters: list[bytes],
-        replace: bool,
+        replace: list[int],
         file: tuple[int, int],
         block: RecordBlock,
     ) -> None:
@@ -265,7 +315,7 @@ class _FastaFeed(Feed):
             if cut is None:
                 continue
             values = {
-                **one.values,
+                **known_values(one.values),
                 **{key: value for key, value in (told or {}).items() if value is not None},
             }
             home = one.genome or home_of(values, name)
@@ -274,9 +324,12 @@ class _FastaFeed(Feed):
         return sequences, letters
 
 
-def _begun(writer: IndexWriter, path: str, sha256: str, genome: str | None = None) -> tuple[int, int]:
+def _begun(
+    writer: IndexWriter, path: str, sha256: str, genome: str | None = None, prefix: str = ""
+) -> tuple[int, int]:
     """Number of a source in the index, noted where it is new, and how many of its records are done."""
-    return writer.table.file_of(path, sha256) or (writer.add_file(path, sha256, genome), 0)
+    told = (path, sha256, genome, prefix)
+    return writer.table.file_of(*told) or (writer.add_file(*told), 0)
 
 
 def home_of(values: Mapping[str, Any], name: str) -> str:
@@ -309,8 +362,44 @@ def from_fasta(
     for one in files:
         if not isinstance(one, FastaFile) and not one.is_file():
             raise InputError("no such file", check="is the path right?", place=one)
-    given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in files]
+    given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in nonempty(files, log)]
     return _FastaFeed(given, found, pieces, keep, min_length, threads, log)
+
+
+def named_files(
+    files: Sequence[Path | FastaFile],
+    *,
+    genome: str | None = None,
+    prefix: str = "",
+    sample_from_file: bool = False,
+) -> list[Path | FastaFile]:
+    """Files whose sequences are of one genome, or have something before their ids; see `prefixes_of`."""
+    if genome is None and not prefix and not sample_from_file:
+        return list(files)
+    paths = [one.path if isinstance(one, FastaFile) else one for one in files]
+    if missing := next((path for path in paths if not path.is_file()), None):
+        raise InputError("no such file", check="is the path right?", place=missing)
+    before = prefixes_of(paths, prefix=prefix, sample_from_file=sample_from_file)
+    names = [one.name if isinstance(one, FastaFile) else None for one in files]
+    return [
+        FastaFile(path, genome=genome, prefix=before_ids, name=name)
+        for path, before_ids, name in zip(paths, before, names, strict=True)
+    ]
+
+
+@contextmanager
+def files_at_hand(source: Any, output: Path) -> Iterator[list[Path | FastaFile]]:
+    """The FASTA files of a source; what can be read only once lies beside `output` until the block ends."""
+    given = [source] if isinstance(source, str | Path) else list(source)
+    with ExitStack() as stack:
+        files: list[Path | FastaFile] = []
+        for one in given:
+            if is_stream(one):
+                here = stack.enter_context(spooled(one, stack.enter_context(scratch(output))))
+                files.append(FastaFile(here, name=here.name))
+            else:
+                files.append(Path(str(one)))
+        yield files
 
 
 def is_fasta(source: object) -> bool:
@@ -320,6 +409,8 @@ def is_fasta(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
+    if is_stream(path):
+        return True
     if path.suffix in (".npy", ".zarr") or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -327,5 +418,6 @@ def is_fasta(source: object) -> bool:
 
 
 def _stamp(one: FastaFile) -> str:
-    told = json.dumps([one.sha256, one.genome, one.values], sort_keys=True)
+    more = [one.prefix] if one.prefix else []
+    told = json.dumps([one.sha256, one.genome, one.values, *more], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

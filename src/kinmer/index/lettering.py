@@ -53,11 +53,13 @@ class EntryLetters:
         for one in others:
             by_file.setdefault(one.file, {})[one.id] = one.number
         paths = {number: (Path(path), sha256) for number, path, sha256, _, _ in table.files()}
+        prefixes = table.prefixes()
         for file, names in by_file.items():
             path, sha256 = paths.get(file, (None, "")) if file is not None else (None, "")
             if path is None or not sha256:
                 raise self._none("the index was not made of sequences")
-            yield from self._read(path, sha256, names)
+            prefix = prefixes.get(file, "") if file is not None else ""
+            yield from self._read(path, sha256, {one.removeprefix(prefix): at for one, at in names.items()})
 
     def _read(self, path: Path, sha256: str, names: dict[str, int]) -> Iterator[tuple[int, bytes]]:
         if (path, sha256) not in self._whole:

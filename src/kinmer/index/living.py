@@ -20,8 +20,9 @@ from kinmer.index.compacting import letters_file, write_compacted
 from kinmer.index.database import KinIndex
 from kinmer.index.entries import Entry, EntryTable
 from kinmer.index.letters import LetterFile
-from kinmer.index.manifest import ENTRIES, read_manifest
+from kinmer.index.manifest import ENTRIES, MAKING, raise_format, read_manifest
 from kinmer.index.means import genome_means
+from kinmer.index.names import names_of
 from kinmer.index.rows import Rows
 from kinmer.index.trust import Trust
 from kinmer.index.vectors import RowFiles, row_files
@@ -29,10 +30,12 @@ from kinmer.index.writing import Change, NewSequence
 from kinmer.profiles.journal import LEAST_WAIT, StoreLock
 from kinmer.progress import step
 
-__all__ = ["IndexWriter"]
+__all__ = ["STAGED", "IndexWriter"]
 
 # An engine is brought up to date when it lacks more rows than this, or this share of all.
 LATE_ROWS, LATE_SHARE = 4096, 0.02
+# Where metadata are staged while they are taken in.
+STAGED = ".metadata.sqlite"
 GENOMES_AT_ONCE, ENTRIES_AT_ONCE = 512, 4096
 
 Log = Callable[[str], None]
@@ -73,6 +76,10 @@ class IndexWriter:
             # What is built upon is whole.
             with KinIndex.open(self.path) as index:
                 index.prove()
+            self.manifest = raise_format(self.path, self.manifest)
+            self.table.migrate()
+            # What a killed writer has committed and not finished.
+            self._renew_means()
         except BaseException:
             self._release()
             raise
@@ -87,24 +94,23 @@ class IndexWriter:
         sequences: Sequence[NewSequence],
         *,
         letters: Sequence[bytes] | None = None,
-        replace: bool = False,
+        replace: Collection[int] | NDArray[np.int64] = (),
         file: tuple[int, int] | None = None,
     ) -> None:
         """Add sequences in one commit.
 
-        letters : kept beside the index, one for each. replace : entries of the same ids go with the commit.
+        letters : kept beside the index, one for each. replace : numbers of entries that go with the commit.
         file : number of the source that they come from, and how many of its records are done with them, -1
             for all.
 
-        Raises ProfileError where an id is there already and not to be replaced.
+        Raises ProfileError where a genome has an id already, in an entry that is not to be replaced.
         """
         if letters is not None:
             sequences = self._keep(sequences, letters)
         change = Change(self.table)
         with change.begin():
-            if replace:
-                numbers = self.table.numbers_of([one.id for one in sequences])
-                change.delete(self.table.fetch(numbers[numbers >= 0]).values())
+            if len(replace):
+                change.delete(self.table.fetch(np.array(list(replace), dtype=np.int64)).values())
             rows = self.table.rows
             vectors, records = change.add(sequences, file=None if file is None else file[0])
             if letters is not None:
@@ -114,42 +120,59 @@ class IndexWriter:
             self._write(rows, vectors, records)
         self._committed("add", [one.id for one in sequences])
 
-    def add_file(self, path: str, sha256: str, genome: str | None) -> int:
+    def add_file(self, path: str, sha256: str, genome: str | None, prefix: str = "") -> int:
         """Note a file that sequences will come from; gives its number."""
         change = Change(self.table)
         with change.begin():
-            return change.add_file(path, sha256, genome)
+            return change.add_file(path, sha256, genome, prefix)
 
     def take_back(self, file: int, *, keep: Collection[str] = ()) -> None:
         """Delete in one commit what came from a file but the ids of `keep`; without any its note too."""
-        gone = sorted(self.table.ids_of_file(file) - set(keep))
-        numbers = self.table.numbers_of(gone)
+        gone = {name: number for name, number in self.table.ids_of_file(file).items() if name not in keep}
         change = Change(self.table)
         with change.begin():
-            change.delete(self.table.fetch(numbers).values())
+            change.delete(self.table.fetch(np.array(list(gone.values()), dtype=np.int64)).values())
             if not keep:
                 change.forget_file(file)
-        self._committed("delete", gone)
+        self._committed("delete", sorted(gone))
 
-    def delete(self, numbers: NDArray[np.int64]) -> int:
-        """Delete the entries of these numbers in one commit; gives how many there were."""
+    def delete(self, numbers: NDArray[np.int64], *, request: str | None = None) -> int:
+        """Delete the entries of these numbers in one commit; gives how many there were.
+
+        request : what was asked for, noted with the commit: see `done_by`.
+        """
         if not numbers.size:
             return 0
         gone = list(self.table.fetch(np.unique(numbers)).values())
         change = Change(self.table)
         with change.begin():
             change.delete(gone)
+            if request is not None:
+                change.state("request", {"of": request, "entries": len(gone)})
         self._committed("delete", [one.id for one in gone])
         return len(gone)
 
+    def done_by(self, request: str) -> int | None:
+        """How many entries this very request has changed, where none has changed since; None for another.
+
+        A call that was killed behind its commit has never told of it, and is given again.
+        """
+        noted = self.table.state.get("request") or {}
+        return int(noted["entries"]) if noted.get("of") == request else None
+
     def set_metadata(
-        self, columns: Sequence[str], lookup: Lookup, *, genome_column: str | None = None
+        self,
+        columns: Sequence[str],
+        lookup: Lookup,
+        *,
+        genome_column: str | None = None,
+        request: str | None = None,
     ) -> int:
         """Replace metadata in one commit, without embedding anything; gives how many entries had some.
 
         columns : of the new metadata; those that the index lacks are added. lookup : gives for pairs of id
         and genome's name the new values by column, None for what keeps its own. genome_column : the column
-        that holds the genome's name; an entry of another one is moved there.
+        that holds the genome's name; an entry of another one is moved there. request : as of `delete`.
         """
         changed = 0
         change = Change(self.table)
@@ -164,6 +187,8 @@ class IndexWriter:
                 for page in self._pages(added=len(missing)):
                     changed += self._renew(change, page, lookup, genome_column, len(missing), old, files)
                     progress.advance(len(page))
+            if request is not None:
+                change.state("request", {"of": request, "entries": changed})
         self._committed("metadata", [])
         return changed
 
@@ -173,7 +198,7 @@ class IndexWriter:
             index.rows.check_blocks(index.table.blocks())
             old = self.table.generation
             change = Change(self.table)
-            with change.begin():
+            with change.begin(derived=True):
                 write_compacted(self.path, index, change)
         self._remove_files(old)
         self._committed("compact", [])
@@ -183,18 +208,21 @@ class IndexWriter:
 
         behind : rows that the engine may lack; None for some thousands, or some hundredths of all.
         """
-        for numbers in self._stale():
-            with KinIndex.open(self.path, log=self._log) as index:
-                means = genome_means(index, numbers)
-            change = Change(self.table)
-            with change.begin():
-                rows = self.table.rows
-                vectors, records = change.set_genomes(means)
-                self._write(rows, vectors, records)
+        self._renew_means()
         if len(self.table):
             with KinIndex.open(self.path, log=self._log, threads=self._threads) as index:
                 most = max(LATE_ROWS, int(LATE_SHARE * len(index.rows)))
                 index.prepare(behind=most if behind is None else behind)
+
+    def _renew_means(self) -> None:
+        for numbers in self._stale():
+            with KinIndex.open(self.path, log=self._log) as index:
+                means = genome_means(index, numbers)
+            change = Change(self.table)
+            with change.begin(derived=True):
+                rows = self.table.rows
+                vectors, records = change.set_genomes(means)
+                self._write(rows, vectors, records)
 
     def calibrate(self, *, anew: bool = False) -> None:
         """Learn from the references how far an answer can be trusted; not again while little has changed.
@@ -209,7 +237,7 @@ class IndexWriter:
         if anew or told is None or told.is_stale(len(self.table), int(self.table.state.get("labels", 0))):
             make_calibration(self.path, threads=self._threads, log=self._log)
             change = Change(self.table)
-            with change.begin():
+            with change.begin(derived=True):
                 # From now on it is missed where it is gone.
                 change.state("calibrated", True)
 
@@ -229,10 +257,11 @@ class IndexWriter:
             self._committed = before
 
     def names(self) -> Iterator[list[tuple[str, str]]]:
-        """Ids and genomes' names of all entries, some at a time."""
+        """Names (`kinmer.index.names`) and genomes' names of all entries, some at a time."""
         for page in self._pages(added=0):
             genomes = self.table.genomes(np.array([one.genome for one in page]))
-            yield [(one.id, genomes[one.genome].name) for one in page]
+            told = names_of(self.table, page)
+            yield [(told[one.number], genomes[one.genome].name) for one in page]
 
     def close(self) -> None:
         """Let others write. What was whole and was added to by this writer is whole."""
@@ -290,7 +319,8 @@ class IndexWriter:
     ) -> int:
         """Write the new metadata of some entries; gives how many have some."""
         names = self.table.genomes(np.array([one.genome for one in page]))
-        found = lookup([(one.id, names[one.genome].name) for one in page])
+        told = names_of(self.table, page)
+        found = lookup([(told[one.number], names[one.genome].name) for one in page])
         moved = []
         for entry, values in zip(page, found, strict=True):
             if values is None and not added:
@@ -322,8 +352,19 @@ class IndexWriter:
             for path in self.path.glob(pattern):
                 if path.name not in current:
                     remove(path)
-        # A reader may be writing the middle one just now; it does without.
-        for pattern in (".engine-*.*-*", ".checked.json.*", ".index.json.*"):
+        # A reader may be writing one of the second just now; it does without. The last are of engines' files.
+        patterns: tuple[str, ...] = (
+            ".engine-*.*-*",
+            ".checked.json.*",
+            ".index.json.*",
+            ".calibration.json.*",
+            f"{STAGED}*",
+            "engine-*/.*.*",
+        )
+        if self._own_lock:
+            # It is not being built: from now on it is of more than that tells.
+            patterns = (*patterns, MAKING)
+        for pattern in patterns:
             for path in self.path.glob(pattern):
                 remove(path)
 

@@ -7,16 +7,41 @@ from typing import TYPE_CHECKING, Any
 
 from kinmer import __version__
 from kinmer.errors import FormatError
-from kinmer.files import read_json, write_json
+from kinmer.files import FolderKind, read_json, write_json
+from kinmer.index.schema import FORMAT
 from kinmer.stores import ENGINES, Metric
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["ENCODER", "ENTRIES", "FORMAT", "MANIFEST", "read_manifest", "write_manifest"]
+__all__ = [
+    "ENCODER",
+    "ENTRIES",
+    "FORMAT",
+    "INDEX",
+    "MAKING",
+    "MANIFEST",
+    "raise_format",
+    "read_manifest",
+    "write_manifest",
+]
 
-FORMAT = 2
+# Formats that are read; what is written is `FORMAT`.
+READ = (2, FORMAT)
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
+# What an index is being made of; gone when it is made.
+MAKING = "making.json"
+# An engine's folder is its library's own.
+INDEX = FolderKind(
+    "index",
+    MANIFEST,
+    lambda told: told.get("kind") == "kinmer index",
+    r"(?:index|making|checked|calibration)\.json"
+    r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
+    r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
+    r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin)|engine-(?:hnsw|chroma|exact)/.*"
+    r"|\.engine-\w+\.(?:new|old|kinmer)-\w+/.*",
+)
 
 
 def write_manifest(
@@ -40,6 +65,14 @@ def write_manifest(
     )
 
 
+def raise_format(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Let older kinmers know that the index at `path` is of today's format; gives its description."""
+    if manifest["format"] != FORMAT:
+        manifest = {**manifest, "format": FORMAT}
+        write_json(path / MANIFEST, manifest)
+    return manifest
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The description of the index at `path`; FormatError where there is none of this version."""
     if not path.is_dir():
@@ -55,9 +88,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(path / MANIFEST)
     if manifest.get("kind") != "kinmer index":
         raise FormatError("this is no index", "its index.json says nothing of one", place=path)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in READ:
         raise FormatError(
-            f"the index has format {manifest.get('format')}, this version reads {FORMAT}",
+            f"the index has format {manifest.get('format')}, this version reads 2 to {FORMAT}",
             check=f"kinmer {manifest.get('kinmer_version', '?')} wrote it: build it again with this one",
             place=path,
         )

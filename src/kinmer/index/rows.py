@@ -41,6 +41,7 @@ class Rows:
         vectors, records = map_vectors(files[0], table.rows, dim), map_rows(files[1], table.rows)
         alive = np.ones(table.rows, dtype=bool)
         alive[table.dead()] = False
+        alive[table.orphans()] = False
         found = cls(folder, table.generation, vectors, records, alive)
         if not busy:
             found.prove(table, trust)

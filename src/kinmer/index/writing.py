@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import ProfileError
-from kinmer.index.entries import FIXED, Block, Entry, EntryTable, line_checksum, parts_of, quoted
+from kinmer.errors import FormatError, ProfileError
+from kinmer.index.entries import Block, Entry, EntryTable
+from kinmer.index.names import holders_of
+from kinmer.index.schema import FIXED, line_checksum, parts_of, quoted
 from kinmer.index.vectors import GENOME, PIECE, ROW, WHOLE, row_checksum
 
 __all__ = ["Change", "NewSequence"]
@@ -51,18 +53,25 @@ class Change:
     _records: list[NDArray[Any]] = field(default_factory=list)
     _dead: list[NDArray[np.int64]] = field(default_factory=list)
     _known_genomes: set[int] = field(default_factory=set)
+    _bereft: set[int] = field(default_factory=set)
 
     @contextmanager
-    def begin(self) -> Iterator[Change]:
-        """Commit at the end of the block; nothing is changed where it raises."""
+    def begin(self, *, derived: bool = False) -> Iterator[Change]:
+        """Commit at the end of the block; nothing is changed where it raises.
+
+        derived : only what follows from the entries is changed; else the note of the last request goes.
+        """
         connection = self.table.connection
         with self.table.told():
             connection.execute("BEGIN IMMEDIATE")
         try:
             self.table.reload()
             self._state = dict(self.table.state)
+            if not derived and "request" in self._state:
+                self._state["request"] = None
             yield self
             with self.table.told():
+                self._settle_bereft()
                 self._write_dead()
                 self._write_state()
                 connection.execute("COMMIT")
@@ -87,9 +96,10 @@ class Change:
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Tell of new sequences; gives the vectors and records that must be on disk before the commit.
 
-        Raises ProfileError where an id is there already.
+        Raises ProfileError where a genome has an id already.
         """
         before = int(self._state["next_genome"])
+        self._note_equal([one.id for one in sequences])
         numbers = self._genome_numbers([one.genome for one in sequences])
         self._known_genomes = {number for number in numbers.values() if number < before}
         vectors, records, first = [], [], self.rows
@@ -103,7 +113,7 @@ class Change:
                 number, one.id, one.length, one.gc, tuple(values), genome, first, len(one.vectors), file
             )
             line = (number, new.checksum(), one.id, genome, first, len(one.vectors), file, one.length, one.gc)
-            self._insert(insert, (*line, *values), one.id)
+            self._insert(insert, (*line, *values), one)
             vectors.append(one.vectors)
             records.append(_records(one, number, genome))
             first += len(one.vectors)
@@ -114,7 +124,10 @@ class Change:
         return self._append(vectors, records)
 
     def delete(self, entries: Iterable[Entry]) -> None:
-        """Tell that entries are gone, and their genomes with the last of them."""
+        """Tell that entries are gone, and their genomes with the last of them.
+
+        The mean vector of a genome that has others goes too: it is of what is not there any more.
+        """
         gone = list(entries)
         for part in parts_of([one.number for one in gone]):
             marks = ",".join("?" * len(part))
@@ -125,7 +138,7 @@ class Change:
         # Their files may be added again.
         for file in {one.file for one in gone if one.file is not None}:
             self.file_progress(file, 0)
-        self.mark_stale({one.genome for one in gone})
+        self._bereft.update(one.genome for one in gone)
 
     def set_values(self, entry: Entry, values: Sequence[Any]) -> None:
         """Replace the metadata of an entry, one value a column of the table."""
@@ -149,19 +162,23 @@ class Change:
             told["genome"][at : at + entry.rows] = genome
             self._dead.append(np.arange(entry.first, entry.first + entry.rows))
             line = entry._replace(genome=genome, first=first + at)
-            self._execute(
-                "UPDATE entries SET _crc = ?, _genome = ?, _first = ? WHERE _entry = ?",
-                (line.checksum(), genome, first + at, entry.number),
-            )
+            values = (line.checksum(), genome, first + at, entry.number)
+            try:
+                self._execute("UPDATE entries SET _crc = ?, _genome = ?, _first = ? WHERE _entry = ?", values)
+            except FormatError as error:
+                if isinstance(error.__cause__, sqlite3.IntegrityError):
+                    raise self._is_taken(entry, genome) from None
+                raise
             at += entry.rows
-            self.mark_stale((entry.genome, genome))
+            self._bereft.add(entry.genome)
+            self.mark_stale((genome,))
         return self._append([vectors], [told])
 
-    def add_file(self, path: str, sha256: str, genome: str | None) -> int:
+    def add_file(self, path: str, sha256: str, genome: str | None, prefix: str = "") -> int:
         """Note a file that entries will come from; gives its number."""
         with self.table.told():
-            sql = "INSERT INTO files (path, sha256, genome, whole) VALUES (?, ?, ?, 0)"
-            return int(self.table.connection.execute(sql, (path, sha256, genome)).lastrowid or 0)
+            sql = "INSERT INTO files (path, sha256, genome, whole, prefix) VALUES (?, ?, ?, 0, ?)"
+            return int(self.table.connection.execute(sql, (path, sha256, genome, prefix)).lastrowid or 0)
 
     def file_progress(self, number: int, records: int) -> None:
         """Note how many records of a file are done, -1 for all."""
@@ -210,6 +227,30 @@ class Change:
                 records.append(np.array([(-1, number, 0, 0, GENOME)], dtype=ROW))
                 label += 1
         return self._append(vectors, records)
+
+    def _settle_bereft(self) -> None:
+        """Take out genomes without an entry left, and mean vectors that count entries which are gone.
+
+        With the commit, so that no reader meets a genome that is nothing, or a vector of what is deleted.
+        """
+        connection = self.table.connection
+        for part in parts_of(sorted(self._bereft)):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT DISTINCT _genome FROM entries WHERE _genome IN ({marks})"
+            left = {one for (one,) in connection.execute(sql, part)}
+            sql = f"SELECT genome, name, label FROM genomes WHERE genome IN ({marks})"
+            known = connection.execute(sql, part).fetchall()
+            labels = [label for _, _, label in known if label is not None]
+            self._dead.append(np.array(labels, dtype=np.int64))
+            gone = [(number,) for number, _, _ in known if number not in left]
+            connection.executemany("DELETE FROM genomes WHERE genome = ?", gone)
+            connection.executemany("DELETE FROM stale WHERE genome = ?", gone)
+            self._state["genomes"] -= len(gone)
+            kept = [
+                (line_checksum(number, name, None), number) for number, name, _ in known if number in left
+            ]
+            connection.executemany("UPDATE genomes SET crc = ?, label = NULL WHERE genome = ?", kept)
+            self.mark_stale(left)
 
     def move_rows(self, new_label: NDArray[np.int64], blocks: Iterable[Block], generation: int) -> None:
         """Tell where all rows stand in the files of another generation; `new_label` (rows,): -1 for gone."""
@@ -289,15 +330,40 @@ class Change:
         self._state[counter] = number + 1
         return number
 
-    def _insert(self, sql: str, values: tuple[Any, ...], name: str) -> None:
+    def _note_equal(self, ids: list[str]) -> None:
+        """Note where ids are not unique any more, so that names are looked at more closely from now on."""
+        if self._state.get("equal_ids"):
+            return
+        equal = len(set(ids)) < len(ids)
+        for part in parts_of(ids):
+            sql = f"SELECT 1 FROM entries WHERE id IN ({','.join('?' * len(part))}) LIMIT 1"
+            equal = equal or self.table.connection.execute(sql, part).fetchone() is not None
+        if equal:
+            self._state["equal_ids"] = True
+
+    def _insert(self, sql: str, values: tuple[Any, ...], sequence: NewSequence) -> None:
         try:
             self.table.connection.execute(sql, values)
         except sqlite3.IntegrityError:
-            raise ProfileError(
-                f"the id {name!r} is in the index already",
-                "ids must be unique",
-                "use kinmer db update to replace it",
-            ) from None
+            raise self._is_there(sequence) from None
+
+    def _is_taken(self, entry: Entry, genome: int) -> ProfileError:
+        (name,) = self._one("SELECT name FROM genomes WHERE genome = ?", genome)
+        return ProfileError(
+            f"the genome {name!r} has a sequence {entry.id!r} already",
+            "another one of that id is to move there",
+            "is the genome of this id right in the metadata?",
+        )
+
+    def _is_there(self, sequence: NewSequence) -> ProfileError:
+        held = holders_of(self.table, [sequence.id]).get(sequence.id, ())
+        path = next((one.path for one in held if one.genome == sequence.genome), None)
+        of = "" if sequence.genome == sequence.id else f" of the genome {sequence.genome!r}"
+        return ProfileError(
+            f"the id {sequence.id!r}{of} is in the index already" + (f", from {path}" if path else ""),
+            "a genome has one sequence of an id",
+            "another sample: --prefix or --sample-from-file; another genome: --genome; else kinmer db update",
+        )
 
     def _execute(self, sql: str, values: Sequence[Any]) -> None:
         with self.table.told():

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.index import Entry, KinIndex
-from kinmer.index.entries import quoted
 from kinmer.index.pooling import POOL, molecule_column
+from kinmer.index.schema import quoted
 from kinmer.index.vectors import PIECE
 from kinmer.queries.aligning import IndexAligner, with_evidence
 from kinmer.queries.judging import Judge, with_proof
-from kinmer.queries.results import Hit, QueryResult
+from kinmer.queries.results import NO_PROFILE, Hit, QueryResult
 from kinmer.queries.sources import Queries
 from kinmer.stores import Metric
 from kinmer.taxonomy import rank_columns
@@ -57,15 +57,35 @@ def answers(
             aligner = IndexAligner(index, by=asked.merge, threads=asked.threads, log=asked.log)
         for block in blocks:
             for part in block.parts():
-                if part.ids:
+                known = part.known()
+                found: list[QueryResult] = []
+                if known.ids:
                     with index.reading():
-                        found = _Answerer(index, asked, judge, aligner).answer(part)
-                    yield from found
+                        found = _Answerer(index, asked, judge, aligner).answer(known)
+                yield from _in_order(part, found, asked, tuple(index.columns))
     finally:
         if aligner is not None:
             aligner.close()
         if close:
             index.close()
+
+
+def _in_order(
+    asked_of: Queries, found: list[QueryResult], asked: Asked, columns: tuple[str, ...]
+) -> Iterator[QueryResult]:
+    """The answers in the order of the queries, those that have no profile among them."""
+    if asked_of.reasons is None:
+        yield from found
+        return
+    answered = iter(found)
+    rows = zip(asked_of.ids, asked_of.lengths, asked_of.reasons, strict=True)
+    for name, length, reason in rows:
+        if reason:
+            facets: dict[str, tuple[Hit, ...]] = dict.fromkeys(asked.facets, ())
+            told = f"{NO_PROFILE}: {reason}"
+            yield QueryResult(name, length, (), {}, told, facets=facets, no_profile=True, columns=columns)
+        else:
+            yield next(answered)
 
 
 # Rows of candidates (q, c), and their distances.
@@ -89,7 +109,9 @@ class _Answerer:
 
     def answer(self, queries: Queries) -> list[QueryResult]:
         index, asked = self._index, self._asked
-        own = index.numbers_of(queries.ids) if asked.exclude_self else None
+        own = None if queries.numbers is None else index.remaining(queries.numbers)
+        if own is None and asked.exclude_self:
+            own = index.selves(queries.ids, queries.vectors)
         pool = index.nearest(
             queries.vectors, min(len(index.rows), max(POOL, 2 * self._k)), metric=asked.metric, exclude=own
         )
@@ -168,8 +190,8 @@ class _Answerer:
 
     def _names(
         self, numbers: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> Callable[[int, int], tuple[str, Entry, str]]:
-        """Gives for a hit's number and row its name, the entry that speaks for it, and its genome."""
+    ) -> Callable[[int, int], tuple[str, str, Entry, str]]:
+        """Gives for a hit's number and row its id, its name, the entry that speaks for it, and its genome."""
         if self._asked.merge == "genome":
             entries = self._members(numbers, rows)
         else:
@@ -178,10 +200,14 @@ class _Answerer:
             entries = {(number, row): known[number] for number, row in pairs}
         genomes = self._index.genomes(np.array([one.genome for one in entries.values()], dtype=np.int64))
 
-        def name(number: int, row: int) -> tuple[str, Entry, str]:
+        names = self._index.names(entries.values()) if self._asked.merge == "sequence" else {}
+
+        def name(number: int, row: int) -> tuple[str, str, Entry, str]:
             entry = entries[number, row]
             genome = genomes[entry.genome].name
-            return (genome if self._asked.merge == "genome" else entry.id), entry, genome
+            if self._asked.merge == "genome":
+                return genome, genome, entry, genome
+            return entry.id, names[entry.number], entry, genome
 
         return name
 
@@ -206,12 +232,14 @@ class _Answerer:
             for (group, row), number in zip(pairs.tolist(), entry.tolist(), strict=True)
         }
 
-    def _hit(self, rank: int, name: str, entry: Entry, genome: str, distance: float, row: int) -> Hit:
+    def _hit(
+        self, rank: int, own: str, name: str, entry: Entry, genome: str, distance: float, row: int
+    ) -> Hit:
         record = self._index.rows.records[row]
         piece = int(record["kind"]) == PIECE
         return Hit(
             rank,
-            name,
+            own,
             distance,
             entry.length,
             entry.gc,
@@ -219,4 +247,5 @@ class _Answerer:
             genome,
             int(record["start"]) if piece else None,
             int(record["stop"]) if piece else None,
+            name=name,
         )

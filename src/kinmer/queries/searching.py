@@ -10,6 +10,8 @@ import numpy as np
 
 from kinmer.errors import InputError, UsageError
 from kinmer.index import KinIndex
+from kinmer.index.describing import INEXACT_WHOLES
+from kinmer.index.pieces import has_exact_wholes
 from kinmer.queries.answering import Asked, Merge, answers
 from kinmer.queries.results import QueryResult
 from kinmer.queries.sources import BATCH_ROWS, Queries, read_queries
@@ -63,7 +65,8 @@ def search(
     min_probability : the verdict names no rank whose calibrated probability is below it; None for what the
         index's calibration found best.
     evidence : align the query with its best hits; `rank_by_evidence`: and put first those that align.
-    exclude_self : an entry is no hit of a query of the same id.
+    exclude_self : an entry is no hit of a query of the same id; where several genomes have that id, the one
+        that is nearest to the query.
     min_length : shorter queries are left out, and their number told to `log`.
     ids : ids file of an ``.npy`` table.
     threads : for counting, embedding and the engine; None for all cores.
@@ -76,6 +79,8 @@ def search(
     """
     tell = log or (lambda line: None)
     opened = db if isinstance(db, KinIndex) else KinIndex.open(db, log=log, threads=threads)
+    if not has_exact_wholes(opened.manifest.get("pieces", {})):
+        tell(f"the index was {INEXACT_WHOLES}")
     try:
         asked = _asked(
             opened,
@@ -124,7 +129,8 @@ def search_ids(
 ) -> Iterator[QueryResult]:
     """The k entries nearest to each of these entries, never the entry itself; settings as in `search`.
 
-    Raises InputError for an id that is no entry.
+    ids : as ``id``, or ``genome:id``. Raises InputError for one that is no entry, and for an id that several
+    genomes have.
     """
     opened = db if isinstance(db, KinIndex) else KinIndex.open(db, log=log, threads=threads)
     try:
@@ -160,7 +166,7 @@ def search_ids(
                 lengths = [entries[number].length for number in found.tolist()]
                 firsts = np.array([entries[number].first for number in found.tolist()], dtype=np.int64)
                 vectors = np.array(opened.rows.vectors[firsts], dtype=np.float32)
-            yield Queries(names, lengths, vectors)
+            yield Queries(names, lengths, vectors, numbers=found)
 
     return answers(blocks(), opened, asked, close=opened is not db)
 
