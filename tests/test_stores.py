@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
+from kinmer.index.engines import build_engine, open_engine
+from kinmer.index.trust import Trust
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
@@ -230,6 +234,196 @@ def test_every_entry_of_a_graph_can_be_found(
         labels, _ = store.search(vectors, 10)
         found = (labels == np.arange(6000)[:, None]).any(axis=1)
         assert found.all()
+
+
+def lost(store: VectorStore, known: dict[int, NDArray[np.float32]]) -> list[int]:
+    """Labels of live entries that a search for their own vector, k = 10, does not give."""
+    own = np.array(sorted(known), dtype=np.int64)
+    labels, _ = store.search(np.stack([known[label] for label in own.tolist()]), 10)
+    return [int(one) for one in own[~(labels == own[:, None]).any(axis=1)]]
+
+
+@pytest.mark.parametrize("name", ["exact", "hnsw", pytest.param("chroma", marks=pytest.mark.slow)])
+@given(
+    seed=st.integers(0, 10_000),
+    noise=st.sampled_from([0.02, 0.2, 0.5]),
+    metric=st.sampled_from(METRICS),
+    calls=st.lists(
+        st.tuples(st.sampled_from(["delete", "add", "update", "reopen"]), st.sampled_from([0.02, 0.3, 0.8])),
+        min_size=3,
+        max_size=9,
+    ),
+)
+@settings(
+    max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+def test_every_live_entry_is_found_after_any_rounds(
+    name: str, seed: int, noise: float, metric: Metric, calls: list[tuple[str, float]]
+) -> None:
+    if name == "chroma":
+        pytest.importorskip("chromadb", reason="the extra chroma is not installed")
+    random = np.random.default_rng(seed)
+    rows, dim = 800, 24
+
+    def draw(count: int) -> NDArray[np.float32]:
+        # New clusters every time, one after the other.
+        centers = np.repeat(random.normal(size=(count // 40 + 1, dim)), 40, axis=0)[:count]
+        return np.asarray(centers + noise * random.normal(size=(count, dim)), dtype=np.float32)
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = engine(name).create(folder, dim=dim, metric=metric, threads=1)
+        known = dict(enumerate(draw(rows)))
+        store.add(np.arange(rows), np.stack(list(known.values())))
+        store.flush()
+        following = rows
+        for what, share in calls:
+            some = [label for label in known if random.random() < share]
+            if what == "delete":
+                store.delete(np.array(some, dtype=np.int64))
+                known = {label: vector for label, vector in known.items() if label not in set(some)}
+            elif what == "update" and some:
+                new = draw(len(some))
+                store.update(np.array(some), new)
+                known.update(zip(some, new, strict=True))
+            elif what == "add":
+                # Some labels come back.
+                labels = [label for label in range(rows) if label not in known][: int(share * 200)]
+                labels += range(following, following + int(share * rows))
+                following += int(share * rows)
+                new = draw(len(labels))
+                store.add(np.array(labels, dtype=np.int64), new)
+                known.update(zip(labels, new, strict=True))
+            store.flush()
+            if what == "reopen":
+                store.close()
+                store = engine(name).open(folder, dim=dim, metric=metric, threads=1)
+            assert len(store) == len(known)
+            if known:
+                assert lost(store, known) == []
+                some_labels, _ = store.search(draw(20), 10)
+                assert set(some_labels[some_labels >= 0].tolist()) <= set(known)
+        store.close()
+
+
+@pytest.mark.slow
+def test_no_live_entry_vanishes_in_four_rounds_of_a_third(metric: Metric, tmp_path: Path) -> None:
+    # 0.1.0: 6, 42, 143, 310 entries lost (cosine), though at most 256 were asked for.
+    random, dim, rows = np.random.default_rng(0), 384, 10_000
+
+    def draw(count: int) -> NDArray[np.float32]:
+        centers = random.standard_normal((count // 25, dim))
+        of = centers[np.sort(random.integers(0, len(centers), count))]
+        return np.asarray(of + 0.2 * random.standard_normal((count, dim)), dtype=np.float32)
+
+    labels, vectors = np.arange(rows), draw(rows)
+    with engine("hnsw").create(tmp_path, dim=dim, metric=metric, threads=2) as store:
+        store.add(labels, vectors)
+        store.flush()
+        for number in range(1, 5):
+            kept = random.random(len(labels)) >= 1 / 3
+            store.delete(labels[~kept])
+            new = draw(int((~kept).sum()))
+            own = number * rows + np.arange(len(new))
+            store.add(own, new)
+            store.flush()
+            labels, vectors = np.concatenate([labels[kept], own]), np.concatenate([vectors[kept], new])
+            found, _ = store.search(vectors, 10)
+            assert (found == labels[:, None]).any(axis=1).all()
+        # And not by luck of the own vector: the ten nearest are those of exact search.
+        queries = vectors[::20] + np.float32(0.05) * random.standard_normal((500, dim)).astype(np.float32)
+        truth = labels[exact_search(vectors, None, queries, 10, metric)[0]]
+        found, _ = store.search(queries, 26)
+        shares = [len(set(a[:10]) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+        assert np.mean(shares) >= 0.998
+
+
+def test_a_graph_that_grows_by_narrow_clusters_loses_none(metric: Metric, tmp_path: Path) -> None:
+    # Without any deletion: later insertions prune the edges that lead to earlier clusters.
+    random = np.random.default_rng(6)
+    centers = np.repeat(random.normal(size=(60, 24)), 100, axis=0)
+    vectors = (centers + 0.02 * random.normal(size=(6000, 24))).astype(np.float32)
+    with engine("hnsw").create(tmp_path, dim=24, metric=metric, threads=1) as store:
+        for start in range(0, 6000, 300):
+            store.add(np.arange(start, start + 300), vectors[start : start + 300])
+            store.flush()
+        assert lost(store, dict(enumerate(vectors))) == []
+
+
+def test_a_crowd_of_deleted_entries_does_not_hide_the_living(
+    kind: type[VectorStore], metric: Metric, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(3)
+    crowd = (random.normal(size=DIM) + 0.001 * random.normal(size=(400, DIM))).astype(np.float32)
+    others = random.normal(size=(900, DIM)).astype(np.float32)
+    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(1300), np.concatenate([crowd, others]))
+        store.flush()
+        store.delete(np.arange(400))
+        agrees(store, {400 + row: vector for row, vector in enumerate(others)}, crowd[:5], 10)
+        # The same vectors again, under new labels and under an old one.
+        store.add(np.array([5000, 7]), crowd[:2])
+        store.flush()
+        left = {400 + row: vector for row, vector in enumerate(others)} | {5000: crowd[0], 7: crowd[1]}
+        agrees(store, left, crowd[:2], 10)
+
+
+def test_what_a_graph_does_not_reach_is_kept_aside(
+    metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = clusters(400)
+    with engine("hnsw").create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(400), vectors)
+        # As if the graph never gave these two, whatever is tried.
+        reach = type(store)._unreached  # type: ignore[attr-defined]
+        never = np.array([3, 77])
+        monkeypatch.setattr(
+            type(store), "_unreached", lambda self, labels: np.intersect1d(labels, never), raising=True
+        )
+        near = type(store)._near  # type: ignore[attr-defined]
+
+        def blind(self: Any, queries: Any, k: int) -> Any:
+            labels, far = near(self, queries, k)
+            return np.where(np.isin(labels, never), -1, labels), far
+
+        monkeypatch.setattr(type(store), "_near", blind)
+        store.flush()
+        assert lost(store, dict(enumerate(vectors))) == []
+    with engine("hnsw").open(tmp_path, dim=DIM, metric=metric) as store:
+        known = dict(enumerate(vectors))
+        agrees(store, known, vectors[[3, 77, 100]], 20)
+        store.delete(np.array([3]))
+        store.update(np.array([77]), vectors[:1])
+        monkeypatch.setattr(type(store), "_unreached", reach)
+        monkeypatch.setattr(type(store), "_near", near)
+        store.flush()
+        del known[3]
+        known[77] = vectors[0]
+        agrees(store, known, vectors[[3, 77, 0]], 20)
+
+
+def test_a_changed_graph_of_0_1_0_is_built_again(metric: Metric, tmp_path: Path) -> None:
+    with engine("hnsw").create(tmp_path, dim=DIM, metric=metric) as store:
+        store.add(np.arange(300), clusters(300))
+        store.flush()
+    told = json.loads((tmp_path / "store.json").read_text())
+    before = {name: value for name, value in told.items() if name not in ("marked", "aside")}
+    (tmp_path / "store.json").write_text(json.dumps(before))
+    engine("hnsw").open(tmp_path, dim=DIM, metric=metric).close()
+    (tmp_path / "graph-1.usearch").rename(tmp_path / "graph-2.usearch")
+    (tmp_path / "store.json").write_text(json.dumps(before | {"generation": 2}))
+    with pytest.raises(FormatError, match="older kinmer"):
+        engine("hnsw").open(tmp_path, dim=DIM, metric=metric)
+
+
+@pytest.mark.parametrize("missing", ["", "stamp.json", "store.json"])
+def test_a_missing_engine_is_said_to_be_derived(missing: str, tmp_path: Path) -> None:
+    vectors = clusters(50)
+    facts: dict[str, Any] = {"metric": "l2", "stamp": {"index": "one"}, "threads": 1}
+    build_engine(tmp_path, "hnsw", vectors, np.ones(50, dtype=bool), **facts)
+    (shutil.rmtree if not missing else Path.unlink)(tmp_path / "engine-hnsw" / missing)
+    with pytest.raises(FormatError, match=r"derived from the vectors.*kinmer index --rebuild") as raised:
+        open_engine(tmp_path, "hnsw", dim=DIM, rows=50, trust=Trust(tmp_path), **facts)
+    assert "path" not in str(raised.value)
 
 
 def test_unknown_engine_and_metric() -> None:

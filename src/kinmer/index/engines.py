@@ -54,12 +54,16 @@ def open_engine(
     Raises EngineBehindError, FormatError or EngineError where it has to be built anew.
     """
     folder = engine_folder(index, name)
+    derived = "it is derived from the vectors, and the next search builds it"
+    again = f"or build it now: kinmer index --rebuild {index}"
     if not (folder / STAMP).is_file():
-        raise EngineBehindError("the engine is not built yet", place=folder)
+        raise EngineBehindError("the engine is not built yet", derived, again, place=folder)
     told = read_json(folder / STAMP)
     covered = told.pop("covered", None)
     if told != stamp or not isinstance(covered, int) or not 0 <= covered <= rows:
         raise EngineBehindError("the engine is behind the entries", place=folder)
+    if not (folder / "store.json").is_file():
+        raise FormatError("the engine is damaged: store.json is missing", derived, again, place=folder)
     _check_files(folder, trust)
     return engine(name).open(folder, dim=dim, metric=metric, threads=threads), covered
 

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError
 from kinmer.files import read_json, write_json
-from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, check_vectors, sort_hits
-from kinmer.stores.exact import exact_search
+from kinmer.stores.base import Labels, Metric, Vectors, check_vectors
+from kinmer.stores.graph import GraphStore
 
 __all__ = ["ChromaStore"]
 
-COLLECTION = "kinmer-vectors"
+COLLECTION, COPY = "kinmer-vectors", "kinmer-vectors-copy"
 MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128
 # ChromaDB writes its graph, all of it, whenever this many entries wait in its log, and inserts again what
 # waits there whenever it is opened. While entries come the number grows with the store; `flush` leaves none.
 FIRST_SYNC, LAST_SYNC = 20_000, 2
-QUERY_BLOCK, PAGE = 256, 4096
+QUERY_BLOCK = 256
 HEALTH_SECONDS = 120.0
 
 _HEALTH = """
@@ -38,10 +38,12 @@ probe(sys.argv[1], int(sys.argv[2]))
 """
 
 
-class ChromaStore(VectorStore):
+class ChromaStore(GraphStore):
     """One ChromaDB collection, HNSW in cosine or l2 space, labels as ids.
 
     ``store.json`` holds dimension, metric and number of entries and is missing while entries are changed.
+    ChromaDB marks what it deletes by itself. What it updates it moves within its graph, and live entries
+    are lost by that (chroma#7758): here an update is a deletion and an addition.
     """
 
     name = "chroma"
@@ -73,6 +75,13 @@ class ChromaStore(VectorStore):
             found = len(store)
             store.close()
             raise FormatError(f"the store holds {found} entries, not {told.get('entries')}", place=directory)
+        try:
+            # What 0.1.0 wrote tells nothing of it: it is looked through at the next flush.
+            store._marked, store._grown = int(told.get("marked", 0)), "marked" not in told
+            store._set_aside(np.array(told.get("aside", []), dtype=np.int64))
+        except (TypeError, ValueError) as error:
+            store.close()
+            raise FormatError("the store is damaged", str(error), place=directory) from error
         return store
 
     def __len__(self) -> int:
@@ -87,7 +96,8 @@ class ChromaStore(VectorStore):
         return np.fromiter((str(label) in known for label in labels.tolist()), dtype=bool, count=len(labels))
 
     def flush(self) -> None:
-        """Have the graph written, so that opening it is quick, then the description."""
+        """Make sure that every entry can be found, have the graph written, then the description."""
+        self._repair()
         if self._sync != LAST_SYNC:
             self._set_sync(LAST_SYNC)
             if len(self):
@@ -95,35 +105,60 @@ class ChromaStore(VectorStore):
                 self._collection.query(
                     query_embeddings=np.ones((1, self.dim), np.float32), n_results=1, include=["distances"]
                 )
-        write_json(
-            self.directory / "store.json", {"dim": self.dim, "metric": self.metric, "entries": len(self)}
-        )
+        described = {"dim": self.dim, "metric": self.metric, "entries": len(self), **self._history()}
+        write_json(self.directory / "store.json", described)
 
     def close(self) -> None:
         """Close the client: ChromaDB would keep one open for every folder this process has seen."""
         self._client.close()
 
-    def _add(self, labels: Labels, vectors: Vectors) -> None:
-        self._write("add", labels, vectors)
-
-    def _update(self, labels: Labels, vectors: Vectors) -> None:
-        self._write("update", labels, vectors)
-
-    def _delete(self, labels: Labels) -> None:
-        self._change()
-        for part in self._parts(len(labels)):
-            self._collection.delete(ids=[str(label) for label in labels[part].tolist()])
-
-    def _write(self, action: str, labels: Labels, vectors: Vectors) -> None:
+    def _insert(self, labels: Labels, vectors: Vectors) -> None:
         self._change()
         for part in self._parts(len(labels)):
             ids = [str(label) for label in labels[part].tolist()]
             try:
-                getattr(self._collection, action)(ids=ids, embeddings=vectors[part])
+                self._collection.add(ids=ids, embeddings=vectors[part])
             except Exception as error:
-                raise EngineError(
-                    f"ChromaDB cannot {action} entries", str(error), place=self.directory
-                ) from error
+                raise EngineError("ChromaDB cannot add entries", str(error), place=self.directory) from error
+
+    def _mark(self, labels: Labels) -> None:
+        self._change()
+        for part in self._parts(len(labels)):
+            self._collection.delete(ids=[str(label) for label in labels[part].tolist()])
+
+    def _labels(self) -> Labels:
+        return np.sort(
+            np.array([int(one) for one in self._collection.get(include=[])["ids"]], dtype=np.int64)
+        )
+
+    def _held(self, labels: Labels) -> Vectors:
+        vectors = np.empty((len(labels), self.dim), dtype=np.float32)
+        for part in self._parts(len(labels)):
+            ids = [str(label) for label in labels[part].tolist()]
+            got = self._collection.get(ids=ids, include=["embeddings"])
+            # They come in an order of their own.
+            at = {one: row for row, one in enumerate(got["ids"])}
+            vectors[part] = check_vectors(got["embeddings"], self.dim)[[at[one] for one in ids]]
+        return vectors
+
+    def _rebuild(self, gone: Labels) -> None:
+        self._change()
+        left = np.setdiff1d(self._labels(), gone, assume_unique=True)
+        old = self._collection
+        try:
+            self._collection = _new_collection(self._client, COPY, self.metric, self._sync)
+            for part in self._parts(len(left)):
+                ids = [str(label) for label in left[part].tolist()]
+                got = old.get(ids=ids, include=["embeddings"])
+                self._collection.add(ids=got["ids"], embeddings=got["embeddings"])
+            self._client.delete_collection(COLLECTION)
+            self._collection.modify(name=COLLECTION)
+        except Exception as error:
+            raise EngineError("ChromaDB cannot build anew", str(error), place=self.directory) from error
+
+    def _unreached(self, labels: Labels) -> Labels:
+        found, far = self._near(self._held(labels), min(16, len(self)))
+        return np.asarray(labels[~(found == labels[:, None]).any(axis=1) & (far[:, -1] > far[:, 0])])
 
     def _change(self) -> None:
         (self.directory / "store.json").unlink(missing_ok=True)
@@ -140,7 +175,7 @@ class ChromaStore(VectorStore):
     def _parts(self, count: int) -> Iterator[slice]:
         return (slice(start, start + self._batch) for start in range(0, count, self._batch))
 
-    def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+    def _near(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
         labels = np.full((len(queries), k), -1, dtype=np.int64)
         far = np.full((len(queries), k), np.inf, dtype=np.float32)
         if k <= EF_SEARCH // 2:
@@ -171,43 +206,31 @@ class ChromaStore(VectorStore):
         if self.metric == "l2":
             np.sqrt(far, out=far)
 
-    def _look_at_all(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
-        labels = np.empty((len(queries), 0), dtype=np.int64)
-        far = np.empty((len(queries), 0), dtype=np.float32)
-        for start in range(0, len(self), PAGE):
-            page = self._collection.get(limit=PAGE, offset=start, include=["embeddings"])
-            own = np.array([int(one) for one in page["ids"]], dtype=np.int64)
-            order = np.argsort(own)
-            vectors = check_vectors(page["embeddings"], self.dim)[order]
-            new, distances = exact_search(vectors, own[order], queries, k, self.metric)
-            labels, far = sort_hits(
-                np.concatenate([labels, new], axis=1), np.concatenate([far, distances], axis=1), k
-            )
-        return labels, far
-
 
 def _connect(directory: Path, metric: Metric) -> tuple[Any, Any]:
     """Client and collection; the collection is made where there is none."""
     import chromadb
     from chromadb.config import Settings
 
+    try:
+        client = chromadb.PersistentClient(str(directory), settings=Settings(anonymized_telemetry=False))
+        if client.count_collections():
+            return client, client.get_collection(COLLECTION, embedding_function=None)
+        collection = _new_collection(client, COLLECTION, metric, LAST_SYNC)
+    except Exception as error:
+        raise EngineError("ChromaDB cannot open the store", str(error), place=directory) from error
+    return client, collection
+
+
+def _new_collection(client: Any, name: str, metric: Metric, sync: int) -> Any:
     hnsw = {
         "space": metric,
         "max_neighbors": MAX_NEIGHBORS,
         "ef_construction": EF_CONSTRUCTION,
         "ef_search": EF_SEARCH,
-        "sync_threshold": LAST_SYNC,
+        "sync_threshold": sync,
     }
-    try:
-        client = chromadb.PersistentClient(str(directory), settings=Settings(anonymized_telemetry=False))
-        if client.count_collections():
-            return client, client.get_collection(COLLECTION, embedding_function=None)
-        collection = client.create_collection(
-            COLLECTION, configuration={"hnsw": hnsw}, embedding_function=None
-        )
-    except Exception as error:
-        raise EngineError("ChromaDB cannot open the store", str(error), place=directory) from error
-    return client, collection
+    return client.create_collection(name, configuration={"hnsw": hnsw}, embedding_function=None)
 
 
 def probe(directory: str, dim: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from kinmer.stores.base import (
     unit_rows,
 )
 
-__all__ = ["ExactStore", "exact_search"]
+__all__ = ["ExactStore", "exact_search", "search_pages"]
 
 # Queries and rows that meet in one matrix product, 32 MB of products: as many queries as that allows, because
 # a file of vectors is read once for every block of them.
@@ -62,6 +63,20 @@ def exact_search(
         found[start : start + len(asked), :wanted] = rows if labels is None else labels[rows]
         far[start : start + len(asked), :wanted] = exact
     return found, far
+
+
+def search_pages(
+    pages: Iterable[tuple[Labels, Vectors]], queries: Vectors, k: int, metric: Metric
+) -> tuple[Labels, Vectors]:
+    """`exact_search` of vectors that come page by page: ascending labels (m,) and vectors (m, d)."""
+    labels = np.full((len(queries), k), -1, dtype=np.int64)
+    far = np.full((len(queries), k), np.inf, dtype=np.float32)
+    for own, vectors in pages:
+        new, distances = exact_search(vectors, own, queries, k, metric)
+        labels, far = sort_hits(
+            np.concatenate([labels, new], axis=1), np.concatenate([far, distances], axis=1), k
+        )
+    return labels, far
 
 
 def _candidates(

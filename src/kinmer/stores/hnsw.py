@@ -18,22 +18,27 @@ from usearch.index import Index
 from kinmer.errors import EngineError, FormatError, MismatchError
 from kinmer.files import file_checksum, read_json, sync_directory, write_json
 from kinmer.machine import available_cores
-from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, unit_rows
+from kinmer.stores.base import Labels, Metric, Vectors, sort_hits, unit_rows
+from kinmer.stores.graph import GraphStore
 
 __all__ = ["HnswStore"]
 
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
-# An entry is taken for found where this narrower search finds it: the wider one of queries then surely does.
-EXPANSION_CHECK = 64
+# An entry can be reached where a search this narrow reaches it: the wider one of queries then surely does.
+# The first is enough for nearly all and costs a third of the second.
+EXPANSIONS_CHECK = (16, 64)
+# Keys from here on are of deleted entries: usearch gives the nodes of what it deletes itself to new ones.
+MARKS = 1 << 62
+# More candidates than asked for, so many times again where deleted entries leave too few.
+SPARE, WIDER, WIDEST = 16, 4, 4096
 # Threads make a graph that depends on their timing; up to this many entries one thread is fast enough, and
 # the same entries give the same graph.
 ONE_THREAD = 50_000
-CHECK_BLOCK = 1 << 14
-REPAIRS = 3
+REBUILD_BLOCK = 1 << 14
 EDGE_BYTES = 1 << 20
 
 
-class HnswStore(VectorStore):
+class HnswStore(GraphStore):
     """usearch's graph: float16 unit vectors for cosine, float32 for l2, whose scale nobody knows.
 
     Files: ``graph-N.usearch``; ``store.json`` holds N, the file's size and a checksum of its ends, and comes
@@ -46,19 +51,8 @@ class HnswStore(VectorStore):
 
     def __init__(self, directory: Path, *, dim: int, metric: Metric, threads: int | None = None) -> None:
         super().__init__(directory, dim=dim, metric=metric, threads=threads)
-        self._index: Any = self._tuned(
-            Index(
-                ndim=dim,
-                # Not the dot product of unit vectors: rounded to float16 their lengths are off by more
-                # than the distances between strains, and cosine takes the lengths out again.
-                metric="cos" if metric == "cosine" else "l2sq",
-                dtype="f16" if metric == "cosine" else "f32",
-                connectivity=CONNECTIVITY,
-                expansion_add=EXPANSION_ADD,
-            )
-        )
+        self._index: Any = self._empty()
         self._mapped = False
-        self._unchecked: list[Labels] = []
         self._generation = 0
 
     @classmethod
@@ -78,24 +72,30 @@ class HnswStore(VectorStore):
             # usearch believes what it maps: a file cut short would bring the process down.
             if _signature(store._file) != told["signature"]:
                 raise FormatError("the graph is damaged", "its bytes have changed", place=store._file)
+            store._marked = int(told.get("marked", 0))
+            # Up to 0.1.0 a graph that had been changed could lack ways to what it holds.
+            if "marked" not in told and store._generation > 1:
+                raise FormatError("the graph is of an older kinmer", "it can miss entries", place=store._file)
             store._load(view=True)
+            store._set_aside(np.array(told.get("aside", []), dtype=np.int64))
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise FormatError("the store is damaged", str(error), place=store.directory) from error
-        if len(store._index) != told.get("entries") or store._index.ndim != dim:
+        if len(store) != told.get("entries") or store._index.ndim != dim:
             raise FormatError("the graph is damaged", "it is not the one described", place=store._file)
         return store
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) - self._marked
 
     def contains(self, labels: Labels) -> NDArray[np.bool_]:
         """Which labels are in the store."""
         if not len(self._index):
             return np.zeros(len(labels), dtype=bool)
-        return np.asarray(self._index.contains(labels.astype(np.uint64)), dtype=bool)
+        held = np.asarray(self._index.contains(labels.astype(np.uint64)), dtype=bool)
+        return held & (labels < MARKS)
 
     def flush(self) -> None:
-        """Make sure that what was added can be found, and write the graph beside the old one."""
+        """Make sure that every entry can be found, and write the graph beside the old one."""
         self._repair()
         if self._mapped:
             return
@@ -112,6 +112,7 @@ class HnswStore(VectorStore):
                 "metric": self.metric,
                 "generation": self._generation,
                 "entries": len(self),
+                **self._history(),
                 "signature": _signature(self._file),
                 "files": {self._file.name: file_checksum(self._file)},
             },
@@ -145,83 +146,117 @@ class HnswStore(VectorStore):
         index.expansion_add, index.expansion_search = EXPANSION_ADD, EXPANSION_SEARCH
         return index
 
+    def _empty(self) -> Any:
+        return self._tuned(
+            Index(
+                ndim=self.dim,
+                # Not the dot product of unit vectors: rounded to float16 their lengths are off by more
+                # than the distances between strains, and cosine takes the lengths out again.
+                metric="cos" if self.metric == "cosine" else "l2sq",
+                dtype="f16" if self.metric == "cosine" else "f32",
+                connectivity=CONNECTIVITY,
+                expansion_add=EXPANSION_ADD,
+            )
+        )
+
     def _writable(self) -> Any:
         if self._mapped:
             self._load(view=False)
+            if self._index.stats.nodes != len(self._index):
+                # Written by an older kinmer, which had usearch delete.
+                self._rebuild(np.empty(0, dtype=np.int64))
+                self._marked, self._grown = 0, True
         return self._index
 
     def _known_as(self, vectors: Vectors) -> Vectors:
         return unit_rows(vectors) if self.metric == "cosine" else vectors
 
+    def _held(self, labels: Labels) -> Vectors:
+        return _vectors_of(self._index, labels, self.dim)
+
+    def _labels(self) -> Labels:
+        keys = np.asarray(self._index.keys, dtype=np.uint64)
+        return np.sort(keys[keys < MARKS]).astype(np.int64)
+
     def _add(self, labels: Labels, vectors: Vectors) -> None:
+        if labels.max() >= MARKS:
+            raise ValueError(f"a label is {MARKS} or more")
+        super()._add(labels, self._known_as(vectors))
+
+    def _insert(self, labels: Labels, vectors: Vectors) -> None:
         index = self._writable()
-        threads = 1 if len(self) + len(labels) <= ONE_THREAD else self._threads
+        threads = 1 if len(index) + len(labels) <= ONE_THREAD else self._threads
         # Sequences come genome by genome. A graph that grows so has clusters that few edges lead into, and
-        # neighbours that are inserted at the same moment miss each other; a seeded shuffle avoids both.
+        # neighbors that are inserted at the same moment miss each other; a seeded shuffle avoids both.
         order = np.random.Generator(np.random.PCG64(len(labels))).permutation(len(labels))
         try:
-            index.add(
-                labels[order].astype(np.uint64), self._known_as(vectors)[order], threads=threads, copy=True
-            )
+            index.add(labels[order].astype(np.uint64), vectors[order], threads=threads, copy=True)
         except (RuntimeError, MemoryError) as error:
             raise EngineError("usearch cannot add entries", str(error), place=self.directory) from error
-        self._unchecked.append(labels)
 
-    def _delete(self, labels: Labels) -> None:
-        self._writable().remove(labels.astype(np.uint64))
+    def _mark(self, labels: Labels) -> None:
+        index = self._writable()
+        marks = MARKS + self._marked + np.arange(len(labels), dtype=np.int64)
+        index.rename(labels.astype(np.uint64), marks.astype(np.uint64))
 
-    def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+    def _rebuild(self, gone: Labels) -> None:
+        labels = np.setdiff1d(self._labels(), gone, assume_unique=True)
+        old, self._index, self._mapped = self._index, self._empty(), False
+        labels = np.random.Generator(np.random.PCG64(len(labels))).permutation(labels)
+        for start in range(0, len(labels), REBUILD_BLOCK):
+            part = labels[start : start + REBUILD_BLOCK]
+            self._insert(part, _vectors_of(old, part, self.dim))
+
+    def _near(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
         asked = self._known_as(queries)
-        labels, far = self._ask(asked, k)
-        short = np.flatnonzero((labels < 0).any(axis=1))
-        if short.size:
+        labels = np.full((len(queries), k), -1, dtype=np.int64)
+        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        nodes = len(self._index)
+        wide = min(nodes, k * nodes // len(self) + SPARE) if self._marked else k
+        left = np.arange(len(queries))
+        while left.size:
+            labels[left], far[left] = sort_hits(*self._ask(asked[left], wide), k)
+            left = left[(labels[left] < 0).any(axis=1)]
+            if not self._marked or wide >= min(nodes, WIDEST):
+                break
+            wide = min(nodes, wide * WIDER)
+        if left.size:
             # Deleted entries stand in the way, or k is a large part of all: every entry is looked at.
-            labels[short], far[short] = self._ask(asked[short], k, exact=True)
-        if self.metric == "l2":
-            return labels, np.sqrt(np.maximum(far, 0))
+            labels[left], far[left] = self._look_at_all(asked[left], k)
         # To usearch two zero vectors are the same; here a zero vector is at distance 1 from everything.
-        return labels, np.where(queries.any(axis=1, keepdims=True), np.clip(far, 0, 2), np.float32(1))
+        zero = ~queries.any(axis=1, keepdims=True)
+        return labels, np.where(zero & (labels >= 0), np.float32(1), far) if self.metric == "cosine" else far
 
-    def _ask(self, asked: Vectors, k: int, *, exact: bool = False) -> tuple[Labels, Vectors]:
-        self._index.expansion_search = max(EXPANSION_SEARCH, 2 * k)
-        found = self._index.search(asked, k, threads=self._threads, exact=exact)
+    def _ask(self, asked: Vectors, k: int) -> tuple[Labels, Vectors]:
+        """Labels and distances (q, k) as the graph has them; -1 and inf for deleted and missing ones."""
+        nodes = len(self._index)
+        self._index.expansion_search = max(EXPANSION_SEARCH * nodes // max(1, len(self)), 2 * k)
+        found = self._index.search(asked, k, threads=self._threads)
         labels = np.full((len(asked), k), -1, dtype=np.int64)
         far = np.full((len(asked), k), np.inf, dtype=np.float32)
         keys, distances = (np.atleast_2d(one) for one in (found.keys, found.distances))
         counts = np.atleast_1d(getattr(found, "counts", len(found.keys)))
-        there = np.arange(keys.shape[1]) < counts[:, None]
+        there = (np.arange(keys.shape[1]) < counts[:, None]) & (keys < MARKS)
         labels[:, : keys.shape[1]] = np.where(there, keys.astype(np.int64), -1)
-        far[:, : keys.shape[1]] = np.where(there, distances, np.inf)
+        near = np.sqrt(np.maximum(distances, 0)) if self.metric == "l2" else np.clip(distances, 0, 2)
+        far[:, : keys.shape[1]] = np.where(there, near, np.inf)
         return labels, far
 
-    def _repair(self) -> None:
-        """Insert again what the graph has lost: now and then all edges to an entry are pruned away."""
-        lost = self._unchecked
-        for _ in range(REPAIRS):
-            lost = [self._unfound(part) for labels in lost for part in _parts(labels)]
-            lost = [labels for labels in lost if labels.size]
-            for labels in lost:
-                vectors = np.asarray(self._index.get(labels.astype(np.uint64)), dtype=np.float32)
-                self._index.remove(labels.astype(np.uint64))
-                self._index.add(labels.astype(np.uint64), vectors, threads=1)
-        self._unchecked = []
-
-    def _unfound(self, labels: Labels) -> Labels:
-        """Those of the labels that a search with their own vector does not give."""
-        labels = np.asarray(labels[self.contains(labels)])
-        if not labels.size:
-            return labels
-        vectors = np.asarray(self._index.get(labels.astype(np.uint64)), dtype=np.float32)
-        self._index.expansion_search = EXPANSION_CHECK
-        found = self._index.search(vectors, min(16, len(self)), threads=self._threads)
-        # Where the last hit is as near as the first, many entries are the same and any of them will do.
-        keys, far = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
-        there = (keys == labels[:, None].astype(np.uint64)).any(axis=1)
-        return np.asarray(labels[~there & (far[:, -1] > far[:, 0])])
+    def _unreached(self, labels: Labels) -> Labels:
+        for expansion in EXPANSIONS_CHECK:
+            if not labels.size:
+                break
+            self._index.expansion_search = expansion
+            found = self._index.search(self._held(labels), min(16, len(self._index)), threads=self._threads)
+            # Where the last hit is as near as the first, many entries are the same and any of them will do.
+            keys, far = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
+            there = (keys == labels[:, None].astype(np.uint64)).any(axis=1)
+            labels = labels[~there & (far[:, -1] > far[:, 0])]
+        return labels
 
 
-def _parts(labels: Labels) -> list[Labels]:
-    return [labels[start : start + CHECK_BLOCK] for start in range(0, len(labels), CHECK_BLOCK)]
+def _vectors_of(index: Any, labels: Labels, dim: int) -> Vectors:
+    return np.asarray(index.get(labels.astype(np.uint64)), dtype=np.float32).reshape(-1, dim)
 
 
 def _signature(path: Path) -> list[int]:
