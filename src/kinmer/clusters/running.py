@@ -20,6 +20,7 @@ from kinmer.clusters.communities import (
     check_method,
     communities,
     numbered,
+    on_map,
 )
 from kinmer.clusters.edges import edges_of
 from kinmer.clusters.evaluating import CLUSTER, agreements
@@ -29,7 +30,7 @@ from kinmer.errors import InputError, UsageError
 from kinmer.files import check_output
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.progress import step
-from kinmer.space import Space, neighbour_graph, space_of
+from kinmer.space import Neighbors, Space, contracted, space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _GRAPH = ("k", "max_distance", "max_in_degree", "mutual")
 OF_METHOD = {"infomap": _GRAPH, "leiden": (*_GRAPH, "resolution"), "hdbscan": ("coordinates",)}
 # The fewest points that make a dense place, as in scikit-learn.
 LEAST_DENSE = 5
+# Nearest on a map that are looked at for near-duplicates.
+MAP_NEIGHBORS = 15
 KEPT = "use --force to replace them, or --no-store to leave them"
 
 
@@ -84,7 +87,11 @@ class Clustering:
                 f"edges up to {self.settings['max_distance']:.4g} ({self.settings['metric']}),"
                 f" {self.settings['edges']:,} of them"
             )
-        if self.settings.get("drawn", len(self)) < len(self):
+        copies = self.settings.get("near_duplicates", 0)
+        if copies:
+            kind = "near-duplicates" if self.settings["by_words"] else "equal vectors"
+            lines.append(f"{copies:,} {kind} follow the sequence that they repeat; edges are of the others")
+        if self.settings.get("drawn", len(self)) < len(self) - copies:
             lines.append(f"{self.settings['drawn']:,} of them were drawn, the others go with the nearest")
         if self.gc is not None:
             lines.append(f"GC varies by {self.gc[0]:.4f} within clusters, by {self.gc[1]:.4f} over all (sd)")
@@ -175,20 +182,31 @@ def _found(
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """The cluster of every point, and what the settings came to."""
     min_size, seed = asked["min_size"], asked["seed"]
+    more: dict[str, Any]
     if asked["method"] == "hdbscan":
         where = _map_of(space, asked["coordinates"])
         least = max(min_size, LEAST_DENSE)
-        places = by_density(where, min_size=least, seed=seed)
-        return numbered(places, min_size), {"min_size": least, "drawn": min(len(where), DENSE_SAMPLE)}
-    k = asked["k"]
-    graph = neighbour_graph(space, k, threads=threads)
-    most = 4 * k if asked["max_in_degree"] is None else asked["max_in_degree"]
-    edges = edges_of(graph, max_distance=asked["max_distance"], max_in_degree=most, mutual=asked["mutual"])
-    del graph
-    with step("Communities"):
-        found = communities(edges, asked["method"], resolution=asked.get("resolution", 1), seed=seed)
-    more = {"max_distance": edges.max_distance, "max_in_degree": most, "scale": edges.scale}
-    return numbered(found, min_size), {**more, "edges": len(edges.pairs)}
+        together = contracted(space, on_map(where), MAP_NEIGHBORS)
+        kept = np.unique(together.representative)
+        found = by_density(where[kept], min_size=least, seed=seed)
+        more = {"min_size": least, "drawn": min(len(kept), DENSE_SAMPLE)}
+    else:
+        k = asked["k"]
+        with Neighbors(space, threads=threads) as neighbors:
+            together = contracted(space, neighbors.graph, k)
+        kept = np.unique(together.representative)
+        most = 4 * k if asked["max_in_degree"] is None else asked["max_in_degree"]
+        edges = edges_of(
+            together.graph, max_distance=asked["max_distance"], max_in_degree=most, mutual=asked["mutual"]
+        )
+        with step("Communities"):
+            found = communities(edges, asked["method"], resolution=asked.get("resolution", 1), seed=seed)
+        more = {"max_distance": edges.max_distance, "max_in_degree": most, "scale": edges.scale}
+        more["edges"] = len(edges.pairs)
+    # Near-duplicates follow their representative.
+    members = found[np.searchsorted(kept, together.representative)]
+    more |= {"near_duplicates": len(members) - len(kept), "by_words": together.by_words}
+    return numbered(members, min_size), more
 
 
 def _check(
