@@ -14,8 +14,8 @@ lengths between two, logarithmically even). The other samples hold the same cont
     half                 every second contig is another of the same species
     cut                  the species' contigs in a row, cut at other positions
 
-Prints Markdown: clusters, completeness (share of a species' contigs in its commonest cluster) and purity of the
-one sample and of the samples together, means over seeds, and the least ratio of completeness to the one
+Prints Markdown: clusters, completeness (share of a species' contigs in its commonest cluster) and purity of
+the one sample and of the samples together, means over seeds, and the least ratio of completeness to the one
 sample's over seeds.
 """
 
@@ -56,13 +56,16 @@ def written(cumulative: NDArray[np.float64], draws: NDArray[np.float64]) -> Code
 
 def world(seed: int, low: int, high: int, contigs: int = CONTIGS) -> list[list[Codes]]:
     """The contigs of every species."""
-    rng = np.random.default_rng(seed)
     species = []
-    for _ in range(SPECIES):
+    for number in range(SPECIES):
+        rng = np.random.default_rng([seed, number])
         weights = rng.gamma(1.0, size=(16, 4)) + 0.05
         cumulative = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
-        lengths = np.exp(rng.uniform(np.log(low), np.log(high), contigs)).astype(int)
-        species.append([written(cumulative, rng.random(length)) for length in lengths])
+        contigs_of = []
+        for _ in range(contigs):
+            length = int(np.exp(rng.uniform(np.log(low), np.log(high))))
+            contigs_of.append(written(cumulative, rng.random(length)))
+        species.append(contigs_of)
     return species
 
 

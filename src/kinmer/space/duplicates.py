@@ -33,6 +33,11 @@ SHARED = 0.5
 # Nor may chance do it: so many standard deviations below 1, where there are few words.
 CERTAIN = 6.0
 ROUNDS = 12
+# Where copies are at least a tenth of all, samples overlap: a copy may lie behind others of its genome, whose
+# reading frames came out alike by chance, so once more neighbors are looked at, by this factor.
+MANY, WIDER = 0.1, 4
+# Rows whose wider neighbors are held at once.
+ASKED = 1 << 16
 # Rows that a thread compares at once.
 BLOCK = 4096
 # Of vectors alone only equal ones are known to be copies: cosine distances up to rounding.
@@ -69,25 +74,34 @@ def contracted(space: Space, search: Search, k: int) -> Contracted:
     """
     graph, words = search(k), word_counts(space)
     n = graph.points
+    near, far = graph.indices, graph.distances
     length = np.zeros(n)
     if "length" in space.obs:
         length = pd.to_numeric(space.obs["length"], errors="coerce").fillna(0).to_numpy(np.float64)
-    representative, alive = np.arange(n), np.ones(n, bool)
-    near, far = graph.indices, graph.distances
-    changed = np.arange(n)
-    for _ in range(ROUNDS):
-        pairs = _equal(changed, near, far) if words is None else _pairs(changed, near, words)
+
+    def alike(rows: Rows, near: NDArray[np.int32], far: NDArray[np.float32]) -> Rows:
+        return _pairs(rows, near, far <= ROUNDING if words is None else _similar(words, rows, near))
+
+    representative, alive, kept = np.arange(n), np.ones(n, bool), np.arange(n)
+    pairs = alike(kept, near, far)
+    for turn in range(ROUNDS):
         if not len(pairs):
             break
         representative = _stars(n, pairs, length)[representative]
         alive = representative == np.arange(n)
         kept = np.flatnonzero(alive)
+        many = turn == 0 and len(kept) <= (1 - MANY) * n
         there = near[kept] >= 0
-        changed = kept[(there & ~alive[np.maximum(near[kept], 0)]).any(axis=1)]
-        fresh = search(k, rows=changed, among=alive)
-        near[changed], far[changed] = fresh.indices, fresh.distances
+        fewer = (there & ~alive[np.maximum(near[kept], 0)]).any(axis=1)
+        asked, width = (kept, WIDER * k) if many else (kept[fewer], k)
+        found = [np.empty((0, 2), np.int64)]
+        for start in range(0, len(asked), ASKED):
+            rows = asked[start : start + ASKED]
+            fresh = search(width, rows=rows, among=alive)
+            near[rows], far[rows] = fresh.indices[:, :k], fresh.distances[:, :k]
+            found.append(alike(rows, fresh.indices, fresh.distances))
+        pairs = np.unique(np.concatenate(found), axis=0)
     if not alive.all():
-        kept = np.flatnonzero(alive)
         position = np.full(n, -1, np.int32)
         position[kept] = np.arange(len(kept))
         near = np.where(near[kept] >= 0, position[near[kept]], np.int32(-1))
@@ -95,33 +109,28 @@ def contracted(space: Space, search: Search, k: int) -> Contracted:
     return Contracted(representative, graph, words is not None)
 
 
-def _equal(rows: Rows, near: NDArray[np.int32], far: NDArray[np.float32]) -> Rows:
-    """(m, 2) equal vectors among rows and their neighbors, the smaller first, each pair once."""
-    place, rank = np.nonzero((near[rows] >= 0) & (far[rows] <= ROUNDING))
-    ends = np.stack([rows[place], near[rows[place], rank]], axis=1)
+def _pairs(rows: Rows, near: NDArray[np.int32], same: NDArray[np.bool_]) -> Rows:
+    """(m, 2) rows and those of their neighbors (len(rows), k) that are the same, each pair once."""
+    place, rank = np.nonzero(same & (near >= 0))
+    ends = np.stack([rows[place], near[place, rank]], axis=1)
     ends.sort(axis=1)
     return np.asarray(np.unique(ends, axis=0), np.int64)
 
 
-def _pairs(rows: Rows, near: NDArray[np.int32], words: NDArray[np.uint16]) -> Rows:
-    """(m, 2) near-duplicates among rows and their neighbors, the smaller first, each pair once."""
+def _similar(words: NDArray[np.uint16], rows: Rows, near: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(len(rows), k) which neighbors are near-duplicates by their words."""
     least = least_dispersions(words.shape[1])
+    same = np.zeros(near.shape, np.bool_)
 
-    def compared(part: Rows) -> Rows:
-        same = np.zeros((len(part), near.shape[1]), np.bool_)
-        _compare(words, part, near, same, least)
-        place, rank = np.nonzero(same)
-        ends = np.stack([part[place], near[part[place], rank]], axis=1)
-        ends.sort(axis=1)
-        return np.asarray(ends, np.int64)
+    def compared(start: int) -> int:
+        part = slice(start, start + BLOCK)
+        _compare(words, rows[part], near[part], same[part], least)
+        return len(rows[part])
 
-    parts = np.array_split(rows, -(-len(rows) // BLOCK) or 1)
-    found = [np.empty((0, 2), np.int64)]
     with step("Near-duplicates", len(rows)) as progress, ThreadPoolExecutor(available_cores()) as pool:
-        for part, ends in zip(parts, pool.map(compared, parts), strict=True):
-            found.append(ends)
-            progress.advance(len(part))
-    return np.asarray(np.unique(np.concatenate(found), axis=0), np.int64)
+        for done in pool.map(compared, range(0, len(rows), BLOCK)):
+            progress.advance(done)
+    return same
 
 
 def _stars(n: int, pairs: Rows, length: NDArray[np.float64]) -> Rows:
@@ -182,11 +191,11 @@ def _compare(
     same: NDArray[np.bool_],
     least: NDArray[np.float64],
 ) -> None:
-    """Mark in `same` (m, k) the neighbors of rows (m,) that are near-duplicates of them."""
+    """Mark in `same` (m, k) the neighbors `near` (m, k) of rows (m,) that are near-duplicates of them."""
     for place in range(rows.size):
         row = rows[place]
         for rank in range(near.shape[1]):
-            other = near[row, rank]
+            other = near[place, rank]
             if other >= 0:
                 dispersion, occur = _dispersion(words[row], words[other])
                 same[place, rank] = dispersion < least[occur]
