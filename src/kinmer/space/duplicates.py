@@ -42,6 +42,7 @@ ASKED = 1 << 16
 BLOCK = 4096
 # Of vectors alone only equal ones are known to be copies: cosine distances up to rounding.
 ROUNDING = 1e-6
+GAP = 4.0
 Rows = NDArray[np.int64]
 
 
@@ -61,6 +62,14 @@ class Contracted(NamedTuple):
     representative: Rows
     graph: Graph
     by_words: bool
+
+    @property
+    def gaps(self) -> float:
+        """Share of the representatives one of whose neighbors is `GAP` times as far as the one before it."""
+        far = np.where(self.graph.indices >= 0, self.graph.distances, np.nan)
+        if not len(far) or far.shape[1] < 2:
+            return 0.0
+        return float((far[:, 1:] > GAP * np.maximum(far[:, :-1], ROUNDING)).any(axis=1).mean())
 
 
 def contracted(space: Space, search: Search, k: int) -> Contracted:
