@@ -17,16 +17,19 @@ from scipy.stats import t as student
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from kinmer import cluster, evaluate_clusters
+from kinmer import cluster, embed, evaluate_clusters
 from kinmer.cli import run
 from kinmer.clusters import agreement_of
 from kinmer.clusters.centres import mean_distances
 from kinmer.clusters.communities import by_density, communities, numbered
 from kinmer.clusters.edges import edges_of, usual_distance
 from kinmer.errors import InputError, UsageError
-from kinmer.space import Graph, neighbour_graph
-from tests.organisms import organisms
+from kinmer.index import build_index
+from kinmer.profiles import ProfileStore
+from kinmer.space import Graph, neighbour_graph, open_space
+from tests.organisms import encoder_of, organisms
 from tests.test_analyses import space_of
+from tests.test_duplicates import contigs, copy_of, store_of
 
 
 def planted(groups: int, each: int, *, spread: float = 0.15, seed: int = 0) -> NDArray[np.float64]:
@@ -356,3 +359,124 @@ def test_clusters_of_any_origin_are_compared_with_labels(
     bins.write_text("id\tcluster\na\t0\na\t1\n")
     with pytest.raises(InputError, match="occurs twice"):
         evaluate_clusters(bins)
+
+
+SAMPLES = [("0", 5), ("1", 2), ("3", 3), ("trim", 2), ("reverse", 2)]
+
+
+def against_one(
+    folder: Path, kind: str, samples: int, *, coding: bool, seed: int, length: Any, methods: tuple[Any, ...]
+) -> None:
+    """Clusters of samples that overlap are as complete and pure as those of the first alone."""
+    made, species = contigs(6, 20, length, seed=seed)
+    rng = np.random.default_rng(seed + 100)
+    others = [[copy_of(one, kind, rng) for one in made] for _ in range(samples - 1)]
+    stores = []
+    for name, several in (("one", [made]), ("all", [made, *others])):
+        (folder / name).mkdir()
+        stores.append(store_of(several, folder / name, coding=coding))
+        if coding:
+            embed(stores[-1], "kin-1")
+    for method in methods:
+        vectors = "X_kinmer" if coding else "raw"
+        alone, together = (cluster(one, vectors=vectors, method=method, keep=False) for one in stores)
+        before = agreement_of(alone.cluster, pd.Series(species))
+        after = agreement_of(together.cluster, pd.Series(np.tile(species, samples)))
+        assert before is not None
+        assert after is not None
+        assert after.completeness_share >= 0.95 * before.completeness_share
+        assert after.purity >= before.purity - 0.002
+        assert alone.settings["near_duplicates"] == 0
+        assert "near-duplicates" not in alone.text()
+        copies = len(made) * (samples - 1)
+        assert 0.95 * copies <= together.settings["near_duplicates"] <= copies
+        assert f"{together.settings['near_duplicates']:,} near-duplicates go with" in together.text()
+        if kind == "0":
+            # The first sample's contigs stand for all: the same graph, and the same edges.
+            assert together.settings["max_distance"] == alone.settings["max_distance"]
+            in_both = np.tile(alone.cluster, samples)
+            assert (together.cluster[in_both > 0] == in_both[in_both > 0]).all()
+
+
+@pytest.mark.parametrize(("kind", "samples"), SAMPLES)
+def test_samples_that_overlap_make_no_clusters_of_copies(tmp_path: Path, kind: str, samples: int) -> None:
+    against_one(tmp_path, kind, samples, coding=False, seed=3, length=5000, methods=("infomap", "leiden"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [8000, (2000, 20_000)], ids=["even", "mixed"])
+@pytest.mark.parametrize(
+    ("kind", "samples"), [("0.01", 3), ("0.1", 5), ("3", 5), ("trim", 3), ("reverse", 2)]
+)
+def test_so_do_those_of_the_encoder_in_the_box(tmp_path: Path, kind: str, samples: int, length: Any) -> None:
+    against_one(tmp_path, kind, samples, coding=True, seed=4, length=length, methods=("infomap", "leiden"))
+
+
+def test_more_copies_than_neighbors_still_lie_with_their_species(tmp_path: Path) -> None:
+    made, species = contigs(3, 8, 4000, seed=1)
+    rng = np.random.default_rng(2)
+    store = store_of([made, *([copy_of(one, "1", rng) for one in made] for _ in range(19))], tmp_path)
+    found = cluster(store, vectors="raw", k=5, keep=False)
+    agreed = agreement_of(found.cluster, pd.Series(np.tile(species, 20)))
+    assert agreed is not None
+    assert agreed.purity == 1
+    assert agreed.completeness_share > 0.95
+
+
+def test_without_near_duplicates_nothing_changes(tmp_path: Path) -> None:
+    made, _ = contigs(5, 15, (2000, 9000), seed=8)
+    space = open_space(store_of([made], tmp_path), vectors="raw")
+    edges = edges_of(neighbour_graph(space, 15), max_in_degree=60)
+    methods: tuple[Any, ...] = ("infomap", "leiden")
+    for method in methods:
+        wanted = numbered(communities(edges, method, resolution=3, seed=0), 2)
+        assert (cluster(space, method=method, keep=False).cluster == wanted).all()
+
+
+def test_an_index_knows_copies_by_its_sequences(tmp_path: Path) -> None:
+    made, species = contigs(4, 15, 4000, seed=6)
+    rng = np.random.default_rng(9)
+    store_of([made, [copy_of(one, "1", rng) for one in made]], tmp_path)
+    build_index([tmp_path / "all.fna"], tmp_path / "kin.db", encoder=encoder_of(6, dim=16))
+    made_of = cluster(tmp_path / "kin.db", output=tmp_path / "out")
+    assert made_of.settings["near_duplicates"] >= 57
+    members = pd.read_csv(tmp_path / "out/cluster_members.tsv", sep="\t", na_values=".")
+    repeated = members[members.representative.notna()]
+    assert len(repeated) == made_of.settings["near_duplicates"]
+    # A copy is of the contig with the same number, and in the same cluster.
+    assert (repeated.id.str[3:] == repeated.representative.str[3:]).all()
+    number = members.set_index("id").cluster
+    assert (number[repeated.id].to_numpy() == number[repeated.representative].to_numpy()).all()
+    assert json.loads((tmp_path / "out/clusters.json").read_text())["settings"]["near_duplicates"] >= 57
+    assert len(species) == 60
+
+
+def test_copies_make_no_dense_places_of_a_map(tmp_path: Path) -> None:
+    made, species = contigs(3, 12, 3000, seed=2)
+    rng = np.random.default_rng(1)
+    store = store_of([made, *([copy_of(one, "0", rng) for one in made] for _ in range(5))], tmp_path)
+    where = np.array([[0, 0], [40, 0], [0, 40]])[species] + 4 * rng.normal(size=(36, 2))
+    several = np.tile(where, (6, 1)) + 0.01 * rng.normal(size=(216, 2))
+    with ProfileStore.open(store).obsm_writer("X_tsne", 2, provenance={}) as writer:
+        writer.append(several.astype(np.float32))
+        writer.finish()
+    found = cluster(store, vectors="raw", method="hdbscan", keep=False)
+    assert found.settings["near_duplicates"] == 180
+    inside = found.cluster > 0
+    assert inside.mean() > 0.7
+    assert found.clusters == 3
+    assert adjusted_rand_score(np.tile(species, 6)[inside], found.cluster[inside]) == 1
+
+
+def test_vectors_alone_warn_where_copies_may_be(tmp_path: Path) -> None:
+    points = planted(6, 30)
+    again = points + 0.004 * np.random.default_rng(3).normal(size=points.shape)
+    plain = cluster(space_of(points, tmp_path, metric="cosine"))
+    assert "warning" not in plain.text()
+    (tmp_path / "two").mkdir()
+    copied = cluster(space_of(np.concatenate([points, again]), tmp_path / "two", metric="cosine"))
+    assert "neighbors four times nearer than the next" in copied.text()
+    (tmp_path / "three").mkdir()
+    equal = cluster(space_of(np.concatenate([points, points]), tmp_path / "three", metric="cosine"))
+    assert "180 equal vectors go with" in equal.text()
+    assert equal.settings["max_distance"] == plain.settings["max_distance"]

@@ -52,7 +52,7 @@ def cluster(
     threads: Threads = None,
     force: Force = False,
 ) -> None:
-    """Clusters of all sequences, with what labels say of them."""
+    """Clusters of all sequences, with what labels say of them; copies in other samples go together."""
     from kinmer.clusters import cluster as make
 
     made = make(

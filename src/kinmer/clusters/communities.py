@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from kinmer.clusters.edges import Edges
 from kinmer.errors import UsageError
+from kinmer.space.duplicates import Search
+from kinmer.space.graph import Graph
+from kinmer.stores import sort_hits
 
-__all__ = ["DENSE_SAMPLE", "Method", "by_density", "check_method", "communities", "numbered"]
+__all__ = ["DENSE_SAMPLE", "Method", "by_density", "check_method", "communities", "numbered", "on_map"]
 
 Method = Literal["leiden", "infomap", "hdbscan"]
 # Infomap keeps the best of some trials; a million points take minutes each, and are less a matter of luck.
@@ -71,6 +74,26 @@ def by_density(
     drawn = np.sort(np.random.default_rng(seed).choice(len(points), sample, replace=False))
     _, nearest = KDTree(points[drawn]).query(points)
     return np.asarray(_dense(points[drawn], min_size)[nearest])
+
+
+def on_map(coordinates: NDArray[np.float32]) -> Search:
+    """A search for the nearest on a map (n, 2)."""
+    from scipy.spatial import KDTree
+
+    points = coordinates.astype(np.float64)
+
+    def search(
+        k: int, *, rows: NDArray[np.int64] | None = None, among: NDArray[np.bool_] | None = None
+    ) -> Graph:
+        asked = np.arange(len(points)) if rows is None else rows
+        usable = np.arange(len(points)) if among is None else np.flatnonzero(among)
+        far, near = KDTree(points[usable]).query(points[asked], k=np.arange(1, k + 2))
+        missing = near == len(usable)
+        near = np.where(missing, -1, usable[np.where(missing, 0, near)])
+        near, far = sort_hits(np.where(near == asked[:, None], -1, near), far.astype(np.float32), k)
+        return Graph(asked, near.astype(np.int32), far, len(points), True)
+
+    return search
 
 
 def _dense(points: NDArray[np.float64], min_size: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from kinmer.clusters.communities import (
     check_method,
     communities,
     numbered,
+    on_map,
 )
 from kinmer.clusters.edges import edges_of
 from kinmer.clusters.evaluating import CLUSTER, agreements
@@ -29,7 +30,7 @@ from kinmer.errors import InputError, UsageError
 from kinmer.files import check_output
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.progress import step
-from kinmer.space import Space, neighbour_graph, space_of
+from kinmer.space import Neighbors, Space, contracted, space_of
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ _GRAPH = ("k", "max_distance", "max_in_degree", "mutual")
 OF_METHOD = {"infomap": _GRAPH, "leiden": (*_GRAPH, "resolution"), "hdbscan": ("coordinates",)}
 # The fewest points that make a dense place, as in scikit-learn.
 LEAST_DENSE = 5
+# Nearest on a map that are looked at for near-duplicates.
+MAP_NEIGHBORS = 15
+# The share of sequences with a gap behind their nearest from which the clusters may be those of copies.
+MANY_GAPS = 0.25
+GAPS = (
+    "warning: {:.0f} % of the sequences have neighbors four times nearer than the next · if those are copies"
+    " (samples that overlap), clusters fall to pieces · cluster the profile store, where words show copies,"
+    " or give --max-distance"
+)
 KEPT = "use --force to replace them, or --no-store to leave them"
 
 
@@ -52,7 +62,8 @@ class Clustering:
     ids : (n,) str. cluster : (n,) int64 from 1, the largest first; 0: in none. obs : what is known of the
     sequences. settings : what it was made with. agreement : with the labels of every rank that `obs` has.
     gc : standard deviation of GC within clusters and over all, where GC is known. mean_distance : (clusters,)
-    of members to their cluster's middle. asked : the settings as they were given.
+    of members to their cluster's middle. asked : the settings as they were given. representative : (n,) the
+    id of the sequence whose near-duplicate it is, else its own; None where a folder's clusters were kept.
     """
 
     ids: NDArray[np.object_]
@@ -63,6 +74,7 @@ class Clustering:
     gc: tuple[float, float] | None = None
     mean_distance: NDArray[np.float64] | None = None
     asked: dict[str, Any] = field(default_factory=dict)
+    representative: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,7 +96,13 @@ class Clustering:
                 f"edges up to {self.settings['max_distance']:.4g} ({self.settings['metric']}),"
                 f" {self.settings['edges']:,} of them"
             )
-        if self.settings.get("drawn", len(self)) < len(self):
+        copies = self.settings.get("near_duplicates", 0)
+        if copies:
+            kind = "near-duplicates" if self.settings["by_words"] else "equal vectors"
+            lines.append(f"{copies:,} {kind} go with the sequence that they repeat; edges are of the others")
+        if not self.settings.get("by_words", True) and self.settings["gaps"] >= MANY_GAPS:
+            lines.append(GAPS.format(100 * self.settings["gaps"]))
+        if self.settings.get("drawn", len(self)) < len(self) - copies:
             lines.append(f"{self.settings['drawn']:,} of them were drawn, the others go with the nearest")
         if self.gc is not None:
             lines.append(f"GC varies by {self.gc[0]:.4f} within clusters, by {self.gc[1]:.4f} over all (sd)")
@@ -119,6 +137,10 @@ def cluster(
     force: bool = False,
 ) -> Clustering:
     """Clusters of all sequences.
+
+    Near-duplicates (`kinmer.space.duplicates`: copies, reverse complements, sequences that share most of
+    their words, such as those of samples that overlap) are brought together first: graph, longest edge and
+    clusters are of one representative each, and the others go with it.
 
     Parameters
     ----------
@@ -159,10 +181,12 @@ def cluster(
     if there and not force:
         raise UsageError("the store has clusters already", check=KEPT, place=space.place)
     more: dict[str, Any] = {}
+    representative = None
     if found is None:
-        found, more = _found(space, asked, threads)
+        found, more, rows = _found(space, asked, threads)
+        representative = space.ids[rows]
     settings = {**asked, "vectors": space.vectors, "metric": space.metric, **more}
-    result = _described(space, found, settings, asked, labels)
+    result = replace(_described(space, found, settings, asked, labels), representative=representative)
     if unwritten is not None:
         result.write(unwritten, force=force)
     if keep:
@@ -172,23 +196,35 @@ def cluster(
 
 def _found(
     space: Space, asked: dict[str, Any], threads: int | None
-) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """The cluster of every point, and what the settings came to."""
+) -> tuple[NDArray[np.int64], dict[str, Any], NDArray[np.int64]]:
+    """The cluster of every point, what the settings came to, and every point's representative."""
     min_size, seed = asked["min_size"], asked["seed"]
+    more: dict[str, Any]
     if asked["method"] == "hdbscan":
         where = _map_of(space, asked["coordinates"])
         least = max(min_size, LEAST_DENSE)
-        places = by_density(where, min_size=least, seed=seed)
-        return numbered(places, min_size), {"min_size": least, "drawn": min(len(where), DENSE_SAMPLE)}
-    k = asked["k"]
-    graph = neighbour_graph(space, k, threads=threads)
-    most = 4 * k if asked["max_in_degree"] is None else asked["max_in_degree"]
-    edges = edges_of(graph, max_distance=asked["max_distance"], max_in_degree=most, mutual=asked["mutual"])
-    del graph
-    with step("Communities"):
-        found = communities(edges, asked["method"], resolution=asked.get("resolution", 1), seed=seed)
-    more = {"max_distance": edges.max_distance, "max_in_degree": most, "scale": edges.scale}
-    return numbered(found, min_size), {**more, "edges": len(edges.pairs)}
+        together = contracted(space, on_map(where), MAP_NEIGHBORS)
+        kept = np.unique(together.representative)
+        found = by_density(where[kept], min_size=least, seed=seed)
+        more = {"min_size": least, "drawn": min(len(kept), DENSE_SAMPLE)}
+    else:
+        k = asked["k"]
+        with Neighbors(space, threads=threads) as neighbors:
+            together = contracted(space, neighbors.graph, k)
+        kept = np.unique(together.representative)
+        most = 4 * k if asked["max_in_degree"] is None else asked["max_in_degree"]
+        edges = edges_of(
+            together.graph, max_distance=asked["max_distance"], max_in_degree=most, mutual=asked["mutual"]
+        )
+        with step("Communities"):
+            found = communities(edges, asked["method"], resolution=asked.get("resolution", 1), seed=seed)
+        more = {"max_distance": edges.max_distance, "max_in_degree": most, "scale": edges.scale}
+        more["edges"] = len(edges.pairs)
+    # Near-duplicates follow their representative.
+    members = found[np.searchsorted(kept, together.representative)]
+    more |= {"near_duplicates": len(members) - len(kept), "by_words": together.by_words}
+    more["gaps"] = together.gaps
+    return numbered(members, min_size), more, together.representative
 
 
 def _check(

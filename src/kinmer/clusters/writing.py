@@ -69,13 +69,18 @@ def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Pat
             (number, *row) for number, row in zip(table.index, table.itertuples(index=False), strict=True)
         )
         _write(aside / "clusters.tsv", ["cluster", *table.columns], rows)
-        columns = [name for name in made.obs.columns if name != "cluster"]
+        own = {"cluster", "representative"}
+        columns = [name for name in made.obs.columns if name not in own]
         order = np.lexsort(
             (np.arange(len(made)), np.where(made.cluster > 0, made.cluster, np.iinfo(np.int64).max))
         )
         values = [made.obs[name].to_numpy()[order] for name in columns]
-        members = zip(made.ids[order], made.cluster[order], *values, strict=True)
-        _write(aside / "cluster_members.tsv", ["id", "cluster", *map(str, columns)], members)
+        repeated = made.ids if made.representative is None else made.representative
+        repeated = np.array(repeated, dtype=object)[order]
+        repeated[repeated == made.ids[order]] = None
+        members = zip(made.ids[order], made.cluster[order], repeated, *values, strict=True)
+        header = ["id", "cluster", "representative", *map(str, columns)]
+        _write(aside / "cluster_members.tsv", header, members)
         if made.agreement:
             write_agreement(aside / "agreement.tsv", made.agreement)
         told = {
