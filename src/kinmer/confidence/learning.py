@@ -7,18 +7,28 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.accounting import Judged, account_of, thresholds_of
+from kinmer.confidence.accounting import account_of
 from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
 from kinmer.confidence.logistic import Logistic, fit_logistic
 from kinmer.confidence.material import ABSENT, FOLDS, Material, material_of
 from kinmer.confidence.pools import Lineages, Sample
+from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.voting import RANK_COUNT
 
 __all__ = ["CASE_WEIGHTS", "calibrate"]
 
 # What share of all queries each case is taken to be: half of them are of species that the references know.
-CASE_WEIGHTS: Mapping[str, float] = {"known": 0.5, "new species": 0.25, "new genus": 0.2, "new family": 0.05}
+CASE_WEIGHTS: Mapping[str, float] = {
+    "known": 0.5,
+    "new species": 0.25,
+    "new genus": 0.18,
+    "new family": 0.03,
+    "new order": 0.01,
+    "new class": 0.01,
+    "new phylum": 0.01,
+    "new domain": 0.01,
+}
 LEAST_RIGHT, LEAST_QUERIES = 10, 50
 # Genera differ: more than is best for those that are learnt from.
 RIDGE = 2.0

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.features import VIRUS
-from kinmer.confidence.pools import CASES, Lineages, Pool, Sample
+from kinmer.confidence.pools import CASES, HIDDEN, Lineages, Pool, Sample
 from kinmer.confidence.twins import twin_queries
-from kinmer.confidence.voting import Votes, vote
+from kinmer.confidence.voting import RANK_COUNT, Votes, vote
 from kinmer.confidence.weighing import sample_weights
 
 __all__ = ["ABSENT", "FOLDS", "GENUS", "SPECIES", "Material", "material_of"]
@@ -20,7 +20,10 @@ __all__ = ["ABSENT", "FOLDS", "GENUS", "SPECIES", "Material", "material_of"]
 GENUS, SPECIES = 5, 6
 FOLDS = 5
 # Cases in which the true name is none of the references', by rank.
-ABSENT = {6: CASES[1:], 5: CASES[2:], 4: CASES[3:]}
+ABSENT = {
+    rank: tuple(case for case, gone in HIDDEN.items() if gone is not None and gone <= rank)
+    for rank in range(RANK_COUNT)
+}
 # As many lengths are bins of their own; more are parted into so many bins.
 MOST_LENGTHS, PARTS = 12, 6
 

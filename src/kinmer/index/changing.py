@@ -80,6 +80,8 @@ def add_to_index(
         writer.finish()
         if calibrate:
             writer.calibrate()
+        else:
+            writer.warn_stale()
         return len(writer.table) - before
 
 
@@ -117,6 +119,8 @@ def update_index(
         writer.finish()
         if calibrate:
             writer.calibrate()
+        else:
+            writer.warn_stale()
         return changed
 
 
@@ -144,6 +148,7 @@ def delete_from_index(
                 numbers = np.concatenate([numbers, index.select(where)])
         gone = writer.delete(np.unique(numbers))
         writer.finish()
+        writer.warn_stale()
         return gone
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import Sample
+from kinmer.confidence import CASES, HIDDEN, Sample
 from kinmer.index.database import KinIndex
 from kinmer.index.pooling import POOL, LineageBook, pool_of
 from kinmer.index.sampling import Fragments
@@ -21,8 +21,8 @@ ROWS_AT_ONCE, QUERIES_AT_ONCE = 1 << 15, 256
 FAMILY, GENUS, SPECIES = 4, 5, 6
 # One query of so many of species with one genome is of what other strains do not have.
 ACCESSORY = 5
-# The cases in the order in which more and more is taken out, and the rank whose name goes for each.
-CASES = (("known", None), ("new species", SPECIES), ("new genus", GENUS), ("new family", FAMILY))
+# Cases above the family are simulated for one query in so many each; what they take out is far more.
+TURNS = 3
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int64]
@@ -37,7 +37,8 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> 
     overlaps them, their sequence as a whole and their genome's mean, as strains also differ in what they
     have. new species, genus, family : all that bears the
     query's name at that rank is taken out, where something of the rank above is left, or where for a genus
-    nobody knows what is above.
+    nobody knows what is above. new order, class, phylum, domain: all of that name is taken out, for every
+    `TURNS`-th query, where anything is left.
     """
     rows = _Rows(index, book)
     truth = book.codes(fragments.genome)
@@ -52,8 +53,7 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> 
                 if not able.size:
                     continue
                 own = part[able]
-                lengths = (fragments.stop - fragments.start)[own]
-                pool = pool_of(index, book, labels[able], far[able], lengths)
+                pool = pool_of(index, book, labels[able], far[able], fragments.bases[own])
                 found.append(Sample(case, pool, truth[own], book.molecules(fragments.entry[own])))
             progress.advance(len(part))
     return found
@@ -90,6 +90,7 @@ class _Asked:
         self._names = truth[part]
         self._others = self._left(SPECIES, None, least=2)
         self._parts = np.zeros(len(part), dtype=bool)
+        self._part = part
         letters = fragments.strains is not None
         # By the fragment's number: the same whatever is asked together.
         self._strains = ~self._others & (part % ACCESSORY != 0) & letters
@@ -115,7 +116,11 @@ class _Asked:
             return np.asarray(has[:, SPECIES] & (self._left(GENUS, SPECIES) | ~has[:, GENUS]))
         if case == "new genus":
             return has[:, GENUS]
-        return np.asarray(has[:, FAMILY] & has[:, GENUS] & self._left(FAMILY, GENUS))
+        if case == "new family":
+            return np.asarray(has[:, FAMILY] & has[:, GENUS] & self._left(FAMILY, GENUS))
+        rank = HIDDEN[case]
+        assert rank is not None
+        return np.asarray(has[:, rank] & (self._part % TURNS == rank % TURNS))
 
     def taken(self, rank: int | None, block: slice) -> Bools:
         """(q, r) which rows of a block are not in the index of a case."""
@@ -145,10 +150,10 @@ class _Best:
     places: Labels
     cosines: Floats
 
-    def merge(self, cosines: Floats, first: int) -> None:
-        """Take in a block (q, r) of cosines, -inf for none, of rows from `first`."""
+    def merge(self, cosines: Floats, first: int, queries: Labels) -> None:
+        """Take in a block (q, r) of cosines, -inf for none, of some queries (q,) and rows from `first`."""
         width = self.places.shape[1]
-        for row, line in enumerate(cosines):
+        for row, line in zip(queries.tolist(), cosines, strict=True):
             better = np.flatnonzero(line > self.cosines[row, -1])
             if not better.size:
                 continue
@@ -167,15 +172,20 @@ def _nearest(
     shape = (len(vectors), min(POOL, len(rows)))
     best = [_Best(np.full(shape, -1), np.full(shape, -np.inf, np.float32)) for _ in CASES]
     queries, known = _unit(vectors), _unit(asked.changed(vectors, strains))
+    everybody = np.arange(len(vectors))
     for start in range(0, len(rows), ROWS_AT_ONCE):
         block = slice(start, min(len(rows), start + ROWS_AT_ONCE))
         here = _unit(index.rows.vectors[rows.labels[block]])
-        for (_, rank), one in zip(CASES, best, strict=True):
+        for case, one in zip(CASES, best, strict=True):
+            rank = HIDDEN[case]
+            which = everybody if rank is None or rank >= FAMILY else np.flatnonzero(asked.possible(case))
             if rank in (None, SPECIES):
                 cosines = (known if rank is None else queries) @ here.T
-            cosines[asked.taken(rank, block)] = -np.inf
-            one.merge(cosines, start)
-    for (case, _), one in zip(CASES, best, strict=True):
+            # Each case takes out what the one before it has, and more.
+            part = cosines if len(which) == len(vectors) else cosines[which]
+            part[asked.taken(rank, block)[which]] = -np.inf
+            one.merge(part, start, which)
+    for case, one in zip(CASES, best, strict=True):
         there = one.places >= 0
         labels = np.where(there, rows.labels[one.places], -1)
         yield case, labels, np.where(there, np.maximum(1 - one.cosines, 0), np.float32(np.inf))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta import read_records
 
@@ -89,11 +90,16 @@ class RecordBlock:
 
 @dataclass(frozen=True)
 class Cut:
-    """What an index keeps of a sequence: vectors (m, dim), the whole first, spans of the pieces, GC share."""
+    """What an index keeps of a sequence: vectors (m, dim), the whole first, spans of the pieces, GC share.
+
+    bases, counted : as of `kinmer.counting.bases_of` and `counted_of`.
+    """
 
     vectors: NDArray[np.float32]
     spans: list[tuple[int, int]]
     gc: float
+    bases: int = 0
+    counted: int = 0
 
 
 def read_blocks_of(path: str | Path, *, skip: int = 0) -> Iterator[RecordBlock]:
@@ -144,7 +150,7 @@ class Embedder:
             rows = len(plan.spans) + 1
             # The whole is known last and stands first.
             own = np.roll(every[at : at + rows], 1, axis=0) if plan.counted else None
-            found.append(None if own is None else Cut(own, plan.spans, plan.gc))
+            found.append(None if own is None else Cut(own, plan.spans, plan.gc, plan.bases, plan.windows))
             at += rows if plan.counted else 0
         return found
 
@@ -174,6 +180,8 @@ class Embedder:
                     yield counts[kept]
         letters_of = whole[layout.bases.columns]
         plan.gc = float(letters_of[1] / max(1, int(letters_of.sum())))
+        plan.bases = int(bases_of(whole[None], layout)[0])
+        plan.windows = int(counted_of(whole[None], layout)[0])
         plan.counted = bool(whole[self._columns].any())
         if plan.counted:
             yield whole.astype(np.uint32)[None]
@@ -207,6 +215,7 @@ class _Plan:
         self.starts = [] if pieces is None else list(pieces.starts(count))
         self.spans: list[tuple[int, int]] = []
         self.gc, self.counted = 0.0, False
+        self.bases = self.windows = 0
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
         """First tile and stop of what is counted together, and the stop with what its last pieces need."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import SequenceError, UsageError
+from kinmer.fasta import base_count
 from kinmer.index import KinIndex
 
 if TYPE_CHECKING:
@@ -30,19 +31,26 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Queries:
-    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted."""
+    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted.
+
+    bases : A, C, G, T of each; counted : `kinmer.counting.counted_of`, by which it is judged; None: unknown.
+    """
 
     ids: list[str]
     lengths: Sequence[int | None]
     vectors: NDArray[np.float32]
     letters: Sequence[bytes] | None = None
+    bases: Sequence[int] | None = None
+    counted: Sequence[int] | None = None
 
     def parts(self) -> Iterator[Queries]:
         """The same, at most `BATCH_ROWS` at a time."""
         for start in range(0, len(self.ids), BATCH_ROWS):
             part = slice(start, start + BATCH_ROWS)
             letters = None if self.letters is None else self.letters[part]
-            yield Queries(self.ids[part], self.lengths[part], self.vectors[part], letters)
+            bases = None if self.bases is None else self.bases[part]
+            counted = None if self.counted is None else self.counted[part]
+            yield Queries(self.ids[part], self.lengths[part], self.vectors[part], letters, bases, counted)
 
 
 def read_queries(
@@ -55,7 +63,7 @@ def read_queries(
     threads: int | None,
     log: Log,
 ) -> Iterator[Queries]:
-    """The queries of at least `min_length` letters in `source`, block by block; see `kinmer.search`.
+    """The queries of at least `min_length` bases in `source`, block by block; see `kinmer.search`.
 
     letters : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
     """
@@ -88,7 +96,7 @@ def _is_fasta(queries: object) -> bool:
 def _from_fasta(
     path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
 ) -> Iterator[Queries]:
-    from kinmer.counting import count_batches
+    from kinmer.counting import bases_of, count_batches, counted_of
     from kinmer.devices import cpu_threads
 
     encoder = index.encoder
@@ -101,7 +109,8 @@ def _from_fasta(
         _check_windows(batch, encoder.layout.blocks[0].columns, max(encoder.layout.ks))
         with cpu_threads(threads):
             vectors = encoder.embed(batch.counts)
-        yield Queries(batch.ids, batch.lengths.tolist(), vectors)
+        bases, counted = (of(batch.counts, encoder.layout).tolist() for of in (bases_of, counted_of))
+        yield Queries(batch.ids, batch.lengths.tolist(), vectors, bases=bases, counted=counted)
     _tell_short(path, found, too_short, min_length, log)
 
 
@@ -114,7 +123,7 @@ def _with_letters(
     embedder = Embedder(index.encoder, None, threads)
     too_short = found = 0
     for block in read_blocks_of(path):
-        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= max(1, min_length)]
+        rows = [row for row, letters in enumerate(block.letters) if base_count(letters) >= max(1, min_length)]
         too_short += len(block.ids) - len(rows)
         kept = [(block.ids[row], block.letters[row]) for row in rows]
         cuts = (
@@ -126,10 +135,17 @@ def _with_letters(
             if cut is None:
                 raise _no_window(max(index.encoder.layout.ks), block.place(row))
         found += len(kept)
-        vectors = np.concatenate([cut.vectors for cut in cuts if cut is not None]) if kept else None
-        if vectors is not None:
+        able = [cut for cut in cuts if cut is not None]
+        if able:
             letters = [text for _, text in kept]
-            yield Queries([name for name, _ in kept], [len(text) for text in letters], vectors, letters)
+            yield Queries(
+                [name for name, _ in kept],
+                [len(text) for text in letters],
+                np.concatenate([cut.vectors for cut in able]),
+                letters,
+                [cut.bases for cut in able],
+                [cut.counted for cut in able],
+            )
     _tell_short(path, found, too_short, min_length, log)
 
 
@@ -137,12 +153,12 @@ def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log
     if not found:
         raise SequenceError(
             "there is no query",
-            f"{too_short:,} are shorter than {min_length:,} letters" if too_short else "",
+            f"{too_short:,} have fewer than {min_length:,} bases (A, C, G, T)" if too_short else "",
             "is --min-length right?" if too_short else "",
             place="stdin" if path == "-" else path,
         )
     if too_short:
-        log(f"{too_short:,} queries shorter than {min_length:,} letters were left out")
+        log(f"{too_short:,} queries of fewer than {min_length:,} bases were left out")
 
 
 def _check_windows(batch: Batch, columns: slice, k: int) -> None:
@@ -168,11 +184,15 @@ def _from_profiles(
 
     embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
     lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)
+    bases = embedded.obs["bases"].tolist() if "bases" in embedded.obs else None
+    sizes = lengths if bases is None else bases
     for start, vectors in embedded.blocks(0, BATCH_ROWS):
         rows = [
-            row
-            for row in range(len(vectors))
-            if (length := lengths[start + row]) is None or length >= min_length
+            row for row in range(len(vectors)) if (size := sizes[start + row]) is None or size >= min_length
         ]
-        names = [str(embedded.ids[start + row]) for row in rows]
-        yield Queries(names, [lengths[start + row] for row in rows], vectors[rows])
+        yield Queries(
+            [str(embedded.ids[start + row]) for row in rows],
+            [lengths[start + row] for row in rows],
+            vectors[rows],
+            bases=None if bases is None else [int(bases[start + row]) for row in rows],
+        )
