@@ -58,10 +58,7 @@ def _pool(far: NDArray[np.float32], lengths: NDArray[np.int64]) -> Pool:
 
 def samples(number: int, seed: int) -> list[Sample]:
     """All cases of the world, with their shares of the queries."""
-    return [
-        sample(case, round(number * share), seed + at)
-        for at, (case, share) in enumerate(SHARES.items())
-    ]
+    return [sample(case, round(number * share), seed + at) for at, (case, share) in enumerate(SHARES.items())]
 
 
 def part_of(pool: Pool, rows: NDArray[np.int64] | slice) -> Pool:

@@ -100,8 +100,8 @@ def agreements(
     """The agreement of clusters (n,; 0: none) with the columns of `obs` (n rows) that are called as ranks."""
     by_name = {str(name).lower(): str(name) for name in obs.columns}
     length = None
-    if "length" in obs:
-        length = pd.to_numeric(obs["length"], errors="coerce").to_numpy(np.float64)
+    if size := next((name for name in ("bases", "length") if name in obs), None):
+        length = pd.to_numeric(obs[size], errors="coerce").to_numpy(np.float64)
     found = (
         agreement_of(
             cluster,

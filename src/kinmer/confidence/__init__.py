@@ -6,7 +6,7 @@ from kinmer.confidence.accounting import calibration_error
 from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.judging import Judgements, judge
 from kinmer.confidence.learning import CASE_WEIGHTS, calibrate
-from kinmer.confidence.pools import CASES, HIDDEN, MEAN_BONUS, Lineages, Pool, Sample, merge_genomes
+from kinmer.confidence.pools import CASES, HIDDEN, MEAN_BONUS, NO_KIN, Lineages, Pool, Sample, merge_genomes
 from kinmer.confidence.wording import NOTHING_NEAR, TOO_SHORT, Verdict, verdicts
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "HIDDEN",
     "MEAN_BONUS",
     "NOTHING_NEAR",
+    "NO_KIN",
     "TOO_SHORT",
     "Calibration",
     "Judgements",

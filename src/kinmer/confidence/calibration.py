@@ -55,8 +55,8 @@ class Calibration:
         if genera is None or genera >= FEW_GENERA:
             return ""
         return (
-            f"the reference has too few genera to calibrate well ({genera:,}, not {FEW_GENERA}): only names that"
-            " are likelier than any wrong one seen are given"
+            f"the reference has too few genera to calibrate well ({genera:,}, not {FEW_GENERA}): only names"
+            " that are likelier than any wrong one seen are given"
         )
 
     def is_short(self, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -22,12 +22,13 @@ __all__ = ["CASE_WEIGHTS", "calibrate"]
 CASE_WEIGHTS: Mapping[str, float] = {
     "known": 0.5,
     "new species": 0.25,
-    "new genus": 0.18,
+    "new genus": 0.17,
     "new family": 0.03,
     "new order": 0.01,
     "new class": 0.01,
     "new phylum": 0.01,
     "new domain": 0.01,
+    "no kin": 0.01,
 }
 LEAST_RIGHT, LEAST_QUERIES = 10, 50
 # Genera differ: more than is best for those that are learnt from.
@@ -75,7 +76,7 @@ def calibrate(
 def _judged(material: Material, rank: int) -> Judged:
     names = material.votes.names[:, rank]
     rows = np.flatnonzero((names >= 0) & (material.truth[:, rank] >= 0) & ~material.twins)
-    right = names[rows] == material.truth[rows, rank]
+    right = (names[rows] == material.truth[rows, rank]) & material.kin[rows]
     features = name_features(material.votes, material.pool, rank, material.within)[rows]
     weights = material.weights(rank, rows)
     likely = np.full(len(rows), np.nan)
@@ -113,7 +114,7 @@ def _absent(material: Material, rank: int) -> Logistic | None:
 
 def _molecules(material: Material) -> Logistic | None:
     """Of kinds that weigh by the square roots of their shares: plasmids are rare among the references."""
-    rows = np.flatnonzero(material.molecule >= 0)
+    rows = np.flatnonzero((material.molecule >= 0) & material.kin)
     kinds, counts = np.unique(material.molecule[rows], return_counts=True)
     if len(kinds) < 2 or np.sort(counts)[-2] < LEAST_RIGHT:
         return None

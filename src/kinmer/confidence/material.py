@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.features import VIRUS
-from kinmer.confidence.pools import CASES, HIDDEN, Lineages, Pool, Sample
+from kinmer.confidence.pools import CASES, HIDDEN, NO_KIN, Lineages, Pool, Sample
 from kinmer.confidence.twins import twin_queries
 from kinmer.confidence.voting import RANK_COUNT, Votes, vote
 from kinmer.confidence.weighing import sample_weights
@@ -26,6 +26,8 @@ ABSENT = {
 }
 # As many lengths are bins of their own; more are parted into so many bins.
 MOST_LENGTHS, PARTS = 12, 6
+# Below so many bases all genomes are about as far: their distances tell no species from another name.
+TELLING = 1_000
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -37,7 +39,8 @@ class Material:
     """All samples, of n queries.
 
     cases : (n,) places in `CASES`. given : the share of every case. group : (n,) number of the genus.
-    folds : (n,), genera are never parted. bins : (n,) places in `lengths`. twins : (n,) see `twin_queries`.
+    kin : (n,) whether it has any. folds : (n,), genera are never parted. bins : (n,) places in `lengths`.
+    twins : (n,) see `twin_queries`.
     """
 
     pool: Pool
@@ -47,6 +50,7 @@ class Material:
     cases: Places
     given: Mapping[str, float]
     group: Places
+    kin: Bools
     folds: Places
     bins: Places
     lengths: tuple[float, ...]
@@ -90,8 +94,12 @@ def material_of(samples: Sequence[Sample], lineages: Lineages, given: Mapping[st
     lengths, bins = _bins(pool.lengths)
     group, votes = _groups(truth), vote(pool, lineages)
     folds = np.random.default_rng(0).permutation(group.max() + 1)[group] % FOLDS
-    twins = twin_queries(cases, bins, truth[:, SPECIES].astype(np.int64), molecule == VIRUS, votes.nearest)
-    return Material(pool, votes, truth, molecule, cases, given, group, folds, bins, lengths, twins)
+    kin = cases != CASES.index(NO_KIN)
+    telling = kin & (pool.lengths >= TELLING) if (pool.lengths >= TELLING).any() else kin
+    twins = twin_queries(
+        cases, bins, truth[:, SPECIES].astype(np.int64), molecule == VIRUS, votes.nearest, telling
+    )
+    return Material(pool, votes, truth, molecule, cases, given, group, kin, folds, bins, lengths, twins)
 
 
 def _wide(values: NDArray[Any], width: int, missing: float) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kinmer.confidence.logistic import Logistic
 from kinmer.confidence.material import GENUS, SPECIES, Material
-from kinmer.confidence.pools import CASES
+from kinmer.confidence.pools import CASES, NO_KIN
 from kinmer.confidence.voting import RANK_COUNT, descending
 
 __all__ = ["FEW_GENERA", "Judged", "thresholds_of"]
@@ -24,8 +24,8 @@ HIGHEST = 0.999
 WRONG_DOMAINS, WRONG_SHORT, WRONG_LONG = 0.04, 0.045, 0.1
 SHORT = 1_000
 DOMAIN, BELOW, ABOVE_GENUS = (0,), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4)
-# How new a query is: its species, its genus, or more. Each of them keeps these shares.
-NOVELTIES = (("new species",), ("new genus",), CASES[CASES.index("new family") :])
+# How new a query is: its species, its genus, more, or nothing but random. Each of them keeps these shares.
+NOVELTIES = (("new species",), ("new genus",), CASES[CASES.index("new family") : -1], (NO_KIN,))
 # By how much a right name is worth more than a right one at the rank above.
 DEEPER = 1.5
 # Of fewer genera than this no share above can be kept for certain; the least probability of a name then.

@@ -15,7 +15,7 @@ from kinmer.index.lettering import EntryLetters
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.pooling import LineageBook
 
-__all__ = ["LENGTHS", "Fragments", "sample_entries", "sample_fragments"]
+__all__ = ["LENGTHS", "TURNS", "Fragments", "sample_entries", "sample_fragments"]
 
 # From the shortest on that anything can be said of; the short ones lie close, where answers change most.
 LENGTHS = (100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
@@ -31,6 +31,8 @@ STRAIN_DISTANCE = (0.005, 0.04)
 _ACGT = np.frombuffer(b"ACGT", np.uint8)
 _IS_BASE = np.array([base_count(bytes([byte])) for byte in range(256)], np.int64)
 FRAGMENTS_AT_ONCE = 512
+# Rare cases, which tell of what is far from all, are simulated for every so-many-th fragment.
+TURNS = 3
 
 # Entry, genome, start, stop of a fragment, and whether it is one of those of plasmids.
 _Place = tuple[int, int, int, int, bool]
@@ -44,10 +46,12 @@ class Fragments:
     bases : (q,) A, C, G, T among them.
     extra : (q,) whether it is a plasmid's, cut beside those that are cut as the genomes are.
     strains : (q, dim) of the fragments as another strain would have them; None where there are no letters.
+    random : (q, dim) of random letters in place of some of the fragments, else 0; None as well.
     """
 
     vectors: NDArray[np.float32]
     strains: NDArray[np.float32] | None
+    random: NDArray[np.float32] | None
     entry: NDArray[np.int64]
     genome: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -70,6 +74,7 @@ def sample_fragments(
     places = list(_places(index, book, genomes, per_length, rng))
     parts: list[NDArray[np.float32]] = []
     strains: list[NDArray[np.float32]] = []
+    random: list[NDArray[np.float32]] = []
     kept: list[_Place] = []
     bases: list[int] = []
     embedder = Embedder(index.encoder, None, threads)
@@ -79,12 +84,15 @@ def sample_fragments(
         texts = [text for _, text in waiting]
         cuts = _cut(embedder, texts)
         others = _cut(embedder, [_strain(text, rng) for text in texts])
-        for (place, text), cut, other in zip(waiting, cuts, others, strict=True):
+        chance = _cut(embedder, [_random(text, rng) for text in texts[::TURNS]])
+        for at, ((place, text), cut, other) in enumerate(zip(waiting, cuts, others, strict=True)):
             if cut is not None and other is not None:
                 kept.append(place)
                 bases.append(base_count(text))
                 parts.append(cut)
                 strains.append(other)
+                drawn = None if at % TURNS else chance[at // TURNS]
+                random.append(np.zeros_like(cut) if drawn is None else drawn)
         waiting.clear()
 
     by_entry: dict[int, list[_Place]] = {}
@@ -97,8 +105,8 @@ def sample_fragments(
     if waiting:
         embed()
     nothing = np.empty((0, index.dim), np.float32)
-    vectors, others = np.concatenate([nothing, *parts]), np.concatenate([nothing, *strains])
-    return _fragments(vectors, others, kept, bases)
+    vectors, others, chance = (np.concatenate([nothing, *some]) for some in (parts, strains, random))
+    return _fragments(vectors, others, chance, kept, bases)
 
 
 def _filled(text: bytes, places: Sequence[_Place]) -> list[tuple[_Place, bytes]]:
@@ -136,6 +144,16 @@ def _strain(text: bytes, rng: np.random.Generator) -> bytes:
     return letters.tobytes()
 
 
+def _random(text: bytes, rng: np.random.Generator) -> bytes:
+    """As many letters as there are bases, in random order, or, every other time, of any composition."""
+    size = base_count(text)
+    if rng.random() < 0.5:
+        letters = np.frombuffer(text.upper(), np.uint8)
+        return rng.permutation(letters[_IS_BASE[letters] > 0]).tobytes()
+    strong = rng.uniform(0.3, 0.7) / 2
+    return rng.choice(_ACGT, size, p=[0.5 - strong, strong, strong, 0.5 - strong]).tobytes()
+
+
 def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Fragments:
     """Whole sequences of known length as they lie in the index, where there are no letters to cut."""
     rng = np.random.default_rng(seed)
@@ -149,19 +167,28 @@ def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Fragment
             first.append(able[at].first)
     vectors = np.array(index.rows.vectors[first], dtype=np.float32).reshape(-1, index.dim)
     # How many of its letters are gaps nobody knows here.
-    return _fragments(vectors, None, kept, [stop for *_, stop, _ in kept])
+    return _fragments(vectors, None, None, kept, [stop for *_, stop, _ in kept])
 
 
 def _fragments(
     vectors: NDArray[np.float32],
     strains: NDArray[np.float32] | None,
+    random: NDArray[np.float32] | None,
     kept: Sequence[_Place],
     bases: Sequence[int],
 ) -> Fragments:
     told = np.array([place[:4] for place in kept], dtype=np.int64).reshape(-1, 4)
     extra = np.array([place[4] for place in kept], dtype=bool)
     return Fragments(
-        vectors, strains, told[:, 0], told[:, 1], told[:, 2], told[:, 3], np.array(bases, np.int64), extra
+        vectors,
+        strains,
+        random,
+        told[:, 0],
+        told[:, 1],
+        told[:, 2],
+        told[:, 3],
+        np.array(bases, np.int64),
+        extra,
     )
 
 
