@@ -22,6 +22,8 @@ HIGHEST = 0.999
 # Shares of queries whose species the references do not have that may get a wrong name: a domain; any below
 # it up to `SHORT` bases; one of phylum to family beyond, where species and genus have the rule above.
 WRONG_DOMAINS, WRONG_SHORT, WRONG_LONG = 0.04, 0.045, 0.1
+# And of random sequences, any at all.
+WRONG_RANDOM = 0.01
 SHORT = 1_000
 DOMAIN, BELOW, ABOVE_GENUS = (0,), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4)
 # How new a query is: its species, its genus, more, or nothing but random. Each of them keeps these shares.
@@ -54,7 +56,7 @@ class _Names:
     """Names of n queries at r ranks: how likely (0 for none), and right; a truth that is unknown is right.
 
     worth : (n,) of a right name. risks : (g, n), the queries of each novelty, genera alike, each line sums to
-    1. genera : (g,) how many they are of.
+    1. genera : (g,) how many they are of. kin : (g,) whether they have any.
     """
 
     likely: Floats
@@ -62,11 +64,14 @@ class _Names:
     worth: Floats
     risks: Floats
     genera: Floats
+    kin: Bools
 
     def at(self, ranks: Sequence[int]) -> _Names:
         """Only some of the ranks."""
         columns = list(ranks)
-        return _Names(self.likely[:, columns], self.right[:, columns], self.worth, self.risks, self.genera)
+        return _Names(
+            self.likely[:, columns], self.right[:, columns], self.worth, self.risks, self.genera, self.kin
+        )
 
 
 def thresholds_of(material: Material, judged: Sequence[Judged]) -> tuple[tuple[float, ...], ...]:
@@ -104,7 +109,7 @@ def _strict(material: Material, judged: Judged, gone: Bools) -> float:
     return float(likely[order][at]) + 1e-6 if at < len(order) else 0.0
 
 
-def _allowed(share: float, genera: float | Floats) -> Floats:
+def _allowed(share: float | Floats, genera: float | Floats) -> Floats:
     """What may be wrong of queries of so many genera, 0 or less for nothing.
 
     The less, the fewer they are, as in conformal risk control (Angelopoulos et al. 2024, ICLR): what has been
@@ -125,7 +130,7 @@ def _all_names(material: Material, judged: Sequence[Judged]) -> tuple[Floats, Bo
 
 def _names_of(material: Material, likely: Floats, right: Bools, rows: Rows) -> _Names:
     worth = material.weights(SPECIES, rows)
-    risks, genera = [], []
+    risks, genera, kin = [], [], []
     for cases in NOVELTIES:
         own = np.flatnonzero(np.isin(material.cases[rows], [CASES.index(case) for case in cases]))
         if own.size:
@@ -134,8 +139,14 @@ def _names_of(material: Material, likely: Floats, right: Bools, rows: Rows) -> _
             line[own] = 1 / (counts[back] * len(counts))
             risks.append(line)
             genera.append(len(counts))
+            kin.append(cases != (NO_KIN,))
     return _Names(
-        likely[rows], right[rows], worth, np.array(risks).reshape(-1, len(rows)), np.array(genera, np.float64)
+        likely[rows],
+        right[rows],
+        worth,
+        np.array(risks).reshape(-1, len(rows)),
+        np.array(genera, np.float64),
+        np.array(kin, bool),
     )
 
 
@@ -145,7 +156,8 @@ def _raised(limits: Floats, names: _Names, share: float) -> Floats:
     What a wrong name costs is raised until that holds; each rank's limit is then where right names less the
     cost of the wrong ones are worth most.
     """
-    allowed = np.maximum(_allowed(share, names.genera), 1e-9)
+    shares = np.where(names.kin, share, WRONG_RANDOM)
+    allowed = np.maximum(_allowed(shares, names.genera), 1e-9)
     dear = (names.risks / allowed[:, None]).sum(axis=0)
     found, wrong = _priced(limits, names, 0 * dear)
     if (names.risks @ wrong <= allowed).all():
@@ -159,7 +171,29 @@ def _raised(limits: Floats, names: _Names, share: float) -> Floats:
             high, found = price, tried
         else:
             low = price
-    return found
+    return _lowered(found, limits, names, allowed)
+
+
+def _lowered(found: Floats, limits: Floats, names: _Names, allowed: Floats) -> Floats:
+    """Limits (r,) that are lowered again, the lowest rank's first, as far as wrong names stay allowed.
+
+    Prices jump: by them alone less may be given than is allowed.
+    """
+    lowered = found.copy()
+    for rank in reversed(range(len(found))):
+        likely = names.likely[:, rank]
+        wrong = ~names.right[:, rank] & (likely >= limits[rank]) & (likely < lowered[rank])
+        steps = np.unique(np.concatenate([[limits[rank]], likely[wrong] + 1e-6]))[::-1]
+        least, most = 0, len(steps)
+        while least < most:
+            lowered[rank] = steps[(least + most) // 2]
+            given = ((names.likely >= lowered) & ~names.right).any(axis=1)
+            if (names.risks @ given <= allowed).all():
+                least = (least + most) // 2 + 1
+            else:
+                most = (least + most) // 2
+        lowered[rank] = min(found[rank], float(steps[least - 1])) if least else found[rank]
+    return lowered
 
 
 def _priced(limits: Floats, names: _Names, cost: Floats) -> tuple[Floats, Bools]:

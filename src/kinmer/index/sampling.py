@@ -150,7 +150,7 @@ def _random(text: bytes, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.5:
         letters = np.frombuffer(text.upper(), np.uint8)
         return rng.permutation(letters[_IS_BASE[letters] > 0]).tobytes()
-    strong = rng.uniform(0.3, 0.7) / 2
+    strong = rng.uniform(0.2, 0.8) / 2
     return rng.choice(_ACGT, size, p=[0.5 - strong, strong, strong, 0.5 - strong]).tobytes()
 
 
