@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinmer.confidence import TOO_SHORT
+from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT
 from kinmer.errors import FormatError, SequenceError, UsageError
 from kinmer.fasta import read_records
 from kinmer.index import (
@@ -97,16 +97,23 @@ def test_what_a_case_takes_out_is_in_no_pool(made: Path) -> None:
         book = LineageBook(index)
         fragments = sample_fragments(index, book, EntryLetters(index), seed=1, threads=1)
         samples = masked_samples(index, book, fragments)
-        codes = book.lineages().codes
-    assert {one.case for one in samples} >= {"known", "new species", "new genus"}
+        codes, rows = book.lineages().codes, len(index.rows)
+    assert {one.case for one in samples} >= {"known", "new species", "new genus", "new phylum", "new domain"}
+    random = [one for one in samples if one.case == NO_KIN]
+    # Nothing is taken out for random sequences.
+    assert random
+    assert all(one.pool.distances.shape[1] == min(256, rows) for one in random)
     for sample in samples:
+        if sample.case == NO_KIN:
+            continue
         there = sample.pool.genomes >= 0
         names = codes[np.maximum(sample.pool.genomes, 0)]
         own = names == sample.truth[:, None, :]
         if sample.case != "known":
             assert not (own[:, :, SPECIES] & there).any()
-        if sample.case in ("new genus", "new family"):
-            assert not (own[:, :, GENUS] & there).any()
+        if (rank := HIDDEN[sample.case]) is not None:
+            assert (sample.truth[:, rank] >= 0).all()
+            assert not (own[:, :, rank:] & there[:, :, None] & (names[:, :, rank:] >= 0)).any()
         if sample.case == "new species":
             assert ((own[:, :, GENUS] & there).any(axis=1) | (sample.truth[:, GENUS] < 0)).all()
         far = sample.pool.distances
