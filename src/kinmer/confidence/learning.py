@@ -12,7 +12,7 @@ from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
 from kinmer.confidence.logistic import Logistic, fit_logistic
 from kinmer.confidence.material import ABSENT, FOLDS, Material, material_of
-from kinmer.confidence.pools import Lineages, Sample
+from kinmer.confidence.pools import CASES, Lineages, Sample
 from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.voting import RANK_COUNT
 
@@ -47,9 +47,9 @@ def calibrate(
     one is, the name's share of the votes, and the query's length; so it does absent names and molecules. New
     species that are only another name of what is there (see `twin_queries`) are left out.
 
-    By default a name is given where it is likelier right than wrong; a species or genus also has to be so
-    likely that no more than a tenth of the queries of its length get one whose true name is absent. That, and
-    what `account` says of errors, is of queries whose genus the model had not seen (five folds).
+    By default a name is given where it is likelier right than wrong, and so likely that few queries whose
+    own name is absent get a wrong one (see `thresholds_of`). That, and what `account` says of errors, is of
+    queries whose genus the model had not seen (five folds).
 
     weights : of the cases; see `sample_weights`.
     """
@@ -126,6 +126,11 @@ def _molecules(material: Material) -> Logistic | None:
 
 
 def _reaches(material: Material) -> tuple[float, ...]:
-    """The farthest nearest genome of all queries of a length."""
+    """The farthest nearest genome of all queries of a length that have kin in their order."""
     nearest, bins = material.votes.nearest, material.bins
-    return tuple(float(nearest[bins == place].max()) for place in range(len(material.lengths)))
+    akin = material.cases < CASES.index("new order")
+    found = []
+    for place in range(len(material.lengths)):
+        here = bins == place
+        found.append(float(nearest[here & akin].max() if (here & akin).any() else nearest[here].max()))
+    return tuple(found)
