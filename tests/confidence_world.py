@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import CASE_WEIGHTS, Lineages, Pool, Sample
+from kinmer.confidence import HIDDEN, Lineages, Pool, Sample
 
 FAMILIES, GENERA, SPECIES, STRAINS = 8, 3, 3, 2
 LENGTHS = (2_000, 10_000, 50_000)
 # Typical distance of genomes that share a species, a genus, a family, or less; for queries of 10 kb.
 BY_KINSHIP = np.array([0.04, 0.09, 0.16, 0.24])
 NOISE = 0.25
-HIDDEN = {"known": None, "new species": 6, "new genus": 5, "new family": 4}
+# Cases that leave something of the world, where all are of one order, and the share of the queries of each.
+SHARES = {"known": 0.5, "new species": 0.25, "new genus": 0.2, "new family": 0.05}
 
 
 def lineages() -> Lineages:
@@ -56,11 +57,8 @@ def _pool(far: NDArray[np.float32], lengths: NDArray[np.int64]) -> Pool:
 
 
 def samples(number: int, seed: int) -> list[Sample]:
-    """All cases, as many queries of each as it has weight."""
-    return [
-        sample(case, round(number * share), seed + at)
-        for at, (case, share) in enumerate(CASE_WEIGHTS.items())
-    ]
+    """All cases of the world, with their shares of the queries."""
+    return [sample(case, round(number * share), seed + at) for at, (case, share) in enumerate(SHARES.items())]
 
 
 def part_of(pool: Pool, rows: NDArray[np.int64] | slice) -> Pool:

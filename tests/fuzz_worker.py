@@ -17,7 +17,7 @@ from kinmer.confidence import Calibration
 from kinmer.confidence.logistic import Logistic
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter, KinIndex, build_index, check_index
-from kinmer.index.calibration import Calibrated, write_calibration
+from kinmer.index.calibration import Calibrated, Extent, write_calibration
 from kinmer.index.compacting import letters_file
 from kinmer.index.letters import read_letters
 from kinmer.index.manifest import read_manifest
@@ -33,7 +33,7 @@ TABLE = organisms(40)
 def begin(folder: Path, old: Path) -> None:
     """An index with genomes, pieces, deleted rows and rows that the engine lacks; `old`: as it was before."""
     build_index(TABLE, folder, encoder=encoder_of(), calibrate=False, threads=1).close()
-    write_calibration(folder, read_manifest(folder)["index"], Calibrated(_calibration(), "", 40, 0))
+    write_calibration(folder, read_manifest(folder)["index"], Calibrated(_calibration(), "", Extent(40, 0)))
     shutil.copytree(folder, old)
     new = [(f"n{at}", Known(0, f"kind {at % 5}", f"g{at % 7}")) for at in range(30)]
     with IndexWriter(folder, threads=1) as writer:

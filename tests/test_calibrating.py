@@ -8,23 +8,27 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kinmer.errors import FormatError, UsageError
+from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT
+from kinmer.errors import FormatError, SequenceError, UsageError
+from kinmer.fasta import read_records
 from kinmer.index import (
     KinIndex,
     add_to_index,
     build_index,
     calibrate_index,
     check_index,
+    delete_from_index,
     describe_index,
     open_index,
     update_index,
 )
-from kinmer.index.calibration import CALIBRATION
+from kinmer.index.calibration import CALIBRATION, Changes, Extent
 from kinmer.index.lettering import EntryLetters
 from kinmer.index.masking import masked_samples
 from kinmer.index.pooling import LineageBook
@@ -93,16 +97,23 @@ def test_what_a_case_takes_out_is_in_no_pool(made: Path) -> None:
         book = LineageBook(index)
         fragments = sample_fragments(index, book, EntryLetters(index), seed=1, threads=1)
         samples = masked_samples(index, book, fragments)
-        codes = book.lineages().codes
-    assert {one.case for one in samples} >= {"known", "new species", "new genus"}
+        codes, rows = book.lineages().codes, len(index.rows)
+    assert {one.case for one in samples} >= {"known", "new species", "new genus", "new phylum", "new domain"}
+    random = [one for one in samples if one.case == NO_KIN]
+    # Nothing is taken out for random sequences.
+    assert random
+    assert all(one.pool.distances.shape[1] == min(256, rows) for one in random)
     for sample in samples:
+        if sample.case == NO_KIN:
+            continue
         there = sample.pool.genomes >= 0
         names = codes[np.maximum(sample.pool.genomes, 0)]
         own = names == sample.truth[:, None, :]
         if sample.case != "known":
             assert not (own[:, :, SPECIES] & there).any()
-        if sample.case in ("new genus", "new family"):
-            assert not (own[:, :, GENUS] & there).any()
+        if (rank := HIDDEN[sample.case]) is not None:
+            assert (sample.truth[:, rank] >= 0).all()
+            assert not (own[:, :, rank:] & there[:, :, None] & (names[:, :, rank:] >= 0)).any()
         if sample.case == "new species":
             assert ((own[:, :, GENUS] & there).any(axis=1) | (sample.truth[:, GENUS] < 0)).all()
         far = sample.pool.distances
@@ -135,6 +146,64 @@ def test_damage_is_an_error_until_it_is_made_anew(db: Path, world: World) -> Non
     assert ask(db, world)
 
 
+def test_what_is_too_short_and_what_is_random_gets_no_name(made: Path, world: World, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    queries = tmp_path / "random.fna"
+    known = next(letters for name, letters in read_records(world.queries) if name.startswith("known-10000"))
+    with queries.open("wb") as file:
+        for size in (8, 20, 30, 50, 80, 99):
+            for number in range(10):
+                start = 100 * number
+                file.write(b">short-%d-%d\n%b\n" % (size, number, known[start : start + size]))
+        for size in (100, 150, 300, 500, 1_000, 2_000, 5_000, 10_000, 20_000):
+            for number in range(10):
+                text = rng.choice(np.frombuffer(b"ACGT", np.uint8), size).tobytes()
+                file.write(b">random-%d-%d\n%b\n" % (size, number, text))
+    results = {one.id: one for one in search(queries, made, threads=1)}
+    assert len(results) == 150
+    for name, one in results.items():
+        if name.startswith("short"):
+            assert (one.verdict, one.rank, one.consensus, one.molecule) == (TOO_SHORT, None, {}, None)
+        else:
+            assert one.verdict != TOO_SHORT
+    named = [name for name, one in results.items() if one.rank is not None]
+    assert len(named) <= 1, named
+    # Not even where any probability is enough.
+    least = [one for one in search(queries, made, threads=1, min_probability=0.01) if "short" in one.id]
+    assert {one.verdict for one in least} == {TOO_SHORT}
+
+
+def test_gaps_in_a_query_change_neither_names_nor_probabilities(
+    made: Path, world: World, tmp_path: Path
+) -> None:
+    whole = [(name, text) for name, text in read_records(world.queries) if "-10000" in name]
+    results = {one.id: one for one in ask(made, world)}
+    for share in (0.1, 0.5, 0.9):
+        gapped = tmp_path / f"gapped-{share}.fna"
+        with gapped.open("wb") as file:
+            for name, text in whole:
+                gap = b"N" * round(len(text) * share / (1 - share))
+                file.write(b">%b\n%b%b%b\n" % (name.encode(), text[:5_000], gap, text[5_000:]))
+        for evidence in (False, True) if share == 0.5 else (False,):
+            found = list(search(gapped, made, threads=1, evidence=evidence, min_length=10_000))
+            assert len(found) == len(whole)
+            before = [results[one.id] for one in found]
+            assert [one.bases for one in found] == [one.length for one in before]
+            if not evidence:
+                same = [one.verdict == other.verdict for one, other in zip(found, before, strict=True)]
+                assert np.mean(same) >= 0.95
+            moved = [
+                abs((call.probability or 0) - (other.consensus[rank].probability or 0))
+                for one, other in zip(found, before, strict=True)
+                for rank, call in one.consensus.items()
+                if rank in other.consensus and call.name == other.consensus[rank].name and not evidence
+            ]
+            assert not moved or np.mean(moved) < 0.02
+        assert not list(search(gapped, made, threads=1, min_length=9_999))[len(whole) :]
+    with pytest.raises(SequenceError, match="bases"):
+        list(search(gapped, made, threads=1, min_length=10_001))
+
+
 def stamp(db: Path) -> int:
     return (db / CALIBRATION).stat().st_mtime_ns
 
@@ -149,10 +218,75 @@ def test_it_is_made_anew_when_enough_has_changed(db: Path, world: World) -> None
     with KinIndex.open(db) as index:
         told = index.calibrated()
         assert told is not None
-        assert told.is_stale(2 * told.entries, told.labels)
-        assert not told.is_stale(told.entries, told.labels)
+        assert not told.is_stale(index.table)
     calibrate_index(db, threads=1)
     assert stamp(db) != second
+
+
+def test_an_index_that_has_become_another_one_says_so(db: Path, world: World) -> None:
+    said: list[str] = []
+
+    def heard(words: str) -> bool:
+        return any(words in line for line in said)
+
+    add_to_index(db, world.later, metadata=world.metadata, calibrate=False, threads=1, log=said.append)
+    with KinIndex.open(db) as index:
+        told = index.calibrated()
+        assert told is not None
+        changes = told.changes(index.table)
+    # Entries are many more than genomes: their share alone would hide what came.
+    assert (changes.genomes_added, changes.genomes_deleted) == (2, 0)
+    assert 0 < changes.share < 0.2
+    assert not heard("no longer fits")
+    assert "2 added to the" in describe_index(db).calibrated
+    with KinIndex.open(db) as index:
+        names = [one.name for one in index.table.genomes().values()]
+    delete_from_index(db, genomes=names[: changes.genomes // 4], log=said.append)
+    assert heard("the calibration no longer fits")
+    assert heard("kinmer db calibrate")
+    assert "no longer fits" in describe_index(db).calibrated
+    said.clear()
+    list(search(world.queries, db, threads=1, log=said.append))
+    assert sum("no longer fits" in line for line in said) == 1
+    # Added again, so that numbers are what they were: they are other genomes.
+    calibrate_index(db, threads=1)
+    said.clear()
+    list(search(world.queries, db, threads=1, log=said.append))
+    assert not heard("no longer fits")
+
+
+def test_genomes_tell_of_change_where_entries_do_not() -> None:
+    then = Extent(entries=1_000, labels=0, genomes=40, next_entry=1_000, next_genome=40)
+    changes = Changes(40, 1_000, 20, 0, 20, 0, labels=False)
+    assert changes.share == 0.5
+    assert changes.stale
+    assert Changes(40, 1_000, 4, 4, 20, 0, labels=False).stale is False
+    assert Changes(40, 1_000, 5, 4, 0, 0, labels=False).stale
+    assert "20 added to the 40 genomes" in changes.text()
+    assert then.genomes == 40
+
+
+def test_a_calibration_of_kinmer_0_1_0_still_opens(db: Path, world: World) -> None:
+    body = json.loads((db / CALIBRATION).read_text())
+    for name in ("crc", "genomes", "next"):
+        del body[name]
+    told = body["calibration"]
+    # Its models knew eleven features, of queries from 1,000 letters on.
+    for model in (*told["names"], *told["absent"]):
+        if model is not None:
+            model["mean"], model["scale"] = model["mean"][:11], model["scale"][:11]
+            model["weights"] = [[*line[:11], line[-1]] for line in model["weights"]]
+    told["within"][0] = 1_000.0
+    del told["account"]["genera"]
+    text = json.dumps(body, sort_keys=True)
+    (db / CALIBRATION).write_text(json.dumps({**body, "crc": zlib.crc32(text.encode())}))
+    assert any(one.rank is not None for one in ask(db, world))
+    with KinIndex.open(db) as index:
+        found = index.calibrated()
+        assert found is not None
+        assert not found.is_stale(index.table)
+        assert found.calibration is not None
+        assert found.calibration.is_short(np.array([999, 1_000])).tolist() == [True, False]
 
 
 def test_without_a_taxonomy_there_are_no_probabilities(world: World, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Agreement(NamedTuple):
     1985). precision, recall, f1 : of pairs of sequences: in one cluster, of one label. fragmentation : mean
     number of clusters that hold 90 % of a label's sequences, over labels with two or more.
 
-    …_bases : the same with every sequence weighing its length, a pair the product of the two. …_low,
+    …_bases : the same with every sequence weighing its bases, a pair the product of the two. …_low,
     …_high : 95 % interval from leaving genomes out (jackknife, Efron and Stein 1981, Ann Stat 9:586),
     clusters as they are; None without genomes. (A bootstrap would draw genomes twice, whose pieces then make
     pairs that nobody has, and so flatter the figures.)

@@ -103,8 +103,8 @@ def agreements(
     by_name = {str(name).lower(): str(name) for name in obs.columns}
     by_name |= rank_columns([str(name) for name in obs.columns])
     length = None
-    if "length" in obs:
-        length = pd.to_numeric(obs["length"], errors="coerce").to_numpy(np.float64)
+    if size := next((name for name in ("bases", "length") if name in obs), None):
+        length = pd.to_numeric(obs[size], errors="coerce").to_numpy(np.float64)
     found = (
         agreement_of(
             cluster,

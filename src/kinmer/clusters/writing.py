@@ -34,6 +34,8 @@ def cluster_table(made: Clustering) -> pd.DataFrame:
     frame = pd.DataFrame({"cluster": made.cluster, "id": made.ids})
     for name in ("length", "gc"):
         frame[name] = made.obs[name].to_numpy(np.float64) if name in made.obs else np.nan
+    # Letters that are no base count only where nobody knows how many they are.
+    frame["bases"] = made.obs["bases"].to_numpy(np.float64) if "bases" in made.obs else frame["length"]
     inside = frame[frame.cluster > 0]
     grouped = inside.groupby("cluster", sort=True)
     table = grouped.size().rename("size").to_frame()
@@ -50,7 +52,7 @@ def cluster_table(made: Clustering) -> pd.DataFrame:
                 "mean_distance",
             ]
         )
-    table["bases"] = grouped.length.sum(min_count=1)
+    table["bases"] = grouped.bases.sum(min_count=1)
     table["gc_min"], table["gc_max"] = grouped.gc.min(), grouped.gc.max()
     table["gc_sd"] = grouped.gc.std(ddof=0)
     # Of equal length, and where none is known, the first.

@@ -6,14 +6,17 @@ from kinmer.confidence.accounting import calibration_error
 from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.judging import Judgements, judge
 from kinmer.confidence.learning import CASE_WEIGHTS, calibrate
-from kinmer.confidence.pools import CASES, MEAN_BONUS, Lineages, Pool, Sample, merge_genomes
-from kinmer.confidence.wording import NOTHING_NEAR, Verdict, verdicts
+from kinmer.confidence.pools import CASES, HIDDEN, MEAN_BONUS, NO_KIN, Lineages, Pool, Sample, merge_genomes
+from kinmer.confidence.wording import NOTHING_NEAR, TOO_SHORT, Verdict, verdicts
 
 __all__ = [
     "CASES",
     "CASE_WEIGHTS",
+    "HIDDEN",
     "MEAN_BONUS",
     "NOTHING_NEAR",
+    "NO_KIN",
+    "TOO_SHORT",
     "Calibration",
     "Judgements",
     "Lineages",

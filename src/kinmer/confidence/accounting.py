@@ -1,71 +1,24 @@
-"""From which probability on names are given, and how good those of genera not learnt from are."""
+"""How a calibration came about, and how good the names of genera not learnt from are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.logistic import Logistic
 from kinmer.confidence.material import GENUS, SPECIES, Material
 from kinmer.confidence.pools import CASES, Lineages
+from kinmer.confidence.thresholds import Judged
 from kinmer.taxonomy import RANKS
 
-__all__ = ["Judged", "account_of", "calibration_error", "thresholds_of"]
+__all__ = ["account_of", "calibration_error"]
 
-# A name is given by default where it is likelier right than wrong, and not to more than so many queries whose
-# true name the references do not have.
-EVEN, FALSE_NAMES = 0.5, 0.1
-HIGHEST = 0.99
 DIGITS = 4
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Of a rank: the queries that count, their weights, whether their name is right, and how likely that was
-    thought by a model that had not seen their genus; NaN where there was none.
-    """
-
-    rows: NDArray[np.int64]
-    weights: Floats
-    right: Bools
-    likely: Floats
-    model: Logistic | None
-
-
-def thresholds_of(material: Material, judged: Sequence[Judged]) -> tuple[tuple[float, ...], ...]:
-    """By rank and length the probability from which on a name is given by default."""
-    lines = []
-    for rank, one in enumerate(judged):
-        line = [EVEN] * len(material.lengths)
-        if rank in (GENUS, SPECIES):
-            gone = material.absent(rank)[one.rows]
-            bins = material.bins[one.rows]
-            line = [_strict(material, one, gone & (bins == place)) for place in range(len(line))]
-        lines.append(tuple(line))
-    return tuple(lines)
-
-
-def _strict(material: Material, judged: Judged, gone: Bools) -> float:
-    """The least probability, at least `EVEN`, that only `FALSE_NAMES` of these queries' names reach.
-
-    Less is allowed the fewer genera they are of, as in conformal risk control (Angelopoulos et al. 2024,
-    ICLR): what has been seen of n is taken for n + 1, of which the last one is wrong.
-    """
-    if not gone.any():
-        return EVEN
-    likely, weight = np.nan_to_num(judged.likely[gone]), judged.weights[gone]
-    order = np.argsort(-likely, kind="stable")
-    genera = len(np.unique(material.group[judged.rows[gone]]))
-    allowed = FALSE_NAMES - (1 - FALSE_NAMES) / genera
-    at = int((np.cumsum(weight[order]) <= allowed * weight.sum()).sum())
-    return max(EVEN, min(HIGHEST, float(likely[order][at]) + 1e-6)) if at < len(order) else EVEN
 
 
 def calibration_error(likely: Floats, right: Bools, weights: Floats, bins: int = 10) -> float:
@@ -88,9 +41,10 @@ def account_of(
 ) -> dict[str, Any]:
     """How a calibration came about, JSON-able.
 
-    queries, species : learnt from, by case; of each a number for every length. twins : species whose names
-    are of what others are too. error : by rank, expected calibration error. named : by rank and length, the
-    share of the queries that get a name at the default threshold, where it is present and where it is absent.
+    genera : learnt from, and species that have none. queries, species : learnt from, by case; of each a
+    number for every length. twins : species whose names are of what others are too. error : by rank, expected
+    calibration error. named : by rank and length, the share of the queries that get a name at the default
+    threshold, where it is present and where it is absent.
     Errors and shares are of genera that the model had not seen; None where there are no queries.
     """
     places, kept = range(len(material.lengths)), ~material.twins
@@ -104,6 +58,7 @@ def account_of(
     return table | {
         "lengths": list(material.lengths),
         "weights": dict(material.given),
+        "genera": len(np.unique(material.group)),
         "twins": sorted(lineages.names[SPECIES][one] for one in twins),
         "error": {RANKS[rank]: _error(one) for rank, one in enumerate(judged)},
         "named": {RANKS[rank]: _named(material, rank, judged[rank], thresholds) for rank in (GENUS, SPECIES)},

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.logistic import Logistic
+from kinmer.confidence.thresholds import FEW_GENERA
 from kinmer.confidence.voting import RANK_COUNT
 
 __all__ = ["Calibration"]
@@ -29,7 +30,7 @@ class Calibration:
     names : for every rank from domain down, of the probability that a name is right; None where nothing
     could be learnt. absent : for every rank, of the probability that the query's true name at that rank is
     none of the references'. molecules : of chromosome, plasmid, virus; None where there are fewer than two.
-    within : shortest and longest query that it was learnt from, in letters. lengths, thresholds : (l,) and
+    within : shortest and longest query that it was learnt from, in bases. lengths, thresholds : (l,) and
     (7, l), the probability from which on a name is given by default. reaches : (l,) distance of the nearest
     genome of the query that was farthest from any. account : how it was made; see `account_of`.
     """
@@ -47,6 +48,20 @@ class Calibration:
         """(q,) the default thresholds for queries of so many letters, 0 for unknown."""
         known = np.where(lengths > 0, lengths, self.lengths[-1]).astype(np.float64)
         return np.interp(np.log(known), np.log(self.lengths), self.thresholds[rank])
+
+    def caution(self) -> str:
+        """What people have to know where the references were too few to learn much from; else empty."""
+        genera = self.account.get("genera")
+        if genera is None or genera >= FEW_GENERA:
+            return ""
+        return (
+            f"the reference has too few genera to calibrate well ({genera:,}, not {FEW_GENERA}): only names"
+            " that are likelier than any wrong one seen are given"
+        )
+
+    def is_short(self, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(q,) whether queries are shorter than all that was learnt from; not those of unknown length, 0."""
+        return np.asarray((lengths > 0) & (lengths < self.within[0]))
 
     def is_near(self, nearest: Floats, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(q,) whether queries whose nearest genome is so far are like any that was learnt from.

@@ -14,6 +14,8 @@ MOLECULE_COUNT, VIRUS = 3, 2
 # Distances below are alike: the same sequence.
 LEAST_DISTANCE = 1e-3
 USUAL_LENGTH = 10_000.0
+# Below it sequences say ever less: features of their own, which are 0 beyond.
+SHORT_LENGTH = 1_000.0
 # Rows whose molecules count, and the distance behind the nearest at which their weight falls to 1/e.
 MOLECULE_ROWS, MOLECULE_SCALE = 20, 0.02
 # Rows of a kind whose mean distance counts beside that of its nearest.
@@ -32,8 +34,12 @@ def _size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:
     return np.asarray(np.log(np.clip(known, *within) / USUAL_LENGTH))
 
 
-def name_features(votes: Votes, pool: Pool, rank: int, within: tuple[float, float]) -> Floats:
+def name_features(
+    votes: Votes, pool: Pool, rank: int, within: tuple[float, float], width: int | None = None
+) -> Floats:
     """(q, p) of the name at a rank: how near it is, how near another one is, its share, and the length.
+
+    width : only the first so many. What came later stands last: models of kinmer 0.1.0 have none of it.
 
     Whether the query is a virus's was tried too, and did no good on genera that had not been learnt from.
     """
@@ -41,7 +47,11 @@ def name_features(votes: Votes, pool: Pool, rank: int, within: tuple[float, floa
     means = _log(votes.own_mean[:, rank]), _log(votes.other_mean[:, rank])
     size = _size(pool.lengths, within)
     curved = [size * own, size * other, size**2 * own, size**2 * other]
-    return np.stack([own, other, votes.share[:, rank], size, size**2, *curved, *means], axis=1)
+    short = np.minimum(size - np.log(SHORT_LENGTH / USUAL_LENGTH), 0)
+    share = votes.share[:, rank]
+    shorter = [short, short**2, short * own, short * other, short * share]
+    every = [own, other, share, size, size**2, *curved, *means, *shorter]
+    return np.stack(every[:width], axis=1)
 
 
 def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:

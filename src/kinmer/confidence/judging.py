@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
 from kinmer.confidence.pools import Lineages, Pool
-from kinmer.confidence.voting import RANK_COUNT, Votes, vote
+from kinmer.confidence.voting import RANK_COUNT, Votes, descending, vote
 
 __all__ = ["Judgements", "judge"]
 
@@ -26,7 +26,8 @@ class Judgements:
     names : (q, 7) int32, -1 for none. share : (q, 7) of the votes. probability : (q, 7) that the name is
     right, NaN where there is none. absent : (q, 7) probability that the true name is none of the references',
     NaN where that is not known. threshold : (q, 7) probability from which on a name is given by default.
-    molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN.
+    molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN. short : (q,) queries of which
+    nothing is said, shorter than all that was learnt from.
     """
 
     names: NDArray[np.int32]
@@ -35,6 +36,7 @@ class Judgements:
     absent: NDArray[np.float64]
     threshold: NDArray[np.float64]
     molecule: NDArray[np.float64]
+    short: NDArray[np.bool_]
 
 
 def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Judgements:
@@ -42,10 +44,12 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
 
     A name is never likelier than the one above it. One at a rank that nothing could be learnt of, as few
     viruses have an order, is as likely as the next one below, as which it is at least as often right. Where
-    the nearest genome is farther than it was of all that was learnt from, no name is likely at all.
+    the nearest genome is farther than it was of all that was learnt from, no name is likely at all. A query
+    shorter than all that was learnt from has neither names nor probabilities.
     """
     votes, count = vote(pool, lineages), len(pool)
     names = votes.names if calibration is not None else _agreed(votes)
+    short = np.zeros(count, dtype=bool) if calibration is None else calibration.is_short(pool.lengths)
     shape = (count, RANK_COUNT)
     likely, absent, limit = (np.full(shape, np.nan) for _ in range(3))
     molecule = np.full((count, MOLECULE_COUNT), np.nan)
@@ -55,9 +59,14 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
             limit[:, rank] = calibration.threshold(rank, pool.lengths)
             gone = calibration.absent[rank]
             if gone is not None:
-                absent[:, rank] = gone.predict(name_features(votes, pool, rank, calibration.within))[:, 1]
+                absent[:, rank] = gone.predict(
+                    name_features(votes, pool, rank, calibration.within, gone.width)
+                )[:, 1]
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
+        names = np.where(short[:, None], np.int32(-1), names)
+        for told in (likely, absent, molecule):
+            told[short] = np.nan
     return Judgements(
         names,
         votes.share.round(DIGITS),
@@ -65,25 +74,20 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
         absent.round(DIGITS),
         limit.round(DIGITS),
         molecule.round(DIGITS),
+        short,
     )
 
 
 def _likely(votes: Votes, pool: Pool, calibration: Calibration) -> NDArray[np.float64]:
     """(q, 7) probabilities of the names, NaN where there is none."""
-    named = votes.names >= 0
-    likely = np.full(named.shape, np.nan)
-    above = calibration.is_near(votes.nearest, pool.lengths).astype(np.float64)
+    raw = np.full(votes.names.shape, np.nan)
     for rank, model in enumerate(calibration.names):
         if model is not None:
-            told = model.predict(name_features(votes, pool, rank, calibration.within))[:, 1]
-            likely[:, rank] = np.where(named[:, rank], np.minimum(told, above), np.nan)
-            above = np.where(named[:, rank], likely[:, rank], above)
-    below = np.full(len(pool), np.nan)
-    for rank in reversed(range(RANK_COUNT)):
-        if calibration.names[rank] is None:
-            likely[:, rank] = np.where(named[:, rank], below, np.nan)
-        below = np.where(np.isnan(likely[:, rank]), below, likely[:, rank])
-    return likely
+            raw[:, rank] = model.predict(name_features(votes, pool, rank, calibration.within, model.width))[
+                :, 1
+            ]
+    near = calibration.is_near(votes.nearest, pool.lengths).astype(np.float64)
+    return descending(raw, votes.names >= 0, near)
 
 
 def _agreed(votes: Votes) -> NDArray[np.int32]:

@@ -7,18 +7,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.accounting import Judged, account_of, thresholds_of
+from kinmer.confidence.accounting import account_of
 from kinmer.confidence.calibration import Calibration
 from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
 from kinmer.confidence.logistic import Logistic, fit_logistic
 from kinmer.confidence.material import ABSENT, FOLDS, Material, material_of
-from kinmer.confidence.pools import Lineages, Sample
+from kinmer.confidence.pools import CASES, Lineages, Sample
+from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.voting import RANK_COUNT
 
 __all__ = ["CASE_WEIGHTS", "calibrate"]
 
 # What share of all queries each case is taken to be: half of them are of species that the references know.
-CASE_WEIGHTS: Mapping[str, float] = {"known": 0.5, "new species": 0.25, "new genus": 0.2, "new family": 0.05}
+CASE_WEIGHTS: Mapping[str, float] = {
+    "known": 0.5,
+    "new species": 0.25,
+    "new genus": 0.17,
+    "new family": 0.03,
+    "new order": 0.01,
+    "new class": 0.01,
+    "new phylum": 0.01,
+    "new domain": 0.01,
+    "no kin": 0.01,
+}
 LEAST_RIGHT, LEAST_QUERIES = 10, 50
 # Genera differ: more than is best for those that are learnt from.
 RIDGE = 2.0
@@ -36,9 +47,9 @@ def calibrate(
     one is, the name's share of the votes, and the query's length; so it does absent names and molecules. New
     species that are only another name of what is there (see `twin_queries`) are left out.
 
-    By default a name is given where it is likelier right than wrong; a species or genus also has to be so
-    likely that no more than a tenth of the queries of its length get one whose true name is absent. That, and
-    what `account` says of errors, is of queries whose genus the model had not seen (five folds).
+    By default a name is given where it is likelier right than wrong, and so likely that few queries whose
+    own name is absent get a wrong one (see `thresholds_of`). That, and what `account` says of errors, is of
+    queries whose genus the model had not seen (five folds).
 
     weights : of the cases; see `sample_weights`.
     """
@@ -65,7 +76,7 @@ def calibrate(
 def _judged(material: Material, rank: int) -> Judged:
     names = material.votes.names[:, rank]
     rows = np.flatnonzero((names >= 0) & (material.truth[:, rank] >= 0) & ~material.twins)
-    right = names[rows] == material.truth[rows, rank]
+    right = (names[rows] == material.truth[rows, rank]) & material.kin[rows]
     features = name_features(material.votes, material.pool, rank, material.within)[rows]
     weights = material.weights(rank, rows)
     likely = np.full(len(rows), np.nan)
@@ -103,7 +114,7 @@ def _absent(material: Material, rank: int) -> Logistic | None:
 
 def _molecules(material: Material) -> Logistic | None:
     """Of kinds that weigh by the square roots of their shares: plasmids are rare among the references."""
-    rows = np.flatnonzero(material.molecule >= 0)
+    rows = np.flatnonzero((material.molecule >= 0) & material.kin)
     kinds, counts = np.unique(material.molecule[rows], return_counts=True)
     if len(kinds) < 2 or np.sort(counts)[-2] < LEAST_RIGHT:
         return None
@@ -115,6 +126,11 @@ def _molecules(material: Material) -> Logistic | None:
 
 
 def _reaches(material: Material) -> tuple[float, ...]:
-    """The farthest nearest genome of all queries of a length."""
+    """The farthest nearest genome of all queries of a length that have kin in their order."""
     nearest, bins = material.votes.nearest, material.bins
-    return tuple(float(nearest[bins == place].max()) for place in range(len(material.lengths)))
+    akin = material.cases < CASES.index("new order")
+    found = []
+    for place in range(len(material.lengths)):
+        here = bins == place
+        found.append(float(nearest[here & akin].max() if (here & akin).any() else nearest[here].max()))
+    return tuple(found)

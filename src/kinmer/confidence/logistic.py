@@ -27,6 +27,11 @@ class Logistic:
     scale: Floats
     weights: Floats
 
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return len(self.mean)
+
     def predict(self, features: Floats) -> Floats:
         """Probabilities (n, classes) for features (n, p)."""
         scaled = (features - self.mean) / self.scale

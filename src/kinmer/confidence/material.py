@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.features import VIRUS
-from kinmer.confidence.pools import CASES, Lineages, Pool, Sample
+from kinmer.confidence.pools import CASES, HIDDEN, NO_KIN, Lineages, Pool, Sample
 from kinmer.confidence.twins import twin_queries
-from kinmer.confidence.voting import Votes, vote
+from kinmer.confidence.voting import RANK_COUNT, Votes, vote
 from kinmer.confidence.weighing import sample_weights
 
 __all__ = ["ABSENT", "FOLDS", "GENUS", "SPECIES", "Material", "material_of"]
@@ -20,9 +20,14 @@ __all__ = ["ABSENT", "FOLDS", "GENUS", "SPECIES", "Material", "material_of"]
 GENUS, SPECIES = 5, 6
 FOLDS = 5
 # Cases in which the true name is none of the references', by rank.
-ABSENT = {6: CASES[1:], 5: CASES[2:], 4: CASES[3:]}
+ABSENT = {
+    rank: tuple(case for case, gone in HIDDEN.items() if gone is not None and gone <= rank)
+    for rank in range(RANK_COUNT)
+}
 # As many lengths are bins of their own; more are parted into so many bins.
 MOST_LENGTHS, PARTS = 12, 6
+# Below so many bases all genomes are about as far: their distances tell no species from another name.
+TELLING = 1_000
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -34,7 +39,8 @@ class Material:
     """All samples, of n queries.
 
     cases : (n,) places in `CASES`. given : the share of every case. group : (n,) number of the genus.
-    folds : (n,), genera are never parted. bins : (n,) places in `lengths`. twins : (n,) see `twin_queries`.
+    kin : (n,) whether it has any. folds : (n,), genera are never parted. bins : (n,) places in `lengths`.
+    twins : (n,) see `twin_queries`.
     """
 
     pool: Pool
@@ -44,6 +50,7 @@ class Material:
     cases: Places
     given: Mapping[str, float]
     group: Places
+    kin: Bools
     folds: Places
     bins: Places
     lengths: tuple[float, ...]
@@ -87,8 +94,12 @@ def material_of(samples: Sequence[Sample], lineages: Lineages, given: Mapping[st
     lengths, bins = _bins(pool.lengths)
     group, votes = _groups(truth), vote(pool, lineages)
     folds = np.random.default_rng(0).permutation(group.max() + 1)[group] % FOLDS
-    twins = twin_queries(cases, bins, truth[:, SPECIES].astype(np.int64), molecule == VIRUS, votes.nearest)
-    return Material(pool, votes, truth, molecule, cases, given, group, folds, bins, lengths, twins)
+    kin = cases != CASES.index(NO_KIN)
+    telling = kin & (pool.lengths >= TELLING) if (pool.lengths >= TELLING).any() else kin
+    twins = twin_queries(
+        cases, bins, truth[:, SPECIES].astype(np.int64), molecule == VIRUS, votes.nearest, telling
+    )
+    return Material(pool, votes, truth, molecule, cases, given, group, kin, folds, bins, lengths, twins)
 
 
 def _wide(values: NDArray[Any], width: int, missing: float) -> NDArray[Any]:

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CASES", "GENOME_MEAN", "MEAN_BONUS", "Lineages", "Pool", "Sample", "merge_genomes"]
+__all__ = [
+    "CASES",
+    "GENOME_MEAN",
+    "HIDDEN",
+    "MEAN_BONUS",
+    "NO_KIN",
+    "Lineages",
+    "Pool",
+    "Sample",
+    "merge_genomes",
+]
 
-# What of a query the references may know; see `Sample`.
-CASES = ("known", "new species", "new genus", "new family")
+# What of a query the references may know, and the highest rank whose name they do not have; see `Sample`.
+HIDDEN: Mapping[str, int | None] = {
+    "known": None,
+    "new species": 6,
+    "new genus": 5,
+    "new family": 4,
+    "new order": 3,
+    "new class": 2,
+    "new phylum": 1,
+    "new domain": 0,
+    "no kin": 0,
+}
+CASES = tuple(HIDDEN)
+NO_KIN = "no kin"
 # A genome's mean vector counts as so much nearer than it is: it has less noise than a piece's. Measured on
 # fragments of known genomes.
 MEAN_BONUS = 0.01
@@ -48,6 +71,8 @@ class Pool:
 @dataclass(frozen=True)
 class Sample:
     """Queries of one of `CASES`, in whose pools nothing is that the references would not have in that case.
+
+    Those of "no kin" are random letters; `truth` says in whose place.
 
     truth : (q, 7) int32 codes of the queries' own names, -1 unknown. molecule : (q,) int8 as in `Pool`.
     """

@@ -18,7 +18,12 @@ Labels = NDArray[np.int64]
 
 
 def twin_queries(
-    cases: Labels, bins: Labels, species: Labels, virus: NDArray[np.bool_], nearest: Floats
+    cases: Labels,
+    bins: Labels,
+    species: Labels,
+    virus: NDArray[np.bool_],
+    nearest: Floats,
+    telling: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """(n,) queries of "new" species to whose genomes others are as near as strains are to each other.
 
@@ -27,7 +32,7 @@ def twin_queries(
     new species, and what is learnt from it would be that strains are new species.
 
     cases : (n,) 0 where the species is known. bins : (n,) of the length. species : (n,) the queries' own.
-    nearest : (n,) distance of the nearest genome.
+    nearest : (n,) distance of the nearest genome. telling : (n,) queries by which that is judged; None: all.
     """
     far = np.log(np.maximum(nearest, LEAST_DISTANCE))
     known = cases == KNOWN
@@ -36,11 +41,13 @@ def twin_queries(
     own = _mean_of_known(far, known, species * (bins.max(initial=0) + 1) + bins)
     excess = far - np.where(np.isfinite(own), (own + usual) / 2, usual)
     found = np.zeros(len(cases), bool)
-    for case in np.unique(cases[~known]).tolist():
-        rows = np.flatnonzero((cases == case) & (species >= 0) & np.isfinite(excess))
-        _, back, counts = np.unique(species[rows], return_inverse=True, return_counts=True)
+    judging = np.isfinite(excess) & (np.ones(len(cases), bool) if telling is None else telling)
+    for case in np.unique(cases[~known & judging]).tolist():
+        own = (cases == case) & (species >= 0)
+        rows = np.flatnonzero(own & judging)
+        names, back, counts = np.unique(species[rows], return_inverse=True, return_counts=True)
         mean = np.bincount(back, excess[rows]) / np.maximum(counts, 1)
-        found[rows] = ((mean <= SLACK) & (counts >= LEAST_QUERIES))[back]
+        found |= own & np.isin(species, names[(mean <= SLACK) & (counts >= LEAST_QUERIES)])
     return found
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kinmer.confidence.pools import GENOME_MEAN, Lineages, Pool, merge_genomes
 
-__all__ = ["RANK_COUNT", "Votes", "vote"]
+__all__ = ["RANK_COUNT", "Votes", "descending", "vote"]
 
 RANK_COUNT = 7
 # Genomes that have a vote, and the distance behind the nearest at which a vote's weight falls to 1/e.
@@ -78,6 +78,20 @@ def vote(pool: Pool, lineages: Lineages) -> Votes:
         found.other[has, rank] = np.where(np.isfinite(other), other, last)[has]
         agree &= ~has[:, None] | (of[:, :voters] == name[:, None])
     _means(found, pool, lineages)
+    return found
+
+
+def descending(likely: Floats, named: NDArray[np.bool_], most: Floats) -> Floats:
+    """(q, 7) probabilities of the names: none above `most` (q,) or the one above; NaN where there is no name.
+
+    likely : (q, 7), NaN where nothing could be learnt of the rank: as much as the next one below has.
+    """
+    found = np.fmin.accumulate(np.where(named, np.minimum(likely, most[:, None]), np.nan), axis=1)
+    known = named & np.isfinite(likely)
+    below = np.full(len(likely), np.nan)
+    for rank in reversed(range(RANK_COUNT)):
+        found[:, rank] = np.where(known[:, rank], found[:, rank], np.where(named[:, rank], below, np.nan))
+        below = np.where(known[:, rank], found[:, rank], below)
     return found
 
 

@@ -10,14 +10,14 @@ from kinmer.confidence.judging import Judgements
 from kinmer.confidence.pools import Lineages
 from kinmer.taxonomy import RANKS
 
-__all__ = ["NOTHING_NEAR", "Verdict", "verdicts"]
+__all__ = ["NOTHING_NEAR", "TOO_SHORT", "Verdict", "verdicts"]
 
-NOTHING_NEAR = "nothing near"
+NOTHING_NEAR, TOO_SHORT = "nothing near", "too short to tell"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said: rank and name of the deepest name that is likely enough, None for nothing near."""
+    """What is said: rank and name of the deepest name that is likely enough; None where none is."""
 
     text: str
     rank: str | None
@@ -39,7 +39,7 @@ def verdicts(
     for row, line in enumerate(given):
         places = np.flatnonzero(line)
         if not places.size:
-            found.append(Verdict(NOTHING_NEAR, None, None))
+            found.append(Verdict(TOO_SHORT if judgements.short[row] else NOTHING_NEAR, None, None))
             continue
         deepest = int(places[-1])
         rank, name = RANKS[deepest], lineages.names[deepest][judgements.names[row, deepest]]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.counting.bases import bases_of
 from kinmer.errors import MismatchError, SequenceError
 from kinmer.fasta import BLOCK_BYTES, FastaBlock, read_blocks
 from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
@@ -36,8 +37,9 @@ class Batch:
     """Profiles of whole records of one file, in order.
 
     ids : of n sequences. counts : (n, width) uint32. lengths : (n,) int64, every letter. records : (n,)
-    int64, their numbers in the file, from 1. too_short : records left out since the batch before, shorter
-    than the least length. position : behind the last of them. consumed : bytes of the file as it is stored.
+    int64, their numbers in the file, from 1. too_short : records left out since the batch before, of fewer
+    bases than the least length. position : behind the last of them. consumed : bytes of the file as it is
+    stored.
     """
 
     ids: list[str]
@@ -71,7 +73,7 @@ def count_batches(
     block_bytes: int = BLOCK_BYTES,
     prefixes: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
-    """Profiles of all sequences of at least `min_length` letters, batch by batch, behind `start`.
+    """Profiles of all sequences of at least `min_length` bases (A, C, G, T), batch by batch, behind `start`.
 
     prefixes : what stands before the ids of each file; None for nothing.
 
@@ -143,7 +145,7 @@ class _FileCounter:
                 "cut the sequence",
                 place=f"{block.file}, record {self._records} ({block.ids[0]!r})",
             )
-        kept = letters >= self._min_length
+        kept = int(bases_of(row[None], self._counter.layout)[0]) >= self._min_length
         yield self._batch(
             block.ids[:1] if kept else [],
             row[None] if kept else row[None][:0],
@@ -200,7 +202,7 @@ class _FileCounter:
             row, offset, letters = min(bad)
             place = f"{block.file}, record {numbers[row]} ({ids[row]!r})"
             raise _invalid(block.buffer[offset], letters, place)
-        kept = np.flatnonzero(counted.lengths >= self._min_length)
+        kept = np.flatnonzero(bases_of(counted.counts, self._counter.layout) >= self._min_length)
         counts = counted.counts if len(kept) == len(rows) else counted.counts[kept]
         rows = rows[kept]
         yield self._batch(

@@ -168,7 +168,7 @@ def count_files(
     contigs of several samples that have one name can be in one store (`kinmer.fasta.prefixes_of`).
 
     A killed run goes on when it is called again with the same files and settings. Sequences shorter than
-    `min_length` letters, or without one of A, C, G, T, are left out and reported.
+    `min_length` bases (A, C, G, T), or without any, are left out and reported.
 
     Raises SequenceError for bad input, with file and record (a new store is then removed, one appended to is
     as before); UsageError where the output exists, or an unfinished run of other files or settings is there;

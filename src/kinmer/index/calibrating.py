@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinmer.confidence import calibrate
 from kinmer.errors import InputError
-from kinmer.index.calibration import Calibrated, write_calibration
+from kinmer.index.calibration import Calibrated, Extent, write_calibration
 from kinmer.index.database import KinIndex
 from kinmer.index.lettering import EntryLetters
 from kinmer.index.masking import masked_samples
@@ -37,11 +37,13 @@ def make_calibration(path: Path, *, threads: int | None = None, log: Log) -> Cal
         if book.told and len(index):
             fragments = _fragments(index, book, threads, log)
             samples = masked_samples(index, book, fragments)
-            reason = "there are too few species to learn from"
+            reason = "the reference has too few genomes and species to calibrate: no verdicts are given"
         found = calibrate(samples, book.lineages()) if samples else None
-        told = Calibrated(found, "" if found else reason, len(index), index.labels)
+        told = Calibrated(found, "" if found else reason, Extent.of(index.table))
         write_calibration(path, index.manifest["index"], told)
     if found is not None:
+        if note := found.caution():
+            log(note)
         log(f"calibrated in {time.perf_counter() - began:.0f} s")
     else:
         log(f"not calibrated: {reason}")

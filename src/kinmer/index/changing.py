@@ -105,6 +105,8 @@ def add_to_index(
         writer.finish()
         if calibrate:
             writer.calibrate()
+        else:
+            writer.warn_stale()
         return len(writer.table) - before
 
 
@@ -153,6 +155,8 @@ def update_index(
         writer.finish()
         if calibrate:
             writer.calibrate()
+        else:
+            writer.warn_stale()
         return changed
 
 
@@ -188,7 +192,9 @@ def delete_from_index(
         if where is not None:
             with KinIndex.open(db) as index:
                 numbers = np.concatenate([numbers, index.select(where)])
-        return writer.delete(np.unique(numbers), request=request)
+        gone = writer.delete(np.unique(numbers), request=request)
+        writer.warn_stale()
+        return gone
 
 
 def compact_index(

@@ -128,7 +128,7 @@ def describe_index(path: str | Path) -> IndexInfo:
 
 def _calibrated(index: KinIndex) -> str:
     told = index.calibrated()
-    return "" if told is None else told.text(len(index), index.labels)
+    return "" if told is None else told.text(index.table)
 
 
 def index_rows(path: str | Path, where: str | None = None) -> Iterator[IndexRow]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
-from kinmer.fasta import is_stream, nonempty, prefixes_of, spooled
+from kinmer.fasta import base_count, is_stream, nonempty, prefixes_of, spooled
 from kinmer.files import hash_file, scratch
 from kinmer.index.embedded import Embedded
 from kinmer.index.homes import Homes, Replace
@@ -213,9 +213,7 @@ class _FastaFeed(Feed):
         if not replace and (known := sum(one.is_among(whole) for one in self._files)):
             self._log(f"{known:,} of {len(self._files):,} files were in already")
         if self._too_short:
-            self._log(
-                f"{self._too_short:,} sequences shorter than {self._min_length:,} letters were left out"
-            )
+            self._log(f"{self._too_short:,} sequences of fewer than {self._min_length:,} bases were left out")
         if self._empty:
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
 
@@ -225,7 +223,7 @@ class _FastaFeed(Feed):
     def nothing(self) -> KinmerError:
         return SequenceError(
             "no sequence is left to index",
-            f"{self._too_short:,} are shorter than {self._min_length:,} letters",
+            f"{self._too_short:,} have fewer than {self._min_length:,} bases (A, C, G, T)",
             "is --min-length right?",
         )
 
@@ -272,12 +270,9 @@ class _FastaFeed(Feed):
             if twice is not None:
                 raise SequenceError(f"the id {twice!r} occurs twice", "ids must be unique", place=one.path)
             seen.update(block.ids)
-            self._too_short += sum(len(letters) < self._min_length for letters in block.letters)
-            long = [
-                row
-                for row, letters in enumerate(block.letters)
-                if len(letters) >= self._min_length and block.ids[row] not in there
-            ]
+            enough = [base_count(letters) >= self._min_length for letters in block.letters]
+            self._too_short += enough.count(False)
+            long = [row for row, name in enumerate(block.ids) if enough[row] and name not in there]
             kept = RecordBlock(
                 block.file,
                 block.first,

@@ -234,12 +234,22 @@ class IndexWriter:
         except FormatError as error:
             self._log(str(error))
             told = None
-        if anew or told is None or told.is_stale(len(self.table), int(self.table.state.get("labels", 0))):
+        if anew or told is None or told.is_stale(self.table):
             make_calibration(self.path, threads=self._threads, log=self._log)
             change = Change(self.table)
             with change.begin(derived=True):
                 # From now on it is missed where it is gone.
                 change.state("calibrated", True)
+
+    def warn_stale(self) -> None:
+        """Say so where the calibration no longer fits what the index has become."""
+        try:
+            told = read_calibration(self.path, self.manifest["index"])
+        except FormatError as error:
+            self._log(str(error))
+            return
+        if told is not None and (line := told.warning(self.table)):
+            self._log(line)
 
     @contextmanager
     def watched(self, committed: Callable[[str, list[str]], None]) -> Iterator[None]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import Sample
+from kinmer.confidence import CASES, HIDDEN, NO_KIN, Sample
 from kinmer.index.database import KinIndex
 from kinmer.index.pooling import POOL, LineageBook, pool_of
-from kinmer.index.sampling import Fragments
+from kinmer.index.sampling import TURNS, Fragments
 from kinmer.index.vectors import GENOME
 from kinmer.progress import step
 
@@ -19,10 +19,9 @@ __all__ = ["masked_samples"]
 
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 1 << 15, 256
 FAMILY, GENUS, SPECIES = 4, 5, 6
+OF_GENOME = -1
 # One query of so many of species with one genome is of what other strains do not have.
 ACCESSORY = 5
-# The cases in the order in which more and more is taken out, and the rank whose name goes for each.
-CASES = (("known", None), ("new species", SPECIES), ("new genus", GENUS), ("new family", FAMILY))
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int64]
@@ -37,7 +36,9 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> 
     overlaps them, their sequence as a whole and their genome's mean, as strains also differ in what they
     have. new species, genus, family : all that bears the
     query's name at that rank is taken out, where something of the rank above is left, or where for a genus
-    nobody knows what is above.
+    nobody knows what is above. new order, class, phylum, domain: all of that name is taken out, for every
+    `TURNS`-th query, where anything is left. no kin: random letters in the query's place, and nothing is
+    taken out.
     """
     rows = _Rows(index, book)
     truth = book.codes(fragments.genome)
@@ -47,13 +48,13 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> 
             part = np.arange(start, min(len(fragments), start + QUERIES_AT_ONCE))
             asked = _Asked(rows, fragments, truth, part)
             strains = None if fragments.strains is None else fragments.strains[part]
-            for case, labels, far in _nearest(index, rows, asked, fragments.vectors[part], strains):
+            random = None if fragments.random is None else fragments.random[part]
+            for case, labels, far in _nearest(index, rows, asked, fragments.vectors[part], strains, random):
                 able = np.flatnonzero(asked.possible(case) & (labels >= 0).any(axis=1))
                 if not able.size:
                     continue
                 own = part[able]
-                lengths = (fragments.stop - fragments.start)[own]
-                pool = pool_of(index, book, labels[able], far[able], lengths)
+                pool = pool_of(index, book, labels[able], far[able], fragments.bases[own])
                 found.append(Sample(case, pool, truth[own], book.molecules(fragments.entry[own])))
             progress.advance(len(part))
     return found
@@ -72,7 +73,23 @@ class _Rows:
         unique, back = np.unique(self.genome, return_inverse=True)
         # (g, 7) of the genomes, and (n, 7) of the rows.
         self.genomes = book.codes(unique)
-        self.names = self.genomes[back]
+        self._sorted: dict[int, tuple[Labels, Labels, Labels]] = {}
+        self._names = self.genomes[back]
+
+    def within(self, rank: int, value: int, block: slice) -> Labels:
+        """The rows of a block, ascending from its start, that have a name at a rank, or are of a genome."""
+        if rank not in self._sorted:
+            values = self.genome if rank == OF_GENOME else self._names[:, rank].astype(np.int64)
+            order = np.argsort(values, kind="stable")
+            unique, starts = np.unique(values[order], return_index=True)
+            self._sorted[rank] = order, unique, np.append(starts, len(order))
+        order, unique, starts = self._sorted[rank]
+        at = int(np.searchsorted(unique, value))
+        if at == len(unique) or unique[at] != value:
+            return order[:0]
+        rows = order[starts[at] : starts[at + 1]]
+        first, last = np.searchsorted(rows, [block.start, block.stop])
+        return np.asarray(rows[first:last] - block.start)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,6 +107,10 @@ class _Asked:
         self._names = truth[part]
         self._others = self._left(SPECIES, None, least=2)
         self._parts = np.zeros(len(part), dtype=bool)
+        self._part = part
+        self._random: Bools = np.zeros(len(part), dtype=bool)
+        if fragments.random is not None:
+            self._random = np.asarray(fragments.random[part].any(axis=1))
         letters = fragments.strains is not None
         # By the fragment's number: the same whatever is asked together.
         self._strains = ~self._others & (part % ACCESSORY != 0) & letters
@@ -107,7 +128,7 @@ class _Asked:
         return found
 
     def possible(self, case: str) -> Bools:
-        """(q,) whether a case can be made of the fragment; after all of `taken`."""
+        """(q,) whether a case can be made of the fragment; "known" after all that it takes out."""
         has = self._names >= 0
         if case == "known":
             return np.asarray(has[:, SPECIES] & (self._others | self._strains | self._parts))
@@ -115,23 +136,35 @@ class _Asked:
             return np.asarray(has[:, SPECIES] & (self._left(GENUS, SPECIES) | ~has[:, GENUS]))
         if case == "new genus":
             return has[:, GENUS]
-        return np.asarray(has[:, FAMILY] & has[:, GENUS] & self._left(FAMILY, GENUS))
+        if case == "new family":
+            return np.asarray(has[:, FAMILY] & has[:, GENUS] & self._left(FAMILY, GENUS))
+        if case == NO_KIN:
+            return self._random
+        rank = HIDDEN[case]
+        assert rank is not None
+        return np.asarray(has[:, rank] & (self._part % TURNS == rank % TURNS))
 
-    def taken(self, rank: int | None, block: slice) -> Bools:
-        """(q, r) which rows of a block are not in the index of a case."""
-        rows = self._rows
-        own = np.asarray(self._genome[:, None] == rows.genome[None, block])
-        if rank is not None:
-            name = self._names[:, rank, None]
-            return np.asarray(own | ((name == rows.names[None, block, rank]) & (name >= 0)))
-        near = (self._entry[:, None] == rows.entry[None, block]) & (
-            (self._start[:, None] < rows.stop[None, block]) & (self._stop[:, None] > rows.start[None, block])
+    def take_out(self, cosines: Floats, rank: int | None, block: slice, queries: Labels) -> None:
+        """Make -inf what of a block is not in the index of a case; cosines (m, r) of some queries (m,)."""
+        for line, query in zip(cosines, queries.tolist(), strict=True):
+            own = self._rows.within(OF_GENOME, int(self._genome[query]), block)
+            if rank is None:
+                own = self._known(query, own, block)
+            elif (name := int(self._names[query, rank])) >= 0:
+                line[self._rows.within(rank, name, block)] = -np.inf
+            line[own] = -np.inf
+
+    def _known(self, query: int, own: Labels, block: slice) -> Labels:
+        """Of the rows of a query's own genome those that go where its species is known."""
+        rows, places = self._rows, own + block.start
+        near = (rows.entry[places] == self._entry[query]) & (
+            (rows.start[places] < self._stop[query]) & (rows.stop[places] > self._start[query])
         )
-        near |= own & rows.mean[None, block]
-        self._parts |= (own & ~near).any(axis=1)
-        taken = np.where(self._others[:, None], own, near)
-        taken[self._strains] = False
-        return np.asarray(taken)
+        near |= rows.mean[places]
+        self._parts[query] |= bool((~near).any())
+        if self._strains[query]:
+            return own[:0]
+        return own if self._others[query] else own[near]
 
     def changed(self, vectors: Floats, strains: Floats | None) -> Floats:
         """The queries (q, dim) of known species."""
@@ -145,10 +178,10 @@ class _Best:
     places: Labels
     cosines: Floats
 
-    def merge(self, cosines: Floats, first: int) -> None:
-        """Take in a block (q, r) of cosines, -inf for none, of rows from `first`."""
+    def merge(self, cosines: Floats, first: int, queries: Labels) -> None:
+        """Take in a block (q, r) of cosines, -inf for none, of some queries (q,) and rows from `first`."""
         width = self.places.shape[1]
-        for row, line in enumerate(cosines):
+        for row, line in zip(queries.tolist(), cosines, strict=True):
             better = np.flatnonzero(line > self.cosines[row, -1])
             if not better.size:
                 continue
@@ -161,21 +194,35 @@ class _Best:
 
 
 def _nearest(
-    index: KinIndex, rows: _Rows, asked: _Asked, vectors: Floats, strains: Floats | None
+    index: KinIndex,
+    rows: _Rows,
+    asked: _Asked,
+    vectors: Floats,
+    strains: Floats | None,
+    random: Floats | None,
 ) -> Iterator[tuple[str, Labels, Floats]]:
     """For every case the rows (q, POOL) nearest to the queries, and their cosine distances."""
     shape = (len(vectors), min(POOL, len(rows)))
     best = [_Best(np.full(shape, -1), np.full(shape, -np.inf, np.float32)) for _ in CASES]
     queries, known = _unit(vectors), _unit(asked.changed(vectors, strains))
+    everybody = np.arange(len(vectors))
+    drawn = queries if random is None else _unit(random)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         block = slice(start, min(len(rows), start + ROWS_AT_ONCE))
         here = _unit(index.rows.vectors[rows.labels[block]])
-        for (_, rank), one in zip(CASES, best, strict=True):
+        for case, one in zip(CASES, best, strict=True):
+            rank = HIDDEN[case]
+            which = everybody if rank is None or rank >= FAMILY else np.flatnonzero(asked.possible(case))
             if rank in (None, SPECIES):
                 cosines = (known if rank is None else queries) @ here.T
-            cosines[asked.taken(rank, block)] = -np.inf
-            one.merge(cosines, start)
-    for (case, _), one in zip(CASES, best, strict=True):
+            # Each case takes out what the one before it has, and more.
+            if case == NO_KIN:
+                one.merge(drawn[which] @ here.T, start, which)
+                continue
+            part = cosines if len(which) == len(vectors) else cosines[which]
+            asked.take_out(part, rank, block, which)
+            one.merge(part, start, which)
+    for case, one in zip(CASES, best, strict=True):
         there = one.places >= 0
         labels = np.where(there, rows.labels[one.places], -1)
         yield case, labels, np.where(there, np.maximum(1 - one.cosines, 0), np.float32(np.inf))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta import read_records
 from kinmer.kmers import MAX_LETTERS, KmerCounter
@@ -113,11 +114,16 @@ class RecordBlock:
 
 @dataclass(frozen=True)
 class Cut:
-    """What an index keeps of a sequence: vectors (m, dim), the whole first, spans of the pieces, GC share."""
+    """What an index keeps of a sequence: vectors (m, dim), the whole first, spans of the pieces, GC share.
+
+    bases, counted : as of `kinmer.counting.bases_of` and `counted_of`.
+    """
 
     vectors: NDArray[np.float32]
     spans: list[tuple[int, int]]
     gc: float
+    bases: int = 0
+    counted: int = 0
 
 
 def read_blocks_of(path: str | Path, *, skip: int = 0) -> Iterator[RecordBlock]:
@@ -165,7 +171,8 @@ class Embedder:
         at = 0
         for plan in plans:
             rows = len(plan.spans) + 1
-            found.append(Cut(every[at : at + rows], plan.spans, plan.gc) if plan.counted else None)
+            own = every[at : at + rows] if plan.counted else None
+            found.append(None if own is None else Cut(own, plan.spans, plan.gc, plan.bases, plan.windows))
             at += rows if plan.counted else 0
         return found
 
@@ -191,8 +198,10 @@ class Embedder:
         # Counted for itself, not summed from tiles: these lose the k-mers across their edges and break the
         # reading frames there, and a query of the same sequence would not have the same vector.
         whole = self._counts(block, row, letters, np.array([0, len(letters)]))
-        bases = whole[0, self._encoder.layout.bases.columns]
+        layout = self._encoder.layout
+        bases = whole[0, layout.bases.columns]
         plan.gc = float(bases[1] / max(1, int(bases.sum(dtype=np.int64))))
+        plan.bases, plan.windows = int(bases_of(whole, layout)[0]), int(counted_of(whole, layout)[0])
         plan.counted = bool(whole[:, self._columns].any())
         if plan.counted:
             yield whole
@@ -243,6 +252,7 @@ class _Plan:
         self.starts = [] if pieces is None else list(pieces.starts(count))
         self.spans: list[tuple[int, int]] = []
         self.gc, self.counted = 0.0, False
+        self.bases = self.windows = 0
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
         """First tile and stop of what is counted together, and the stop with what its last pieces need."""

@@ -8,26 +8,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.fasta import base_count
 from kinmer.index.database import KinIndex
 from kinmer.index.entries import Entry
 from kinmer.index.lettering import EntryLetters
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.pooling import LineageBook
 
-__all__ = ["LENGTHS", "Fragments", "sample_entries", "sample_fragments"]
+__all__ = ["LENGTHS", "TURNS", "Fragments", "sample_entries", "sample_fragments"]
 
-LENGTHS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+# From the shortest on that anything can be said of; the short ones lie close, where answers change most.
+LENGTHS = (100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 # Fragments of one length, in all and of one genome.
 PER_LENGTH, PER_GENOME = 500, 4
 # Dot products of all fragments with all rows, and the fewest fragments whatever they cost.
-MOST_PRODUCTS, LEAST = 4e9, 600
+MOST_PRODUCTS, LEAST = 6e9, 1_200
 # Genomes of one species that fragments are cut from.
 PER_SPECIES = 3
 LEAST_LETTERS = 500
 # Substitutions a letter between strains of a species: identities of 96 to 99.5 %.
 STRAIN_DISTANCE = (0.005, 0.04)
 _ACGT = np.frombuffer(b"ACGT", np.uint8)
+_IS_BASE = np.array([base_count(bytes([byte])) for byte in range(256)], np.int64)
 FRAGMENTS_AT_ONCE = 512
+# Rare cases, which tell of what is far from all, are simulated for every so-many-th fragment.
+TURNS = 3
+
+# Entry, genome, start, stop of a fragment, and whether it is one of those of plasmids.
+_Place = tuple[int, int, int, int, bool]
 
 
 @dataclass(frozen=True)
@@ -35,16 +43,20 @@ class Fragments:
     """Queries cut from an index's own sequences.
 
     vectors : (q, dim). entry, genome : (q,) numbers that they are of. start, stop : (q,) letters.
+    bases : (q,) A, C, G, T among them.
     extra : (q,) whether it is a plasmid's, cut beside those that are cut as the genomes are.
     strains : (q, dim) of the fragments as another strain would have them; None where there are no letters.
+    random : (q, dim) of random letters in place of some of the fragments, else 0; None as well.
     """
 
     vectors: NDArray[np.float32]
     strains: NDArray[np.float32] | None
+    random: NDArray[np.float32] | None
     entry: NDArray[np.int64]
     genome: NDArray[np.int64]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
+    bases: NDArray[np.int64]
     extra: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -62,32 +74,57 @@ def sample_fragments(
     places = list(_places(index, book, genomes, per_length, rng))
     parts: list[NDArray[np.float32]] = []
     strains: list[NDArray[np.float32]] = []
-    kept: list[tuple[int, int, int, int, bool]] = []
+    random: list[NDArray[np.float32]] = []
+    kept: list[_Place] = []
+    bases: list[int] = []
     embedder = Embedder(index.encoder, None, threads)
-    waiting: list[tuple[tuple[int, int, int, int, bool], bytes]] = []
+    waiting: list[tuple[_Place, bytes]] = []
 
     def embed() -> None:
         texts = [text for _, text in waiting]
         cuts = _cut(embedder, texts)
         others = _cut(embedder, [_strain(text, rng) for text in texts])
-        for (place, _), cut, other in zip(waiting, cuts, others, strict=True):
+        chance = _cut(embedder, [_random(text, rng) for text in texts[::TURNS]])
+        for at, ((place, text), cut, other) in enumerate(zip(waiting, cuts, others, strict=True)):
             if cut is not None and other is not None:
                 kept.append(place)
+                bases.append(base_count(text))
                 parts.append(cut)
                 strains.append(other)
+                drawn = None if at % TURNS else chance[at // TURNS]
+                random.append(np.zeros_like(cut) if drawn is None else drawn)
         waiting.clear()
 
-    by_entry: dict[int, list[tuple[int, int, int, int, bool]]] = {}
+    by_entry: dict[int, list[_Place]] = {}
     for place in places:
         by_entry.setdefault(place[0], []).append(place)
     for number, text in letters.each(sorted(by_entry)):
-        waiting += [(place, text[place[2] : place[3]]) for place in by_entry[number]]
+        waiting += _filled(text, by_entry[number])
         if len(waiting) >= FRAGMENTS_AT_ONCE:
             embed()
     if waiting:
         embed()
     nothing = np.empty((0, index.dim), np.float32)
-    return _fragments(np.concatenate([nothing, *parts]), np.concatenate([nothing, *strains]), kept)
+    vectors, others, chance = (np.concatenate([nothing, *some]) for some in (parts, strains, random))
+    return _fragments(vectors, others, chance, kept, bases)
+
+
+def _filled(text: bytes, places: Sequence[_Place]) -> list[tuple[_Place, bytes]]:
+    """Places and what stands there, longer ones where gaps are in them: all have the bases of their length.
+
+    Those are left out whose sequence ends before, or that are more gap than bases.
+    """
+    found = []
+    for entry, genome, start, stop, extra in places:
+        piece, size = text[start:stop], stop - start
+        if base_count(piece) < size:
+            there = np.cumsum(_IS_BASE[np.frombuffer(text[start : start + 2 * size], np.uint8)])
+            if not len(there) or there[-1] < size:
+                continue
+            stop = start + int(np.searchsorted(there, size)) + 1
+            piece = text[start:stop]
+        found.append(((entry, genome, start, stop, extra), piece))
+    return found
 
 
 def _cut(embedder: Embedder, texts: list[bytes]) -> list[NDArray[np.float32] | None]:
@@ -107,11 +144,21 @@ def _strain(text: bytes, rng: np.random.Generator) -> bytes:
     return letters.tobytes()
 
 
+def _random(text: bytes, rng: np.random.Generator) -> bytes:
+    """As many letters as there are bases, in random order, or, every other time, of any composition."""
+    size = base_count(text)
+    if rng.random() < 0.5:
+        letters = np.frombuffer(text.upper(), np.uint8)
+        return rng.permutation(letters[_IS_BASE[letters] > 0]).tobytes()
+    strong = rng.uniform(0.2, 0.8) / 2
+    return rng.choice(_ACGT, size, p=[0.5 - strong, strong, strong, 0.5 - strong]).tobytes()
+
+
 def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Fragments:
     """Whole sequences of known length as they lie in the index, where there are no letters to cut."""
     rng = np.random.default_rng(seed)
     genomes = _some_genomes(index, book, PER_LENGTH, rng)
-    kept: list[tuple[int, int, int, int, bool]] = []
+    kept: list[_Place] = []
     first: list[int] = []
     for genome in genomes.tolist():
         able = [one for one in index.table.members(genome) if one.length and one.length >= LEAST_LETTERS]
@@ -119,17 +166,30 @@ def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Fragment
             kept.append((able[at].number, genome, 0, int(able[at].length or 0), False))
             first.append(able[at].first)
     vectors = np.array(index.rows.vectors[first], dtype=np.float32).reshape(-1, index.dim)
-    return _fragments(vectors, None, kept)
+    # How many of its letters are gaps nobody knows here.
+    return _fragments(vectors, None, None, kept, [stop for *_, stop, _ in kept])
 
 
 def _fragments(
     vectors: NDArray[np.float32],
     strains: NDArray[np.float32] | None,
-    kept: Sequence[tuple[int, int, int, int, bool]],
+    random: NDArray[np.float32] | None,
+    kept: Sequence[_Place],
+    bases: Sequence[int],
 ) -> Fragments:
     told = np.array([place[:4] for place in kept], dtype=np.int64).reshape(-1, 4)
     extra = np.array([place[4] for place in kept], dtype=bool)
-    return Fragments(vectors, strains, told[:, 0], told[:, 1], told[:, 2], told[:, 3], extra)
+    return Fragments(
+        vectors,
+        strains,
+        random,
+        told[:, 0],
+        told[:, 1],
+        told[:, 2],
+        told[:, 3],
+        np.array(bases, np.int64),
+        extra,
+    )
 
 
 def _some_genomes(
@@ -152,7 +212,7 @@ def _some_genomes(
 
 def _places(
     index: KinIndex, book: LineageBook, genomes: NDArray[np.int64], number: int, rng: np.random.Generator
-) -> Iterator[tuple[int, int, int, int, bool]]:
+) -> Iterator[_Place]:
     """Entry, genome, start, stop of fragments, and whether it is one of those of plasmids."""
     each = min(PER_GENOME, max(1, number // max(1, len(genomes))))
     for genome in genomes.tolist():
@@ -171,7 +231,7 @@ def _cuts(
     number: int,
     extra: bool,
     rng: np.random.Generator,
-) -> Iterator[tuple[int, int, int, int, bool]]:
+) -> Iterator[_Place]:
     able = [one for one in entries if (one.length or 0) >= length]
     if not able:
         return

@@ -135,6 +135,7 @@ class _Answerer:
                 one.name,
                 one.molecule,
                 {kind: found[row] for kind, found in facets.items()},
+                bases=None if queries.bases is None else queries.bases[row],
             )
             for row, (name, one) in enumerate(zip(queries.ids, judged, strict=True))
         ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import Calibration, Judgements, Lineages, judge, verdicts
+from kinmer.confidence import TOO_SHORT, Calibration, Judgements, Lineages, judge, verdicts
 from kinmer.errors import UsageError
 from kinmer.evidence import Alignment, strength
 from kinmer.index import KinIndex
@@ -44,7 +44,7 @@ class Judge:
 
     def __init__(self, index: KinIndex, min_probability: float | None, log: Log) -> None:
         self._index, self._least, self._log = index, min_probability, log
-        self._epoch = -1
+        self._epoch, self._warned = -1, ""
         self._book = LineageBook(index)
         self._calibration: Calibration | None = None
         self._refresh()
@@ -66,7 +66,8 @@ class Judge:
             places, far = sort_hits(
                 places, distances_to(queries.vectors, near, "cosine"), max(1, places.shape[1])
             )
-        lengths = np.array([length or 0 for length in queries.lengths], dtype=np.int64)
+        sizes = queries.counted or queries.bases or queries.lengths
+        lengths = np.array([size or 0 for size in sizes], dtype=np.int64)
         pool = pool_of(self._index, self._book, places, far, lengths)
         lineages = self._book.lineages()
         found = judge(pool, lineages, self._calibration)
@@ -90,8 +91,9 @@ class Judge:
         self._book = LineageBook(self._index)
         told = self._index.calibrated()
         self._calibration = None if told is None else told.calibration
-        if told is not None and told.is_stale(len(self._index), self._index.labels):
-            self._log("the index has changed since it was calibrated: kinmer db calibrate")
+        if told is not None and (line := told.warning(self._index.table)) and line != self._warned:
+            self._warned = line
+            self._log(line)
 
 
 def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str]) -> Judgement:
@@ -106,7 +108,12 @@ def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str])
     """
     told = [(one, Alignment(one.evidence.ani, one.evidence.aligned_fraction)) for one in hits if one.evidence]
     hit, best = max(told, key=lambda one: strength(one[1]), default=(None, Alignment(None, 0.0)))
-    if hit is None or best.ani is None or best.aligned_fraction < LEAST_ALIGNED:
+    if (
+        hit is None
+        or best.ani is None
+        or best.aligned_fraction < LEAST_ALIGNED
+        or judged.verdict == TOO_SHORT
+    ):
         return judged
     names = {
         rank: name

@@ -41,6 +41,7 @@ def _of_result(result: QueryResult) -> dict[str, Any]:
     return {
         "query_id": result.id,
         "length": result.length,
+        "bases": result.bases,
         "verdict": result.verdict,
         "rank": result.rank,
         "name": result.name,

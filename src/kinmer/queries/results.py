@@ -75,7 +75,7 @@ class MoleculeCall:
 class QueryResult:
     """A query and its nearest relatives, nearest first.
 
-    length : of the query in letters, None where unknown.
+    length, bases : of the query: all its letters, and A, C, G, T among them; None where unknown.
     consensus : by rank, what the nearest genomes agree on; see `kinmer.confidence`.
     verdict : the answer in words, such as ``new species of genus Vibrio``; empty where none was asked for.
     rank, name : the deepest rank whose probability reaches the threshold; None for nothing near.
@@ -95,6 +95,7 @@ class QueryResult:
     facets: dict[str, tuple[Hit, ...]] = field(default_factory=dict)
     no_profile: bool = False
     columns: tuple[str, ...] = ()
+    bases: int | None = None
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:

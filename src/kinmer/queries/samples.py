@@ -45,7 +45,7 @@ def _tree(results: Iterable[QueryResult]) -> tuple[_Taxon, _Taxon, _Taxon]:
         taxon = root if result.lineage else without if result.no_profile else nothing
         for rank, name in result.lineage:
             taxon = taxon.below.setdefault((rank, name), _Taxon(rank, name))
-        taxon.bases += result.length or 0
+        taxon.bases += (result.length if result.bases is None else result.bases) or 0
         taxon.queries += 1
     return root, nothing, without
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import SequenceError, UsageError
-from kinmer.fasta import is_stream
+from kinmer.fasta import base_count, is_stream
 from kinmer.index import KinIndex
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ BATCH_ROWS = 1024
 NUMPY_MAGIC = b"\x93NUMPY"
 
 Log = Callable[[str], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Queries:
     """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted.
 
     numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
-    profile, and so no vector that means anything; empty for one that has. None: all have one.
+    profile, and so no vector that means anything; empty for one that has. None: all have one. bases : of A,
+    C, G, T; counted : `kinmer.counting.counted_of`, by which it is judged; None: unknown.
     """
 
     ids: list[str]
@@ -42,6 +44,8 @@ class Queries:
     letters: Sequence[bytes] | None = None
     numbers: NDArray[np.int64] | None = None
     reasons: Sequence[str] | None = None
+    bases: Sequence[int] | None = None
+    counted: Sequence[int] | None = None
 
     def parts(self) -> Iterator[Queries]:
         """The same, at most `BATCH_ROWS` at a time."""
@@ -55,13 +59,18 @@ class Queries:
         return self._taken([row for row, reason in enumerate(self.reasons) if not reason])
 
     def _taken(self, rows: Sequence[int]) -> Queries:
+        def taken(values: Sequence[_T] | None) -> list[_T] | None:
+            return None if values is None else [values[row] for row in rows]
+
         return Queries(
             [self.ids[row] for row in rows],
             [self.lengths[row] for row in rows],
             self.vectors[list(rows)],
-            None if self.letters is None else [self.letters[row] for row in rows],
+            taken(self.letters),
             None if self.numbers is None else self.numbers[list(rows)],
-            None if self.reasons is None else [self.reasons[row] for row in rows],
+            taken(self.reasons),
+            taken(self.bases),
+            taken(self.counted),
         )
 
 
@@ -75,7 +84,7 @@ def read_queries(
     threads: int | None,
     log: Log,
 ) -> Iterator[Queries]:
-    """The queries of at least `min_length` letters in `source`, block by block; see `kinmer.search`.
+    """The queries of at least `min_length` bases in `source`, block by block; see `kinmer.search`.
 
     letters : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
     """
@@ -108,7 +117,7 @@ def _is_fasta(queries: object) -> bool:
 def _from_fasta(
     path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
 ) -> Iterator[Queries]:
-    from kinmer.counting import count_batches
+    from kinmer.counting import bases_of, count_batches, counted_of
     from kinmer.devices import cpu_threads
 
     encoder = index.encoder
@@ -118,19 +127,20 @@ def _from_fasta(
         if not batch.ids:
             continue
         found += len(batch.ids)
-        lengths, k = batch.lengths.tolist(), max(encoder.layout.ks)
-        counted = np.asarray(batch.counts[:, encoder.layout.blocks[0].columns].any(axis=1))
+        lengths, layout = batch.lengths.tolist(), encoder.layout
+        able = np.asarray(batch.counts[:, layout.blocks[0].columns].any(axis=1))
         vectors = np.zeros((len(batch.ids), encoder.dim), dtype=np.float32)
-        if counted.any():
+        if able.any():
             with cpu_threads(threads):
-                vectors[counted] = encoder.embed(batch.counts[counted])
+                vectors[able] = encoder.embed(batch.counts[able])
         reasons = None
-        if not counted.all():
+        if not able.all():
             reasons = [
-                "" if one else _reason(length, k)
-                for one, length in zip(counted.tolist(), lengths, strict=True)
+                "" if one else _reason(length, max(layout.ks))
+                for one, length in zip(able.tolist(), lengths, strict=True)
             ]
-        yield Queries(batch.ids, lengths, vectors, reasons=reasons)
+        bases, counted = (of(batch.counts, layout).tolist() for of in (bases_of, counted_of))
+        yield Queries(batch.ids, lengths, vectors, reasons=reasons, bases=bases, counted=counted)
     _tell_short(path, found, too_short, min_length, log)
 
 
@@ -143,7 +153,7 @@ def _with_letters(
     embedder = Embedder(index.encoder, None, threads)
     too_short = found = 0
     for block in read_blocks_of(path):
-        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
+        rows = [row for row, letters in enumerate(block.letters) if base_count(letters) >= min_length]
         too_short += len(block.ids) - len(rows)
         if not rows:
             continue
@@ -156,7 +166,15 @@ def _with_letters(
             if cut is not None:
                 vectors[row] = cut.vectors[0]
             reasons.append("" if cut is not None else _reason(len(text), max(index.encoder.layout.ks)))
-        yield Queries(ids, [len(text) for text in letters], vectors, letters, reasons=reasons)
+        yield Queries(
+            ids,
+            [len(text) for text in letters],
+            vectors,
+            letters,
+            reasons=reasons,
+            bases=[0 if cut is None else cut.bases for cut in cuts],
+            counted=[0 if cut is None else cut.counted for cut in cuts],
+        )
     _tell_short(path, found, too_short, min_length, log)
 
 
@@ -164,12 +182,12 @@ def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log
     if not found:
         raise SequenceError(
             "there is no query",
-            f"{too_short:,} are shorter than {min_length:,} letters" if too_short else "",
+            f"{too_short:,} have fewer than {min_length:,} bases (A, C, G, T)" if too_short else "",
             "is --min-length right?" if too_short else "",
             place="stdin" if path == "-" else path,
         )
     if too_short:
-        log(f"{too_short:,} queries shorter than {min_length:,} letters were left out")
+        log(f"{too_short:,} queries of fewer than {min_length:,} bases were left out")
 
 
 def _reason(length: int, k: int) -> str:
@@ -186,11 +204,15 @@ def _from_profiles(
 
     embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
     lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)
+    bases = embedded.obs["bases"].tolist() if "bases" in embedded.obs else None
+    sizes = lengths if bases is None else bases
     for start, vectors in embedded.blocks(0, BATCH_ROWS):
         rows = [
-            row
-            for row in range(len(vectors))
-            if (length := lengths[start + row]) is None or length >= min_length
+            row for row in range(len(vectors)) if (size := sizes[start + row]) is None or size >= min_length
         ]
-        names = [str(embedded.ids[start + row]) for row in rows]
-        yield Queries(names, [lengths[start + row] for row in rows], vectors[rows])
+        yield Queries(
+            [str(embedded.ids[start + row]) for row in rows],
+            [lengths[start + row] for row in rows],
+            vectors[rows],
+            bases=None if bases is None else [int(bases[start + row]) for row in rows],
+        )
