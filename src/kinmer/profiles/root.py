@@ -106,6 +106,10 @@ def read_root(folder: Path) -> Root:
     if renamed not in ([], [KINMER]):
         raise _damaged(folder, "the store's description is not there")
     if root.description is None:
+        if document.get("node_type") != "group" or attributes.get("encoding-type") != "anndata":
+            raise FormatError(
+                "this is no profile store", "its root zarr.json is not an AnnData's", AGAIN, place=folder
+            )
         return root
     _check_version(root.description, folder)
     try:
