@@ -44,8 +44,9 @@ def counts_of(rows: int) -> NDArray[np.uint32]:
 def begin(path: Path, *, commands: bool) -> None:
     """A store with an embedding and a column; `commands`: and an index beside it, for `kinmer search`."""
     counts = counts_of(ROWS)
-    kept = create_rows.__kwdefaults__["chunk_rows"]
-    create_rows.__kwdefaults__["chunk_rows"] = COLUMN_ROWS
+    defaults: Any = create_rows.__kwdefaults__
+    kept = defaults["chunk_rows"]
+    defaults["chunk_rows"] = COLUMN_ROWS
     try:
         with ProfileWriter.create(path, kmer_layout(6), signature={}) as writer:
             for rows in np.array_split(np.arange(ROWS), 2):
@@ -53,7 +54,7 @@ def begin(path: Path, *, commands: bool) -> None:
                 writer.append(ids, counts[rows], lengths=1000 + rows, sources=files)
             writer.finish({"command": "test"})
     finally:
-        create_rows.__kwdefaults__["chunk_rows"] = kept
+        defaults["chunk_rows"] = kept
     if commands:
         assert _command("embed", path)[0] == 0
         assert _command("index", path, "-o", path.with_name("index.db"), "--no-calibrate")[0] == 0

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
@@ -62,9 +62,12 @@ class NodeSums:
         return len(self.chunks) // _HEX
 
 
-def checksum(data: bytes | memoryview) -> str:
-    """CRC-32, eight hexadecimal digits."""
-    return f"{isal_zlib.crc32(data):08x}"
+def checksum(data: bytes | NDArray[np.uint8]) -> str:
+    """CRC-32C, eight hexadecimal digits.
+
+    Not isal's CRC-32: after it, on processors with AVX-512, unpacking a chunk takes 1.3 times as long.
+    """
+    return f"{google_crc32c.value(data):08x}"
 
 
 def document_sum(document: Any) -> str:
@@ -81,7 +84,7 @@ def rows_sum(rows: NDArray[Any]) -> str:
     """The checksum of numbers or texts."""
     if rows.dtype.kind in "OTU":
         return checksum("\n".join(rows.tolist()).encode())
-    return checksum(np.ascontiguousarray(rows).data.cast("B"))
+    return checksum(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
 
 
 def chunk_sums(folder: Path, document: Mapping[str, Any], *, first: int = 0, stop: int | None = None) -> str:

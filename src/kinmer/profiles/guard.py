@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["GuardedStore", "open_guarded", "translated"]
 
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+READ = ("X", "obs", "obsm")
 # The root file of a store of a billion sequences, with its checksums, is some 20 MB.
 DOCUMENT_BYTES = 256 << 20
 # A file may be larger than what it unpacks to by so much: headers, and data that cannot be packed.
@@ -80,7 +81,13 @@ class GuardedStore(Store):
         # kinmer 0.1.0 left no chunk out either, and had no checksums.
         known = root.rewritten.union(self._sums)
         self._all_whole = root.description is not None and "X" not in known
-        self._root = _root_bytes(root, self._kept(root.nodes)) if root.nodes or root.attributes else None
+        self._root: bytes | None = None
+        if root.nodes or root.attributes:
+            shown = root.nodes
+            if root.description is not None and not root.rewritten:
+                # Of a store of its own kinmer reads no more, and Zarr takes its time over every node.
+                shown = {name: one for name, one in shown.items() if name.partition("/")[0] in READ}
+            self._root = _root_bytes(root, self._kept(shown))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GuardedStore) and self.folder == other.folder
@@ -134,9 +141,8 @@ class GuardedStore(Store):
             yield entry.name
 
     def _read(self, key: str, part: ByteRequest | None) -> bytes | None:
-        folder, _, name = key.rpartition("/")
-        if name in DOCUMENTS:
-            return self._document(key, folder, name)
+        if key.rpartition("/")[2] in DOCUMENTS:
+            return self._document(key)
         node, numbers = self._node_of(key)
         if node is None:
             return None
@@ -164,28 +170,21 @@ class GuardedStore(Store):
             )
         return data
 
-    def _document(self, key: str, folder: str, name: str) -> bytes | None:
+    def _document(self, key: str) -> bytes | None:
+        """Metadata for Zarr: of the root all there are, so that it never looks for more."""
         if key == "zarr.json":
             return self._root
-        data, _ = _bytes_of(self.folder / key, None, DOCUMENT_BYTES)
-        if data is None or name in (".zgroup", ".zattrs"):
-            return data
-        document = json.loads(data)
-        if name == ".zmetadata":
-            arrays = {
-                path.removesuffix("/.zarray"): one
-                for path, one in document["metadata"].items()
-                if path.endswith("/.zarray")
-            }
-            gone = arrays.keys() - self._kept(arrays).keys()
-            left = {
-                path: one for path, one in document["metadata"].items() if path.rpartition("/")[0] not in gone
-            }
-            return json.dumps({**document, "metadata": left}).encode()
-        if name == ".zarray" or document.get("node_type") == "array":
-            # No such array for Zarr, where it is refused.
-            return data if self._kept({folder: document}) else None
-        return data
+        if key in (".zgroup", ".zattrs"):
+            return _bytes_of(self.folder / key, None, DOCUMENT_BYTES)[0]
+        if key != ".zmetadata" or self._root is not None:
+            return None
+        nodes = _nodes_of_2(self.folder)
+        arrays = {
+            name.removesuffix("/.zarray"): one for name, one in nodes.items() if name.endswith("/.zarray")
+        }
+        gone = arrays.keys() - self._kept(arrays).keys()
+        left = {name: one for name, one in nodes.items() if name.rpartition("/")[0] not in gone}
+        return json.dumps({"zarr_consolidated_format": 1, "metadata": left}).encode()
 
     def _kept(self, nodes: Mapping[str, Any]) -> dict[str, Any]:
         """The nodes that may be read; of an array the form is noted."""
@@ -214,6 +213,20 @@ class GuardedStore(Store):
                 names = [one for part in parts[cut:] for one in part.split(".") if one != "c"]
                 return node, tuple(int(one) for one in names if one.isdecimal())
         return None, ()
+
+
+def _nodes_of_2(folder: Path) -> dict[str, Any]:
+    """The metadata documents of a store of format 2: consolidated, or those beside the chunks."""
+    data, _ = _bytes_of(folder / ".zmetadata", None, DOCUMENT_BYTES)
+    if data is not None:
+        return dict(json.loads(data)["metadata"])
+    files = [file for file in folder.rglob(".z*") if file.name in (".zarray", ".zgroup", ".zattrs")]
+    documents = {file: _bytes_of(file, None, DOCUMENT_BYTES)[0] for file in sorted(files)}
+    return {
+        file.relative_to(folder).as_posix(): json.loads(data)
+        for file, data in documents.items()
+        if data is not None
+    }
 
 
 def _root_bytes(root: Root, nodes: Mapping[str, Any]) -> bytes:

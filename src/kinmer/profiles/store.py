@@ -79,6 +79,7 @@ class ProfileStore(StoredProfiles):
 
     def _load(self) -> None:
         self._group, self._root, self._guard = open_guarded(self.path)
+        self._nodes: dict[str, Any] = {}
 
     def _open_native(self) -> None:
         assert self._root.description is not None
@@ -109,14 +110,22 @@ class ProfileStore(StoredProfiles):
         if name in self._guard.refused:
             why = self._guard.refused[name]
             raise FormatError(f"{name} cannot be read: {why.what}", why.why, why.check, place=self.path)
-        with translated(self.path, f"{name} is damaged"):
-            node = self._group.get(name)
-        if node is None and name in self._guard.refused:  # Format 2 without consolidated metadata.
-            return self._node(name)
-        return node
+        if name not in self._nodes:  # Zarr parses its metadata each time.
+            with translated(self.path, f"{name} is damaged"):
+                self._nodes[name] = self._group.get(name)
+        return self._nodes[name]
 
     def _is_array(self, node: Any) -> bool:
         return isinstance(node, zarr.Array)
+
+    def obsm_keys(self) -> list[str]:
+        """Names of the matrices beside the profiles; those that cannot be read among them."""
+        refused = {name.removeprefix("obsm/") for name in self._guard.refused if name.startswith("obsm/")}
+        return sorted({*super().obsm_keys(), *(name for name in refused if "/" not in name)})
+
+    def is_dense(self, key: str) -> bool:
+        """Whether the matrix `key` can be read."""
+        return f"obsm/{key}" not in self._guard.refused and super().is_dense(key)
 
     def _read_scalar(self, node: Any) -> Any:
         with translated(self.path, f"{node.name} is damaged"):
