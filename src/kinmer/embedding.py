@@ -33,7 +33,7 @@ from kinmer.files import (
     write_bytes,
     write_json,
 )
-from kinmer.profiles import Profiles, ProfileStore, open_profiles
+from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of, table_kind
 from kinmer.profiles.journal import STORE, is_locked, part_of
 from kinmer.progress import step
 
@@ -97,7 +97,7 @@ def embed(
         profiles = open_profiles(source, ids=ids)
         _check(profiles, opened)
         if place is not None:
-            return _into_table(profiles, opened, origin, place, batch, _stamp(source))
+            return _into_table(profiles, opened, origin, place, batch, stamp_of(source))
         if isinstance(profiles, ProfileStore):
             return _into_store(profiles, opened, origin, batch, force)
         vectors = np.empty((len(profiles), opened.dim), np.float32)
@@ -127,10 +127,7 @@ def _is_fasta(source: object) -> bool:
     path = Path(source)
     if is_stream(source):
         return True
-    if path.suffix == ".npy" or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(6) != b"\x93NUMPY"
+    return path.suffix not in (".npy", ".h5ad") and path.is_file() and table_kind(path) is None
 
 
 def _place(source: object, output: str | Path | None, force: bool) -> Path | None:
@@ -139,7 +136,8 @@ def _place(source: object, output: str | Path | None, force: bool) -> Path | Non
     if output is None:
         if _is_anndata(source) or isinstance(source, ProfileStore):
             return None
-        if fasta or not (isinstance(source, str | Path) and Path(source).suffix != ".npy"):
+        path = Path(source) if isinstance(source, str | Path) else None
+        if fasta or path is None or path.suffix == ".npy" or table_kind(path) is not None:
             raise UsageError(
                 "there is no output", "only a store and an AnnData keep their embeddings", "give an .npy name"
             )
@@ -180,15 +178,6 @@ def _blocks_of(thing: Profiles | Encoder) -> str:
     return ", ".join(block.name for block in thing.layout.blocks)
 
 
-def _stamp(source: object) -> list[int] | None:
-    """Size and time of the file that holds a source's rows; None for what is in memory."""
-    if not isinstance(source, str | Path):
-        return None
-    path = Path(source)
-    stat = (path / "zarr.json" if path.is_dir() else path).stat()
-    return [stat.st_size, stat.st_mtime_ns]
-
-
 def _blocks(
     profiles: Profiles, encoder: Encoder, start: int, batch: int
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -214,13 +203,14 @@ def _blocks(
 
 def _into_store(store: ProfileStore, encoder: Encoder, origin: str, batch: int, force: bool) -> ProfileStore:
     if KEY in store.obsm_keys():
-        made = store.embedding(KEY) or {}
-        if made.get("encoder_fingerprint") == encoder.fingerprint:
+        made = store.embedding(KEY)
+        if made is not None and made.get("encoder_fingerprint") == encoder.fingerprint:
             return store
         if not force:
             raise UsageError(
-                "the store has embeddings of another encoder",
-                check="use --force to replace them",
+                "the store has embeddings already",
+                "nothing says which encoder made them" if made is None else "they are of another encoder",
+                "use --force to replace them",
                 place=store.path,
             )
     with store.obsm_writer(KEY, encoder.dim, provenance=provenance_of(encoder, origin)) as writer:

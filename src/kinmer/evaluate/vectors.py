@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, ProfileError
-from kinmer.profiles import Profiles, ProfileStore
+from kinmer.profiles import Profiles, StoredProfiles
 from kinmer.progress import step
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ class RowVectors:
         self, source: str | AnnData | Any, profiles: Profiles, key: str, encoder: Encoder | None
     ) -> None:
         self._profiles, self._key, self._encoder = profiles, key, encoder
-        self._store = profiles if isinstance(profiles, ProfileStore) and key in profiles.obsm_keys() else None
+        self._store = (
+            profiles if isinstance(profiles, StoredProfiles) and key in profiles.obsm_keys() else None
+        )
         kept = getattr(source, "obsm", {})
         self._kept = np.asarray(kept[key]) if key in kept else None
         if self._store is None and self._kept is None and encoder is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from kinmer.box import boxed_for, located
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.files import hash_ids
-from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
+from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles, stamp_of, table_kind
 from kinmer.profiles.ids import check_ids
 
 if TYPE_CHECKING:
@@ -97,16 +96,13 @@ def _held(
     profiles: Profiles,
 ) -> tuple[Callable[[int, int], NDArray[np.float32]], Mapping[str, Any] | None] | None:
     """A reader of the embeddings that profiles come with, and what is told of their origin; None for none."""
-    if isinstance(profiles, ProfileStore) and KEY in profiles.obsm_keys():
+    if isinstance(profiles, StoredProfiles) and KEY in profiles.obsm_keys():
         store = profiles
+        store.obsm_width(KEY)  # Refused now where it cannot be read, not amid the work.
         return (lambda start, stop: store.read_obsm(KEY, start, stop)), store.embedding(KEY)
-    if isinstance(profiles, AnnDataProfiles) and KEY in profiles.anndata.obsm:
-        matrix = np.asarray(profiles.anndata.obsm[KEY])
-        try:
-            made = json.loads(profiles.anndata.uns["kinmer"]["embedding"])[KEY]
-        except (KeyError, TypeError, ValueError):
-            made = None
-        return (lambda start, stop: matrix[start:stop]), made
+    if isinstance(profiles, AnnDataProfiles) and KEY in profiles.obsm_keys():
+        matrix = profiles.read_obsm(KEY)
+        return (lambda start, stop: matrix[start:stop]), profiles.embedding(KEY)
     return None
 
 
@@ -164,20 +160,14 @@ def _embedding_on_the_way(profiles: Profiles, encoder: Encoder, identity: dict[s
 
 
 def _identity(source: object, profiles: Profiles) -> dict[str, Any] | None:
-    if not isinstance(source, str | Path):
-        return None
-    path = Path(source)
-    stat = (path / "zarr.json" if path.is_dir() else path).stat()
-    return {"ids": profiles.fingerprint, "rows": len(profiles), "stamp": [stat.st_size, stat.st_mtime_ns]}
+    stamp = stamp_of(source)
+    return None if stamp is None else {"ids": profiles.fingerprint, "rows": len(profiles), "stamp": stamp}
 
 
 def _holds_vectors(path: Path) -> bool:
     """Whether a file is an ``.npy`` table that has not the columns of a table of k-mers."""
-    if not path.is_file():
+    if table_kind(path) != "npy":
         return False
-    with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            return False
     try:
         shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     except (OSError, ValueError, EOFError):

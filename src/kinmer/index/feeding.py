@@ -22,6 +22,7 @@ from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writing import NewSequence
+from kinmer.profiles import table_kind
 from kinmer.progress import step
 from kinmer.stores import check_vectors
 from kinmer.taxonomy import known_values, rule_of
@@ -406,10 +407,9 @@ def is_fasta(source: object) -> bool:
     path = Path(source)
     if is_stream(path):
         return True
-    if path.suffix in (".npy", ".zarr") or not path.is_file():
+    if path.suffix in (".npy", ".zarr", ".h5ad") or not path.is_file():
         return False
-    with path.open("rb") as file:
-        return file.read(6) != b"\x93NUMPY"
+    return table_kind(path) is None
 
 
 def _stamp(one: FastaFile) -> str:

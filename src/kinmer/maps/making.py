@@ -19,7 +19,7 @@ from kinmer.maps.journal import Journal
 from kinmer.maps.keeping import check_room, keep_in
 from kinmer.maps.saving import More, check_outputs, stem_of, write_map
 from kinmer.maps.starting import plane_of, start_of
-from kinmer.profiles import AnnDataProfiles, ProfileStore
+from kinmer.profiles import AnnDataProfiles, StoredProfiles
 from kinmer.space import Space, neighbour_graph, open_space, with_metadata
 from kinmer.space.points import RAW
 from kinmer.stores import Metric
@@ -158,7 +158,7 @@ def encoder_of(space: Space) -> dict[str, Any]:
 def _name_of(space: Space) -> str:
     """What `open_space` finds the vectors by: their key, or the encoder that embedded them for the map."""
     held: Iterable[str] = RAW
-    if isinstance(space.profiles, ProfileStore):
+    if isinstance(space.profiles, StoredProfiles):
         held = [*RAW, *space.profiles.obsm_keys()]
     elif isinstance(space.profiles, AnnDataProfiles):
         held = [*RAW, *space.profiles.anndata.obsm]

@@ -13,7 +13,7 @@ from kinmer import __version__
 from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json, written_together
 from kinmer.maps.base import KEYS, MapResult, Method
-from kinmer.profiles import AnnDataProfiles, ProfileStore, open_profiles
+from kinmer.profiles import AnnDataProfiles, StoredProfiles, open_profiles
 
 __all__ = ["More", "check_outputs", "open_map", "stem_of", "write_map"]
 
@@ -96,10 +96,10 @@ def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
     profiles = open_profiles(source)
     key = KEYS[method]
     told: dict[str, Any] = {}
-    if isinstance(profiles, ProfileStore) and key in profiles.obsm_keys():
+    if isinstance(profiles, StoredProfiles) and key in profiles.obsm_keys():
         coordinates, told = profiles.read_obsm(key), profiles.embedding(key) or {}
-    elif isinstance(profiles, AnnDataProfiles) and key in profiles.anndata.obsm:
-        coordinates = np.asarray(profiles.anndata.obsm[key])
+    elif isinstance(profiles, AnnDataProfiles) and key in profiles.obsm_keys():
+        coordinates = profiles.read_obsm(key)
     else:
         place = str(source) if isinstance(source, str | Path) else None
         raise InputError(f"there is no {key} beside the profiles", check="run kinmer map first", place=place)

@@ -1,13 +1,7 @@
-"""Zarr arrays as AnnData writes them, arrays that grow by rows, and the root file that makes rows visible.
-
-`anndata.read_zarr` and `zarr.open` believe the consolidated metadata in the root ``zarr.json`` where there is
-one. Rows and columns are therefore written first, beyond what that file tells of, and become visible all at
-once when it is replaced (`write_root`).
-"""
+"""Zarr arrays as AnnData writes them, and arrays that grow by rows. Every chunk ends in its CRC-32C."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from kinmer.errors import FormatError
-from kinmer.files import read_json, remove, sync_directory, write_bytes, write_json
+from kinmer.files import read_json, remove, write_json
+from kinmer.profiles.checksums import NodeSums, chunk_sums, document_sum, rows_sum
 
-__all__ = [
-    "TEXT",
-    "RowArray",
-    "create_rows",
-    "missing_chunk",
-    "node_documents",
-    "read_root",
-    "replace_node",
-    "sync_files",
-    "write_array",
-    "write_group",
-    "write_root",
-]
+__all__ = ["COLUMN_ROWS", "TEXT", "RowArray", "create_rows", "restore_document", "sync_files", "write_array"]
 
 TEXT = np.dtypes.StringDType()
 # One flush writes the last chunk of every column again, so column chunks stay small; 65,536 rows are 512 kB.
@@ -43,10 +26,11 @@ Codec = Literal["profiles", "columns", "none"]
 
 # Integer counts: bit shuffling gathers the zero bits of small counts; lz4 then writes 1.5 times the rows a
 # second of zstd at about the same size.
+# The checksum comes last, over what lies on disk: damage is noticed before anything is unpacked.
 _COMPRESSORS: dict[str, Any] = {
-    "profiles": BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=4),
-    "columns": ZstdCodec(level=3),
-    "none": None,
+    "profiles": [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=4), Crc32cCodec()],
+    "columns": [ZstdCodec(level=3), Crc32cCodec()],
+    "none": [Crc32cCodec()],
 }
 # A chunk that holds only zeros is written too: a missing chunk file always means damage.
 _CONFIG: Any = {"write_empty_chunks": True}
@@ -64,13 +48,12 @@ def create_rows(
     shape: tuple[int, ...] = (0,) if width is None else (0, width)
     chunks: tuple[int, ...] = (chunk_rows,) if width is None else (chunk_rows, width)
     text = np.dtype(dtype) == TEXT
-    compressor = _COMPRESSORS[codec]
     zarr.create_array(
         str(folder),
         shape=shape,
         chunks=chunks,
         dtype=np.dtype(dtype),
-        compressors=None if compressor is None else [compressor],
+        compressors=_COMPRESSORS[codec],
         attributes={"encoding-type": "string-array" if text else "array", "encoding-version": "0.2.0"},
         zarr_format=3,
         config=_CONFIG,
@@ -135,6 +118,18 @@ class RowArray:
         self.flush()
         self._array.resize((self.rows, *self._array.shape[1:]))
 
+    def sums(self, kept: NodeSums | None = None, rows: int = 0) -> NodeSums:
+        """Checksums of the finished array.
+
+        kept, rows : those of the first `rows` rows, which readers see: their full chunks have not been
+        written since, and are not taken on trust from the disk.
+        """
+        document = read_json(self.folder / "zarr.json")
+        full, filled = divmod(self.rows, self.chunk_rows)
+        known = "" if kept is None else kept.chunks[: 8 * (rows // self.chunk_rows)]
+        chunks = known + chunk_sums(self.folder, document, first=len(known) // 8, stop=full)
+        return NodeSums(document_sum(document), chunks, rows_sum(self._tail[:filled]) if filled else "")
+
     def touched(self) -> list[Path]:
         """Files written since the last call."""
         inner = "/".join("0" for _ in self._array.shape[1:])
@@ -178,13 +173,6 @@ def sync_files(files: Iterable[Path]) -> None:
         list(pool.map(sync, files))
 
 
-def write_group(folder: Path, attributes: Mapping[str, Any] | None = None) -> None:
-    """A Zarr group in `folder`; without attributes AnnData's ``dict``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = {"encoding-type": "dict", "encoding-version": "0.1.0"} if attributes is None else dict(attributes)
-    write_json(folder / "zarr.json", {"attributes": shown, "zarr_format": 3, "node_type": "group"})
-
-
 def write_array(folder: Path, values: Any) -> None:
     """A whole scalar or 1-D array of numbers or text in `folder`, encoded as AnnData does."""
     data = np.asarray(values)
@@ -197,7 +185,7 @@ def write_array(folder: Path, values: Any) -> None:
         shape=data.shape,
         chunks=tuple(max(1, min(COLUMN_ROWS, size)) for size in data.shape),
         dtype=data.dtype,
-        compressors=[_COMPRESSORS["columns"]],
+        compressors=_COMPRESSORS["columns"],
         attributes={"encoding-type": encoding, "encoding-version": "0.2.0"},
         zarr_format=3,
         config=_CONFIG,
@@ -206,69 +194,11 @@ def write_array(folder: Path, values: Any) -> None:
     array[...] = data
 
 
-def missing_chunk(folder: Path, array: zarr.Array[Any], start: int, stop: int) -> Path | None:
-    """The first chunk file that the rows start … stop of the array in `folder` need and that is not there.
-
-    Zarr reads such a chunk as zeros, without a word.
-    """
-    rows = array.chunks[0]
-    inner = "/".join("0" for _ in array.shape[1:])
-    for chunk in range(start // rows, -(-stop // rows)):
-        file = folder / "c" / str(chunk) / inner
-        if not file.is_file():
-            return file
-    return None
-
-
-def node_documents(folder: Path, prefix: str) -> dict[str, dict[str, Any]]:
-    """The metadata of node `prefix` of the store in `folder` and of all below it, by path."""
-    found: dict[str, dict[str, Any]] = {}
-    for file in sorted((folder / prefix).rglob("zarr.json")):
-        name = file.parent.relative_to(folder).as_posix()
-        if name == "." or any(part.startswith(".") for part in Path(name).parts):
-            continue
-        document = read_json(file)
-        if document.get("node_type") == "group":
-            document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
-        found[name] = document
-    return found
-
-
-def read_root(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """What the root file tells: the metadata of every visible node by path, and the root's attributes."""
-    document = read_json(folder / "zarr.json")
+def restore_document(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write the metadata of the array in `folder` again where they are not `document`."""
     try:
-        attributes = dict(document.get("attributes", {}))
-        consolidated = document.get("consolidated_metadata")
-        nodes = node_documents(folder, "") if consolidated is None else dict(consolidated["metadata"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise FormatError("the root zarr.json is damaged", place=folder) from error
-    return nodes, attributes
-
-
-def write_root(folder: Path, nodes: Mapping[str, dict[str, Any]], attributes: Mapping[str, Any]) -> None:
-    """Replace the root file: from now on readers see `nodes` and nothing else."""
-    ordered = {name: nodes[name] for name in sorted(nodes, key=lambda name: (name.count("/"), name))}
-    document = {
-        "attributes": dict(attributes),
-        "zarr_format": 3,
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": ordered},
-        "node_type": "group",
-    }
-    write_bytes(folder / "zarr.json", json.dumps(document, allow_nan=False).encode())
-
-
-def replace_node(folder: Path, name: str, staged: Path, attributes: Mapping[str, Any] | None = None) -> None:
-    """Put the node in the folder `staged` at `name`, visible with the root's `attributes` added.
-
-    A node of that name is first made invisible: no reader that opens the store meets a mixture.
-    """
-    nodes, old = read_root(folder)
-    rest = {node: data for node, data in nodes.items() if node != name and not node.startswith(f"{name}/")}
-    if len(rest) < len(nodes):
-        write_root(folder, rest, old)
-    target = folder / name
-    remove(target)
-    staged.rename(target)
-    sync_directory(target.parent)
-    write_root(folder, rest | node_documents(folder, name), {**old, **(attributes or {})})
+        same = document_sum(read_json(folder / "zarr.json")) == document_sum(document)
+    except FormatError:
+        same = False
+    if not same:
+        write_json(folder / "zarr.json", document)

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from kinmer.errors import KinmerError, ProfileError
 from kinmer.layout import MAX_K, GeneticCode, Layout, profile_layout
 
-__all__ = ["Profiles", "Values", "check_rows", "gc_of", "genetic_code_in", "layout_of_features"]
+__all__ = [
+    "Profiles",
+    "Values",
+    "as_counts",
+    "check_rows",
+    "gc_of",
+    "genetic_code_in",
+    "layout_of_features",
+    "whole",
+]
 
 Values = Literal["counts", "frequencies"]
 
@@ -109,6 +118,29 @@ def check_rows(
             refuse(
                 bad, f"the {block.name} frequencies sum to {total:.4g}, not to 1", "are the columns in order?"
             )
+
+
+def whole(block: NDArray[Any]) -> bool:
+    """Whether all values are whole numbers, of whatever type."""
+    if block.dtype.kind in "ui":
+        return True
+    # A value that is not a finite number is reported as such by the check of frequencies, not here.
+    return block.dtype.kind == "f" and bool(np.isfinite(block).all() and (block == np.rint(block)).all())
+
+
+def as_counts(rows: NDArray[Any], *, place: object = None, first: int = 0) -> NDArray[np.int64]:
+    """Counts that came as floating point numbers, as int64; ProfileError where one is not a whole number.
+
+    `first`: number of the first row in `place`, from 0, for the message.
+    """
+    bad = ~(np.abs(rows) <= 2**53) | (rows != np.rint(rows))
+    if bad.any():
+        raise ProfileError(
+            "a value that is not a whole number",
+            "the rows before are counts",
+            place=f"{'' if place is None else f'{place}, '}row {first + int(np.argmax(bad.any(1))) + 1}",
+        )
+    return rows.astype(np.int64)
 
 
 def gc_of(rows: NDArray[Any], layout: Layout) -> NDArray[np.float64]:

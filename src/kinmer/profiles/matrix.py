@@ -15,23 +15,22 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, UsageError
 from kinmer.files import remove, write_json
-from kinmer.profiles.arrays import (
-    RowArray,
-    create_rows,
+from kinmer.profiles.arrays import RowArray, create_rows, sync_files, write_array
+from kinmer.profiles.journal import StoreLock, clear_unfinished, journal_of
+from kinmer.profiles.root import (
+    EMBEDDING,
+    Root,
     node_documents,
     read_root,
     replace_node,
-    sync_files,
-    write_array,
+    sums_of,
     write_group,
     write_root,
 )
-from kinmer.profiles.journal import StoreLock, clear_unfinished, journal_of
 from kinmer.profiles.schema import chunk_rows_of
 
-__all__ = ["EMBEDDING", "MatrixWriter"]
+__all__ = ["MatrixWriter", "check_writable"]
 
-EMBEDDING = "kinmer_embedding"
 COMMIT_SECONDS = 1.0
 
 
@@ -56,12 +55,7 @@ class MatrixWriter:
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key):
             raise UsageError(f"{key!r} cannot name a matrix", "letters, digits, _, - and . only")
-        if not (path / "zarr.json").is_file():
-            raise FormatError(
-                "the store is of Zarr format 2, which is only read",
-                check="write it with anndata.settings.zarr_write_format = 3",
-                place=path,
-            )
+        check_writable(path)
         self.path, self.key, self.width, self.total = path, key, width, total
         self.provenance: dict[str, Any] = json.loads(json.dumps(provenance))
         self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
@@ -122,14 +116,14 @@ class MatrixWriter:
             raise ValueError(f"{self.rows} of {self.total} rows were written")
         self._array.finish()
         sync_files(self._array.touched())
-        _, attributes = read_root(self.path)
-        described = {**attributes.get(EMBEDDING, {}), self.key: self.provenance}
+        described = {**read_root(self.path).attributes.get(EMBEDDING, {}), self.key: self.provenance}
         if not (self.path / "uns/kinmer/zarr.json").is_file():
             write_group(self.path / "uns/kinmer")
         # The matrix last: with it all is there, and a run that was killed before it begins once more.
         write_array(self.path / "uns/kinmer/embedding", json.dumps(described))
-        nodes, attributes = read_root(self.path)
-        write_root(self.path, nodes | node_documents(self.path, "uns"), attributes)
+        root, uns = read_root(self.path), node_documents(self.path, "uns")
+        sums = {**(root.sums or {}), **sums_of(self.path, uns)}
+        write_root(self.path, Root(root.nodes | uns, root.attributes, sums))
         replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})
         (self.path / self._journal).unlink(missing_ok=True)
         self._finished()
@@ -140,3 +134,13 @@ class MatrixWriter:
         journal = {"format": 1, "signature": self._signature, "rows": self.rows}
         write_json(self.path / self._journal, journal)
         self._last_commit = time.monotonic()
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a store that nothing can be added to (FormatError)."""
+    if not (path / "zarr.json").is_file():
+        raise FormatError(
+            "the store is of Zarr format 2, which is only read",
+            check="give an output of its own (-o), or write it with anndata.settings.zarr_write_format = 3",
+            place=path,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError
 from kinmer.files import hash_ids
-from kinmer.profiles.base import Values, check_rows, genetic_code_in, layout_of_features
+from kinmer.profiles.base import Values, check_rows, genetic_code_in, layout_of_features, whole
 from kinmer.profiles.ids import check_ids
+from kinmer.profiles.stored import dense_only
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,10 +45,10 @@ class AnnDataProfiles:
             raise ProfileError("the AnnData has no X" if data.X is None else "the AnnData has no rows")
         self._X: Any = data.X
         check_ids(data.obs_names.to_numpy(dtype=object), place="the AnnData's obs_names")
-        whole = all(_whole(block) for _, block in self._blocks())
-        self.values: Values = "counts" if whole else "frequencies"
+        counts = all(whole(block) for _, block in self._blocks())
+        self.values: Values = "counts" if counts else "frequencies"
         for start, block in self._blocks():
-            shown = block.astype(np.int64) if whole and block.dtype.kind == "f" else block
+            shown = block.astype(np.int64) if counts and block.dtype.kind == "f" else block
             check_rows(shown, self.layout, self.values, place="the AnnData's X", first=start)
 
     def __len__(self) -> int:
@@ -79,6 +81,25 @@ class AnnDataProfiles:
         """Any rows in any order, (len(rows), width)."""
         return self._rows(np.asarray(rows, dtype=np.int64))
 
+    def obsm_keys(self) -> list[str]:
+        """Names of the matrices beside the profiles."""
+        return sorted(map(str, self.anndata.obsm.keys()))
+
+    def read_obsm(self, key: str) -> NDArray[Any]:
+        """A matrix beside the profiles, (n, width); FormatError where it is sparse or a table of columns."""
+        matrix = self.anndata.obsm[key]
+        if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "buif":
+            raise dense_only(f"obsm/{key}", matrix, "the AnnData")
+        return matrix
+
+    def embedding(self, key: str) -> dict[str, Any] | None:
+        """The provenance that the matrix `key` was written with; None where nothing is known of it."""
+        try:
+            made = json.loads(self.anndata.uns["kinmer"]["embedding"])[key]
+        except (KeyError, TypeError, ValueError):
+            return None
+        return made if isinstance(made, dict) else None
+
     def _blocks(self) -> Any:
         for start in range(0, len(self), CHECK_ROWS):
             yield start, _dense(self._X[start : start + CHECK_ROWS])
@@ -90,10 +111,3 @@ class AnnDataProfiles:
 
 def _dense(block: Any) -> NDArray[Any]:
     return np.asarray(block.toarray() if hasattr(block, "toarray") else block)
-
-
-def _whole(block: NDArray[Any]) -> bool:
-    if block.dtype.kind in "ui":
-        return True
-    # A value that is no finite number is told of as such by the check of frequencies, not here.
-    return block.dtype.kind == "f" and bool(np.isfinite(block).all() and (block == np.rint(block)).all())

@@ -6,26 +6,30 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kinmer.errors import UsageError
 from kinmer.profiles.base import Profiles, Values
+from kinmer.profiles.h5ad import H5adProfiles
 from kinmer.profiles.memory import AnnDataProfiles
 from kinmer.profiles.store import ProfileStore
+from kinmer.profiles.stored import StoredProfiles
 from kinmer.profiles.table import NpyProfiles
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["ProfilesInfo", "info", "open_profiles"]
+__all__ = ["ProfilesInfo", "info", "open_profiles", "stamp_of", "table_kind"]
 
 SOURCES_SHOWN = 5
+MAGIC: dict[Literal["npy", "h5ad"], bytes] = {"npy": b"\x93NUMPY", "h5ad": b"\x89HDF\r\n\x1a\n"}
 
 
 def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | None = None) -> Profiles:
-    """The profiles in `source`: a store's path, an ``.npy`` table's path, an AnnData, or profiles already.
+    """The profiles in `source`: the path of a store, of an AnnData (Zarr of either format, ``.h5ad``) or of
+    an ``.npy`` table; an AnnData, or profiles already.
 
     ids : the ids file of an ``.npy`` table; without it one beside the table is taken.
 
@@ -35,10 +39,12 @@ def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | 
     if isinstance(source, (str, Path)):
         path = Path(source)
         # A table is told by its magic bytes; a path that does not exist by its name, for the right message.
-        if path.is_dir() or (not _is_npy(path) and path.suffix != ".npy"):
-            _refuse_ids(ids)
-            return ProfileStore.open(path)
-        return NpyProfiles(path, ids)
+        kind = table_kind(path)
+        # What is named so and is not one, or is not there, is to be refused as a table.
+        if kind == "npy" or (path.suffix == ".npy" and not path.is_dir()):
+            return NpyProfiles(path, ids)
+        _refuse_ids(ids)
+        return H5adProfiles(path) if kind == "h5ad" else ProfileStore.open(path)
     _refuse_ids(ids)
     anndata = sys.modules.get("anndata")  # Who hands over an AnnData has imported it.
     if anndata is not None and isinstance(source, anndata.AnnData):
@@ -46,6 +52,27 @@ def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | 
     if isinstance(source, Profiles):
         return source
     raise UsageError(f"profiles come from a path, an AnnData or Profiles, not from {type(source).__name__}")
+
+
+def table_kind(path: Path) -> Literal["npy", "h5ad"] | None:
+    """What table a file holds, by its first bytes; None for a folder, a file of sequences, or nothing."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
+
+
+def stamp_of(source: object) -> list[int] | None:
+    """Size and time of what holds a source's rows, another where they change; None for what is in memory."""
+    if not isinstance(source, str | Path):
+        return None
+    path = Path(source)
+    root = path / "zarr.json" if path.is_dir() else path
+    # Zarr of format 2 has no file that is written again with every change.
+    files = [root] if root.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    states = [file.stat() for file in files]
+    return [sum(one.st_size for one in states), max(one.st_mtime_ns for one in states)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +95,7 @@ class ProfilesInfo:
     matrices: dict[str, tuple[int, dict[str, Any] | None]]  # width and provenance of every matrix in obsm
     provenance: dict[str, Any]
     bytes_on_disk: int | None
+    checksums: str | None  # of a store: "all" of its chunks, or "none"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -100,6 +128,8 @@ class ProfilesInfo:
         if self.bytes_on_disk is not None:
             each = self.bytes_on_disk / max(self.rows, 1)
             lines.append(("on disk", f"{self.bytes_on_disk / 1e6:,.1f} MB, {each:,.0f} bytes a row"))
+        if self.checksums == "none":
+            lines.append(("checksums", "none: damage is not noticed; count again to have them"))
         lines.append(("fingerprint", self.fingerprint))
         return "\n".join(f"{name:<12} {value}" for name, value in lines)
 
@@ -112,7 +142,8 @@ def info(profiles: Profiles) -> ProfilesInfo:
     gc = gc[np.isfinite(gc)]
     sources = obs["source"].astype(str).value_counts().to_dict() if "source" in obs else {}
     quantiles = None if lengths is None else np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1), method="nearest")
-    store = profiles if isinstance(profiles, ProfileStore) else None
+    store = profiles if isinstance(profiles, StoredProfiles) else None
+    matrices = [] if store is None else [key for key in store.obsm_keys() if store.is_dense(key)]
     return ProfilesInfo(
         rows=len(profiles),
         features=profiles.layout.width,
@@ -127,11 +158,10 @@ def info(profiles: Profiles) -> ProfilesInfo:
         gc_sd=float(gc.std()) if len(gc) else None,
         sources={str(name): int(count) for name, count in sources.items()},
         columns=tuple(str(name) for name in obs.columns),
-        matrices={key: (store.obsm_width(key), store.embedding(key)) for key in store.obsm_keys()}
-        if store
-        else {},
+        matrices={key: (store.obsm_width(key), store.embedding(key)) for key in matrices} if store else {},
         provenance=store.uns if store else {},
         bytes_on_disk=_size(getattr(profiles, "path", None)),
+        checksums=profiles.checksums if isinstance(profiles, ProfileStore) else None,
     )
 
 
@@ -147,14 +177,6 @@ def _size(path: Path | None) -> int | None:
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _is_npy(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(6) == b"\x93NUMPY"
-    except OSError:
-        return False
 
 
 def _refuse_ids(ids: object) -> None:

@@ -17,12 +17,13 @@ from kinmer import __version__
 from kinmer.errors import FormatError, MismatchError
 from kinmer.files import remove
 from kinmer.layout import Layout
-from kinmer.profiles.arrays import read_root, write_array, write_group
+from kinmer.profiles.arrays import write_array
 from kinmer.profiles.base import Values
+from kinmer.profiles.checksums import without
+from kinmer.profiles.root import FORMAT_VERSION, Root, write_group
 
 __all__ = ["FORMAT_VERSION", "begin_append", "chunk_rows_of", "describe", "write_skeleton", "write_uns"]
 
-FORMAT_VERSION = 1
 CHUNK_BYTES = 6 << 20
 
 
@@ -68,7 +69,7 @@ def write_uns(folder: Path, description: Mapping[str, Any]) -> None:
     """The copy of the description in ``uns["kinmer"]``; nested parts as JSON text."""
     remove(folder / "uns/kinmer")
     write_group(folder / "uns/kinmer")
-    for name, value in description.items():
+    for name, value in without(description).items():
         flat = value if isinstance(value, (str, int)) else json.dumps(value)
         write_array(folder / "uns/kinmer" / name, flat)
     ks = Layout.from_dict(description["layout"]).ks
@@ -76,12 +77,15 @@ def write_uns(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def begin_append(
-    path: Path, layout: Layout, values: Values, journal: dict[str, Any] | None
+    path: Path, root: Root, layout: Layout, values: Values, journal: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Where to go on in the whole store at `path`: its end, or that of an unfinished append."""
-    nodes, attributes = read_root(path)
-    description = attributes.get("kinmer", {})
-    if description.get("format_version") != FORMAT_VERSION or "obs/source/codes" not in nodes:
+    nodes, description = root.nodes, root.description or {}
+    if (
+        description.get("format_version") != FORMAT_VERSION
+        or "obs/source/codes" not in nodes
+        or root.rewritten.intersection(("X", "obs/_index", "obs/source/codes", "obs/source/categories"))
+    ):
         raise FormatError(
             "this store cannot be appended to",
             "it was written by AnnData or another version of kinmer",

@@ -24,6 +24,7 @@ from kinmer.files import (
     check_folder,
     check_output,
     hash_ids,
+    read_json,
     remove,
     take_name,
     write_json,
@@ -34,16 +35,28 @@ from kinmer.profiles.arrays import (
     TEXT,
     RowArray,
     create_rows,
-    node_documents,
-    read_root,
+    restore_document,
     sync_files,
+    write_array,
+)
+from kinmer.profiles.base import Values, check_rows, gc_of
+from kinmer.profiles.checksums import NodeSums
+from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
+from kinmer.profiles.journal import JOURNAL, LOCK, STORE, StoreLock, clear_unfinished, journal_of, part_of
+from kinmer.profiles.root import (
+    AGAIN,
+    EMBEDDING,
+    KINMER,
+    Root,
+    node_documents,
+    node_names,
+    read_root,
+    sums_of,
     write_group,
     write_root,
 )
-from kinmer.profiles.base import Values, check_rows, gc_of
-from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
-from kinmer.profiles.journal import JOURNAL, LOCK, STORE, StoreLock, clear_unfinished, journal_of, part_of
 from kinmer.profiles.schema import begin_append, chunk_rows_of, describe, write_skeleton, write_uns
+from kinmer.profiles.store import ProfileStore
 
 __all__ = ["ProfileWriter"]
 
@@ -70,9 +83,11 @@ class ProfileWriter:
         lengths: bool,
         commit_seconds: float,
         journal: Mapping[str, Any] | None,
+        root: Root | None = None,
     ) -> None:
         self.path, self.layout, self.values = path, layout, values
         self._folder, self._lock, self._signature = folder, lock, signature
+        self._root = root or Root({}, {})  # Of the store that is appended to.
         self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
         self.base: int = journal["base"] if journal else 0
         self.rows: int = journal["rows"] if journal else 0
@@ -87,10 +102,12 @@ class ProfileWriter:
         else:
             self._arrays = self._create_arrays()
             self._sources = create_rows(folder / "obs/source/categories", dtype=TEXT)
+        self._old_sources = int(self._root.nodes["obs/source/categories"]["shape"][0]) if root else 0
         names = self._sources.read(0, self._sources.rows)
         self._source_codes = {str(name): code for code, name in enumerate(names)}
         self._seen = SeenIds()
-        for block in self._id_blocks():
+        self._check_old_ids()
+        for block in self._id_blocks(self.base, self.rows):
             self._seen.add(hash_texts(block))
         if not journal:
             self._write_journal(0, 0, None)
@@ -136,9 +153,12 @@ class ProfileWriter:
         try:
             journal = journal_of(folder, signature, force=force)
             clear_unfinished(folder)
+            root = None
             if appending:
-                journal = begin_append(path, layout, values, journal)
-                lengths = (path / "obs/length").is_dir()
+                root = read_root(path)
+                journal = begin_append(path, root, layout, values, journal)
+                lengths = "obs/length" in root.nodes
+                _check_old_rows(path, root)
             elif journal is None:
                 _empty(folder)
                 write_skeleton(folder, layout)
@@ -155,6 +175,7 @@ class ProfileWriter:
                 lengths=lengths,
                 commit_seconds=commit_seconds,
                 journal=journal,
+                root=root,
             )
         except BaseException:
             lock.release()
@@ -268,21 +289,17 @@ class ProfileWriter:
         sync_files(file for array in everything for file in array.touched())
         description = self._describe(provenance)
         write_uns(self._folder, description)
-        columns = {"source", *self._columns}
         attributes = {"column-order": [*self._columns, "source"], "_index": "_index"}
         write_group(
             self._folder / "obs", {**attributes, "encoding-type": "dataframe", "encoding-version": "0.2.0"}
         )
-        kept = ["X", "obs/_index", *(f"obs/{name}" for name in columns), "var", "uns"]
-        nodes: dict[str, dict[str, Any]] = {}
-        for name in kept:
-            nodes |= node_documents(self._folder, name)
-        every = node_documents(self._folder, "")
-        nodes |= {name: every[name] for name in ("layers", "obs", "obsm", "obsp", "varm", "varp")}
-        root = {"encoding-type": "anndata", "encoding-version": "0.1.0", "kinmer": description}
-        write_root(self._folder, nodes, root)
+        nodes = self._nodes()
+        sums = self._sums(nodes)
+        root = {"encoding-type": "anndata", "encoding-version": "0.1.0", KINMER: description}
+        every = node_names(self._folder)
+        write_root(self._folder, Root(nodes, root, sums))
         if self._folder == self.path:
-            for name in every.keys() - nodes.keys():
+            for name in every - nodes.keys():
                 remove(self._folder / name)
         else:
             self._take_name()
@@ -297,13 +314,15 @@ class ProfileWriter:
             remove(self._folder)
         else:
             counts = dict.fromkeys(self._row_nodes(), self.base)
+            nodes, attributes = self._root.nodes, self._root.attributes
+            counts["obs/source/categories"] = int(nodes["obs/source/categories"]["shape"][0])
             for name, rows in counts.items():
                 RowArray(self._folder / name, rows).finish()
-            nodes, attributes = read_root(self._folder)
-            kept = int(nodes["obs/source/categories"]["shape"][0])
-            RowArray(self._folder / "obs/source/categories", kept).finish()
+                restore_document(self._folder / name, nodes[name])
             write_group(self._folder / "obs", nodes["obs"]["attributes"])
-            write_uns(self._folder, attributes["kinmer"])
+            write_uns(self._folder, attributes[KINMER])
+            if EMBEDDING in attributes:
+                write_array(self._folder / "uns/kinmer/embedding", json.dumps(attributes[EMBEDDING]))
             (self._folder / JOURNAL).unlink(missing_ok=True)
         self._lock.release()
 
@@ -315,6 +334,35 @@ class ProfileWriter:
 
     def _row_nodes(self) -> list[str]:
         return ["X", "obs/_index", "obs/source/codes", *(f"obs/{name}" for name in self._columns)]
+
+    def _nodes(self) -> dict[str, dict[str, Any]]:
+        """Metadata of the nodes that the finished store shows."""
+        written = node_documents(self._folder, "uns")
+        for name in (*self._row_nodes(), "obs/source/categories", "obs"):
+            written[name] = read_json(self._folder / name / "zarr.json")
+        # Of a store that is appended to the rest is what its root file says, whatever lies beside it.
+        known = self._root.nodes or node_documents(self._folder, "")
+        kept = {
+            name: document
+            for name, document in known.items()
+            if name in ("layers", "obs/source", "obsm", "obsp", "var", "varm", "varp")
+            or name.startswith("var/")
+        }
+        return kept | written
+
+    def _sums(self, nodes: Mapping[str, dict[str, Any]]) -> dict[str, NodeSums]:
+        """Checksums of these nodes; those of the old rows are what they were."""
+        known = self._root.sums or {}
+        arrays = {name: self._arrays[name] for name in self._row_nodes()}
+        arrays["obs/source/categories"] = self._sources
+        sums = sums_of(self._folder, {name: one for name, one in nodes.items() if name not in arrays | known})
+        sums |= {name: one for name, one in known.items() if name.startswith("var")}
+        again = {name: nodes[name] for name in nodes if name == "obs" or name.startswith("uns")}
+        sums |= sums_of(self._folder, again)
+        for name, array in arrays.items():
+            rows = self.base if name != "obs/source/categories" else self._old_sources
+            sums[name] = array.sums(known.get(name), rows)
+        return sums
 
     def _create_arrays(self) -> dict[str, RowArray]:
         types = {"length": np.int64, "bases": np.int64, "gc": np.float64}
@@ -346,13 +394,29 @@ class ProfileWriter:
 
     def _stored_among(self, ids: set[str]) -> set[str]:
         found: set[str] = set()
-        for block in self._id_blocks():
+        for block in self._id_blocks(0, self.rows):
             found.update(ids.intersection(block))
         return found
 
-    def _id_blocks(self) -> Iterator[NDArray[np.object_]]:
-        for start in range(0, self.rows, COLUMN_ROWS):
-            yield self.ids(start, min(start + COLUMN_ROWS, self.rows))
+    def _id_blocks(self, first: int, stop: int) -> Iterator[NDArray[np.object_]]:
+        for start in range(first, stop, COLUMN_ROWS):
+            yield self.ids(start, min(start + COLUMN_ROWS, stop))
+
+    def _check_old_ids(self) -> None:
+        """Remember the ids of the store that is appended to; FormatError where they are not its own."""
+
+        def remembered(block: NDArray[np.object_]) -> NDArray[np.object_]:
+            self._seen.add(hash_texts(block))
+            return block
+
+        if not self.base:
+            return
+        found = hash_ids(one for block in self._id_blocks(0, self.base) for one in remembered(block))
+        assert self._root.description is not None
+        if found != self._root.description["fingerprint"]:
+            raise FormatError(
+                "the ids are damaged", "their fingerprint is another one", AGAIN, place=self.path
+            )
 
     def _write_pending(self) -> None:
         assert self._pending is not None
@@ -377,8 +441,9 @@ class ProfileWriter:
     def _describe(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         made = [json.loads(json.dumps(provenance))]
         if self._folder == self.path:
-            made = [*read_root(self._folder)[1]["kinmer"]["made"], *made]
-        fingerprint = hash_ids(one for block in self._id_blocks() for one in block)
+            assert self._root.description is not None
+            made = [*self._root.description["made"], *made]
+        fingerprint = hash_ids(one for block in self._id_blocks(0, self.rows) for one in block)
         return describe(self.layout, self.values, rows=self.rows, fingerprint=fingerprint, made=made)
 
     def _take_name(self) -> None:
@@ -392,3 +457,16 @@ def _empty(folder: Path) -> None:
     for child in folder.iterdir():
         if child.name != LOCK:
             remove(child)
+
+
+def _check_old_rows(path: Path, root: Root) -> None:
+    """Refuse to append where what will be written again is damaged, and put the arrays' metadata right."""
+    store = ProfileStore.open(path)
+    names = [
+        name
+        for name, one in root.nodes.items()
+        if one["node_type"] == "array" and name.startswith(("X", "obs/"))
+    ]
+    store.check_ends(names)
+    for name in names:
+        restore_document(path / name, root.nodes[name])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta import base_count, is_stream
 from kinmer.index import KinIndex
+from kinmer.profiles import table_kind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,7 +24,6 @@ __all__ = ["BATCH_ROWS", "Queries", "read_queries"]
 
 # Queries embedded and searched together; the answers do not depend on it.
 BATCH_ROWS = 1024
-NUMPY_MAGIC = b"\x93NUMPY"
 
 Log = Callable[[str], None]
 _T = TypeVar("_T")
@@ -106,12 +106,9 @@ def _is_fasta(queries: object) -> bool:
     path = Path(queries)
     if is_stream(queries):
         return True
-    if path.is_dir() or path.suffix in (".npy", ".zarr"):
+    if path.is_dir() or path.suffix in (".npy", ".zarr", ".h5ad"):
         return False
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(len(NUMPY_MAGIC)) != NUMPY_MAGIC
+    return table_kind(path) is None
 
 
 def _from_fasta(

@@ -17,7 +17,7 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError, ProfileError, UsageError
 from kinmer.index import KinIndex, open_index
-from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
+from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles
 from kinmer.profiles.ids import check_ids
 from kinmer.progress import step
 from kinmer.stores import Metric, check_metric
@@ -111,10 +111,9 @@ class Space:
 
     def beside(self, key: str) -> NDArray[np.float32] | None:
         """What stands under a key of ``obsm`` beside the profiles, such as a map (n, 2); None for nothing."""
-        if isinstance(self.profiles, ProfileStore) and key in self.profiles.obsm_keys():
-            return np.asarray(self.profiles.read_obsm(key), np.float32)
-        if isinstance(self.profiles, AnnDataProfiles) and key in self.profiles.anndata.obsm:
-            return np.asarray(self.profiles.anndata.obsm[key], np.float32)
+        held = self.profiles
+        if isinstance(held, StoredProfiles | AnnDataProfiles) and key in held.obsm_keys():
+            return np.asarray(held.read_obsm(key), np.float32)
         return None
 
     def row_of(self, name: str) -> int:
@@ -231,13 +230,12 @@ def _beside(source: Any, profiles: Profiles, vectors: object) -> Found | None:
     """The vectors that stand beside the profiles under a key; None where there are none called so."""
     if not isinstance(vectors, str):
         return None
-    if isinstance(profiles, ProfileStore) and vectors in profiles.obsm_keys():
+    if isinstance(profiles, StoredProfiles) and vectors in profiles.obsm_keys():
         store, key = profiles, vectors
         told = store.embedding(key) or {}
         return key, told, store.obsm_width(key), lambda start, stop: store.read_obsm(key, start, stop)
-    held = profiles.anndata.obsm if isinstance(profiles, AnnDataProfiles) else {}
-    if vectors in held:
-        kept = np.asarray(held[vectors], np.float32)
+    if isinstance(profiles, AnnDataProfiles) and vectors in profiles.obsm_keys():
+        kept = np.asarray(profiles.read_obsm(vectors), np.float32)
         return vectors, {}, kept.shape[1], kept
     if vectors == KEY:
         raise InputError(
