@@ -16,7 +16,7 @@ HOUSE = Path(kinmer.__file__).parent
 FLOORS = {
     0: {"errors"},
     1: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
-    2: {"fasta", "kmers", "clr", "taxonomy", "where", "box"},
+    2: {"arrays", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
     3: {"profiles", "fragments", "simulate", "stores", "references", "evidence", "confidence"},
     4: {"encoder", "counting", "npy", "views"},
     5: {"training", "embedding", "index", "estimators"},

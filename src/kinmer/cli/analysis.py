@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.analyses.base import Analysis
@@ -48,7 +49,7 @@ def _checked(output: Path | None, kind: type[Analysis], force: bool) -> None:
 
 
 def _shown(found: Analysis, output: Path | None) -> None:
-    typer.echo(found.text())
+    say(found.text())
     if output is not None:
         for path in found.write(output):
             note(f"written: {path}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kinmer.cli.options import Force, Seed, Threads, note
+from kinmer.cli.output import say
 
 __all__ = ["register"]
 
@@ -83,7 +84,7 @@ def retrieval(
         device=device,
         threads=threads,
     )
-    typer.echo(report.table())
+    say(report.table())
     if output is not None:
         for path in report.write(output):
             note(f"written: {path}")

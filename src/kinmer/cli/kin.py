@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +22,7 @@ from kinmer.cli.options import (
     note,
     whole_numbers,
 )
+from kinmer.cli.output import say, screen
 
 __all__ = ["register"]
 
@@ -239,8 +239,8 @@ def search(
             **wanted,  # type: ignore[arg-type]
         )
     if output is None:
-        write(results, sys.stdout)
-        sys.stdout.flush()
+        write(results, screen)
+        screen.flush()
         return
     with replaced_text(check_output(output, force=force)) as file:
         write(results, file)
@@ -281,7 +281,7 @@ def verify(
         bootstrap=bootstrap,
         seed=seed,
     )
-    typer.echo(report.table())
+    say(report.table())
     if output is not None:
         write_json(output.with_name(f"{output.name}.json"), report.to_dict())
         report.write_tsv(output.with_name(f"{output.name}.tsv"))
@@ -298,5 +298,4 @@ def demo(
     from kinmer.demo import run_demo
 
     report = run_demo(folder, seed=seed, threads=threads, log=note)
-    typer.echo(report.table())
-    sys.stdout.flush()
+    say(report.table())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.maps import MapResult
@@ -117,7 +118,7 @@ def map_(
         shown = beside(known, made)
     for line in made.notes:
         note(line)
-    typer.echo(_told(made))
+    say(_told(made))
     drawn = draw(shown, stem, color=color, title=title or source.name, picture=picture, page=page)
     for path in (f"{stem}.tsv", f"{stem}.json", *drawn):
         note(f"written: {path}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kinmer.cli.output import complain
+
 __all__ = [
     "Force",
     "Ids",
@@ -85,7 +87,7 @@ def set_quiet(quiet: bool) -> None:
 def note(line: str) -> None:
     """A line for the person, on stderr; results go to stdout."""
     if not _quiet:
-        typer.echo(line, err=True)
+        complain(line)
 
 
 def parse_length(text: str) -> int | tuple[int, int]:

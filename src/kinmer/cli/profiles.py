@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kinmer.cli.options import Force, Ids, Profiles, Seed, Threads, note, parse_length, whole_numbers
+from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.layout import GeneticCode
@@ -71,9 +72,9 @@ def info(
 
     facts = describe(open_profiles(source, ids=ids))
     if as_json:
-        typer.echo(json.dumps(facts.to_dict(), indent=2))
+        say(json.dumps(facts.to_dict(), indent=2))
     else:
-        typer.echo(facts.text())
+        say(facts.text())
 
 
 def import_table(

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kinmer.arrays import map_array
 from kinmer.box import boxed_for, located
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.files import hash_ids
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
-from kinmer.profiles.ids import check_ids
+from kinmer.profiles.ids import read_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -179,14 +180,14 @@ def _holds_vectors(path: Path) -> bool:
         if file.read(6) != b"\x93NUMPY":
             return False
     try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError):
+        shape = map_array(path).shape
+    except ProfileError:
         return False
     return len(shape) == 2 and shape[1] not in PROFILE_COLUMNS
 
 
 def _from_table(path: Path, encoder: str | Path | Encoder | None, ids: str | Path | None) -> Embedded:
-    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    table = map_array(path)
     found = _given(encoder)
     if table.dtype.kind != "f" or table.shape[1] != found.dim:
         raise MismatchError(
@@ -195,13 +196,9 @@ def _from_table(path: Path, encoder: str | Path | Encoder | None, ids: str | Pat
             place=path,
         )
     listed = path.with_suffix(".txt") if ids is None else Path(ids)
-    try:
-        names = np.array(listed.read_text(encoding="utf-8").removesuffix("\n").split("\n"), dtype=object)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError("the ids cannot be read", str(error), "give --ids", place=listed) from error
-    if len(names) != len(table) or not len(table):
-        raise ProfileError(f"{len(names)} ids for {len(table)} rows", place=listed)
-    check_ids(names, place=listed, first_line=1)
+    if not len(table):
+        raise ProfileError("the table has no rows", place=path)
+    names = read_ids(listed, len(table), path.name)
     stat = path.stat()
     identity = {"ids": hash_ids(names), "rows": len(names), "stamp": [stat.st_size, stat.st_mtime_ns]}
     return Embedded(
