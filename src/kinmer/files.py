@@ -50,6 +50,7 @@ LONGEST_LINE = 16 << 20
 LARGEST_RATIO, RATIO_FROM = 200, 256 << 20
 _LINE_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
+_DAMAGE: Any = (OSError, EOFError, isal_zlib.error)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -158,11 +159,8 @@ def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
     read for their length, for halves of surrogate pairs and for nesting beyond Python's own limit.
     """
     try:
-        data = (
-            json.loads(text)
-            if nan
-            else json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        )
+        hooks: dict[str, Any] = {} if nan else {"parse_constant": _refuse_constant, "parse_float": _finite}
+        data = json.loads(text, **hooks)
         plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         if _SURROGATE.search(plain):
             json.dumps(data, ensure_ascii=False).encode()
@@ -222,7 +220,7 @@ def read_lines(path: str | Path, *, longest: int = LONGEST_LINE) -> Iterator[tup
             yield from _lines_of(file, path, longest, most)
     except FileNotFoundError:
         raise InputError("no such file", check="is the path right?", place=path) from None
-    except (OSError, EOFError, isal_zlib.error) as error:
+    except _DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError("the file cannot be read", reason, "is it whole?", place=path) from error
 

@@ -198,7 +198,7 @@ class Transfer:
         known = self.file.size is not None
         return InputError(
             f"{self.file.where} is larger than it should be",
-            f"{what}, {'expected are' if known else 'the most without a size is'} {self._most:,}",
+            f"{what}, {'expected' if known else 'the most without a size is'} {self._most:,}",
             "is the size that of this version of the file?" if known else "give its size in the column size",
             place=self.file.place,
         )
