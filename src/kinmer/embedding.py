@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
-from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
+from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.files import check_output, read_json, remove, sync_directory, write_bytes, write_json
+from kinmer.layout import check_layout
 from kinmer.profiles import Profiles, ProfileStore, open_profiles
 from kinmer.progress import step
 
@@ -144,16 +145,8 @@ def _place(source: object, output: str | Path | None, force: bool) -> Path | Non
 
 
 def _check(profiles: Profiles, encoder: Encoder) -> None:
-    if profiles.layout.fingerprint != encoder.layout.fingerprint:
-        raise MismatchError(
-            f"the encoder takes {_blocks_of(encoder)}, the profiles have {_blocks_of(profiles)}",
-            check="count with the k of the encoder, or use another encoder",
-        )
+    check_layout(encoder.layout, profiles.layout)
     encoder.clr.check_values(profiles.values)
-
-
-def _blocks_of(thing: Profiles | Encoder) -> str:
-    return ", ".join(block.name for block in thing.layout.blocks)
 
 
 def _stamp(source: object) -> list[int] | None:

@@ -141,7 +141,7 @@ class Encoder:
         if profiles.ndim != 2 or profiles.shape[1] != self.layout.width:
             raise MismatchError(
                 f"the encoder takes profiles of {self.layout.width} features, these are {profiles.shape}",
-                check="were they counted with other k?",
+                check=f"count with {self.layout.options}",
             )
         vectors = np.empty((len(profiles), self.dim), np.float32)
         tile = CPU_TILE if self.device.type == "cpu" else GPU_TILE

@@ -16,10 +16,10 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.counting import count_batches
 from kinmer.embedding import KEY
 from kinmer.encoder import Encoder
-from kinmer.errors import MismatchError, ProfileError, UsageError
+from kinmer.errors import ProfileError, UsageError
 from kinmer.evaluate.vectors import RowVectors
 from kinmer.fasta import read_blocks
-from kinmer.layout import Layout, kmer_layout
+from kinmer.layout import Layout, check_layout, kmer_layout
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.profiles.ids import read_ids
 
@@ -158,12 +158,8 @@ class ProfileSource:
         chosen = np.arange(len(self.ids)) if rows is None else rows
         if encoder is None:
             return RowVectors(self._source, self._profiles, KEY, None).take(chosen)
-        if encoder.layout.fingerprint != self._profiles.layout.fingerprint:
-            raise MismatchError(
-                "the encoder takes other profiles than these",
-                check="count with the k of the encoder, or use another encoder",
-                place=self._source if isinstance(self._source, str | Path) else None,
-            )
+        place = self._source if isinstance(self._source, str | Path) else None
+        check_layout(encoder.layout, self._profiles.layout, place=place)
         parts = (self._profiles.take(part) for part in _blocks(chosen))
         return np.concatenate([encoder.embed(part, self._profiles.values) for part in parts])
 

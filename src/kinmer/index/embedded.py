@@ -17,6 +17,7 @@ from kinmer.arrays import map_array
 from kinmer.box import boxed_for, located
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.files import hash_ids
+from kinmer.layout import Layout, check_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
 from kinmer.profiles.ids import read_ids
 
@@ -91,7 +92,7 @@ def open_embedded(
         return replace(_embedding_on_the_way(profiles, found, _identity(source, profiles)), place=place)
     read, made = held
     known = _identity(source, profiles)
-    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made), known, place)
+    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made, profiles.layout), known, place)
 
 
 def _held(
@@ -125,7 +126,9 @@ def _given(encoder: str | Path | Encoder | None) -> Encoder:
     return Encoder.load(encoder)
 
 
-def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | None) -> Encoder:
+def _matching(
+    encoder: str | Path | Encoder | None, made: Mapping[str, Any] | None, layout: Layout
+) -> Encoder:
     """The encoder that made the embeddings: the given one, or the recorded one."""
     origin = str((made or {}).get("encoder") or "")
     if encoder is None:
@@ -137,6 +140,8 @@ def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | No
             )
         encoder = origin
     found = _given(encoder)
+    # Another encoder may take other profiles too: then the first step is to count.
+    check_layout(found.layout, layout)
     if made is not None and made.get("encoder_fingerprint") != found.fingerprint:
         raise MismatchError(
             "the embeddings are of another encoder",
@@ -147,11 +152,7 @@ def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | No
 
 
 def _embedding_on_the_way(profiles: Profiles, encoder: Encoder, identity: dict[str, Any] | None) -> Embedded:
-    if profiles.layout.fingerprint != encoder.layout.fingerprint:
-        raise MismatchError(
-            f"the encoder takes {encoder.layout!r}, the profiles have {profiles.layout!r}",
-            check="count with the k of the encoder, or use another encoder",
-        )
+    check_layout(encoder.layout, profiles.layout)
     encoder.clr.check_values(profiles.values)
 
     def read(start: int, stop: int) -> NDArray[np.float32]:

@@ -16,8 +16,9 @@ from kinmer.arrays import map_array
 from kinmer.box import located
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
-from kinmer.errors import InputError, MismatchError, ProfileError, UsageError
+from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.index import KinIndex, open_index
+from kinmer.layout import check_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, open_profiles
 from kinmer.profiles.ids import read_ids
 from kinmer.progress import step
@@ -252,11 +253,7 @@ def _made(profiles: Profiles, vectors: Any) -> Found:
 
     else:
         encoder = _loaded(vectors)
-        if encoder.layout.fingerprint != profiles.layout.fingerprint:
-            raise MismatchError(
-                f"the encoder takes {encoder.layout!r}, the profiles have {profiles.layout!r}",
-                check="count with the k of the encoder, or use another encoder",
-            )
+        check_layout(encoder.layout, profiles.layout)
         name, dim = encoder.name or encoder.fingerprint[:12], encoder.dim
         told = {"encoder_fingerprint": encoder.fingerprint, "encoder": str(vectors), "dim": dim}
 
