@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -12,13 +13,25 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, InputError, ProfileError
-from kinmer.files import open_regular
+from kinmer.inputs import open_regular
 
 __all__ = ["check_weights", "map_array"]
 
 # Of safetensors: a hundred bytes a tensor.
 LARGEST_HEADER = 1 << 20
 _MAGIC = b"\x93NUMPY"
+# A header is a Python literal, and numpy reads it with Python's own tokenizer and parser.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    KeyError,
+    RecursionError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
+)
 _READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
@@ -35,7 +48,7 @@ def map_array(path: str | Path) -> NDArray[Any]:
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise ProfileError("no such file", check="is the path right?", place=path) from None
-    except (OSError, ValueError, EOFError, TypeError, KeyError, RecursionError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, str(error)) from error
     if dtype.kind not in "biuf" or dtype.subdtype is not None:
         raise _damaged(path, f"it holds {str(dtype)[:60]}, not numbers")

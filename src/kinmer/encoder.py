@@ -29,15 +29,8 @@ from kinmer.box import located
 from kinmer.clr import Clr
 from kinmer.devices import torch_device
 from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
-from kinmer.files import (
-    built_aside,
-    check_output,
-    parse_json,
-    read_bytes,
-    read_json,
-    write_bytes,
-    write_json,
-)
+from kinmer.files import built_aside, check_output, read_json, write_bytes, write_json
+from kinmer.inputs import parse_json, read_bytes
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 

@@ -205,7 +205,7 @@ def _source(sources: list[Path]) -> Path | list[Path]:
 
 def _listed(path: Path) -> list[str]:
     from kinmer.errors import InputError
-    from kinmer.files import read_lines
+    from kinmer.inputs import read_lines
 
     try:
         return [text for _, line in read_lines(path, longest=1 << 16) if (text := line.decode().strip())]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import InputError, UsageError
-from kinmer.files import read_lines
+from kinmer.inputs import read_lines
 
 __all__ = ["MISSING", "NO_LABELS", "Labels", "read_labels"]
 

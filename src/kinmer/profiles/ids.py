@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, ProfileError
-from kinmer.files import read_lines
+from kinmer.inputs import read_lines
 
 __all__ = ["SeenIds", "check_ids", "hash_texts", "read_ids"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kinmer.errors import InputError
-from kinmer.files import open_regular
+from kinmer.inputs import open_regular
 from kinmer.references.genomes import GenomeFile, accession_in, genome_of, is_fasta_name, refuse_twins
 from kinmer.references.manifests import read_manifest
 from kinmer.references.packages import Package, is_taxonomy_name, lineages

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinmer.errors import InputError
-from kinmer.files import read_lines
+from kinmer.inputs import read_lines
 from kinmer.references.genomes import GenomeFile, genome_of
 
 __all__ = ["COLUMNS", "https_of", "read_manifest", "read_table"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kinmer.errors import FormatError, InputError
-from kinmer.files import parse_json
+from kinmer.inputs import parse_json
 from kinmer.references.genomes import accession_in, is_fasta_name
 from kinmer.references.manifests import read_table
 from kinmer.taxonomy import RANKS, is_lineage, parse_lineage

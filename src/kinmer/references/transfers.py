@@ -12,7 +12,8 @@ import requests
 import urllib3
 
 from kinmer.errors import InputError
-from kinmer.files import parse_json, read_bytes, sync_directory, write_json
+from kinmer.files import sync_directory, write_json
+from kinmer.inputs import parse_json, read_bytes
 from kinmer.references.checksums import difference
 from kinmer.references.genomes import GenomeFile
 from kinmer.references.sessions import TRANSIENT, Sessions, Stopped

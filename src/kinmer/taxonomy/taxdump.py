@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, InputError
-from kinmer.files import read_lines
+from kinmer.inputs import read_lines
 from kinmer.progress import step
 from kinmer.taxonomy.ranks import RANKS
 from kinmer.taxonomy.strings import Lineage
