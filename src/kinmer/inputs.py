@@ -16,7 +16,7 @@ from isal import igzip, isal_zlib
 
 from kinmer.errors import FormatError, InputError
 
-__all__ = ["open_regular", "parse_json", "read_bytes", "read_json", "read_lines"]
+__all__ = ["open_regular", "parse_json", "read_bytes", "read_json", "read_lines", "text_of"]
 
 # What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst.
 LARGEST_JSON = 64 << 20
@@ -35,6 +35,14 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def text_of(path: str | Path) -> str:
+    """A path, or a part of one, as stores and messages may have it.
+
+    Bytes that are no UTF-8 are escaped (``\\xe9``): such a path is no text, and no table takes it.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def open_regular(path: str | Path) -> IO[bytes]:

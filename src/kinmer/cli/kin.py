@@ -20,6 +20,7 @@ from kinmer.cli.options import (
     Threads,
     Where,
     note,
+    stem,
     whole_numbers,
 )
 from kinmer.cli.output import say, screen
@@ -270,6 +271,8 @@ def verify(
     from kinmer.evaluate.locality import verify as hold
     from kinmer.files import write_json
 
+    if output is not None:
+        stem(output)
     report = hold(
         source,
         encoder=encoder,

@@ -75,6 +75,15 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
         raise UsageError(f"{option} takes whole numbers with commas between, not {text!r}") from None
 
 
+def stem(path: Path) -> Path:
+    """The stem of outputs whose names are made from it; UsageError for one that has no name."""
+    from kinmer.errors import UsageError
+
+    if path.name in ("", ".."):
+        raise UsageError(f"{str(path)!r} is no name for outputs", check="give one, such as results/first")
+    return path
+
+
 _quiet = False
 
 

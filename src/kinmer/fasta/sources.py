@@ -18,6 +18,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
+from kinmer.inputs import text_of
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "source_name"]
 
@@ -53,7 +54,7 @@ class _Stream(Protocol):
 
 def source_name(path: str | Path) -> str:
     """What messages and stores call it."""
-    return "stdin" if str(path) == "-" else str(path)
+    return "stdin" if str(path) == "-" else text_of(path)
 
 
 class ChunkReader:

@@ -18,6 +18,7 @@ from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of
 from kinmer.index.writing import NewSequence
+from kinmer.inputs import text_of
 from kinmer.progress import step
 from kinmer.stores import check_vectors
 
@@ -179,7 +180,7 @@ class _FastaFeed(Feed):
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
 
     def files(self) -> dict[str, str]:
-        return {str(one.path): _stamp(one) for one in self._files}
+        return {text_of(one.path): _stamp(one) for one in self._files}
 
     def nothing(self) -> KinmerError:
         return SequenceError(
@@ -190,7 +191,7 @@ class _FastaFeed(Feed):
 
     def _pour_file(self, writer: IndexWriter, joined: Joined, one: FastaFile, replace: bool) -> None:
         """Add a file whole; where it turns out bad nothing of it stays, but what it has replaced."""
-        number, done = _begun(writer, str(one.path), one.sha256, one.genome)
+        number, done = _begun(writer, text_of(one.path), one.sha256, one.genome)
         if done < 0 and not replace:
             return
         there = set[str]() if replace else writer.table.ids_of_file(number)
