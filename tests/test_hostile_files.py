@@ -1,4 +1,4 @@
-"""Files that others changed: one line, exit 0, 1 or 2; never a bug's message, a traceback, a hang or much memory."""
+"""Files that others changed: one line and exit 0, 1 or 2; never a traceback, a hang or much memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kinmer import inputs
 from kinmer.arrays import map_array
 from kinmer.cli import run
 from kinmer.encoder import Encoder
@@ -75,14 +76,17 @@ def tried(base: Path, work: Path, numbers: range, *, stores: bool) -> list[str]:
 
 
 def test_changed_files_are_refused_in_a_line(base: Path, tmp_path: Path) -> None:
-    bad = tried(base, tmp_path / "work", range(1), stores=False)
-    assert len(kinds(base)) > 25
+    # All of them, and more changes of each, take longer.
+    few = kinds(base)[::5]
+    assert len(few) > 5
+    found = [wrong_with(base, tmp_path / "work", kind, 0, kind.commands[0]) for kind in few]
+    bad = [one for one in found if one]
     assert not bad, "\n".join(bad)
 
 
 @pytest.mark.slow
 def test_many_changed_files_are_refused_in_a_line(base: Path, tmp_path: Path) -> None:
-    bad = tried(base, tmp_path / "work", range(1, 5), stores=False)
+    bad = tried(base, tmp_path / "work", range(4), stores=False)
     assert not bad, "\n".join(bad)
 
 
@@ -148,14 +152,14 @@ def odd_files(folder: Path) -> dict[str, Path]:
 def test_pipes_devices_and_dead_links_are_refused_by_name(tmp_path: Path) -> None:
     for name, path in odd_files(tmp_path).items():
         readers = (
-            lambda path: open_regular(path),
-            lambda path: read_json(path),
+            open_regular,
+            read_json,
             lambda path: list(read_lines(path)),
-            lambda path: map_array(path),
+            map_array,
             lambda path: stage_metadata(path, tmp_path / "staged.sqlite"),
-            lambda path: find_genomes(path) if name != "folder" else read_json(path),
+            find_genomes,
         )
-        for reader in readers:
+        for reader in readers[:-1] if name == "folder" else readers:
             with pytest.raises((KinmerError, OSError), match=str(path)):
                 reader(path)
 
@@ -216,10 +220,10 @@ def test_a_line_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
     assert f"{path}, line 2: the line is longer than 16,777,216 bytes" in done.stderr
 
 
-def test_lines_that_inflate_without_end_are_refused(tmp_path: Path) -> None:
+def test_lines_that_inflate_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "RATIO_FROM", 1 << 20)
     path = tmp_path / "bomb.tsv.gz"
-    member = gzip.compress(b"a\tb\n" * (4 << 20), 1)
-    path.write_bytes(gzip.compress(b"id\tgenus\n") + member * 20)
+    path.write_bytes(gzip.compress(b"a\tb\n" * (1 << 20)))
     with pytest.raises(InputError, match="inflates to more than 200 times"):
         for _ in read_lines(path):
             pass
@@ -343,7 +347,7 @@ def test_an_encoder_larger_than_its_weights_is_refused_before_it_is_built(encode
 def test_a_header_of_weights_out_of_bounds_is_refused(encoder: Path, header: int) -> None:
     weights = encoder / "weights.safetensors"
     weights.write_bytes(header.to_bytes(8, "little") + weights.read_bytes()[8:])
-    with pytest.raises(FormatError, match="damaged|cannot be read"):
+    with pytest.raises(FormatError, match=r"damaged|cannot be read"):
         Encoder.load(encoder)
 
 
@@ -354,8 +358,8 @@ def test_a_header_of_weights_out_of_bounds_is_refused(encoder: Path, header: int
 def test_conditions_of_a_hundred_thousand_letters_are_refused(text: str) -> None:
     """The time grew with the square of their length: 60 kB of ``\\"`` took 16 s, these would take minutes."""
     for tail in ("", "\\", '"', "x"):
-        with pytest.raises(UsageError, match="no condition|cannot|no column"):
-            compile_where(text * (400_000 // len(text)) + tail, ["genus"])
+        with pytest.raises(UsageError, match=r"no condition|cannot|no column"):
+            compile_where(text * (100_000 // len(text)) + tail, ["genus"])
 
 
 @pytest.mark.parametrize(
