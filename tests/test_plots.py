@@ -144,6 +144,7 @@ def test_names_are_drawn_letter_by_letter(name: str, tmp_path: Path) -> None:
         plots.save(figure, tmp_path / stem)
     for kind in ("categories", "scatter", "bars"):
         legend = drawn[kind].axes[0].get_legend()
+        assert legend is not None
         shown = [text.get_text().replace("\\$", "$") for text in legend.get_texts()]
         start = name[:5] if name.isprintable() else name.encode("unicode_escape").decode()[:5]
         assert any(one.removeprefix("\u200b").startswith(start) for one in shown), (kind, shown)
