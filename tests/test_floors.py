@@ -15,16 +15,17 @@ HOUSE = Path(kinmer.__file__).parent
 
 FLOORS = {
     0: {"errors"},
-    1: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
-    2: {"fasta", "kmers", "clr", "taxonomy", "where", "box"},
-    3: {"profiles", "fragments", "simulate", "stores", "references", "evidence", "confidence"},
-    4: {"encoder", "counting", "npy", "views"},
-    5: {"training", "embedding", "index", "estimators"},
-    6: {"queries", "evaluate", "space"},
-    7: {"demo", "sweeping", "analyses", "maps", "clusters"},
-    8: {"reports"},
-    9: {"cli"},
-    10: {"__main__"},
+    1: {"inputs"},
+    2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
+    3: {"arrays", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
+    4: {"profiles", "fragments", "simulate", "stores", "references", "evidence", "confidence"},
+    5: {"encoder", "counting", "npy", "views"},
+    6: {"training", "embedding", "index", "estimators"},
+    7: {"queries", "evaluate", "space"},
+    8: {"demo", "sweeping", "analyses", "maps", "clusters"},
+    9: {"reports"},
+    10: {"cli"},
+    11: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -12,6 +12,9 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from kinmer import plots
+from kinmer.plots import maps
+from kinmer.plots.analyses import one_and_all
+from kinmer.plots.labels import plain
 
 RNG = np.random.default_rng(0)
 
@@ -107,3 +110,48 @@ def test_nothing_global_changes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+# What names have in them that markup, legends and fonts stumble over.
+ODD_NAMES = (
+    "$\\badsym$",
+    "_under",
+    "x" * 30,
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("a$b", "\\frac{1}{2}", "\x1b[31m", "\u202e", "two\nlines", "漢", "^_{}")
+    ),
+)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=map(str, range(len(ODD_NAMES))))
+def test_names_are_drawn_letter_by_letter(name: str, tmp_path: Path) -> None:
+    x = np.linspace(0, 1, 30)
+    points, names = RNG.random((30, 2)), [name] * 20 + ["other"] * 10
+    share = np.array([0.5, 0.75])
+    drawn = {
+        "categories": maps.map_by_category(points, names, title=name, label=name),
+        "numbers": maps.map_by_number(points, x, title=name, label=name),
+        "difference": maps.density_difference(points, names, (name, "other"), title=name),
+        "scatter": plots.scatter_by_category(points, {name: names}, xlabel=name, ylabel=name),
+        "bars": plots.retrieval_bars([name, "b"], {name: (share, share, share)}),
+        "distance": plots.distance_against_mse({name: (x, x)}, notes={name: name}),
+        "rank": plots.mse_by_rank([1, 5], {name: ([1, 2], [0.9, 1.8], [1.1, 2.2])}, random=(6.0, 3.0)),
+        "one": one_and_all(name, {"cosine": x}),
+        "sweep": plots.sweep_panels({name: ([name, "b"], [1.0, 2.0])}, ylabel=name),
+    }
+    for stem, figure in drawn.items():
+        plots.save(figure, tmp_path / stem)
+    for kind in ("categories", "scatter", "bars"):
+        legend = drawn[kind].axes[0].get_legend()
+        assert legend is not None
+        shown = [text.get_text().replace("\\$", "$") for text in legend.get_texts()]
+        start = name[:5] if name.isprintable() else name.encode("unicode_escape").decode()[:5]
+        assert any(one.removeprefix("\u200b").startswith(start) for one in shown), (kind, shown)
+    if name == "$\\badsym$":
+        assert "$\\badsym$" in (tmp_path / "scatter.svg").read_text(encoding="utf-8")
+
+
+def test_an_endless_name_is_cut() -> None:
+    assert len(plain("x" * 5000)) == 60
+    assert plain("$a$") == r"\$a\$"

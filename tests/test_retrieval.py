@@ -627,14 +627,14 @@ def wrong(folder: Path, made: Made, what: str) -> dict[str, Any]:
         ("no query labels", UsageError, "belong together"),
         ("nothing in common", UsageError, "no label in common"),
         ("strangers", InputError, "none of the sequences"),
-        ("ids", ProfileError, "with 2 ids"),
+        ("ids", ProfileError, "2 ids for the 3 rows"),
         ("holes", ProfileError, "'q0' holds NaN"),
         ("dimensions", MismatchError, "5 dimensions, entries of 6"),
         ("encoder", UsageError, "cannot be embedded again"),
         ("metric", UsageError, "cosine or l2"),
         ("baseline", UsageError, "none of the encoders"),
         ("both", UsageError, "one or the other"),
-        ("missing", InputError, "cannot be read"),
+        ("missing", InputError, "no such file"),
     ],
 )
 def test_what_cannot_be_used(

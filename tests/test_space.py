@@ -115,7 +115,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         neighbour_graph(open_space(table_of(tmp_path, bad)), 2)
     path = table_of(tmp_path, clumps(20))
     path.with_suffix(".txt").write_text("a\nb\n")
-    with pytest.raises(KinmerError, match="2 ids for 20 rows"):
+    with pytest.raises(KinmerError, match="2 ids for the 20 rows"):
         open_space(path)
     assert open_space(table_of(tmp_path, clumps(4))).row_of("s2") == 2
     with pytest.raises(UsageError, match="no sequence 'x'"):

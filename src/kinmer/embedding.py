@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
-from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
+from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.fasta import is_stream
 from kinmer.files import (
     check_output,
@@ -33,6 +33,7 @@ from kinmer.files import (
     write_bytes,
     write_json,
 )
+from kinmer.layout import check_layout
 from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of, table_kind
 from kinmer.profiles.journal import STORE, is_locked, part_of
 from kinmer.progress import step
@@ -166,16 +167,8 @@ def _refuse_second(path: Path) -> None:
 
 
 def _check(profiles: Profiles, encoder: Encoder) -> None:
-    if profiles.layout.fingerprint != encoder.layout.fingerprint:
-        raise MismatchError(
-            f"the encoder takes {_blocks_of(encoder)}, the profiles have {_blocks_of(profiles)}",
-            check="count with the k of the encoder, or use another encoder",
-        )
+    check_layout(encoder.layout, profiles.layout)
     encoder.clr.check_values(profiles.values)
-
-
-def _blocks_of(thing: Profiles | Encoder) -> str:
-    return ", ".join(block.name for block in thing.layout.blocks)
 
 
 def _blocks(

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from kinmer.arrays import check_weights
 from kinmer.box import located
 from kinmer.clr import Clr
 from kinmer.devices import torch_device
-from kinmer.errors import FormatError, KinmerError, MismatchError, ProfileError, UsageError
+from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
+from kinmer.inputs import parse_json, read_bytes
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 
@@ -131,7 +134,7 @@ class Encoder:
         if profiles.ndim != 2 or profiles.shape[1] != self.layout.width:
             raise MismatchError(
                 f"the encoder takes profiles of {self.layout.width} features, these are {profiles.shape}",
-                check="were they counted with other k?",
+                check=f"count with {self.layout.options}",
             )
         vectors = np.empty((len(profiles), self.dim), np.float32)
         tile = CPU_TILE if self.device.type == "cpu" else GPU_TILE
@@ -211,7 +214,7 @@ class Encoder:
         config = read_json(directory / CONFIG)
         if config.get("kind") != "kinmer encoder":
             raise FormatError("this is no encoder", "its config says nothing of one", place=directory)
-        if config.get("format") != FORMAT:
+        if config.get("format") != FORMAT or isinstance(config["format"], bool):
             raise FormatError(
                 f"the encoder has format {config.get('format')}, this version reads {FORMAT}",
                 check="use the version of kinmer that wrote it, or train again",
@@ -221,7 +224,7 @@ class Encoder:
             encoder = cls._from_config(config, directory)
         except KinmerError as error:
             raise FormatError(error.what, error.why, error.check, place=directory) from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FormatError(
                 "the encoder's config is damaged",
                 f"{type(error).__name__}: {error}",
@@ -238,8 +241,12 @@ class Encoder:
 
     @classmethod
     def _from_config(cls, config: dict[str, Any], directory: Path) -> Encoder:
-        network = build_network(config["network"]["name"], config["network"]["settings"])
-        weights = _read_weights(directory / WEIGHTS)
+        name, settings = config["network"]["name"], config["network"]["settings"]
+        # The settings are another's word: nothing is allocated before the weights are seen to be as large.
+        with torch.device("meta"):
+            planned = build_network(name, settings)
+        weights = _read_weights(directory / WEIGHTS, planned)
+        network = build_network(name, settings)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
@@ -289,8 +296,18 @@ def _fingerprint(identity: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     return digest.hexdigest()
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path, planned: Network) -> dict[str, Tensor]:
+    """The weights in a file that has those of the network, in their shapes."""
+    check_weights(path)
+    wanted = {name: list(tensor.shape) for name, tensor in planned.state_dict().items()}
     try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            held = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        if held != wanted:
+            name = min(one for one in {*held, *wanted} if held.get(one) != wanted.get(one))
+            raise FormatError(
+                "the weights do not fit the network", f"{name} is {held.get(name)}, not {wanted.get(name)}"
+            )
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise FormatError("the weights cannot be read", str(error)) from error
@@ -298,13 +315,16 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path.name} cannot be read", str(error)) from error
+    except InputError as error:
+        raise FormatError(f"{path.name} cannot be read", error.what) from error
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in _read_text(path).splitlines()]
-    except json.JSONDecodeError as error:
+        # A loss may have become NaN.
+        return [parse_json(line, nan=True) for line in _read_text(path).splitlines()]
+    except ValueError as error:
         raise FormatError(f"{path.name} is damaged", str(error)) from error

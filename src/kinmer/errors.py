@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 
+# Letters of a part of a message.
+LONGEST_PART = 800
+
+
 class KinmerError(Exception):
     """Base of the tree.
 
@@ -50,9 +54,14 @@ class KinmerError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        line = " · ".join(part for part in (self.what, self.why, self.check) if part)
+        line = " · ".join(_short(part) for part in (self.what, self.why, self.check) if part)
         line = f"{self.place}: {line}" if self.place else line
         return " ".join(line.split())
+
+
+def _short(part: str) -> str:
+    """A part of a message that quotes something endless, without its middle."""
+    return part if len(part) <= LONGEST_PART else f"{part[: LONGEST_PART - 100]}…{part[-99:]}"
 
 
 class UsageError(KinmerError):

@@ -20,7 +20,8 @@ from typing import IO, Any, TextIO
 
 from isal import isal_zlib
 
-from kinmer.errors import FormatError, KinmerError, UsageError
+from kinmer.errors import KinmerError, UsageError
+from kinmer.inputs import read_json
 
 __all__ = [
     "FolderKind",
@@ -112,20 +113,6 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_json(path: str | Path, data: Any) -> None:
     """`write_bytes` of indented JSON (NaN refused)."""
     write_bytes(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """A JSON object; raises FormatError where the file is missing, damaged or no object."""
-    path = Path(path)
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FormatError("no such file", check="is the path right?", place=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FormatError("the file is damaged", f"it is no JSON ({error})", place=path) from error
-    if not isinstance(data, dict):
-        raise FormatError("the file is damaged", "it holds no JSON object", place=path)
-    return data
 
 
 def remove(path: str | Path) -> None:

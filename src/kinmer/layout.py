@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from kinmer.errors import FormatError, UsageError
+from kinmer.errors import FormatError, MismatchError, UsageError
 
 __all__ = [
     "CODONS",
@@ -19,6 +20,7 @@ __all__ = [
     "Kind",
     "Layout",
     "canonical_kmers",
+    "check_layout",
     "kmer_layout",
     "profile_layout",
     "reverse_complement",
@@ -114,6 +116,11 @@ class Layout:
         return next(block for block in self.kmer_blocks if block.k == 1)
 
     @property
+    def options(self) -> str:
+        """The options of ``kinmer count`` that profiles of this layout are counted with."""
+        return f"--max-k {self.ks[0]}{' --coding' if self.coding else ''}"
+
+    @property
     def coding(self) -> bool:
         """Whether reading frames are counted."""
         return len(self.kmer_blocks) < len(self.blocks)
@@ -153,6 +160,17 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"Layout({', '.join(block.name for block in self.blocks)}; {self.width} features)"
+
+
+def check_layout(wanted: Layout, given: Layout, *, place: str | Path | None = None) -> None:
+    """Raise MismatchError, with how to count, where profiles have another layout than an encoder takes."""
+    if given.fingerprint != wanted.fingerprint:
+        own, theirs = (", ".join(block.name for block in one.blocks) for one in (wanted, given))
+        raise MismatchError(
+            f"the encoder takes {own}, the profiles have {theirs}",
+            check=f"count again with {wanted.options}, or use another encoder",
+            place=place,
+        )
 
 
 def kmer_layout(max_k: int = 6, *, ks: Sequence[int] | None = None) -> Layout:

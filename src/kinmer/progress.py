@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Step", "show_progress", "step"]
+__all__ = ["Step", "printable", "show_progress", "step"]
 
 _shown = False
 
@@ -26,19 +26,36 @@ def show_progress(shown: bool) -> None:
     _shown = shown
 
 
+def printable(text: str) -> str:
+    """`text` as a terminal may have it.
+
+    Line feeds and tabs stay. Controls, directions of writing, what has no width and what is no letter at all
+    are escaped as in Python (``\\x1b``).
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 class Step:
     """One running step; `advance` it, with a short note such as ``"412 Mbp/s"`` where there is one."""
 
     def __init__(self, progress: Progress | None, total: float | None, description: str) -> None:
         self._progress = progress
-        self._task = progress.add_task(description, total=total, note="") if progress else None
+        self._task = progress.add_task(_plain(description), total=total, note="") if progress else None
 
     def advance(self, amount: float = 1, note: str | None = None) -> None:
         """Add `amount` to what is done, in the units of the step's total."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, amount)
             if note is not None:
-                self._progress.update(self._task, note=note)
+                self._progress.update(self._task, note=_plain(note))
+
+
+def _plain(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 @contextmanager
@@ -50,12 +67,12 @@ def step(description: str, total: float | None = None) -> Iterator[Step]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Step(progress, total, description)

@@ -49,11 +49,56 @@ NUMBERS = ("length", "gc")
 WORDS = frozenset(("and", "or", "not", "in", "is", "None", "True", "False"))
 # SQLite's own limits are 1000 levels, in old versions 999 parameters, and a million letters of SQL.
 DEEPEST, MOST_PARAMETERS, LONGEST_PATTERN, LONGEST_SQL = 100, 900, 1000, 900_000
+LONGEST = 1_000_000
 NAMES_TOLD = 30
 EXAMPLE = 'an example: molecule == "plasmid" and length > 50000'
+# What other languages write, looked for between texts and names once a condition cannot be read.
+HINTS = tuple(
+    (re.compile(pattern), wrong, check)
+    for pattern, wrong, check in (
+        (r"[“”„‘’]", "these are no quotation marks here", """write "…" or '…'"""),
+        (r"===", "=== is no comparison", "write =="),
+        (r"&&", "&& is no word here", "write and"),
+        (r"\|\|", "|| is no word here", "write or"),
+        (r"&", "& is no word here", "write and"),
+        (r"\|", "| is no word here", "write or"),
+        (r"<>", "<> is no comparison", "write !="),
+        (r"=>", "=> is no comparison", "write >="),
+        (r"=<", "=< is no comparison", "write <="),
+        (r"~", "~ is no comparison", 'write genus.contains("Vib") or genus.like("Vib%")'),
+        (r"(?<![=!<>])=(?!=)", "= is no comparison", "write =="),
+        (r"!(?!=)", "! is no word here", "write not, or !="),
+        (r"\b(?:AND|OR|NOT|IN|IS)\b", "and, or, not, in and is are written small", EXAMPLE),
+        (r"(?i)\bbetween\b", "between is no word here", "write 1000 < length < 5000"),
+        (r"(?i)\bi?like\b", "like stands behind a point", 'write genus.like("Vib%")'),
+        (
+            r"\b(contains|startswith|endswith)\b(?!\()",
+            "contains, startswith and endswith stand behind a point",
+            'write genus.contains("Vib")',
+        ),
+        (r"(?i)\bnull\b", "null is no word here", "write is None"),
+        (
+            r"(?i)\b\d+ ?[kmg]?(?:bp|b|k|m)\b",
+            "a number has no unit here",
+            "write bases, such as length > 5000",
+        ),
+        (r"\b\d{1,3}(?:,\d{3})+\b", "a number has no commas", "write 1000000"),
+        (r";", "a semicolon has no meaning here", "leave it out"),
+        (
+            r"\w\s+(?!and\b|or\b|in\b|is\b|not\b)[^\W\d]\w*",
+            "two words side by side",
+            'a text is between quotation marks: species == "Vibrio cholerae"',
+        ),
+    )
+)
 
 # Strings are passed over; then names between backticks, and words.
-_TOKEN = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`([^`]*)`|(#)|(?<![\w.])([^\W\d]\w*)""")
+# One that is never closed ends with the text: looking for its end behind every mark would take the square
+# of the text's length.
+_TOKEN = re.compile(
+    r""""(?:[^"\\]|\\.)*+(?:"|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|`([^`]*)`|(#)|(?<![\w.])([^\W\d]\w*)""",
+    re.DOTALL,
+)
 
 Value = str | int | float
 
@@ -85,6 +130,8 @@ def compile_where(expression: str, columns: Sequence[str]) -> tuple[str, list[ob
     The SQL gives 1 or 0 for every line, never NULL. Raises UsageError, with the columns that there are, for
     an unknown one, and for anything that is no condition.
     """
+    if len(expression) > LONGEST:
+        raise _wrong(expression, f"it is longer than {LONGEST:,} letters")
     sql, quoted = _with_names_replaced(expression, columns)
     try:
         with warnings.catch_warnings():
@@ -92,8 +139,7 @@ def compile_where(expression: str, columns: Sequence[str]) -> tuple[str, list[ob
             warnings.simplefilter("ignore")
             tree = ast.parse(sql, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else "it cannot be parsed"
-        raise _wrong(expression, reason) from None
+        raise _wrong(expression, *_reason(expression, error)) from None
     compiler = _Compiler(expression, columns, quoted)
     try:
         found = compiler.condition(tree.body, 0)
@@ -130,7 +176,8 @@ class _Compiler:
                 return self._call(node)
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()) | ast.UnaryOp(op=ast.Invert()):
                 raise self._error(node, "is no condition here", "write and, or, not in the place of &, |, ~")
-        raise self._error(node, "is no condition", EXAMPLE)
+        hint = _hint(self.expression)
+        raise self._error(node, "is no condition", " · ".join(hint) if hint else EXAMPLE)
 
     def _comparison(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> str:
         if isinstance(operator, ast.In | ast.NotIn):
@@ -237,9 +284,9 @@ class _Compiler:
             value = value if -(1 << 63) <= value < 1 << 63 else _real(value)
         if isinstance(value, int | float) and math.isfinite(value):
             return value
-        raise self._error(
-            node, "is no value", "a value is a number or a text between quotation marks; a column is a name"
-        )
+        hint = _hint(self.expression) if isinstance(node, ast.BinOp) else None
+        check = "a value is a number or a text between quotation marks; a column is a name"
+        raise self._error(node, "is no value", " · ".join(hint) if hint else check)
 
     def _text(self, node: ast.expr, column: _Column) -> str:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -262,7 +309,8 @@ class _Compiler:
         name = self.quoted.get(node.id, node.id)
         found = _column_named(name, self.columns)
         if found is None:
-            raise UsageError(f"there is no column {name!r}", _in(self.expression), self._there())
+            check = f"{self._there()}; a text is between quotation marks"
+            raise UsageError(f"there is no column {name!r}", _in(self.expression), check)
         return _Column(found, '"' + found.replace('"', '""') + '"')
 
     def _there(self) -> str:
@@ -271,7 +319,11 @@ class _Compiler:
         return f"the columns are {', '.join(names[:NAMES_TOLD])}{more}"
 
     def _error(self, node: ast.expr, what: str, check: str = "") -> UsageError:
-        text = ast.unparse(node)
+        try:
+            text = ast.unparse(node)
+        except ValueError:
+            # A number in hexadecimal digits may be longer than Python writes one.
+            text = "the number"
         for place, name in self.quoted.items():
             text = text.replace(place, name)
         return UsageError(f"{_short(text)} {what}", _in(self.expression), check)
@@ -342,8 +394,24 @@ def _real(value: int) -> float:
         return math.inf
 
 
-def _wrong(expression: str, reason: str) -> UsageError:
-    return UsageError(f"{_short(expression)} is no condition", reason, EXAMPLE)
+def _wrong(expression: str, reason: str, check: str = EXAMPLE) -> UsageError:
+    return UsageError(f"{_short(expression)} is no condition", reason, check)
+
+
+def _reason(expression: str, error: Exception) -> tuple[str, str]:
+    """Why an expression could not be parsed, and what to do; Python's own hints are about Python."""
+    if (hint := _hint(expression)) is not None:
+        return hint
+    if not isinstance(error, SyntaxError):
+        return "it cannot be parsed", EXAMPLE
+    if "integer string conversion" in error.msg:
+        return "a number is too long", EXAMPLE
+    return error.msg.split(". ")[0], EXAMPLE
+
+
+def _hint(expression: str) -> tuple[str, str] | None:
+    bare = _TOKEN.sub(lambda token: token[0] if token[3] else '""', expression)
+    return next(((wrong, check) for form, wrong, check in HINTS if form.search(bare)), None)
 
 
 def _in(expression: str) -> str:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ from kinmer.cli import (
     sweeps,
 )
 from kinmer.cli.options import set_quiet
-from kinmer.errors import KinmerError
+from kinmer.cli.output import complain, prepare_streams, say
+from kinmer.errors import KinmerError, UsageError
 from kinmer.progress import show_progress
 
 __all__ = ["app", "main"]
@@ -56,7 +58,7 @@ for room in (profiles, fitting, encoders, kin, evaluation, sweeps, analysis, map
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"kinmer {__version__}")
+        say(f"kinmer {__version__}")
         raise Exit()
 
 
@@ -82,11 +84,13 @@ def run(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
     # PyTorch's threads spin while they wait, which costs dearly where another job has the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_streams()
     debug = "--debug" in argv
     if not debug:
         warnings.simplefilter("ignore")
     _end_as_by_ctrl_c()
     try:
+        _check_arguments(argv)
         command = typer.main.get_command(app)
         _guard_inputs(command)
         outcome = command.main(list(argv), prog_name="kinmer", standalone_mode=False)
@@ -96,7 +100,7 @@ def run(argv: Sequence[str]) -> int:
         return _interrupted()
     except Exception as error:
         if debug:
-            raise
+            complain(traceback.format_exc().rstrip())
         return _explain(error)
     # Typer makes of Ctrl-C an exit of its own.
     if outcome == INTERRUPTED:
@@ -138,34 +142,41 @@ def _guard_inputs(command: Any) -> None:
     command.callback = guarded
 
 
+def _check_arguments(argv: Sequence[str]) -> None:
+    for number, argument in enumerate(argv, 1):
+        if not argument:
+            raise UsageError(f"argument {number} is empty", check="is a variable of the shell not set?")
+        if "\x00" in argument:
+            raise UsageError(f"argument {number} holds a zero byte", "no path or value can")
+
+
 def _interrupted() -> int:
-    _tell("interrupted · what was committed is kept · the same command goes on from there")
+    complain("interrupted · what was committed is kept · the same command goes on from there")
     return INTERRUPTED
 
 
 def _explain(error: Exception) -> int:
     if isinstance(error, KinmerError):
-        _tell(f"error: {error}")
+        complain(f"error: {error}")
         return error.exit_code
     if isinstance(error, TyperException):
-        _tell(f"error: {error.format_message()} · see kinmer --help")
+        # Where nothing follows the name of a group of commands, its help has been printed by now.
+        what = " ".join(error.format_message().split()) or "no command is given"
+        context = getattr(error, "ctx", None)
+        complain(f"error: {what} · see {context.command_path if context else 'kinmer'} --help")
         return 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _tell(
+        complain(
             "error: the disk is full · what was committed is kept · make room and run the same command again"
         )
         return 1
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        _tell(f"error: {place}{error.strerror or error}")
+        complain(f"error: {place}{error.strerror or error}")
         return 1
     if isinstance(error, MemoryError):
-        _tell("error: out of memory · try fewer threads or a smaller batch")
+        complain("error: out of memory · try fewer threads or a smaller batch")
         return 1
-    text = " ".join(str(error).split())
-    _tell(f"error: {type(error).__name__}: {text} · this is a bug in kinmer · please report it with --debug")
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    complain(f"error: {what} · this is a bug in kinmer · please report it with --debug")
     return 1
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(line + "\n")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.options import Force, Ids, Seed, Threads, note, stem
+from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.analyses.base import Analysis
@@ -43,12 +44,12 @@ def register(app: typer.Typer) -> None:
 def _checked(output: Path | None, kind: type[Analysis], force: bool) -> None:
     from kinmer.files import check_output
 
-    for path in kind.outputs(output) if output is not None else ():
+    for path in kind.outputs(stem(output)) if output is not None else ():
         check_output(path, force=force)
 
 
 def _shown(found: Analysis, output: Path | None) -> None:
-    typer.echo(found.text())
+    say(found.text())
     if output is not None:
         for path in found.write(output):
             note(f"written: {path}")

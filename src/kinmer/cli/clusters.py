@@ -10,6 +10,7 @@ import typer
 from kinmer.cli.analysis import Metadata, Metric, Source, Vectors
 from kinmer.cli.evaluation import evaluate
 from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.output import say
 
 __all__ = ["register"]
 
@@ -75,7 +76,7 @@ def cluster(
         keep=keep,
         force=force,
     )
-    typer.echo(made.text())
+    say(made.text())
     if output is not None:
         note(f"written: {output}")
 
@@ -103,7 +104,7 @@ def evaluate_clusters(
     for path in ClusterReport.outputs(output) if output is not None else ():
         check_output(path, force=force)
     found = evaluate_them(source, labels=labels, column=column, ranks=ranks or RANKS)
-    typer.echo(found.text())
+    say(found.text())
     if output is not None:
         for path in found.write(output):
             note(f"written: {path}")

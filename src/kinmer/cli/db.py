@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from kinmer.cli.options import (
     Where,
     note,
 )
+from kinmer.cli.output import say, screen
 
 __all__ = ["register"]
 
@@ -170,8 +170,8 @@ def list_entries(
         check_output(output, force=force, stream=True)
     rows = index_rows(index, where)
     if output is None:
-        write_rows(rows, sys.stdout)
-        sys.stdout.flush()
+        write_rows(rows, screen)
+        screen.flush()
         return
     with replaced_text(output) as file:
         write_rows(rows, file)
@@ -188,7 +188,7 @@ def info(
     from kinmer.index import describe_index
 
     told = describe_index(index)
-    typer.echo(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
+    say(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
 
 
 @db.command("check")
@@ -197,7 +197,7 @@ def check(index: Index) -> None:
     from kinmer.index import check_index
 
     report = check_index(index)
-    typer.echo(report.text())
+    say(report.text())
     if not report.whole:
         raise typer.Exit(1)
 
@@ -229,8 +229,9 @@ def _source(sources: list[Path]) -> Path | list[Path]:
 
 def _listed(path: Path) -> list[str]:
     from kinmer.errors import InputError
+    from kinmer.inputs import read_lines
 
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the ids cannot be read", str(error), place=path) from error
+        return [text for _, line in read_lines(path, longest=1 << 16) if (text := line.decode().strip())]
+    except UnicodeDecodeError as error:
+        raise InputError("the ids are no UTF-8 text", str(error), place=path) from error

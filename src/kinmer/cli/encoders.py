@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kinmer.cli.options import Force, Ids, Threads, note, parse_length, whole_numbers
+from kinmer.cli.output import say
 
 __all__ = ["register"]
 
@@ -261,4 +262,4 @@ def summary(
         from kinmer.encoder import Encoder as StoredEncoder
 
         network = StoredEncoder.load(encoder).network
-    typer.echo(summarise(network))
+    say(summarise(network))

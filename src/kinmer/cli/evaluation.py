@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from kinmer.cli.options import Force, Seed, Threads, note
+from kinmer.cli.options import Force, Seed, Threads, note, stem
+from kinmer.cli.output import say
 
 __all__ = ["register"]
 
@@ -67,7 +68,7 @@ def retrieval(
     from kinmer.files import check_output
 
     if output is not None:
-        for path in RetrievalReport.outputs(output, differences=baseline is not None):
+        for path in RetrievalReport.outputs(stem(output), differences=baseline is not None):
             check_output(path, force=force)
     report = evaluate_retrieval(
         benchmarks or (),
@@ -83,7 +84,7 @@ def retrieval(
         device=device,
         threads=threads,
     )
-    typer.echo(report.table())
+    say(report.table())
     if output is not None:
         for path in report.write(output):
             note(f"written: {path}")

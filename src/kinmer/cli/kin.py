@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,8 +22,10 @@ from kinmer.cli.options import (
     Threads,
     Where,
     note,
+    stem,
     whole_numbers,
 )
+from kinmer.cli.output import say, screen
 
 __all__ = ["register"]
 
@@ -249,8 +250,8 @@ def search(
             **wanted,  # type: ignore[arg-type]
         )
     if output is None:
-        write(results, sys.stdout)
-        sys.stdout.flush()
+        write(results, screen)
+        screen.flush()
         return
     with replaced_text(output) as file:
         write(results, file)
@@ -282,8 +283,10 @@ def verify(
     from kinmer.evaluate.locality import verify as hold
     from kinmer.files import check_output
 
-    for path in LocalityReport.outputs(output) if output is not None else ():
-        check_output(path, force=force)
+    if output is not None:
+        stem(output)
+        for path in LocalityReport.outputs(output):
+            check_output(path, force=force)
     report = hold(
         source,
         encoder=encoder,
@@ -295,7 +298,7 @@ def verify(
         bootstrap=bootstrap,
         seed=seed,
     )
-    typer.echo(report.table())
+    say(report.table())
     if output is not None:
         for path in report.write(output):
             note(f"written: {path}")
@@ -310,5 +313,4 @@ def demo(
     from kinmer.demo import run_demo
 
     report = run_demo(folder, seed=seed, threads=threads, log=note)
-    typer.echo(report.table())
-    sys.stdout.flush()
+    say(report.table())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.maps import MapResult
@@ -124,7 +125,7 @@ def map_(
         )
     for line in made.notes:
         note(line)
-    typer.echo(_told(made))
+    say(_told(made))
     for ending in endings:
         note(f"written: {stem}{ending}")
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kinmer.cli.output import complain
+
 __all__ = [
     "Force",
     "Ids",
@@ -85,6 +87,15 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
         raise UsageError(f"{option} takes whole numbers with commas between, not {text!r}") from None
 
 
+def stem(path: Path) -> Path:
+    """The stem of outputs whose names are made from it; UsageError for one that has no name."""
+    from kinmer.errors import UsageError
+
+    if path.name in ("", ".."):
+        raise UsageError(f"{str(path)!r} is no name for outputs", check="give one, such as results/first")
+    return path
+
+
 _quiet = False
 
 
@@ -97,7 +108,7 @@ def set_quiet(quiet: bool) -> None:
 def note(line: str) -> None:
     """A line for the person, on stderr; results go to stdout."""
     if not _quiet:
-        typer.echo(line, err=True)
+        complain(line)
 
 
 def parse_length(text: str) -> int | tuple[int, int]:

@@ -20,6 +20,7 @@ from kinmer.cli.options import (
     parse_length,
     whole_numbers,
 )
+from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.layout import GeneticCode
@@ -86,9 +87,9 @@ def info(
 
     facts = describe(open_profiles(source, ids=ids))
     if as_json:
-        typer.echo(json.dumps(facts.to_dict(), indent=2))
+        say(json.dumps(facts.to_dict(), indent=2))
     else:
-        typer.echo(facts.text())
+        say(facts.text())
 
 
 def import_table(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kinmer.cli.options import Force, Ids, Threads, note, whole_numbers
+from kinmer.cli.output import say
 
 __all__ = ["register"]
 
@@ -108,7 +109,7 @@ def sweep(
         force=force,
         log=note,
     )
-    typer.echo(report.table(SHOWN))
+    say(report.table(SHOWN))
     note(f"tables and pictures: {output}")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kinmer.counting.bases import bases_of
 from kinmer.errors import MismatchError, SequenceError
 from kinmer.fasta import BLOCK_BYTES, FastaBlock, read_blocks
+from kinmer.inputs import text_of
 from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
 from kinmer.layout import Layout
 from kinmer.machine import available_cores
@@ -243,4 +244,4 @@ def _invalid(byte: int, letters: int, place: str) -> SequenceError:
 
 def source_of(file: str | Path) -> str:
     """What a store calls a file: its name."""
-    return "stdin" if str(file) in ("-", "stdin") else Path(file).name
+    return "stdin" if str(file) in ("-", "stdin") else text_of(Path(file).name)

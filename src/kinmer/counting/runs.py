@@ -331,10 +331,16 @@ def _listed(files: Files) -> list[str | Path]:
         raise UsageError("no sequence file is given")
     if sum(str(file) == "-" for file in listed) > 1:
         raise UsageError("stdin (-) can be read only once")
+    known: dict[tuple[int, int], str | Path] = {}
     for file in listed:
         if str(file) != "-" and (Path(file).is_dir() or not Path(file).exists()):
             what = "this is a folder" if Path(file).is_dir() else "no such file"
             raise SequenceError(what, check="is the path right?", place=file)
+        if not is_stream(file):
+            state = Path(file).stat()
+            if (first := known.setdefault((state.st_dev, state.st_ino), file)) is not file:
+                again = "" if str(first) == str(file) else f", as {first} too"
+                raise SequenceError(f"the file is given twice{again}", check="leave it out once", place=file)
     return listed
 
 

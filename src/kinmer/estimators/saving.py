@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from kinmer import __version__
+from kinmer.arrays import check_weights
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, MismatchError
 from kinmer.files import (
@@ -114,6 +115,8 @@ def _told(path: Path, name: str) -> dict[str, Any]:
         raise FormatError(
             "model.json is damaged", "its checksum is another", "copy the folder again", place=path / MODEL
         )
+    if lacking := {"estimator", "settings", "state", "arrays", "encoder"} - told.keys():
+        raise FormatError(f"model.json lacks {', '.join(sorted(lacking))}", place=path / MODEL)
     if told["estimator"] != name:
         raise MismatchError(f"this is a {told['estimator']}, not a {name}", place=path)
     return told
@@ -123,6 +126,7 @@ def _read_arrays(path: Path, digest: str | None) -> Arrays:
     if digest is None:
         return {}
     try:
+        check_weights(path)
         if hash_file(path) != digest:
             raise FormatError("the arrays are damaged", "their checksum is another", place=path)
         arrays: Arrays = load_file(path)

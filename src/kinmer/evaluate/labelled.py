@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError
 from kinmer.fragments import read_labels
+from kinmer.index.unmatched import LOOKED_AT, reason_for
 from kinmer.taxonomy import RANKS
 
 __all__ = ["MOLECULE", "Rank", "barred_pairs", "domain_groups", "label_table", "ranks_of"]
@@ -38,12 +39,8 @@ def label_table(ids: Sequence[str], path: str | Path | None) -> pd.DataFrame:
     if path is not None:
         labels = read_labels(path, ("id", "sequence_id"))
         if not any(one in labels.rows for one in ids):
-            raise InputError(
-                "the labels have none of the sequences",
-                f"the first sequence is {ids[0]!r}" if ids else "there are no sequences",
-                "is the id in the column id or sequence_id?",
-                place=path,
-            )
+            reason = reason_for(list(labels.rows)[:LOOKED_AT], ids[:LOOKED_AT], "id")
+            raise InputError("the labels have none of the sequences", *reason, place=path)
         names = [name.lower() for name in labels.columns]
         if len({*names, "id"}) <= len(names):
             raise InputError("two columns of the labels have one name", "case does not count", place=path)

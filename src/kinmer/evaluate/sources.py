@@ -11,15 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.arrays import map_array
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.counting import count_batches
 from kinmer.embedding import KEY
 from kinmer.encoder import Encoder
-from kinmer.errors import InputError, MismatchError, ProfileError, UsageError
+from kinmer.errors import ProfileError, UsageError
 from kinmer.evaluate.vectors import RowVectors
 from kinmer.fasta import read_blocks
-from kinmer.layout import Layout, kmer_layout
+from kinmer.layout import Layout, check_layout, kmer_layout
 from kinmer.profiles import Profiles, open_profiles
+from kinmer.profiles.ids import read_ids
 
 __all__ = ["RAW", "Embedder", "Encoders", "FastaSource", "Source", "encoders_of", "open_source"]
 
@@ -156,12 +158,8 @@ class ProfileSource:
         chosen = np.arange(len(self.ids)) if rows is None else rows
         if encoder is None:
             return RowVectors(self._source, self._profiles, KEY, None).take(chosen)
-        if encoder.layout.fingerprint != self._profiles.layout.fingerprint:
-            raise MismatchError(
-                "the encoder takes other profiles than these",
-                check="count with the k of the encoder, or use another encoder",
-                place=self._source if isinstance(self._source, str | Path) else None,
-            )
+        place = self._source if isinstance(self._source, str | Path) else None
+        check_layout(encoder.layout, self._profiles.layout, place=place)
         parts = (self._profiles.take(part) for part in _blocks(chosen))
         return np.concatenate([encoder.embed(part, self._profiles.values) for part in parts])
 
@@ -174,24 +172,14 @@ class VectorSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-            self.ids: Sequence[str] = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError, UnicodeDecodeError) as error:
-            raise InputError(
-                "the vectors cannot be read",
-                str(error),
-                "is there an .npy matrix with its ids in a .txt beside it?",
-                place=path,
-            ) from error
-        if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f" or len(self._vectors) != len(self.ids):
+        self._vectors = map_array(path)
+        if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f":
             raise ProfileError(
-                f"the vectors are {self._vectors.shape} {self._vectors.dtype}, with {len(self.ids)} ids",
+                f"the vectors are {self._vectors.shape} {self._vectors.dtype}",
                 "there is one row of floating point numbers for every id",
                 place=path,
             )
-        if len(set(self.ids)) != len(self.ids):
-            raise ProfileError("an id occurs twice", place=path.with_suffix(".txt"))
+        self.ids: Sequence[str] = read_ids(path.with_suffix(".txt"), len(self._vectors), path.name).tolist()
 
     def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> NDArray[np.float32]:
         """(m, d) the vectors as they are."""

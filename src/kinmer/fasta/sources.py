@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import os
 import queue
 import shutil
 import stat
@@ -20,6 +21,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
+from kinmer.inputs import text_of
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
@@ -61,7 +63,7 @@ class _Stream(Protocol):
 
 def source_name(path: str | Path) -> str:
     """What messages and stores call it."""
-    return "stdin" if str(path) == "-" else str(path)
+    return "stdin" if str(path) == "-" else text_of(path)
 
 
 def is_stream(path: str | Path) -> bool:
@@ -236,16 +238,27 @@ def _open(path: str | Path, name: str) -> _Source:
         # Not through sys.stdin: its lock, held by a waiting thread, would keep the process alive.
         file = io.FileIO(0, closefd=False) if str(path) == "-" else io.FileIO(path)
         try:
+            _refuse_device(file, name)
             return _Source(file)
         except BaseException:
             file.close()
             raise
+    except ValueError:
+        raise SequenceError(f"{name!r} is no path", "it holds a zero byte") from None
     except FileNotFoundError:
         raise SequenceError("no such file", check="is the path right?", place=name) from None
     except IsADirectoryError:
         raise SequenceError("this is a folder", check="give the files in it", place=name) from None
     except OSError as error:
         raise SequenceError("the file cannot be read", error.strerror or str(error), place=name) from error
+
+
+def _refuse_device(file: io.FileIO, name: str) -> None:
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):
+        raise SequenceError(
+            "this is a device", "it may never end", "give a file, a pipe or - for stdin", place=name
+        )
 
 
 def _decompressed(source: _Source, name: str) -> _Stream:

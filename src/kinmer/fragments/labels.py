@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import InputError, UsageError
+from kinmer.inputs import read_lines
 from kinmer.taxonomy import rank_columns, rule_of
 
 __all__ = ["NO_LABELS", "Labels", "read_labels"]
@@ -53,33 +53,40 @@ def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Lab
 
     Raises InputError with file and line: no key, a column twice, a key twice, another number of fields.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            header = next(reader, [])
-            name = next((one for one in keys if one in header), None)
-            if name is None or len(set(header)) != len(header):
-                raise InputError(
-                    f"the labels have no column {' or '.join(keys)}, or a column twice",
-                    check="is the header line there, and are the columns parted by tabs?",
-                    place=path,
-                )
-            key = header.index(name)
-            rules = [rule_of(one) for one in header]
-            rows: dict[str, tuple[str, ...]] = {}
-            lines: dict[str, int] = {}
-            for row in reader:
-                place = f"{path}, line {reader.line_num}"
-                if len(row) != len(header):
-                    raise InputError(f"{len(row)} fields, {len(header)} in the header", place=place)
-                if row[key] in rows:
-                    raise InputError(f"the sequence {row[key]!r} is labelled twice", place=place)
-                told = [rule(one) or "" for rule, one in zip(rules, row, strict=True)]
-                rows[row[key]] = (*told[:key], *told[key + 1 :])
-                lines[row[key]] = reader.line_num
-    except FileNotFoundError:
-        raise InputError("no such file", check="is the path right?", place=path) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("the labels cannot be read", str(error), place=path) from error
+    table = _fields(path)
+    _, header = next(table, (1, []))
+    name = next((one for one in keys if one in header), None)
+    if name is None or len(set(header)) != len(header):
+        raise InputError(
+            f"the labels have no column {' or '.join(keys)}, or a column twice",
+            check="is the header line there, and are the columns parted by tabs?",
+            place=path,
+        )
+    key = header.index(name)
+    rules = [rule_of(one) for one in header]
+    rows: dict[str, tuple[str, ...]] = {}
+    lines: dict[str, int] = {}
+    for number, row in table:
+        place = f"{path}, line {number}"
+        if len(row) != len(header):
+            raise InputError(f"{len(row)} fields, {len(header)} in the header", place=place)
+        if row[key] in rows:
+            raise InputError(f"the sequence {row[key]!r} is labelled twice", place=place)
+        known = [rule(one) or "" for rule, one in zip(rules, row, strict=True)]
+        rows[row[key]] = (*known[:key], *known[key + 1 :])
+        lines[row[key]] = number
     ranks = {column: rank for rank, column in rank_columns(header).items() if column != name}
     return Labels(tuple(ranks.get(one, one) for one in header if one != name), rows, lines)
+
+
+def _fields(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields, as they are, of every line that is not empty."""
+    for number, line in read_lines(path):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                "the labels cannot be read", str(error), place=f"{path}, line {number}"
+            ) from error
+        if text:
+            yield number, text.split("\t")

@@ -274,22 +274,11 @@ def _fill(
             raise feed.nothing()
         if staged is not None:
             if not joined.found and not done:
-                raise _strange(metadata)
+                raise joined.strange("the metadata have none of the source's ids")
             log(f"metadata for {joined.found:,} of {len(writer.table) - done:,} entries")
     report_homonyms(writer.table, log)
     if staged is not None:
         remove(staged.database)
-
-
-def _strange(metadata: object) -> InputError:
-    from kinmer.errors import MismatchError
-
-    return MismatchError(
-        "the metadata have none of the source's ids",
-        "no entry would have any",
-        "does the column id hold the sequence ids, or the genomes' names?",
-        place=str(metadata),
-    )
 
 
 def _publish(building: Path, path: Path, lock: StoreLock) -> None:

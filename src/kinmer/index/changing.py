@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import InputError, MismatchError, UsageError
+from kinmer.errors import InputError, UsageError
 from kinmer.files import hash_file, remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
@@ -311,12 +311,7 @@ def _renew_metadata(writer: IndexWriter, metadata: Any, taxdump: str | Path | No
         with Joined(staged) as joined:
             _refuse_ambiguous(writer, joined)
             if not any(line is not None for page in writer.names() for line in joined.lookup(page)):
-                raise MismatchError(
-                    "the metadata have none of the index's ids",
-                    "nothing would change",
-                    "does the column id hold the sequence ids, or the genomes' names?",
-                    place=str(metadata),
-                )
+                raise joined.strange("the metadata have none of the index's ids")
             return writer.set_metadata(
                 staged.columns,
                 joined.lookup,

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kinmer.arrays import map_array
 from kinmer.box import boxed_for, located
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.files import hash_ids
+from kinmer.layout import Layout, check_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles, stamp_of, table_kind
-from kinmer.profiles.ids import check_ids
+from kinmer.profiles.ids import read_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,7 +91,7 @@ def open_embedded(
         return replace(_embedding_on_the_way(profiles, found, _identity(source, profiles)), place=place)
     read, made = held
     known = _identity(source, profiles)
-    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made), known, place)
+    return Embedded(profiles.ids, profiles.obs, read, _matching(encoder, made, profiles.layout), known, place)
 
 
 def _held(
@@ -120,7 +122,9 @@ def _given(encoder: str | Path | Encoder | None) -> Encoder:
     return Encoder.load(encoder)
 
 
-def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | None) -> Encoder:
+def _matching(
+    encoder: str | Path | Encoder | None, made: Mapping[str, Any] | None, layout: Layout
+) -> Encoder:
     """The encoder that made the embeddings: the given one, or the recorded one."""
     origin = str((made or {}).get("encoder") or "")
     if encoder is None:
@@ -132,6 +136,8 @@ def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | No
             )
         encoder = origin
     found = _given(encoder)
+    # Another encoder may take other profiles too: then the first step is to count.
+    check_layout(found.layout, layout)
     if made is not None and made.get("encoder_fingerprint") != found.fingerprint:
         raise MismatchError(
             "the embeddings are of another encoder",
@@ -142,11 +148,7 @@ def _matching(encoder: str | Path | Encoder | None, made: Mapping[str, Any] | No
 
 
 def _embedding_on_the_way(profiles: Profiles, encoder: Encoder, identity: dict[str, Any] | None) -> Embedded:
-    if profiles.layout.fingerprint != encoder.layout.fingerprint:
-        raise MismatchError(
-            f"the encoder takes {encoder.layout!r}, the profiles have {profiles.layout!r}",
-            check="count with the k of the encoder, or use another encoder",
-        )
+    check_layout(encoder.layout, profiles.layout)
     encoder.clr.check_values(profiles.values)
 
     def read(start: int, stop: int) -> NDArray[np.float32]:
@@ -169,14 +171,14 @@ def _holds_vectors(path: Path) -> bool:
     if table_kind(path) != "npy":
         return False
     try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError):
+        shape = map_array(path).shape
+    except ProfileError:
         return False
     return len(shape) == 2 and shape[1] not in PROFILE_COLUMNS
 
 
 def _from_table(path: Path, encoder: str | Path | Encoder | None, ids: str | Path | None) -> Embedded:
-    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    table = map_array(path)
     found = _given(encoder)
     if table.dtype.kind != "f" or table.shape[1] != found.dim:
         raise MismatchError(
@@ -185,13 +187,9 @@ def _from_table(path: Path, encoder: str | Path | Encoder | None, ids: str | Pat
             place=path,
         )
     listed = path.with_suffix(".txt") if ids is None else Path(ids)
-    try:
-        names = np.array(listed.read_text(encoding="utf-8").removesuffix("\n").split("\n"), dtype=object)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError("the ids cannot be read", str(error), "give --ids", place=listed) from error
-    if len(names) != len(table) or not len(table):
-        raise ProfileError(f"{len(names)} ids for {len(table)} rows", place=listed)
-    check_ids(names, place=listed, first_line=1)
+    if not len(table):
+        raise ProfileError("the table has no rows", place=path)
+    names = read_ids(listed, len(table), path.name)
     stat = path.stat()
     identity = {"ids": hash_ids(names), "rows": len(names), "stamp": [stat.st_size, stat.st_mtime_ns]}
     return Embedded(

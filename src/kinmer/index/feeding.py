@@ -22,6 +22,7 @@ from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writing import NewSequence
+from kinmer.inputs import text_of
 from kinmer.profiles import table_kind
 from kinmer.progress import step
 from kinmer.stores import check_vectors
@@ -160,7 +161,7 @@ class FastaFile:
         self.path, self.genome, self.values = path.absolute(), genome, dict(values or {})
         self.prefix = prefix
         self.sha256 = sha256 or hash_file(path)
-        self.name = name or str(self.path)
+        self.name = name or text_of(self.path)
 
     def with_prefix(self, prefix: str) -> FastaFile:
         """The same file with another prefix."""

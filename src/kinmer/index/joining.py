@@ -10,9 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from kinmer.errors import MismatchError
 from kinmer.index.metadata import Metadata
 from kinmer.index.names import SEPARATOR
 from kinmer.index.schema import parts_of
+from kinmer.index.unmatched import LOOKED_AT, refuse_entry_as_header, unmatched
 from kinmer.taxonomy import is_missing, normal_accession
 
 __all__ = ["GENOME_NAMES", "Joined", "genome_column", "plain_value"]
@@ -29,12 +31,16 @@ class Joined:
         self._connection = None if staged is None else sqlite3.connect(staged.database)
         self.columns = () if staged is None else staged.columns
         self.found = 0
+        self._examples: list[str] = []
 
     def lookup(self, keys: Sequence[tuple[str, str]]) -> list[Mapping[str, Any] | None]:
         """Values by column for pairs of a sequence's id and its genome's name; None where there are none."""
         if self._connection is None:
             return [None] * len(keys)
         asked = list(dict.fromkeys(one for key in keys for one in _names(key)))
+        assert self._staged is not None
+        refuse_entry_as_header(self._staged, asked)
+        self._examples += [one for one, _ in keys[: LOOKED_AT - len(self._examples)]]
         width = ", ".join(["id", *(f"c{number}" for number in range(len(self.columns)))])
         known: dict[str, tuple[Any, ...]] = {}
         for part in parts_of(asked):
@@ -43,6 +49,11 @@ class Joined:
         lines = [next((known[one] for one in _names(key) if one in known), None) for key in keys]
         self.found += sum(line is not None for line in lines)
         return [None if line is None else dict(zip(self.columns, line, strict=True)) for line in lines]
+
+    def strange(self, what: str) -> MismatchError:
+        """The error for a table none of whose lines was looked up; `what` is wrong."""
+        assert self._staged is not None
+        return unmatched(self._staged, self._examples, what)
 
     def close(self) -> None:
         """Close the file."""

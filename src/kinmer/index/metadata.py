@@ -26,6 +26,7 @@ MOST_COLUMNS = 1000
 class Metadata:
     """A staged table: table ``metadata`` of the SQLite file `database`, with the columns id, line, c0, c1, …
 
+    ``path`` and ``key``: the table that was read, and its name for the ids.
     ``columns``: what c0, c1, … are called; all but the id and those that are known (`left_out`): an index
     takes them from the sequences themselves. Ids are as `kinmer.taxonomy.normal_accession` gives them.
     """
@@ -34,6 +35,8 @@ class Metadata:
     columns: tuple[str, ...]
     left_out: tuple[str, ...]
     rows: int
+    path: Path
+    key: str
 
     def matches(self, ids: Sequence[str]) -> bool:
         """Whether the table has any of these ids."""
@@ -78,7 +81,7 @@ def stage_metadata(
     with closing(sqlite3.connect(database)) as connection:
         rows = _fill(connection, table, kept, ranks, path)
     columns = (*(names[at] for at in kept), *ranks.found())
-    return Metadata(database, columns, left_out, rows)
+    return Metadata(database, columns, left_out, rows, path, names[key])
 
 
 def _fill(connection: sqlite3.Connection, table: Table, kept: list[int], ranks: Ranks, path: Path) -> int:

@@ -118,7 +118,9 @@ def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
 def _from_files(stem: Path) -> MapResult:
     told = read_json(f"{stem}.json")
     table = Path(f"{stem}.tsv")
-    if told.get("format") != FORMAT or "settings" not in told or "source" not in told:
+    kinds = {"settings": dict, "source": dict, "notes": list, "points": int, "ids": str}
+    whole = all(isinstance(told.get(name), kind) for name, kind in kinds.items())
+    if told.get("format") != FORMAT or not whole or not isinstance(told.get("divergence"), float | None):
         raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
     try:
         # kinmer 0.1.0 wrote a dot where nothing is known; an id may be one.
@@ -135,7 +137,7 @@ def _from_files(stem: Path) -> MapResult:
         ids=ids,
         coordinates=coordinates,
         obs=rows.drop(columns=["x", "y"]).set_index(pd.Index(ids)),
-        method=told["settings"].get("method", "tsne"),
+        method=str(told["settings"].get("method", "tsne")),
         settings=told["settings"],
         source=told["source"],
         divergence=told["divergence"],

@@ -42,5 +42,5 @@ def build_network(name: str, settings: dict[str, Any]) -> Network:
         )
     try:
         return NETWORKS[name](**settings)
-    except (TypeError, UsageError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError, UsageError) as error:
         raise FormatError(f"the settings of the network {name!r} cannot be used", str(error)) from error

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ["Network", "parameter_count", "summary"]
+from kinmer.errors import UsageError
+
+__all__ = ["Network", "check_sizes", "parameter_count", "summary", "whole"]
+
+# Of a network that is read: a network's settings are believed before its weights are seen.
+MOST_LAYERS, LARGEST_LAYER, MOST_WEIGHTS = 64, 1 << 20, 1 << 32
+
+
+def whole(value: object) -> bool:
+    """Whether a setting is a whole number; True and False, which Python counts as such, are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_sizes(width: object, dim: object, hidden: Sequence[object] | None = None) -> None:
+    """Raise UsageError for sizes of layers, from the profile to the vector, that no network has.
+
+    hidden : None: there are none between; else at least one.
+    """
+    if hidden is not None and not (isinstance(hidden, list | tuple) and 1 <= len(hidden) <= MOST_LAYERS):
+        number = len(hidden) if isinstance(hidden, list | tuple) else 0
+        raise UsageError(f"layer sizes of {number:,} hidden layers", f"1 to {MOST_LAYERS} are possible")
+    sizes = [width, *(hidden or ()), dim]
+    bad = [one for one in sizes if not (isinstance(one, int) and whole(one) and 1 <= one <= LARGEST_LAYER)]
+    if bad:
+        shown = str(bad[0])[:40]
+        raise UsageError(f"layer sizes must be whole numbers from 1 to {LARGEST_LAYER:,}, not {shown}")
+    counts = [size for size in sizes if isinstance(size, int)]
+    if (weights := sum(a * b for a, b in pairwise(counts))) > MOST_WEIGHTS:
+        raise UsageError(f"the layers need {weights:,} weights", f"{MOST_WEIGHTS:,} are possible")
 
 
 class Network(nn.Module):

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from kinmer.errors import UsageError
-from kinmer.networks.base import Network
+from kinmer.networks.base import Network, check_sizes, whole
 
 __all__ = ["NOTHING", "Columns", "Linear", "Residual"]
 
 # Transformed values of a block without a count are no larger than this; of one with a count, one is.
 NOTHING = 1e-3
+# A layout has two blocks that a sequence may lack.
+MOST_SPANS = 100
 
 
 class Columns(Network):
@@ -26,7 +28,7 @@ class Columns(Network):
 
     def __init__(self, *, width: int, start: int, stop: int) -> None:
         super().__init__()
-        if not 0 <= start < stop <= width:
+        if not all(whole(one) for one in (width, start, stop)) or not 0 <= start < stop <= width:
             raise UsageError(f"columns {start} to {stop} of {width} make no vector")
         self.width, self.dim, self.start, self.stop = width, stop - start, start, stop
 
@@ -55,11 +57,14 @@ class Linear(Network):
         self, *, width: int, dim: int, optional: Sequence[Sequence[int]] = (), anchor: float = 0.0
     ) -> None:
         super().__init__()
-        spans = [(int(start), int(stop)) for start, stop in optional]
+        check_sizes(width, dim)
+        if len(optional) > MOST_SPANS or not all(whole(one) for span in optional for one in span):
+            raise UsageError(f"the {len(optional)} spans that may be lacking must be whole numbers")
+        spans = [(start, stop) for start, stop in optional]
         directions = dim - (anchor > 0)
         if width < 1 or directions < 1 or not all(0 <= start < stop <= width for start, stop in spans):
             raise UsageError(f"a map from {width} to {dim} dimensions with spans {spans} cannot be built")
-        if not 0 <= anchor < math.inf:
+        if isinstance(anchor, bool) or not 0 <= anchor < math.inf:
             raise UsageError(f"the anchor must be a number of at least 0, not {anchor}")
         self.width, self.dim, self.optional, self.anchor = width, dim, spans, float(anchor)
         self.mean = nn.Parameter(torch.zeros(width), requires_grad=False)
@@ -112,8 +117,9 @@ class Residual(Network):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not hidden or not all(isinstance(size, int) and size >= 1 for size in hidden):
-            raise UsageError(f"layer sizes must be whole numbers of at least 1, not {list(hidden)}")
+        check_sizes(width, dim, hidden)
+        if isinstance(scale, bool) or not math.isfinite(scale):
+            raise UsageError(f"the scale must be a finite number, not {scale}")
         if not 0 <= dropout < 1:
             raise UsageError(f"the dropout is a share below 1, not {dropout}")
         self.linear = Linear(width=width, dim=dim, optional=optional, anchor=anchor)

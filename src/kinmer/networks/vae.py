@@ -9,8 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kinmer.errors import UsageError
-from kinmer.networks.base import Network
+from kinmer.networks.base import Network, check_sizes
 
 __all__ = ["Vae", "VaeOutput"]
 
@@ -86,9 +85,7 @@ class Vae(Network):
         self, *, width: int, latent: int = 384, hidden: Sequence[int] = (1024, 512), seed: int = 0
     ) -> None:
         super().__init__()
-        sizes = [width, latent, *hidden]
-        if not hidden or not all(isinstance(size, int) and size >= 1 for size in sizes):
-            raise UsageError(f"layer sizes must be whole numbers of at least 1, not {sizes}")
+        check_sizes(width, latent, hidden)
         self.width, self.dim, self.hidden = width, latent, tuple(hidden)
         self.encoder = VaeEncoder(width, self.hidden, latent)
         self.decoder = VaeDecoder(width, self.hidden, latent)

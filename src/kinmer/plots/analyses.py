@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import PALETTE, STYLE, legend_above, panels_of
 
 __all__ = ["counts_and_lines", "distance_histograms", "in_degrees", "nearest_distances", "one_and_all"]
@@ -30,15 +31,17 @@ def distance_histograms(
     for axis, (name, (edges, parts, note)) in zip(axes, panels.items(), strict=True):
         (whole, counts), *kinds = parts.items()
         if kinds:
-            axis.stairs(np.asarray(counts), np.asarray(edges), color="#666666", linewidth=1.2, label=whole)
+            axis.stairs(
+                np.asarray(counts), np.asarray(edges), color="#666666", linewidth=1.2, label=plain(whole)
+            )
         for number, (kind, some) in enumerate(kinds or [(whole, counts)]):
             axis.stairs(np.asarray(some), np.asarray(edges), fill=True, color=PALETTE[number], alpha=0.55)
-            axis.stairs(np.asarray(some), np.asarray(edges), color=PALETTE[number], label=kind)
-        axis.set_xlabel(name)
+            axis.stairs(np.asarray(some), np.asarray(edges), color=PALETTE[number], label=plain(kind))
+        axis.set_xlabel(plain(name))
         axis.set_ylabel("pairs")
         axis.yaxis.set_major_formatter(FuncFormatter(_thousands))
         axis.set_ylim(bottom=0)
-        axis.set_title(note, loc="left", fontsize=9, color="#333333", pad=22 if kinds else 6)
+        axis.set_title(plain(note), loc="left", fontsize=9, color="#333333", pad=22 if kinds else 6)
         if kinds:
             legend_above(axis, columns=3)
     return figure
@@ -67,7 +70,7 @@ def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, met
         axis.text(level, 1.01, text, transform=place, rotation=45, fontsize=8, color="#444444")
     axis.set_xlim(left=0)
     lines = "\nabove the lines: share of the sequences that are nearer" if np.isfinite(told) else ""
-    axis.set_xlabel(f"{_AXES.get(metric, metric)} to the nearest other sequence{lines}")
+    axis.set_xlabel(f"{plain(_AXES.get(metric, metric))} to the nearest other sequence{lines}")
     axis.set_ylabel("sequences")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -92,7 +95,7 @@ def counts_and_lines(
         )
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0)
-    axis.set_xlabel(f"{_AXES.get(metric, metric)} to the nearest other sequence")
+    axis.set_xlabel(f"{plain(_AXES.get(metric, metric))} to the nearest other sequence")
     axis.set_ylabel("sequences in the bin")
     if lines:
         legend_above(axis, columns=3)
@@ -105,12 +108,12 @@ def one_and_all(name: str, distances: Mapping[str, ArrayLike]) -> Figure:
     figure, axes = panels_of(len(distances), width=4.4, height=3.4)
     for number, (axis, (metric, far)) in enumerate(zip(axes, distances.items(), strict=True)):
         axis.hist(np.asarray(far, float), bins=100, color=PALETTE[number], histtype="stepfilled")
-        axis.set_xlabel(_AXES.get(metric, metric))
+        axis.set_xlabel(plain(_AXES.get(metric, metric)))
         axis.set_ylabel("sequences")
         axis.set_xlim(left=0)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     shown = name if len(name) <= 70 else f"{name[:69]}…"
-    axes[0].set_title(shown, loc="left", fontsize=10)
+    axes[0].set_title(plain(shown), loc="left", fontsize=10)
     return figure
 
 

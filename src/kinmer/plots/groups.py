@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import PALETTE, STYLE, legend_above, panels_of
 
 __all__ = ["group_shares"]
@@ -28,10 +29,12 @@ def group_shares(clusters: Sequence[str], shares: Mapping[str, ArrayLike], q: Ar
         height = 100 * np.asarray(values, float)
         tallest = np.maximum(tallest, height)
         place = np.arange(len(clusters)) + (number - (len(shares) - 1) / 2) * thick
-        axis.bar(place, height, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=name)
+        axis.bar(place, height, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=plain(name))
     for at in np.flatnonzero(np.nan_to_num(np.asarray(q, float), nan=1.0) < 0.05):
         axis.annotate("*", (float(at), float(tallest[at])), ha="center", va="bottom", fontsize=12)
-    axis.set_xticks(np.arange(len(clusters)), clusters, rotation=90 if len(clusters) > 12 else 0)
+    axis.set_xticks(
+        np.arange(len(clusters)), list(map(plain, clusters)), rotation=90 if len(clusters) > 12 else 0
+    )
     axis.grid(visible=False, axis="x")
     axis.set_ylim(0, max(1e-9, float(tallest.max()) * 1.12))
     axis.set_xlabel("cluster (* q < 0.05)")

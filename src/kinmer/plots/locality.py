@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import DENSITY, MARKERS, PALETTE, STYLE, legend_above, panels_of, span
 
 __all__ = ["distance_against_mse", "mse_by_rank"]
@@ -33,10 +34,10 @@ def distance_against_mse(
         bar = figure.colorbar(drawn, ax=axis, pad=0.02)
         bar.set_label("pairs per cell")
         bar.outline.set_visible(False)
-        axis.set_xlabel(name)
+        axis.set_xlabel(plain(name))
         axis.set_ylabel("k-mer MSE (CLR space)")
         if notes and notes.get(name):
-            axis.set_title(notes[name], loc="left", fontsize=10, color="#333333")
+            axis.set_title(plain(notes[name]), loc="left", fontsize=10, color="#333333")
     return figure
 
 
@@ -68,7 +69,7 @@ def mse_by_rank(
             color=colour,
             marker=MARKERS[number % 7],
             markersize=4,
-            label=name,
+            label=plain(name),
         )
     axis.set_xlabel("rank of the neighbour")
     axis.set_ylabel("k-mer MSE (CLR space)")

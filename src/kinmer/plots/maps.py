@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import PALETTE, STYLE, panels_of, span
 
 __all__ = [
@@ -107,7 +108,7 @@ def map_by_number(where: Floats, values: Floats, *, title: str = "", label: str 
         (bool(below), bool(above)), "neither"
     )
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, shrink=0.6, pad=0.02, extend=ends)
-    bar.set_label(label)
+    bar.set_label(plain(label))
     bar.outline.set_visible(False)
     _told(axis, len(where), outside)
     return figure
@@ -128,11 +129,13 @@ def map_by_category(
         most = np.stack([pixels(where[group == at], extent) for at in range(len(colours))])
         _image(axis, colours[most.argmax(axis=0)], most.sum(axis=0), extent)
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=colour, label=f"{_short(name)} ({count:,})")
+        Line2D([], [], linestyle="", marker="o", color=colour, label=f"{plain(_short(name))} ({count:,})")
         for name, count, colour in zip([*shown, "others"], counts, colours, strict=True)
         if count
     ]
-    axis.legend(handles=handles, title=label, loc="upper left", bbox_to_anchor=(1.01, 1), alignment="left")
+    axis.legend(
+        handles=handles, title=plain(label), loc="upper left", bbox_to_anchor=(1.01, 1), alignment="left"
+    )
     _told(axis, len(where), outside)
     return figure
 
@@ -190,7 +193,7 @@ def density_difference(
         _image(axis, DIFFERENCE(norm(finer))[..., :3], pixels(where, extent), extent)
     ends = "both" if np.abs(found).max() > widest else "neither"
     bar = figure.colorbar(ScalarMappable(norm, DIFFERENCE), ax=axis, shrink=0.6, pad=0.02, extend=ends)
-    bar.set_label(f"{_short(pair[0])} minus {_short(pair[1])}, ‰ of each a cell")
+    bar.set_label(plain(f"{_short(pair[0])} minus {_short(pair[1])}, ‰ of each a cell"))
     bar.outline.set_visible(False)
     _told(axis, len(where), outside)
     return figure
@@ -233,7 +236,7 @@ def _frame(where: Floats, title: str, *, width: float) -> tuple[Figure, Axes, Ex
     for spine in axis.spines.values():
         spine.set_visible(False)
     if title:
-        axis.set_title(title, loc="left")
+        axis.set_title(plain(title), loc="left")
     return figure, axis, (x0, x1, y0, y1), outside
 
 

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import MARKERS, PALETTE, STYLE, legend_above, panels_of
 
 __all__ = ["retrieval_bars", "retrieval_panels"]
@@ -34,13 +35,13 @@ def retrieval_bars(
         value, under, over = (100 * np.asarray(one, float) for one in (share, low, high))
         place = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * thick
         error = np.maximum(np.stack([value - under, over - value]), 0)
-        axis.bar(place, value, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=name)
+        axis.bar(place, value, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=plain(name))
         axis.errorbar(place, value, error, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
-    axis.set_xticks(np.arange(len(groups)), groups)
+    axis.set_xticks(np.arange(len(groups)), list(map(plain, groups)))
     axis.grid(visible=False, axis="x")
     axis.set_ylim(0, 102)
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
+    axis.set_xlabel(plain(xlabel))
+    axis.set_ylabel(plain(ylabel))
     legend_above(axis, columns=3)
     return figure
 
@@ -71,15 +72,15 @@ def retrieval_panels(
             share, low, high, ceiling = (100 * np.asarray(one, float) for one in lines)
             colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % 7]
             axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            axis.plot(x, share, color=colour, marker=marker, markersize=4, label=name)
+            axis.plot(x, share, color=colour, marker=marker, markersize=4, label=plain(name))
             if place == 0:
                 axis.plot(x, ceiling, color="#666666", linestyle="--", linewidth=1.2, label="ceiling")
-        axis.set_xticks(x, places)
+        axis.set_xticks(x, list(map(plain, places)))
         axis.set_ylim(0, 102)
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.set_xlabel(axis_name)
+        axis.set_title(plain(title), loc="left", fontsize=10)
+        axis.set_xlabel(plain(axis_name))
         if number % columns == 0:
-            axis.set_ylabel(ylabel)
+            axis.set_ylabel(plain(ylabel))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
     return figure

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import MARKERS, PALETTE, STYLE, bases, panels_of, span
 
 __all__ = ["lengths_and_gc", "scatter_by_category"]
@@ -74,12 +75,12 @@ def scatter_by_category(
                 marker=marker,
                 linewidths=0,
                 alpha=0.75,
-                label=name,
+                label=plain(name),
                 rasterized=True,
             )
-        axis.set_title(title, loc="left", pad=8)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
+        axis.set_title(plain(title), loc="left", pad=8)
+        axis.set_xlabel(plain(xlabel))
+        axis.set_ylabel(plain(ylabel))
         axis.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.16),

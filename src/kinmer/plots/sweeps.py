@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from kinmer.plots.labels import plain
 from kinmer.plots.style import DENSITY, PALETTE, STYLE, span
 
 __all__ = ["sweep_map", "sweep_panels"]
@@ -45,15 +46,15 @@ def sweep_panels(
             axis.plot(places, means, color=PALETTE[3], marker="_", markersize=12, label="mean")
             axis.legend()
         if texts:
-            axis.set_xticks(range(len(kinds)), kinds)
+            axis.set_xticks(range(len(kinds)), list(map(plain, kinds)))
             axis.margins(x=0.2)
         elif x.min() > 0 and x.max() / x.min() > 20:
             axis.set_xscale("log")
         elif len(kinds) <= 6:
             axis.set_xticks(kinds)
-        axis.set_xlabel(name)
+        axis.set_xlabel(plain(name))
         if number % columns == 0:
-            axis.set_ylabel(ylabel)
+            axis.set_ylabel(plain(ylabel))
     return figure
 
 
@@ -80,12 +81,12 @@ def sweep_map(
         if np.isfinite(one):
             dark = (one - low) / (high - low) > 0.5
             axis.text(column, row, f"{one:.4g}", ha="center", va="center", color="white" if dark else "black")
-    axis.set_xticks(range(len(columns[1])), columns[1])
-    axis.set_yticks(range(len(rows[1])), rows[1])
+    axis.set_xticks(range(len(columns[1])), list(map(plain, columns[1])))
+    axis.set_yticks(range(len(rows[1])), list(map(plain, rows[1])))
     axis.grid(visible=False)
-    axis.set_xlabel(columns[0])
-    axis.set_ylabel(rows[0])
+    axis.set_xlabel(plain(columns[0]))
+    axis.set_ylabel(plain(rows[0]))
     bar = figure.colorbar(drawn, ax=axis, pad=0.02)
-    bar.set_label(label)
+    bar.set_label(plain(label))
     bar.outline.set_visible(False)
     return figure

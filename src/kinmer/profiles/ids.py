@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.errors import ProfileError
+from kinmer.errors import InputError, ProfileError
+from kinmer.inputs import read_lines
 
-__all__ = ["SeenIds", "check_ids", "hash_texts"]
+__all__ = ["SeenIds", "check_ids", "hash_texts", "read_ids"]
+
+# Bytes of an id.
+LONGEST_ID = 1 << 16
 
 
 def hash_texts(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
@@ -53,6 +58,35 @@ def check_ids(
                 place=f"{where}, {at}" if where else at,
             )
         seen[one] = number
+
+
+def read_ids(path: str | Path, rows: int, table: str) -> NDArray[np.object_]:
+    """The ids in a text file (plain or gzip), one a line, for the `rows` rows of what is called `table`.
+
+    Raises ProfileError: no such file, no text, another number of lines than rows, what `check_ids` refuses.
+    """
+    ids: list[str] = []
+    number = 0
+    try:
+        # Lines are split at line feeds only: ids may hold any other of Unicode's line ends.
+        for number, line in read_lines(path, longest=LONGEST_ID):
+            if number <= rows:
+                ids.append(line.decode())
+    except UnicodeDecodeError as error:
+        raise ProfileError("the ids are no UTF-8 text", str(error), place=f"{path}, line {number}") from error
+    except InputError as error:
+        raise ProfileError(
+            f"the ids cannot be read: {error.what}", error.why, error.check, place=path
+        ) from None
+    if number != rows:
+        raise ProfileError(
+            f"{number:,} ids for the {rows:,} rows of {table}",
+            "one id a line belongs to every row",
+            "are the two files from one run?",
+            place=path,
+        )
+    check_ids(ids, place=path, first_line=1)
+    return np.array(ids, dtype=object)
 
 
 def _clean(one: object) -> bool:

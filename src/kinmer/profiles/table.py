@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kinmer.arrays import map_array
 from kinmer.errors import ProfileError
 from kinmer.files import hash_ids
 from kinmer.layout import Layout, kmer_layout
 from kinmer.profiles.base import Values, check_rows, gc_of
-from kinmer.profiles.ids import check_ids
+from kinmer.profiles.ids import read_ids
 
 __all__ = ["NpyProfiles"]
 
@@ -97,15 +98,8 @@ class NpyProfiles:
 
 
 def _map_table(path: Path) -> NDArray[Any]:
-    try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise ProfileError("no such file", check="is the path right?", place=path) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ProfileError(
-            "this is no .npy table, or it is cut off", str(error), "was it copied whole?", place=path
-        ) from error
-    if not isinstance(table, np.ndarray) or table.ndim != 2:
+    table = map_array(path)
+    if table.ndim != 2:
         raise ProfileError("this is no table of rows and columns", place=path)
     if table.shape[1] not in (LENGTH_COLUMN, ROW_COLUMN):
         raise ProfileError(
@@ -136,21 +130,4 @@ def _find_ids(path: Path) -> Path:
 
 
 def _read_ids(path: Path, rows: int, table: Path) -> NDArray[np.object_]:
-    try:
-        # Not splitlines(): that also splits at letters that an id may hold.
-        lines = path.read_bytes().decode().replace("\r\n", "\n").split("\n")
-    except OSError as error:
-        raise ProfileError("the ids cannot be read", error.strerror or str(error), place=path) from error
-    except UnicodeDecodeError as error:
-        raise ProfileError("the ids are no UTF-8 text", str(error), place=path) from error
-    if lines and not lines[-1]:
-        lines.pop()
-    if len(lines) != rows:
-        raise ProfileError(
-            f"{len(lines):,} ids for the {rows:,} rows of {table.name}",
-            "one id a line belongs to every row",
-            "are the two files from one run?",
-            place=path,
-        )
-    check_ids(lines, place=path, first_line=1)
-    return np.array(lines, dtype=object)
+    return read_ids(path, rows, table.name)

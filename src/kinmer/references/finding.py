@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kinmer.errors import InputError
+from kinmer.inputs import open_regular
 from kinmer.references.genomes import GenomeFile, accession_in, genome_of, is_fasta_name, refuse_twins
 from kinmer.references.manifests import read_manifest
 from kinmer.references.packages import Package, is_taxonomy_name, lineages
@@ -59,6 +60,8 @@ def _in_folder(folder: Path) -> tuple[list[GenomeFile], list[Path]]:
     tables: list[Path] = []
     packages: dict[Path, Package] = {}
     for path in _walk(folder):
+        if is_fasta_name(path.name) or is_taxonomy_name(path.name):
+            _refuse_odd(path)
         if is_fasta_name(path.name) and not Package.has_beside(path.absolute()):
             paths.append(path)
         elif is_taxonomy_name(path.name):
@@ -127,6 +130,17 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
+def _refuse_odd(path: Path) -> None:
+    """Raise InputError for what has a file's name but is a pipe or a device, or links to nothing."""
+    try:
+        if path.is_dir():
+            return
+        open_regular(path).close()
+    except OSError as error:
+        what = "the link leads nowhere" if path.is_symlink() else "the file cannot be read"
+        raise InputError(what, error.strerror or str(error), "remove or mend it", place=path) from error
+
+
 def _refuse(error: OSError) -> None:
     raise InputError(
         "the folder cannot be read", error.strerror or str(error), place=error.filename
@@ -135,7 +149,7 @@ def _refuse(error: OSError) -> None:
 
 def _is_sequences(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError as error:
         raise InputError("the file cannot be read", error.strerror or str(error), place=path) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kinmer.errors import InputError
+from kinmer.inputs import text_of
 
 __all__ = ["GenomeFile", "accession_in", "genome_of", "is_fasta_name", "refuse_twins"]
 
@@ -61,7 +62,7 @@ def genome_of(path: Path | None = None, *, url: str | None = None) -> str:
     Of a URL: the accession in its last part that has one, else its last part, or its host.
     """
     if path is not None:
-        names = [path.name, path.absolute().parent.name]
+        names = [text_of(path.name), text_of(path.absolute().parent.name)]
     else:
         parts = urlsplit(url or "")
         names = [unquote(name) for name in reversed(parts.path.split("/")) if name] or [parts.hostname or ""]

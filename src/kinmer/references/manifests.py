@@ -9,12 +9,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinmer.errors import InputError
+from kinmer.inputs import read_lines
 from kinmer.references.genomes import GenomeFile, genome_of
 from kinmer.taxonomy import rule_of
 
 __all__ = ["COLUMNS", "https_of", "read_manifest", "read_table"]
 
 COLUMNS = ("path", "url", "genome", "sha256", "md5", "size")
+# Of a size in bytes, and fewer than Python itself takes.
+MOST_DIGITS = 19
 SUMS = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
 # Servers that give the same files by HTTPS under the same paths, which can be resumed and is encrypted.
 HTTPS_TOO = frozenset(("ftp.ncbi.nlm.nih.gov", "ftp.ebi.ac.uk"))
@@ -60,18 +63,21 @@ def read_manifest(path: Path) -> list[GenomeFile]:
 
 
 def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and stripped fields of every line that is not blank; InputError where the file is no text."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if "\x00" in line:
-                    raise InputError("the file is no text", place=f"{path}, line {number}")
-                if line.strip():
-                    yield number, [part.strip() for part in line.rstrip("\r\n").split("\t")]
-    except UnicodeDecodeError as error:
-        raise InputError("the file is no UTF-8 text", str(error), place=path) from error
-    except OSError as error:
-        raise InputError("the file cannot be read", error.strerror or str(error), place=path) from error
+    """Number and stripped fields of every line that is not blank, of a table plain or gzip.
+
+    Raises InputError where the file is no text, and what `kinmer.files.read_lines` raises.
+    """
+    for number, line in read_lines(path):
+        if b"\x00" in line:
+            raise InputError("the file is no text", "it holds a zero byte", place=f"{path}, line {number}")
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                "the file is no UTF-8 text", str(error), "save it as UTF-8", place=f"{path}, line {number}"
+            ) from error
+        if text.strip():
+            yield number, [part.strip() for part in text.split("\t")]
 
 
 def https_of(url: str, place: str | None = None) -> str:
@@ -100,7 +106,13 @@ def _genome(row: dict[str, str], folder: Path, place: str) -> GenomeFile:
         raise InputError("the genome has neither a path nor a URL", place=place)
     if path is not None and not path.is_file():
         if url is None:
-            what = "is a folder" if path.is_dir() else "does not exist"
+            what = (
+                "is a folder"
+                if path.is_dir()
+                else "is no regular file"
+                if path.exists()
+                else "does not exist"
+            )
             raise InputError(
                 f"the file {path} {what}", check="relative paths start at the manifest", place=place
             )
@@ -109,8 +121,8 @@ def _genome(row: dict[str, str], folder: Path, place: str) -> GenomeFile:
         if name in row and not form.fullmatch(row[name].lower()):
             raise InputError(f"{row[name]!r} is no {name}", "it is written in hex digits", place=place)
     size = row.get("size")
-    if size is not None and not (size.isascii() and size.isdigit()):
-        raise InputError(f"{size!r} is no size in bytes", place=place)
+    if size is not None and not (size.isascii() and size.isdigit() and len(size) < MOST_DIGITS):
+        raise InputError(f"{size[:40]!r} is no size in bytes", place=place)
     return GenomeFile(
         path,
         url,

@@ -10,8 +10,6 @@ and a lineage on a line, without a header. https://gtdb.ecogenomic.org/downloads
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kinmer.errors import FormatError, InputError
+from kinmer.inputs import parse_json
 from kinmer.references.genomes import accession_in, is_fasta_name
+from kinmer.references.manifests import read_table
 from kinmer.taxonomy import RANKS, is_lineage, parse_lineage
 
 __all__ = ["Package", "is_report", "is_taxonomy", "is_taxonomy_name", "lineages", "read_reports"]
@@ -65,7 +65,7 @@ class Package:
         listed = self.root / "ncbi_dataset" / FETCH
         if not listed.is_file():
             return []
-        paths = [fields[-1] for _, fields in _table(listed)]
+        paths = [fields[-1] for _, fields in read_table(listed)]
         data = self.root / "ncbi_dataset"
         return [
             one
@@ -85,7 +85,7 @@ def is_taxonomy(path: str | Path) -> bool:
     """Whether a file's first line is one of GTDB's tables, an accession and a lineage, and no header."""
     path = Path(path)
     try:
-        first = next(_table(path), None) if path.is_file() else None
+        first = next(read_table(path), None) if path.is_file() else None
     except InputError:
         # No text: whoever reads it as what it is says so.
         return False
@@ -101,7 +101,7 @@ def lineages(tables: Iterable[Path], accessions: set[str]) -> dict[str, dict[str
     """
     found: dict[str, dict[str, str]] = {}
     for table in tables:
-        for number, fields in _table(table):
+        for number, fields in read_table(table):
             accession = accession_in(fields[0])
             if accession is None or accession not in accessions:
                 continue
@@ -126,7 +126,7 @@ def _md5_sums(path: Path) -> Iterator[tuple[str, str]]:
     """Path and sum on every line of an md5sum.txt; none where there is no such file."""
     if not path.is_file():
         return
-    for number, fields in _table(path):
+    for number, fields in read_table(path):
         match = _MD5_LINE.fullmatch("\t".join(fields))
         if match is None:
             raise FormatError(
@@ -138,8 +138,8 @@ def _md5_sums(path: Path) -> Iterator[tuple[str, str]]:
 def is_report(path: str | Path) -> bool:
     """Whether a file's first line is one of a package's report: a JSON object with an accession."""
     try:
-        first = next(_table(Path(path)), None)
-        report = json.loads("\t".join(first[1])) if first and first[1][0].startswith("{") else None
+        first = next(read_table(Path(path)), None)
+        report = parse_json("\t".join(first[1])) if first and first[1][0].startswith("{") else None
     except (InputError, ValueError):
         # No text, or no JSON: whoever reads it as what it is says so.
         return False
@@ -152,11 +152,11 @@ def read_reports(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
     The metadata: organism, taxid, strain and assembly_level where they are told. Raises FormatError with the
     line where one is no report.
     """
-    for number, fields in _table(path):
+    for number, fields in read_table(path):
         place = f"{path}, line {number}"
         try:
-            report = json.loads("\t".join(fields))
-        except json.JSONDecodeError as error:
+            report = parse_json("\t".join(fields))
+        except ValueError as error:
             raise FormatError(
                 "the line is no JSON", str(error), "was it unpacked whole?", place=place
             ) from None
@@ -180,15 +180,3 @@ def _at(report: Any, *keys: str) -> str | int | None:
     for key in keys:
         report = report.get(key) if isinstance(report, dict) else None
     return report if isinstance(report, str | int) else None
-
-
-def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of every line, plain or gzip."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, [part.strip() for part in line.rstrip("\r\n").split("\t")]
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError("the file cannot be read", str(error), place=path) from error

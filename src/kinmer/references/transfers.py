@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import urllib3
 
 from kinmer.errors import InputError
 from kinmer.files import sync_directory, write_json
+from kinmer.inputs import parse_json, read_bytes
 from kinmer.references.checksums import difference
 from kinmer.references.genomes import GenomeFile
 from kinmer.references.sessions import TRANSIENT, Sessions, Stopped
@@ -23,6 +23,9 @@ __all__ = ["Transfer"]
 # Of a partly fetched file: what its server said of it.
 PART, ABOUT = ".part", ".part.json"
 _BLOCK = 1 << 16
+_LARGEST_ABOUT = 1 << 20
+# Of a file of which no size is listed; the largest genome that is known takes some 40 GB.
+LARGEST_FILE = 64 << 30
 # Seconds that a transfer waits before it goes on, doubled from one to the next.
 _PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _REASONS = {
@@ -127,9 +130,9 @@ class Transfer:
     def _left(self) -> tuple[int, dict[str, object]]:
         """Size of what an earlier transfer of this URL left, and what the server said of the file."""
         try:
-            about = json.loads(self.about.read_text())
+            about = parse_json(read_bytes(self.about, _LARGEST_ABOUT))
             size = self.part.stat().st_size
-        except (OSError, ValueError):
+        except (OSError, ValueError, InputError):
             return 0, {}
         return (size, about) if isinstance(about, dict) and about.get("url") == self.file.url else (0, {})
 
@@ -152,7 +155,9 @@ class Transfer:
             raise self._error(_REASONS.get(status, busy), f"status {status}")
         self.part.unlink(missing_ok=True)
         length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
+        total = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
+        if total is not None and total > self._most:
+            raise self._too_large(f"the server has {total:,} bytes")
         write_json(self.about, {"url": self.file.url, "validator": _validator(response), "total": total})
         return 0
 
@@ -174,11 +179,30 @@ class Transfer:
 
     def _copy(self, response: requests.Response, out: IO[bytes]) -> None:
         # The bytes as they lie on the server: what is packed there stays packed, and the sums are of that.
+        left = self._most - out.tell()
         for block in response.raw.stream(_BLOCK, decode_content=False):
+            left -= len(block)
+            if left < 0:
+                self._forget()
+                raise self._too_large("the server sends more")
             out.write(block)
             self.moved(len(block))
             if self.sessions.stopped:
                 raise Stopped
+
+    @property
+    def _most(self) -> int:
+        """Bytes that the file has at most."""
+        return LARGEST_FILE if self.file.size is None else self.file.size
+
+    def _too_large(self, what: str) -> InputError:
+        known = self.file.size is not None
+        return InputError(
+            f"{self.file.where} is larger than it should be",
+            f"{what}, {'expected' if known else 'the most without a size is'} {self._most:,}",
+            "is the size that of this version of the file?" if known else "give its size in the column size",
+            place=self.file.place,
+        )
 
     def _forget(self) -> None:
         self.part.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kinmer.errors import InputError
 from kinmer.index.metadata import KNOWN, stage_metadata
+from kinmer.index.unmatched import refuse_entry_as_header, unmatched
 from kinmer.space.points import Space, open_space
 from kinmer.taxonomy import normal_accession
 
@@ -51,10 +51,9 @@ def with_metadata(space: Space, path: str | Path) -> Space:
                 found.update((row[0], row[1:]) for row in connection.execute(asked, ids))
         finally:
             connection.close()
-    if not found:
-        raise InputError(
-            "none of its ids is among the sequences", check="is it the table of these?", place=path
-        )
+        if not found:
+            raise unmatched(staged, space.ids.tolist(), "none of its ids is among the sequences")
+        refuse_entry_as_header(staged, set(space.ids.tolist()))
     nothing = (None,) * len(staged.columns)
     rows = [found.get(normal_accession(name), nothing) for name in space.ids]
     table = pd.DataFrame(rows, columns=list(staged.columns), index=space.obs.index, dtype=object)

@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kinmer.arrays import map_array
 from kinmer.box import located
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
-from kinmer.errors import InputError, MismatchError, ProfileError, UsageError
+from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.index import KinIndex, open_index
+from kinmer.layout import check_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles
-from kinmer.profiles.ids import check_ids
+from kinmer.profiles.ids import read_ids
 from kinmer.progress import step
 from kinmer.stores import Metric, check_metric
 
@@ -199,10 +201,7 @@ def _vector_table(path: Path) -> NDArray[Any] | None:
     """An ``.npy`` table, mapped, that has not the columns of a table of k-mers; else None."""
     if path.suffix != ".npy" or not path.is_file():
         return None
-    try:
-        table: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError("the vectors cannot be read", str(error), place=path) from error
+    table = map_array(path)
     return table if table.ndim == 2 and table.shape[1] not in PROFILE_COLUMNS else None
 
 
@@ -210,13 +209,7 @@ def _of_table(path: Path, table: NDArray[Any], ids: str | Path | None, metric: M
     if table.dtype.kind != "f" or not table.size:
         raise ProfileError(f"a table of {table.shape} {table.dtype}", "vectors are numbers", place=path)
     listed = path.with_suffix(".txt") if ids is None else Path(ids)
-    try:
-        names = np.array(listed.read_text(encoding="utf-8").splitlines(), dtype=object)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError("the ids cannot be read", str(error), "give --ids", place=listed) from error
-    if len(names) != len(table):
-        raise ProfileError(f"{len(names)} ids for {len(table)} rows", place=listed)
-    check_ids(names, place=listed, first_line=1)
+    names = read_ids(listed, len(table), path.name)
     obs, told = pd.DataFrame(index=pd.Index(names)), dict[str, Any]()
     width, read = table.shape[1], _rows_of(table)
     return Space(names, obs, width, metric, path.stem, str(path), told, None, None, table, read)
@@ -258,11 +251,7 @@ def _made(profiles: Profiles, vectors: Any) -> Found:
 
     else:
         encoder = _loaded(vectors)
-        if encoder.layout.fingerprint != profiles.layout.fingerprint:
-            raise MismatchError(
-                f"the encoder takes {encoder.layout!r}, the profiles have {profiles.layout!r}",
-                check="count with the k of the encoder, or use another encoder",
-            )
+        check_layout(encoder.layout, profiles.layout)
         name, dim = encoder.name or encoder.fingerprint[:12], encoder.dim
         told = {"encoder_fingerprint": encoder.fingerprint, "encoder": str(vectors), "dim": dim}
 

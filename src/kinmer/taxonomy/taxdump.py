@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, InputError
+from kinmer.inputs import read_lines
 from kinmer.progress import step
 from kinmer.taxonomy.missing import taxon
 from kinmer.taxonomy.ranks import RANKS
@@ -33,6 +34,8 @@ LARGEST = (1 << 31) - 1
 # Real lineages have fewer than 50 nodes.
 DEEPEST = 1000
 KEPT = 1 << 16
+# Citations, the longest lines of all, have some ten thousand bytes.
+LONGEST_LINE = 1 << 20
 
 
 class Taxdump:
@@ -176,7 +179,7 @@ class Taxdump:
         """The first columns of taxids of a file; empty ones where there is no such file."""
         path = self.path / name
         found = [array("i") for _ in range(number)]
-        if not path.is_file():
+        if not path.exists():
             return found
         for line, fields in _lines(path):
             try:
@@ -196,7 +199,8 @@ def _find(ids: NDArray[np.int32], taxid: int) -> int:
 
 
 def _taxid(field: bytes) -> int:
-    taxid = int(field)
+    # Python takes longer numbers than these, up to 4,300 digits.
+    taxid = int(field) if len(field) <= 10 else 0
     if not 0 < taxid <= LARGEST:
         raise ValueError(field)
     return taxid
@@ -204,19 +208,16 @@ def _taxid(field: bytes) -> int:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """Number and fields of every line that is not blank."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                text = line.rstrip(b"\r\n").removesuffix(b"\t|")
-                if text:
-                    yield number, text.split(SEPARATOR)
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             "no such file",
             "a taxdump has one",
             f"unpack NCBI's taxdump.tar.gz into {path.parent}",
             place=path,
-        ) from None
+        )
+    for number, line in read_lines(path, longest=LONGEST_LINE):
+        if text := line.removesuffix(b"\t|"):
+            yield number, text.split(SEPARATOR)
 
 
 def _damaged(path: Path, number: int) -> FormatError:

@@ -39,7 +39,7 @@ from kinmer.training.interrupts import Interrupt, interruptible
 from kinmer.training.log import EpochLog, card
 from kinmer.training.processes import Processes, joined
 from kinmer.training.settings import PRESETS, TrainSettings, train_settings
-from kinmer.training.sources import fasta_files, refuse_labels
+from kinmer.training.sources import check_reference, fasta_files, refuse_labels
 from kinmer.training.trainer import PARTS, Trainer, resolved_precision
 from kinmer.views import PackedSequences
 
@@ -125,8 +125,11 @@ def train(
         data: TrainingData
         if files is None:
             refuse_labels(labels, folds, fold, layout)
-            data = RowData(open_profiles(source, ids=ids), chosen)
+            profiles = open_profiles(source, ids=ids)
+            check_reference(chosen, profiles.layout)
+            data = RowData(profiles, chosen)
         else:
+            check_reference(chosen, layout)
             kept = nonempty(files, log)
             packed = PackedSequences.read(kept, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
             data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)

@@ -1,0 +1,186 @@
+"""Files of others, read within bounds: regular ones only, and no more of them than there may be."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from isal import igzip, isal_zlib
+
+from kinmer.errors import FormatError, InputError
+
+__all__ = ["open_regular", "parse_json", "read_bytes", "read_json", "read_lines", "text_of"]
+
+# What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst.
+LARGEST_JSON = 64 << 20
+# Of text that is read line by line. Inflated text is bounded by its packed size too: tables shrink to a
+# twentieth, and gzip at its utmost to a thousandth.
+LONGEST_LINE = 16 << 20
+LARGEST_RATIO, RATIO_FROM = 200, 256 << 20
+_LINE_BYTES = 1 << 20
+_GZIP = b"\x1f\x8b"
+_DAMAGE: Any = (OSError, EOFError, isal_zlib.error)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def text_of(path: str | Path) -> str:
+    """A path, or a part of one, as stores and messages may have it.
+
+    Bytes that are no UTF-8 are escaped (``\\xe9``): such a path is no text, and no table takes it.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """A regular file, opened to be read; a link to one is as good.
+
+    Raises FileNotFoundError where there is none, InputError for a folder, a named pipe, a device or a socket,
+    which might never end, OSError for the rest.
+    """
+    # Without O_NONBLOCK a pipe that nobody writes to would be waited for.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise InputError("this is a socket or a device", "a file is expected", place=path) from None
+        raise
+    except ValueError:
+        raise InputError(f"{str(path)!r} is no path", "it holds a zero byte") from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            what = next((name for is_one, name in _KINDS if is_one(mode)), "no regular file")
+            raise InputError(f"this is {what}", "a file is expected", place=path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, most: int = LARGEST_JSON) -> bytes:
+    """A regular file's bytes; FormatError where they are more than `most`, else as `open_regular`."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(most + 1) if size <= most else b""
+    if size > most or len(data) > most:
+        raise FormatError(f"the file is larger than {most:,} bytes", "no such file is", place=path)
+    return data
+
+
+def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
+    """What a JSON text says.
+
+    nan : NaN and Infinity, which RFC 8259 has not, are numbers too.
+
+    Raises ValueError for what is no JSON, for numbers that no float is as large as or that Python would not
+    read for their length, for halves of surrogate pairs and for nesting beyond Python's own limit.
+    """
+    try:
+        hooks: dict[str, Any] = {} if nan else {"parse_constant": _refuse_constant, "parse_float": _finite}
+        data = json.loads(text, **hooks)
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        if _SURROGATE.search(plain):
+            json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it holds half of a surrogate pair") from None
+    return data
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
+
+
+def read_json(path: str | Path, most: int = LARGEST_JSON) -> dict[str, Any]:
+    """A JSON object of at most so many bytes; FormatError where the file is missing, damaged or no object."""
+    path = Path(path)
+    try:
+        data = parse_json(read_bytes(path, most))
+    except FileNotFoundError:
+        raise FormatError("no such file", check="is the path right?", place=path) from None
+    except InputError as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(error.what, error.why, error.check, place=path) from None
+    except (OSError, ValueError) as error:
+        raise FormatError("the file is damaged", f"it is no JSON ({error})", place=path) from error
+    if not isinstance(data, dict):
+        raise FormatError("the file is damaged", "it holds no JSON object", place=path)
+    return data
+
+
+def read_lines(path: str | Path, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
+    """Number (from 1) and bytes, without line end, of every line of a regular file, plain or gzip.
+
+    Lines end with a line feed, or carriage return and line feed, and with nothing else. A byte order mark at
+    the start is left out. Memory: a line.
+
+    Raises InputError with the file (and line) for one that is missing, not regular, cut off or damaged, for a
+    line of more than `longest` bytes, and for gzip that inflates to more than 200 times its size.
+    """
+    path = Path(path)
+    try:
+        with open_regular(path) as stored:
+            packed = stored.read(2) == _GZIP
+            stored.seek(0)
+            most = max(RATIO_FROM, LARGEST_RATIO * os.fstat(stored.fileno()).st_size) if packed else None
+            # isal's own class reads a member's trailer and checks its sum, as gzip's does.
+            file: Any = igzip.IGzipFile(fileobj=stored) if packed else stored
+            yield from _lines_of(file, path, longest, most)
+    except FileNotFoundError:
+        raise InputError("no such file", check="is the path right?", place=path) from None
+    except _DAMAGE as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError("the file cannot be read", reason, "is it whole?", place=path) from error
+
+
+def _lines_of(file: Any, path: Path, longest: int, most: int | None) -> Iterator[tuple[int, bytes]]:
+    number, total, rest = 0, 0, b""
+    while block := file.read(_LINE_BYTES):
+        total += len(block)
+        if most is not None and total > most:
+            raise InputError(
+                f"the file inflates to more than {LARGEST_RATIO} times its size",
+                "no table does",
+                "unpack it, and look at it",
+                place=path,
+            )
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, _ended(line, number)
+        if len(rest) > longest:
+            raise InputError(
+                f"the line is longer than {longest:,} bytes",
+                "no line of a table is",
+                "is this a text file?",
+                place=f"{path}, line {number + 1}",
+            )
+    if rest:
+        yield number + 1, _ended(rest, number + 1)
+
+
+def _ended(line: bytes, number: int) -> bytes:
+    return (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).removesuffix(b"\r")

@@ -1,0 +1,420 @@
+"""Files that others changed: one line and exit 0, 1 or 2; never a traceback, a hang or much memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinmer import inputs
+from kinmer.arrays import map_array
+from kinmer.cli import run
+from kinmer.encoder import Encoder
+from kinmer.errors import FormatError, InputError, KinmerError, ProfileError, SequenceError, UsageError
+from kinmer.fasta import read_blocks
+from kinmer.index.metadata import stage_metadata
+from kinmer.inputs import open_regular, parse_json, read_bytes, read_json, read_lines, text_of
+from kinmer.networks import build_network
+from kinmer.references import GenomeFile, fetch, find_genomes
+from kinmer.where import compile_where
+from tests.hostile_worker import Kind, cases, kinds, make_base, outcome
+
+# A damaged store is the store's own tests' matter (chunks, sums); its JSON is changed here all the same.
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        make_base(folder)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def wrong_with(base: Path, work: Path, kind: Kind, number: int, command: tuple[str, ...]) -> str:
+    """What is wrong with how a command takes a changed file; empty for nothing."""
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(base, work)
+    rng = np.random.default_rng([zlib.crc32(kind.path.encode()), number])
+    file = work / kind.path
+    file.write_bytes(kind.change(file.read_bytes(), rng))
+    before = Path.cwd()
+    os.chdir(work)
+    try:
+        code, _, err = outcome(command)
+    except Exception as error:
+        return f"{kind.path} {number}: {' '.join(command)}: {error!r}"
+    finally:
+        os.chdir(before)
+    fine = code in (0, 1, 2) and "this is a bug" not in err and "Traceback" not in err
+    short = err.count("\n") <= 1 and len(err) < 4000 and bool(err) == (code != 0)
+    return "" if fine and short else f"{kind.path} {number}: {' '.join(command)}: {code} {err[:300]}"
+
+
+def tried(base: Path, work: Path, numbers: range, *, stores: bool) -> list[str]:
+    found = [
+        wrong_with(base, work, case.kind, case.number, case.command)
+        for case in cases(base, numbers.stop)
+        if case.number in numbers and (stores or not case.kind.path.startswith("a.zarr/"))
+    ]
+    return [one for one in found if one]
+
+
+def test_changed_files_are_refused_in_a_line(base: Path, tmp_path: Path) -> None:
+    # All of them, and more changes of each, take longer.
+    few = kinds(base)[::5]
+    assert len(few) > 5
+    found = [wrong_with(base, tmp_path / "work", kind, 0, kind.commands[0]) for kind in few]
+    bad = [one for one in found if one]
+    assert not bad, "\n".join(bad)
+
+
+@pytest.mark.slow
+def test_many_changed_files_are_refused_in_a_line(base: Path, tmp_path: Path) -> None:
+    bad = tried(base, tmp_path / "work", range(4), stores=False)
+    assert not bad, "\n".join(bad)
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"a": ' * 50_000 + "1" + "}" * 50_000,
+        '{"a": ' + "1" * 5000 + "}",
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1}',
+        "[1]",
+        "true",
+        "",
+    ],
+)
+def test_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(FormatError, match="damaged"):
+        read_json(path)
+
+
+def test_json_of_whole_pairs_and_numbers_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": "\\ud83d\\ude00", "b": 1.5e3, "c": [18446744073709551615]}')
+    assert read_json(path) == {"a": "\U0001f600", "b": 1500.0, "c": [18446744073709551615]}
+    assert np.isnan(parse_json("NaN", nan=True))
+
+
+def test_no_more_is_read_than_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "big.json"
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    with pytest.raises(FormatError, match=r"larger than .* bytes"):
+        read_json(path)
+    path.write_bytes(b"x" * 101)
+    with pytest.raises(FormatError, match="larger than 100 bytes"):
+        read_bytes(path, 100)
+    assert read_bytes(path, 101) == b"x" * 101
+
+
+# --- What is no regular file --------------------------------------------------------------------------------
+
+
+def odd_files(folder: Path) -> dict[str, Path]:
+    os.mkfifo(folder / "pipe")
+    (folder / "zero").symlink_to("/dev/zero")
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "nowhere").symlink_to(folder / "absent")
+    (folder / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(folder / "socket"))
+    return {one: folder / one for one in ("pipe", "zero", "loop", "nowhere", "folder", "socket")}
+
+
+def test_pipes_devices_and_dead_links_are_refused_by_name(tmp_path: Path) -> None:
+    for name, path in odd_files(tmp_path).items():
+        readers = (
+            open_regular,
+            read_json,
+            lambda path: list(read_lines(path)),
+            map_array,
+            lambda path: stage_metadata(path, tmp_path / "staged.sqlite"),
+            find_genomes,
+        )
+        for reader in readers[:-1] if name == "folder" else readers:
+            with pytest.raises((KinmerError, OSError), match=str(path)):
+                reader(path)
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "loop", "nowhere", "socket"])
+def test_odd_files_among_genomes_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "genomes"
+    folder.mkdir()
+    (folder / "a.fna").write_text(">a\nACGT\n")
+    kinds_of = tmp_path / "odd"
+    kinds_of.mkdir()
+    odd = odd_files(kinds_of)[name]
+    odd.rename(folder / "b.fna")
+    if name == "loop":
+        (folder / "b.fna").unlink()
+        (folder / "b.fna").symlink_to("b.fna")
+    with pytest.raises(InputError, match=r"b\.fna"):
+        find_genomes(folder)
+    (folder / "b.fna").unlink()
+    assert [one.genome for one in find_genomes(folder)] == ["a"]
+
+
+def test_a_device_is_no_fasta_and_a_pipe_is(tmp_path: Path) -> None:
+    with pytest.raises(SequenceError, match="/dev/zero: this is a device"):
+        list(read_blocks("/dev/zero"))
+    with pytest.raises(SequenceError, match="zero byte"):
+        list(read_blocks("a\x00b"))
+    pipe = tmp_path / "pipe.fna"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text(">a\nACGT\n"))
+    writer.start()
+    assert [one for block in read_blocks(pipe) for one in block.ids] == ["a"]
+    writer.join()
+
+
+# --- Tables -------------------------------------------------------------------------------------------------
+
+
+def limited(code: str, *, megabytes: int = 2000) -> subprocess.CompletedProcess[str]:
+    """Python code in a process that may have so much memory."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20,) * 2)
+
+    return subprocess.run(
+        [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, timeout=SECONDS
+    )
+
+
+def test_a_line_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.tsv.gz"
+    path.write_bytes(gzip.compress(b"id\tgenus\n" + bytes(40 << 20), 1))
+    code = (
+        "from pathlib import Path\nfrom kinmer.index.metadata import stage_metadata\n"
+        f"stage_metadata({str(path)!r}, Path({str(tmp_path / 's.sqlite')!r}))"
+    )
+    done = limited(code, megabytes=4000)
+    assert f"{path}, line 2: the line is longer than 16,777,216 bytes" in done.stderr
+
+
+def test_lines_that_inflate_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "RATIO_FROM", 1 << 20)
+    path = tmp_path / "bomb.tsv.gz"
+    path.write_bytes(gzip.compress(b"a\tb\n" * (1 << 20)))
+    with pytest.raises(InputError, match="inflates to more than 200 times"):
+        for _ in read_lines(path):
+            pass
+
+
+def test_lines_are_those_that_are_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["x\u2028y" * int(one) for one in rng.integers(0, 200_000, 30)] + ["", "last"]
+    for data in (
+        "\n".join(lines).encode(),
+        "\r\n".join(lines).encode(),
+        b"\xef\xbb\xbf" + "\n".join(lines).encode(),
+    ):
+        for packed in (
+            data,
+            gzip.compress(data, 1),
+            gzip.compress(data[:1000]) + gzip.compress(data[1000:], 1),
+        ):
+            (tmp_path / "a").write_bytes(packed)
+            found = list(read_lines(tmp_path / "a"))
+            assert [text.decode() for _, text in found] == lines
+            assert [number for number, _ in found] == list(range(1, len(lines) + 1))
+
+
+def test_a_gzip_that_is_cut_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"a\n" * 10_000)[:-9])
+    with pytest.raises(InputError, match="cannot be read"):
+        list(read_lines(tmp_path / "a.gz"))
+
+
+def test_a_download_ends_at_its_size(tmp_path: Path) -> None:
+    """A server that never ends, without a length."""
+    sent = 0
+
+    def serve(server: socket.socket) -> None:
+        nonlocal sent
+        while True:
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return
+            with peer:
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n>a\n")
+                try:
+                    for _ in range(4000):
+                        sent += peer.send(b"ACGT" * 4096)
+                except OSError:
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.fna"
+        with pytest.raises(
+            InputError, match="larger than it should be · the server sends more, expected 100"
+        ):
+            list(fetch([GenomeFile(None, url, "a", size=100)], tmp_path / "down", retries=0))
+    assert sent < 32 << 20
+    assert not list((tmp_path / "down").rglob("*.fna*"))
+
+
+# --- Arrays and encoders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape", [(1 << 40, 2773), (1 << 62, 1 << 62), (-1, 4), (True, 4), (3, 4, 0, -5)], ids=str
+)
+def test_a_shape_larger_than_its_file_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "a.npy"
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(64))
+    with pytest.raises(ProfileError, match=r"a\.npy"):
+        map_array(path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(3, 5), (0, 5), (7,)])
+def test_arrays_are_mapped_as_numpy_loads_them(tmp_path: Path, order: str, shape: tuple[int, ...]) -> None:
+    table = np.asarray(np.random.default_rng(0).random(shape), "<f4", order=order)  # type: ignore[call-overload]
+    np.save(tmp_path / "a.npy", table)
+    assert np.array_equal(map_array(tmp_path / "a.npy"), np.load(tmp_path / "a.npy"))
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    from kinmer.box import located
+
+    return Path(shutil.copytree(located("kin-1"), tmp_path / "enc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("vae", {"width": 2772, "hidden": [8] * 200_000}),
+        ("vae", {"width": 2772, "hidden": [1 << 20, 1 << 20]}),
+        ("vae", {"width": 2772, "latent": True, "hidden": [8]}),
+        ("residual", {"width": 2772, "dim": 8, "hidden": [True]}),
+        ("residual", {"width": 2772, "dim": 8, "hidden": [8], "scale": float("nan")}),
+        ("linear", {"width": 1 << 40, "dim": 1 << 40}),
+        ("linear", {"width": 3602, "dim": True}),
+        ("linear", {"width": 2772, "dim": 8, "optional": [[0, 1]] * 200_000}),
+        ("columns", {"width": 10, "start": False, "stop": True}),
+    ],
+)
+def test_networks_out_of_bounds_are_refused(name: str, settings: dict[str, object]) -> None:
+    with pytest.raises(FormatError, match="settings of the network"):
+        build_network(name, settings)
+
+
+def test_an_encoder_larger_than_its_weights_is_refused_before_it_is_built(encoder: Path) -> None:
+    config = json.loads((encoder / "config.json").read_text())
+    config["network"] = {"name": "vae", "settings": {"width": 3602, "latent": 60_000, "hidden": [60_000]}}
+    (encoder / "config.json").write_text(json.dumps(config))
+    # 43 GB, were it built.
+    with pytest.raises(FormatError, match="the weights do not fit the network"):
+        Encoder.load(encoder)
+
+
+@pytest.mark.parametrize("header", [1 << 62, 200 << 20, 0])
+def test_a_header_of_weights_out_of_bounds_is_refused(encoder: Path, header: int) -> None:
+    weights = encoder / "weights.safetensors"
+    weights.write_bytes(header.to_bytes(8, "little") + weights.read_bytes()[8:])
+    with pytest.raises(FormatError, match=r"damaged|cannot be read"):
+        Encoder.load(encoder)
+
+
+# --- Conditions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ['\\"', '"\\', "'", "`", '"', "a ", "(", "not ", "- ", "a.", "\\'"])
+def test_conditions_of_a_hundred_thousand_letters_are_refused(text: str) -> None:
+    """The time grew with the square of their length: 60 kB of ``\\"`` took 16 s, these would take minutes."""
+    for tail in ("", "\\", '"', "x"):
+        with pytest.raises(UsageError, match=r"no condition|cannot|no column"):
+            compile_where(text * (100_000 // len(text)) + tail, ["genus"])
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ('genus = "x"', "write =="),
+        ('genus === "x"', "write =="),
+        ('genus == "x" && length > 3', "write and"),
+        ('genus == "x" & length > 3', "write and"),
+        ('genus == "x" || length > 3', "write or"),
+        ('genus <> "x"', "write !="),
+        ("length => 5", "write >="),
+        ('genus like "x%"', "like stands behind a point"),
+        ('genus == "x" AND length > 3', "written small"),
+        ("genus == Vibrio cholerae", "between quotation marks"),
+        ("genus == Vibrio", "between quotation marks"),
+        ("genus == “x”", "quotation marks"),
+        ("length > 5kb", "no unit"),
+        ("length > 1,000", "no commas"),
+        ("length between 3 and 5", "1000 < length < 5000"),
+        (f"0x{'f' * 6000} == genus", "no value"),
+    ],
+)
+def test_what_other_languages_write_is_explained(text: str, check: str) -> None:
+    with pytest.raises(UsageError) as told:
+        compile_where(text, ["genus", "length"])
+    assert check in str(told.value)
+
+
+# --- Paths and messages -------------------------------------------------------------------------------------
+
+
+def test_names_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 2000))
+    Path(os.fsdecode(b"caf\xe9.fna")).write_text(f">a\n{letters}\n")
+    name = os.fsdecode(b"caf\xe9.fna")
+    assert text_of(name) == "caf\\xe9.fna"
+    for command in (
+        ("count", name, "-o", "a.zarr"),
+        ("index", name, "-o", "a.db", "--no-calibrate"),
+        ("reference", ".", "-o", "r.db", "--no-calibrate"),
+    ):
+        code, _, err = outcome(command)
+        assert code == 0, err
+    code, out, _ = outcome(("search", name, "--db", "r.db", "-k", "1"))
+    assert code == 0
+    assert "caf\\xe9" in out
+
+
+@pytest.mark.parametrize("argv", [["count", ""], ["info", "a\x00b"], ["count", "a.fna", "-o", ""]])
+def test_empty_arguments_and_zero_bytes(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(argv) == 2
+    assert "is empty" in (err := capsys.readouterr().err) or "zero byte" in err
+
+
+def test_messages_are_of_bounded_length() -> None:
+    assert len(str(InputError("x" * 10**6, "y" * 10**6, "z" * 10**6))) < 3000
