@@ -68,7 +68,7 @@ def test_the_whole_way(community: Path, kinmer: Kinmer, tmp_path: Path) -> None:
         assert f"nearest is of the same {rank}: case {case}" in out
     assert "minus raw on the same queries" in out
 
-    table = pd.read_csv(f"{stem}.tsv", sep="\t", na_values=".", dtype={"length": str})
+    table = pd.read_csv(f"{stem}.tsv", sep="\t", dtype={"length": str})
     assert set(table.encoder) == {str(community / "fold{fold}"), str(community / "fold0"), "raw"}
     whole = table[(table.domain == "all") & (table.length == "all") & (table.measure == "at_1")]
     found: dict[Any, Any] = {(row.encoder, row.case, row.rank): row for row in whole.itertuples()}

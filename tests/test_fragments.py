@@ -203,8 +203,6 @@ def test_settings_that_do_not_go_together(
     settings: dict[str, object] = {"length": 1000, "per_sequence": 5, **wrong}
     with pytest.raises(UsageError, match=message):
         fragment([fasta], tmp_path / "a.fna", **settings)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="stdin"):
-        fragment(["-"], tmp_path / "a.fna", number=5)
     assert [child.name for child in tmp_path.iterdir()] == ["in.fna"]
 
 

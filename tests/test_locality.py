@@ -305,7 +305,7 @@ def test_report_reads_the_same_in_every_form(tmp_path: Path) -> None:
     assert float(by_name["cosine", "spearman_rho"][2]) == pytest.approx(
         data["metrics"][0]["spearman"]["value"], rel=1e-5
     )
-    assert by_name["random_pairs", "mse_mean"][3] == "."
+    assert by_name["random_pairs", "mse_mean"][3] == ""
     assert f"{report.random.mean:.3f} ± {report.random.sd:.3f}" in report.table()
     pictures = report.save_pictures(tmp_path / "verify")
     assert {path.name for path in pictures} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, MismatchError, SequenceError, UsageError
 from kinmer.index import build_index, open_index
 from kinmer.kmers import KmerCounter
-from kinmer.queries import RankCall, search, search_ids, write_tsv
+from kinmer.queries import RankCall, search, search_ids, write_tsv, writer_of
 from tests.organisms import encoder_of, organisms
 
 MAX_K = 3
@@ -181,9 +182,6 @@ def test_an_open_index_stays_open(db: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (b">good\nACGTACGTAA\n>short\nAC\n", r"record 2 \('short'\)"),
-        (b">masked\nNNNNNNNNNNNNNNNNNNNN\n", r"record 1 \('masked'\)"),
-        (b">broken\nACNACNACNACN\n", r"record 1 \('broken'\)"),
         (b">protein\nMKVLEEF\n", r"record 1 \('protein'\)"),
         (b"@read\nACGT\n+\nIIII\n", "FASTQ"),
         (b"", "empty"),
@@ -195,6 +193,77 @@ def test_bad_queries_are_told_with_file_and_record(text: bytes, place: str, db: 
     with pytest.raises(SequenceError, match=place) as caught:
         list(search(path, db))
     assert "q.fna" in str(caught.value)
+
+
+ODD = b">masked\n%s\n>%s\n%s\n>empty\n>short\nAC\n>%s\n%s\n>broken\nACNACNACN\n"
+REASONS = {
+    "masked": "no profile: no 3 letters of A, C, G and T in a row",
+    "empty": "no profile: it has no letters",
+    "short": "no profile: it is shorter than 3 letters",
+    "broken": "no profile: no 3 letters of A, C, G and T in a row",
+}
+
+
+def odd_queries(path: Path) -> tuple[Path, list[str]]:
+    """Good queries among such as have no profile, and the ids in their order."""
+    (first, one), (second, two) = list(QUERIES.items())[:2]
+    path.write_bytes(ODD % (b"N" * 50, first.encode(), one, second.encode(), two))
+    return path, ["masked", first, "empty", "short", second, "broken"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1024])
+def test_a_query_without_a_profile_says_so_and_ends_no_other(
+    rows: int, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinmer.queries.sources.BATCH_ROWS", rows)
+    path, names = odd_queries(tmp_path / "q.fna")
+    found = list(search(path, db, k=3, facets=["plasmid"]))
+    assert [one.id for one in found] == names
+    good = fasta(tmp_path / "good.fna", dict(list(QUERIES.items())[:2]))
+    alone = {one.id: one for one in search(good, db, k=3, facets=["plasmid"])}
+    for one in found:
+        if one.id in alone:
+            assert one == alone[one.id]
+        else:
+            assert (one.verdict, one.hits, one.rank, one.lineage) == (REASONS[one.id], (), None, ())
+    only = tmp_path / "only.fna"
+    only.write_bytes(b">masked\nNNNNNNN\n")
+    assert [one.verdict for one in search(only, db)] == [REASONS["masked"]]
+
+
+@pytest.mark.parametrize("form", ["tsv", "json", "jsonl", "calls", "blast"])
+def test_every_format_has_a_row_for_a_query_without_a_profile(form: str, db: Path, tmp_path: Path) -> None:
+    path, names = odd_queries(tmp_path / "q.fna")
+    text = io.StringIO()
+    assert writer_of(form)(search(path, db, k=1), text) == 6
+    lines = text.getvalue().splitlines()
+    if form in ("json", "jsonl"):
+        rows = json.loads(text.getvalue()) if form == "json" else [json.loads(line) for line in lines]
+        assert [row["query_id"] for row in rows] == names
+        assert {row["query_id"]: row["verdict"] for row in rows if row["query_id"] in REASONS} == REASONS
+        return
+    fields = [line.split("\t") for line in lines]
+    assert len({len(one) for one in fields}) == 1
+    rows = fields[1:] if form in ("tsv", "calls") else fields
+    assert [row[0] for row in rows] == names
+    told = {row[0]: row[1 if form == "blast" else 2] for row in rows if row[0] in REASONS}
+    assert told == {
+        name: "_".join(reason.split()) if form == "blast" else reason for name, reason in REASONS.items()
+    }
+    if form == "tsv":
+        # The columns of the metadata are there, though the first query has no hit to tell them.
+        assert fields[0][-3:] == ["species", "genus", "note"]
+
+
+def test_samples_count_queries_without_a_profile_apart(db: Path, tmp_path: Path) -> None:
+    path, _ = odd_queries(tmp_path / "q.fna")
+    text = io.StringIO()
+    assert writer_of("krona")(search(path, db, k=1), text) == 6
+    assert f"{50 + 0 + 2 + 9}\tno profile" in text.getvalue().splitlines()
+    text = io.StringIO()
+    assert writer_of("lineage")(search(path, db, k=1), text) == 6
+    (line,) = [line for line in text.getvalue().splitlines() if line.endswith("no profile")]
+    assert line.split("\t")[1:5] == ["61", "61", "4", "4"]
 
 
 def test_short_queries_can_be_left_out(db: Path, tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -90,8 +93,8 @@ def written(write: Any, *results: QueryResult, **settings: Any) -> str:
 def test_the_table_is_plain() -> None:
     assert written(write_tsv, QueryResult("lonely", 5, (), {}), RESULT).splitlines() == [
         f"{HIT_COLUMNS}\tspecies\tn\tx\ty",
-        "query|ü\t1\thit 1\t0.123457\t.\t0.5123\t.\t.\t.\tE. coli\t0.00001\t.\t.",
-        "query|ü\t2\thit 2\t2.000000\t10000000000\t.\tG 2\t0\t100000\t.\t1000000\ta\tb",
+        "query|ü\t1\thit 1\t0.123457\t\t0.5123\t\t\t\tE. coli\t0.00001\t\t",
+        "query|ü\t2\thit 2\t2.000000\t10000000000\t\tG 2\t0\t100000\t\t1000000\ta\tb",
     ]
     assert written(write_tsv) == f"{HIT_COLUMNS}\n"
 
@@ -100,9 +103,9 @@ def test_evidence_and_facets_have_columns_where_there_are_any() -> None:
     header = f"{HIT_COLUMNS}\tani\taligned_fraction\thomology\tfacet\thit_ani"
     lines = [
         header,
-        "a\t1\tc1\t0.010000\t5000\t0.5000\tg1\t100\t2100\t0.9877\t0.5000\tboth\t.\town",
-        "a\t2\tc2\t0.250000\t4000\t0.5000\tg2\t.\t.\t.\t0.0000\tcomposition only\t.\town",
-        "a\t1\tv\t0.500000\t9\t.\t.\t.\t.\t.\t.\t.\tvirus\t.",
+        "a\t1\tc1\t0.010000\t5000\t0.5000\tg1\t100\t2100\t0.9877\t0.5000\tboth\t\town",
+        "a\t2\tc2\t0.250000\t4000\t0.5000\tg2\t\t\t\t0.0000\tcomposition only\t\town",
+        "a\t1\tv\t0.500000\t9\t\t\t\t\t\t\t\tvirus\t",
     ]
     assert written(write_tsv, ALIGNED).splitlines() == lines
     # A first query without any must not take the columns from those that follow.
@@ -167,36 +170,64 @@ def test_blast_columns_claim_no_alignment_that_there_is_not() -> None:
     table = pd.read_csv(io.StringIO(text), sep="\t", names=names)
     assert table["qseqid"].tolist() == ["a", "a", "query|ü", "query|ü"]
     assert table["sseqid"].tolist() == ["c1", "c2", "hit_1", "hit_2"]
-    # ANI where something aligns, else the composition's similarity, never below none.
-    assert table["pident"].tolist() == [98.765, 75.0, 87.654, 0.0]
+    # ANI where something aligns; the composition's similarity is no identity.
+    assert table["pident"].tolist() == [98.765, 0.0, 0.0, 0.0]
     assert table["length"].tolist() == [500, 0, 0, 0]
+    # 1.235 % of 500.
+    assert table["mismatch"].tolist() == [6, 0, 0, 0]
     assert table[["qstart", "qend", "sstart", "send"]].to_numpy().tolist() == [
         [1, 1000, 101, 2100],
         [1, 1000, 1, 4000],
         [1, 1500, 0, 0],
         [1, 1500, 1, 100000],
     ]
-    assert (table[["mismatch", "gapopen", "bitscore"]] == 0).all().all()
+    assert (table[["gapopen", "bitscore"]] == 0).all().all()
     # No threshold of E-values takes it for significant.
     assert not (table["evalue"] <= 1e300).any()
     assert table["evalue"].isna().all()
 
 
+@pytest.mark.skipif(shutil.which("awk") is None, reason="there is no awk")
+def test_no_filter_of_blast_tables_takes_composition_for_an_alignment(tmp_path: Path) -> None:
+    """awk compares what is no number as text: "nan" and "NA" would be at least 95."""
+    path = tmp_path / "hits.tsv"
+    path.write_text(written(write_blast, ALIGNED, RESULT))
+    for wanted, kept in (
+        ("$3 >= 95", ["a\tc1"]),
+        ("$4 > 0", ["a\tc1"]),
+        ("$11 <= 1e-5", []),
+        ("$12 > 0", []),
+    ):
+        done = subprocess.run(["awk", wanted, path], capture_output=True, text=True, check=True)
+        assert ["\t".join(line.split("\t")[:2]) for line in done.stdout.splitlines()] == kept
+    for line in path.read_text().splitlines():
+        numbers = line.split("\t")[2:]
+        # The types that Biopython, UCSC and scikit-bio read the columns as.
+        assert float(numbers[0]) >= 0
+        assert all(isinstance(float(one), float) for one in numbers[8:])
+        assert min(map(int, numbers[1:8])) >= 0
+
+
 def test_calls_have_a_line_a_query() -> None:
-    table = pd.read_csv(io.StringIO(written(write_calls, ALIGNED, RESULT, called("n", None))), sep="\t")
+    table = pd.read_csv(
+        io.StringIO(written(write_calls, ALIGNED, RESULT, called("n", None))),
+        sep="\t",
+        dtype=str,
+        keep_default_na=False,
+    )
     assert table["query_id"].tolist() == ["a", "query|ü", "n"]
     first, second, last = table.to_dict("records")
     assert (first["rank"], first["name"], first["verdict"]) == ("phylum", "P", "phylum P")
-    assert (first["phylum"], first["phylum_p"], first["class"]) == ("P", "0.8765", ".")
+    assert (first["phylum"], first["phylum_p"], first["class"]) == ("P", "0.8765", "")
     assert (first["molecule"], first["molecule_p"], first["virus_p"]) == ("plasmid", "0.7500", "0.0500")
     assert (first["nearest"], first["nearest_distance"]) == ("c1", "0.010000")
     assert (second["species"], second["species_p"], second["rank"], second["verdict"]) == (
         "E. coli",
-        ".",
-        ".",
-        ".",
+        "",
+        "",
+        "",
     )
-    assert set(list(last.values())[3:]) == {"."}
+    assert set(list(last.values())[3:]) == {""}
     assert last["verdict"] == "nothing near"
 
 
@@ -280,7 +311,8 @@ def test_every_line_has_every_field(rows: list[tuple[str, str, float, Any]]) -> 
         split = [line.split("\t") for line in written(write, *results).splitlines()]
         assert len(split) == len(rows) + lines
         assert {len(line) for line in split} <= {width, 9 if not rows else width}
-        assert all(field for line in split for field in line)
+        # BLAST's columns are never empty; in tables of kinmer that is what is missing.
+        assert write is not write_blast or all(field for line in split for field in line)
 
 
 @given(st.lists(TEXT, min_size=1, max_size=6, unique_by=str.lower))

@@ -659,7 +659,7 @@ def test_a_report_is_written_whole(made: Made, tmp_path: Path) -> None:
     paths = report.write(tmp_path / "r")
     assert [path.name for path in paths] == ["r.tsv", "r.json", "r.png", "r.svg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
-    table = pd.read_csv(paths[0], sep="\t", na_values=".")
+    table = pd.read_csv(paths[0], sep="\t")
     assert len(table) == len(report.scores)
     data = json.loads(paths[1].read_text())
     row = table[(table["rank"] == "genus") & (table.case == "strain") & (table.measure == "map_100")].iloc[0]

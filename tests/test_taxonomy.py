@@ -18,6 +18,7 @@ from kinmer.taxonomy import (
     normal_accession,
     parse_lineage,
     rank_columns,
+    taxon,
 )
 
 
@@ -66,7 +67,8 @@ NAMES_OF_TAXA = st.text(alphabet="abcXYZ 0_-()'é.", max_size=8).map(lambda name
 @given(st.tuples(*[NAMES_OF_TAXA] * 7))
 def test_a_lineage_written_down_is_read_again(names: tuple[str | None, ...]) -> None:
     text = ";".join(f"{rank[0]}__{name or ''}" for rank, name in zip(RANKS, names, strict=True))
-    assert parse_lineage(text) == names
+    # A dot is no name, nor is a species that ends with "sp.".
+    assert parse_lineage(text) == tuple(taxon(rank, name) for rank, name in zip(RANKS, names, strict=True))
 
 
 @pytest.mark.parametrize(

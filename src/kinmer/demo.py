@@ -22,17 +22,21 @@ import kinmer
 from kinmer.clr import Clr
 from kinmer.counting import count
 from kinmer.embedding import embed
+from kinmer.encoder import ENCODER
 from kinmer.errors import UsageError
 from kinmer.evaluate.locality import verify
 from kinmer.evaluate.neighbours import nearest
 from kinmer.evaluate.retrieval import agreement, precision_and_recall
 from kinmer.evaluate.statistics import Estimate
-from kinmer.files import read_json, remove, write_bytes, write_json
+from kinmer.files import FolderKind, check_output, read_json, remove, write_bytes, write_json
 from kinmer.fragments import fragment
 from kinmer.index import build_index
+from kinmer.index.manifest import INDEX
 from kinmer.profiles import ProfileStore
+from kinmer.profiles.journal import STORE
 from kinmer.queries import search, write_tsv
 from kinmer.simulate import Community, write_community
+from kinmer.simulate.community import COMMUNITY
 from kinmer.training import TrainSettings, train
 
 __all__ = ["DemoReport", "run_demo"]
@@ -40,6 +44,14 @@ __all__ = ["DemoReport", "run_demo"]
 LENGTHS = (1_000, 2_000, 5_000, 10_000, 50_000)
 QUERIES_PER_SEQUENCE = 4
 METHODS = ("embedding", "raw CLR")
+# By the name of a folder, or its ending.
+KINDS = {
+    "community": COMMUNITY,
+    "zarr": STORE,
+    "encoder": ENCODER,
+    "db": INDEX,
+    "pictures": FolderKind("folder of pictures", "", bool, r"[\w-]+\.(?:png|svg)"),
+}
 STEPS = ("simulate", "fragment", "count", "train", "embed", "index", "search", "verify", "report")
 
 
@@ -181,10 +193,18 @@ class _Demo:
         self._stamp(name, {"stamp": self.chain})
         start = time.perf_counter()
         for path in paths:
+            self._refuse_strange(path)
+        for path in paths:
             remove(path)
         said = work()
         self._stamp(name, {"stamp": self.chain, "done": True, "said": said})
         self.log(f"{self.number}/{len(STEPS)} {name}: {said} ({time.perf_counter() - start:.1f} s)")
+
+    def _refuse_strange(self, path: Path) -> None:
+        """UsageError where an output of the demo holds what the demo has not written."""
+        kind = KINDS.get(path.name.rpartition(".")[2])
+        if path.is_dir() and kind is not None:
+            check_output(path, force=True, kind=kind)
 
     def _stamp(self, name: str, stamp: dict[str, object]) -> None:
         self.stamps[name] = stamp

@@ -20,8 +20,20 @@ from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
-from kinmer.files import check_output, read_json, remove, sync_directory, write_bytes, write_json
+from kinmer.fasta import is_stream
+from kinmer.files import (
+    check_output,
+    hold,
+    is_held,
+    read_json,
+    remove,
+    sync_directory,
+    take_name,
+    write_bytes,
+    write_json,
+)
 from kinmer.profiles import Profiles, ProfileStore, open_profiles
+from kinmer.profiles.journal import STORE, is_locked, part_of
 from kinmer.progress import step
 
 if TYPE_CHECKING:
@@ -112,7 +124,7 @@ def _is_fasta(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
-    if str(source) == "-":
+    if is_stream(source):
         return True
     if path.suffix == ".npy" or not path.is_file():
         return False
@@ -131,16 +143,26 @@ def _place(source: object, output: str | Path | None, force: bool) -> Path | Non
                 "there is no output", "only a store and an AnnData keep their embeddings", "give an .npy name"
             )
         return None
-    path = check_output(output, force=force)
+    path = Path(output)
     wanted = (".npy", ".zarr") if fasta else (".npy",)
     if path.suffix not in wanted:
         raise UsageError(f"the output must be named {' or '.join(wanted)}", place=path)
+    _refuse_second(path)
+    if not _part_of(path).exists():
+        # Left by a run that was killed when its output was whole.
+        _journal_of(path).unlink(missing_ok=True)
+        remove(_counts_of(path))
+    check_output(path, force=force, kind=STORE if path.suffix == ".zarr" else None)
     if path.suffix == ".npy":
-        if path.is_dir():
-            raise UsageError("the output is a folder", place=path)
         # A killed run may have written the ids already.
         check_output(path.with_suffix(".txt"), force=force or _journal_of(path).exists())
     return path
+
+
+def _refuse_second(path: Path) -> None:
+    """UsageError where another process embeds into the same output."""
+    if is_held(_part_of(path)) or is_locked(_counts_of(path)) or is_locked(part_of(_counts_of(path))):
+        raise UsageError("another process is writing this output", check="wait for it, or end it", place=path)
 
 
 def _check(profiles: Profiles, encoder: Encoder) -> None:
@@ -280,6 +302,11 @@ def _journal_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part.json")
 
 
+def _counts_of(path: Path) -> Path:
+    """Where the profiles of a FASTA file stand until they are embedded."""
+    return path.with_name(f".{path.name}.counts.zarr")
+
+
 @contextmanager
 def _vector_table(path: Path, shape: tuple[int, int], signature: dict[str, Any]) -> Iterator[_VectorTable]:
     """A table that goes on where a killed run of the same signature was; rows in memory start afresh."""
@@ -291,6 +318,7 @@ def _vector_table(path: Path, shape: tuple[int, int], signature: dict[str, Any])
         except (FormatError, KeyError, TypeError, ValueError):
             rows = 0
     with _part_of(path).open("r+b" if rows else "w+b") as file:
+        hold(file.fileno())
         table = _VectorTable(path, shape, signature, file)
         table.go_on(rows)
         try:
@@ -313,11 +341,10 @@ def _embed_fasta(
     threads: int | None,
     force: bool,
 ) -> ProfileStore | Path:
-    """Count into a store and embed that; for an ``.npy`` output the store is hidden, and goes at the end."""
+    """Count into a hidden store and embed that: it gets the output's name, or goes behind an ``.npy``."""
     from kinmer.counting import count  # Numba takes half a second, and only sequences need it.
 
-    hidden = place.suffix == ".npy"
-    path = place.with_name(f".{place.name}.counts.zarr") if hidden else place
+    path = _counts_of(place)
     count(
         [source],
         path,
@@ -326,12 +353,14 @@ def _embed_fasta(
         genetic_code=encoder.layout.genetic_code,
         min_length=min_length,
         threads=threads,
-        force=force or hidden,
+        force=True,
     )
     store = ProfileStore.open(path)
-    if not hidden:
-        return _into_store(store, encoder, origin, batch, force)
-    try:
-        return _into_table(store, encoder, origin, place, batch, None)
-    finally:
-        remove(path)
+    if place.suffix == ".npy":
+        try:
+            return _into_table(store, encoder, origin, place, batch, None)
+        finally:
+            remove(path)
+    _into_store(store, encoder, origin, batch, force)
+    take_name(path, place)
+    return ProfileStore.open(place)

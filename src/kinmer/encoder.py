@@ -27,14 +27,22 @@ from kinmer.box import located
 from kinmer.clr import Clr
 from kinmer.devices import torch_device
 from kinmer.errors import FormatError, KinmerError, MismatchError, ProfileError, UsageError
-from kinmer.files import built_aside, check_output, read_json, write_bytes, write_json
+from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 
-__all__ = ["FORMAT", "Encoder", "Precision", "check_encoder_output", "library_versions"]
+__all__ = ["ENCODER", "FORMAT", "Encoder", "Precision", "check_encoder_output", "library_versions"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "weights.safetensors", "metrics.jsonl", "card.md"
+# Beside those four a training leaves its curve and TensorBoard's log.
+ENCODER = FolderKind(
+    "encoder",
+    CONFIG,
+    lambda told: told.get("kind") == "kinmer encoder",
+    r"config\.json|weights\.safetensors|metrics\.jsonl|card\.md|training\.png"
+    r"|tensorboard/events\.out\.tfevents\.[^/]+",
+)
 Precision = Literal["fp32", "bf16"]
 
 # Rows go through transform and network in tiles of one size, the last one padded, each tile on one thread: a
@@ -51,16 +59,8 @@ def library_versions() -> dict[str, str]:
 
 
 def check_encoder_output(path: str | Path, *, force: bool = False) -> Path:
-    """`check_output`, which with `force` replaces an encoder or an empty folder but nothing else."""
-    path = check_output(path, force=force)
-    if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
-        raise UsageError(
-            "the output is a folder that holds no encoder",
-            "replacing it would remove other files",
-            "choose another output",
-            place=path,
-        )
-    return path
+    """`check_output` of an encoder's folder."""
+    return check_output(path, force=force, kind=ENCODER)
 
 
 class Encoder:

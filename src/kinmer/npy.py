@@ -14,9 +14,10 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError, UsageError
-from kinmer.files import check_output, replaced, write_bytes
+from kinmer.files import check_output, write_bytes, written_together
 from kinmer.layout import Layout, kmer_layout
 from kinmer.profiles import NpyProfiles, Profiles, ProfileStore, ProfileWriter, open_profiles
+from kinmer.profiles.journal import STORE
 from kinmer.progress import step
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def import_profiles(
     Raises ProfileError (see `kinmer.profiles.NpyProfiles`), UsageError where the output exists or the table
     has no k-mers of `max_k`.
     """
-    check_output(output, force=force)
+    check_output(output, force=force, kind=STORE)
     profiles = NpyProfiles(table, ids)
     layout = _narrowed(profiles.layout, max_k)
     columns = _columns_of(profiles.layout, layout)
@@ -114,7 +115,11 @@ def export_profiles(
         "fortran_order": False,
         "shape": (len(profiles), layout.width + 1),
     }
-    with replaced(table) as file, step("exporting", len(profiles)) as shown:
+    with (
+        written_together(table, ids) as (table_aside, ids_aside),
+        table_aside.open("wb") as file,
+        step("exporting", len(profiles)) as shown,
+    ):
         npy_format.write_array_header_1_0(file, header)
         for start in range(0, len(profiles), BLOCK_ROWS):
             rows = profiles.read(start, min(start + BLOCK_ROWS, len(profiles)))
@@ -123,8 +128,7 @@ def export_profiles(
             block[:, 1:] = _frequencies(rows[:, columns], layout)
             file.write(block.data)
             shown.advance(len(rows))
-        # The table is complete but not yet in its place: a kill from here on leaves at most the ids alone.
-        write_bytes(ids, "".join(f"{one}\n" for one in profiles.ids).encode())
+        write_bytes(ids_aside, "".join(f"{one}\n" for one in profiles.ids).encode())
     return len(profiles)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
-from kinmer.files import replaced_text
+from kinmer.files import replaced_text, written_together
 from kinmer.space import Space
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ class Analysis(ABC):
         return [Path(f"{stem}{suffix}") for suffix in (".json", ".tsv", ".png", ".svg")]
 
     def write(self, stem: str | Path) -> list[Path]:
-        """Write the numbers, the tables and the picture; gives their paths."""
+        """Write the numbers, the tables and the picture, all of them together; gives their paths."""
+        stem = Path(stem)
+        with written_together(*self.outputs(stem)) as (aside, *_):
+            written = self._write(aside.with_name(stem.name))
+        return [stem.with_name(path.name) for path in written]
+
+    def _write(self, stem: Path) -> list[Path]:
         paths = [Path(f"{stem}.json"), Path(f"{stem}.tsv")]
         with replaced_text(paths[0]) as file:
             file.write(json.dumps(self.summary(), indent=1, default=plain, allow_nan=False) + "\n")
@@ -102,7 +108,7 @@ def quantiles(values: NDArray[np.floating[Any]]) -> dict[str, float]:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table with tabs; ``.`` where nothing is known, numbers with six digits."""
+    """A table with tabs; empty fields where nothing is known, numbers with six digits."""
     with replaced_text(path) as file:
         file.write("\t".join(header) + "\n")
         for row in rows:
@@ -111,11 +117,11 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 def _shown(value: object) -> str:
     if value is None or value != value:
-        return "."
+        return ""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}"
     text = str(value)
-    return " ".join(text.split()) if "\t" in text or "\n" in text else text or "."
+    return " ".join(text.split()) if "\t" in text or "\n" in text else text
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from kinmer.analyses.base import Analysis, known
 from kinmer.embedding import KEY
 from kinmer.errors import InputError
 from kinmer.space import space_of
+from kinmer.taxonomy import known_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,6 @@ __all__ = ["GroupAnalysis", "analyze_groups"]
 
 # Groups that are drawn; the rest are in the tables.
 SHOWN_GROUPS, SHOWN_CLUSTERS = 7, 30
-UNTOLD = ("", ".", "nan", "None")
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class GroupAnalysis(Analysis):
         more = [Path(f"{stem}-{name}{kind}") for name in ("map", "difference") for kind in (".png", ".svg")]
         return [*super().outputs(stem), *more]
 
-    def write(self, stem: str | Path) -> list[Path]:
-        """As `Analysis.write`; with a map also the groups on it, and where the two largest differ."""
-        written = super().write(stem)
+    def _write(self, stem: Path) -> list[Path]:
+        """As `Analysis`; with a map also the groups on it, and where the two largest differ."""
+        written = super()._write(stem)
         if self.coordinates is None:
             return written
         from kinmer import plots
@@ -150,7 +150,8 @@ def analyze_groups(
                 place=space.place,
             )
     group, member = (space.obs[name].astype(object) for name in (by, cluster))
-    told = ~(_untold(group) | _untold(member))
+    grouped = known_rows(by, group)
+    told = grouped & known_rows(cluster, member)
     counts = pd.crosstab(member[told], group[told])
     if counts.shape[1] < 2:
         raise InputError(f"the column {by!r} tells {counts.shape[1]} groups", "two are compared at least")
@@ -166,12 +167,8 @@ def analyze_groups(
         _cramers_v(counts),
         int((~told).sum()),
         space.beside("X_tsne") if coordinates is None else coordinates,
-        group.tolist(),
+        group.where(grouped, None).tolist(),
     )
-
-
-def _untold(column: pd.Series) -> pd.Series:
-    return column.isna() | column.astype(str).isin(UNTOLD)
 
 
 def _tests(counts: NDArray[np.int64]) -> NDArray[np.float64]:

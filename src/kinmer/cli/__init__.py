@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -37,6 +40,8 @@ from kinmer.progress import show_progress
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+# Parameters that name what is written; all other paths are read.
+OUTPUTS = ("output", "table", "ids_file", "folder", "download", "rebuild")
 
 app = typer.Typer(
     name="kinmer",
@@ -80,8 +85,11 @@ def run(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     if not debug:
         warnings.simplefilter("ignore")
+    _end_as_by_ctrl_c()
     try:
-        outcome = typer.main.get_command(app).main(list(argv), prog_name="kinmer", standalone_mode=False)
+        command = typer.main.get_command(app)
+        _guard_inputs(command)
+        outcome = command.main(list(argv), prog_name="kinmer", standalone_mode=False)
     except Exit as stop:
         outcome = stop.exit_code
     except (KeyboardInterrupt, Abort):
@@ -94,6 +102,40 @@ def run(argv: Sequence[str]) -> int:
     if outcome == INTERRUPTED:
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0
+
+
+def _end_as_by_ctrl_c() -> None:
+    """What ends a batch job or closes a terminal lets commands clean up, as Ctrl-C does.
+
+    What is ignored stays so, as with nohup.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _guard_inputs(command: Any) -> None:
+    """No command writes its output over what it reads: see `kinmer.files.check_output`."""
+    for one in getattr(command, "commands", {}).values():
+        _guard_inputs(one)
+    call = command.callback
+    if call is None or hasattr(command, "commands"):
+        return
+
+    def guarded(**given: Any) -> Any:
+        from kinmer.files import guarded_inputs
+
+        paths: list[str | Path] = []
+        for name, value in given.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            if name not in OUTPUTS:
+                paths += [one for one in values if isinstance(one, Path | str)]
+        with guarded_inputs(paths):
+            return call(**given)
+
+    command.callback = guarded
 
 
 def _interrupted() -> int:

@@ -166,12 +166,14 @@ def list_entries(
     from kinmer.index import index_rows
     from kinmer.queries import write_rows
 
+    if output is not None:
+        check_output(output, force=force, stream=True)
     rows = index_rows(index, where)
     if output is None:
         write_rows(rows, sys.stdout)
         sys.stdout.flush()
         return
-    with replaced_text(check_output(output, force=force)) as file:
+    with replaced_text(output) as file:
         write_rows(rows, file)
 
 

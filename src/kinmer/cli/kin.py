@@ -215,6 +215,8 @@ def search(
 
     if (queries is None) == (not entries):
         raise UsageError("give a file of queries or --id, one of the two")
+    if output is not None:
+        check_output(output, force=force, stream=True)
     wanted = {
         "k": k,
         "metric": metric,
@@ -228,6 +230,8 @@ def search(
     }
     aligned = evidence or rank_by_evidence
     write = writer_of(form, evidence=aligned, facets=bool(facets))
+    if form == "blast" and not aligned:
+        note("without --evidence nothing is aligned: identities and aligned lengths are 0")
     if entries:
         if aligned:
             raise UsageError("evidence needs the queries' letters", check="give them as FASTA")
@@ -248,7 +252,7 @@ def search(
         write(results, sys.stdout)
         sys.stdout.flush()
         return
-    with replaced_text(check_output(output, force=force)) as file:
+    with replaced_text(output) as file:
         write(results, file)
 
 
@@ -270,12 +274,16 @@ def verify(
     ] = False,
     ids: Ids = None,
     seed: Seed = 0,
+    force: Force = False,
 ) -> None:
     """Does latent distance mean k-mer distance? Correlations, MSE by rank, random pairs."""
     from kinmer.clr import REFERENCE_CLR
+    from kinmer.evaluate.locality import LocalityReport
     from kinmer.evaluate.locality import verify as hold
-    from kinmer.files import write_json
+    from kinmer.files import check_output
 
+    for path in LocalityReport.outputs(output) if output is not None else ():
+        check_output(path, force=force)
     report = hold(
         source,
         encoder=encoder,
@@ -289,10 +297,8 @@ def verify(
     )
     typer.echo(report.table())
     if output is not None:
-        write_json(output.with_name(f"{output.name}.json"), report.to_dict())
-        report.write_tsv(output.with_name(f"{output.name}.tsv"))
-        for picture in report.save_pictures(output):
-            note(f"picture: {picture}")
+        for path in report.write(output):
+            note(f"written: {path}")
 
 
 def demo(

@@ -73,23 +73,30 @@ def map_(
     from kinmer.maps.drawing import beside, check_color, draw
     from kinmer.maps.saving import stem_of, write_map
 
+    def drawn(made: MapResult, at: Path) -> list[Path]:
+        shown = made if known is None else beside(known, made)
+        return draw(shown, at, color=color, title=title or source.name, picture=picture, page=page)
+
     if from_store and into is not None:
         raise UsageError("--from-store computes nothing, so it does not go with --into")
     if reference is not None and into is None:
         raise UsageError("--reference is for --into")
     stem = stem_of(output)
-    for suffix in (".tsv", ".json", *[".png", ".svg"] * picture, *[".html"] * page):
-        check_output(f"{stem}{suffix}", force=force)
+    endings = (".tsv", ".json", *[".png", ".svg"] * picture, *[".html"] * page)
+    for ending in endings:
+        check_output(f"{stem}{ending}", force=force)
+    known = None if into is None else open_map(into)
+    if into is not None and stem_of(into).absolute() == stem.absolute():
+        raise UsageError("the output is the map that is placed into", check="choose another output")
     if from_store:
         made = open_map(source, method=method)
         made = made if metadata is None else known_more(made, metadata)
         check_color(made.obs, color)
-        write_map(made, stem)
-        shown = made
-    elif into is None:
+        write_map(made, stem, more=drawn)
+    elif known is None:
         space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
         check_color(space.obs, color)
-        made = shown = tsne(
+        made = tsne(
             space,
             method=method,
             perplexity=perplexity,
@@ -99,9 +106,9 @@ def map_(
             output=stem,
             keep=keep,
             force=force,
+            more=drawn,
         )
     else:
-        known = open_map(into)
         made = place(
             source,
             known,
@@ -113,14 +120,13 @@ def map_(
             output=stem,
             keep=keep,
             force=force,
+            more=drawn,
         )
-        shown = beside(known, made)
     for line in made.notes:
         note(line)
     typer.echo(_told(made))
-    drawn = draw(shown, stem, color=color, title=title or source.name, picture=picture, page=page)
-    for path in (f"{stem}.tsv", f"{stem}.json", *drawn):
-        note(f"written: {path}")
+    for ending in endings:
+        note(f"written: {stem}{ending}")
 
 
 def _told(made: MapResult) -> str:

@@ -10,7 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-__all__ = ["GENOME", "RANKS", "Agreement", "agreement_of", "agreement_text", "gc_spans", "told"]
+from kinmer.taxonomy import known_rows
+
+__all__ = ["GENOME", "RANKS", "Agreement", "agreement_of", "agreement_text", "gc_spans"]
 
 GENOME = "genome_id"
 # Columns that are taken for labels.
@@ -26,7 +28,6 @@ RANKS = (
     "domain",
     "molecule",
 )
-UNTOLD = ("", ".", "nan", "None")
 # Genomes are left out one by one, or where there are more, in so many groups.
 GROUPS = 100
 Codes = NDArray[np.int64]
@@ -97,7 +98,7 @@ def agreement_of(
     length : (n,) bases of the sequences. genome : (n,) what is left out for the intervals; a sequence without
     one is one of its own. None where no sequence has a label.
     """
-    known = told(labels)
+    known = known_rows(rank or str(labels.name), labels)
     if not known.any():
         return None
     # Those in no cluster are strangers to one another.
@@ -117,14 +118,9 @@ def agreement_of(
     return Agreement(rank, **counts, **figures, **more)  # type: ignore[arg-type]
 
 
-def told(labels: pd.Series) -> NDArray[np.bool_]:
-    """(n,) where a label tells something."""
-    return ~(labels.isna() | labels.astype(str).isin(UNTOLD)).to_numpy()
-
-
 def _units(genome: pd.Series) -> Codes:
     """(n,) from 0: the genome of every sequence, or its group of genomes, mixed evenly."""
-    known = told(genome)
+    known = known_rows(GENOME, genome)
     codes = pd.factorize(genome.astype(str))[0].astype(np.int64)
     alone = codes.max(initial=-1) + 1 + np.arange(len(codes))
     unit = pd.factorize(np.where(known, codes, alone))[0]

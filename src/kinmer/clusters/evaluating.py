@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.clusters.agreement import GENOME, RANKS, Agreement, agreement_of, agreement_text, told
+from kinmer.clusters.agreement import GENOME, RANKS, Agreement, agreement_of, agreement_text
 from kinmer.clusters.writing import write_agreement
 from kinmer.errors import InputError
 from kinmer.evaluate.labelled import label_table
-from kinmer.files import write_json
+from kinmer.files import write_json, written_together
 from kinmer.profiles import open_profiles
+from kinmer.taxonomy import known_rows, rank_columns
 
 __all__ = ["CLUSTER", "ClusterReport", "agreements", "evaluate_clusters"]
 
@@ -48,8 +49,9 @@ class ClusterReport:
     def write(self, stem: str | Path) -> list[Path]:
         """Write ``STEM.tsv``, a row a rank, and ``STEM.json``; gives their paths."""
         table, told_all = self.outputs(stem)
-        write_agreement(table, self.agreement)
-        write_json(told_all, {**vars(self), "agreement": [one._asdict() for one in self.agreement]})
+        with written_together(table, told_all) as (table_aside, told_aside):
+            write_agreement(table_aside, self.agreement)
+            write_json(told_aside, {**vars(self), "agreement": [one._asdict() for one in self.agreement]})
         return [table, told_all]
 
 
@@ -99,6 +101,7 @@ def agreements(
 ) -> tuple[Agreement, ...]:
     """The agreement of clusters (n,; 0: none) with the columns of `obs` (n rows) that are called as ranks."""
     by_name = {str(name).lower(): str(name) for name in obs.columns}
+    by_name |= rank_columns([str(name) for name in obs.columns])
     length = None
     if "length" in obs:
         length = pd.to_numeric(obs["length"], errors="coerce").to_numpy(np.float64)
@@ -140,7 +143,7 @@ def _opened(source: Any) -> tuple[list[str], pd.DataFrame, str]:
 def _numbers(names: pd.Series) -> NDArray[np.int64]:
     """Clusters from 1, 0 for none."""
     text = names.astype(object).where(names.notna(), "").astype(str)
-    none = text.isin(("-1", "-1.0")) | ~told(text)
+    none = text.isin(("-1", "-1.0")) | ~known_rows(CLUSTER, text)
     if names.name == CLUSTER:
         none |= text.isin(("0", "0.0"))
     return np.asarray(pd.factorize(text.where(~none, None))[0] + 1, np.int64)

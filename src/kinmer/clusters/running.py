@@ -23,7 +23,7 @@ from kinmer.clusters.communities import (
 )
 from kinmer.clusters.edges import edges_of
 from kinmer.clusters.evaluating import CLUSTER, agreements
-from kinmer.clusters.writing import kept_numbers, write_clustering
+from kinmer.clusters.writing import CLUSTERING, kept_numbers, write_clustering
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, UsageError
 from kinmer.files import check_output
@@ -155,7 +155,7 @@ def cluster(
         found = kept_numbers(folder, asked, space.ids.tolist())
     unwritten = folder if found is None else None
     if unwritten is not None:
-        check_output(unwritten, force=force)
+        check_output(unwritten, force=force, kind=CLUSTERING)
     if there and not force:
         raise UsageError("the store has clusters already", check=KEPT, place=space.place)
     more: dict[str, Any] = {}

@@ -13,14 +13,20 @@ from numpy.typing import NDArray
 
 from kinmer import __version__
 from kinmer.clusters.agreement import Agreement
-from kinmer.files import built_aside, check_output, hash_ids, replaced_text
+from kinmer.files import FolderKind, built_aside, check_output, hash_ids, replaced_text
 
 if TYPE_CHECKING:
     from kinmer.clusters.running import Clustering
 
-__all__ = ["cluster_table", "kept_numbers", "write_agreement", "write_clustering"]
+__all__ = ["CLUSTERING", "cluster_table", "kept_numbers", "write_agreement", "write_clustering"]
 
 FORMAT = 1
+CLUSTERING = FolderKind(
+    "folder of clusters",
+    "clusters.json",
+    lambda told: "kinmer" in told and "clusters" in told,
+    r"clusters\.(?:tsv|json|png|svg)|cluster_members\.tsv|agreement\.tsv",
+)
 
 
 def cluster_table(made: Clustering) -> pd.DataFrame:
@@ -56,7 +62,7 @@ def cluster_table(made: Clustering) -> pd.DataFrame:
 
 def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Path]:
     """All files of a clustering, the whole folder at once; gives their paths."""
-    check_output(folder, force=force)
+    check_output(folder, force=force, kind=CLUSTERING)
     with built_aside(folder) as aside:
         table = cluster_table(made)
         rows = (
@@ -130,12 +136,11 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 def _shown(value: Any) -> str:
     if value is None or value is pd.NA or value != value:
-        return "."
+        return ""
     if isinstance(value, float | np.floating):
         number = float(value)
         return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
-    text = " ".join(str(value).split())
-    return text or "."
+    return " ".join(str(value).split())
 
 
 def _plain(value: Any) -> Any:

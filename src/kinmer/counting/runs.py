@@ -16,7 +16,7 @@ import numpy as np
 
 from kinmer.counting.batches import Batch, Position, count_batches, source_of
 from kinmer.errors import InputError, KinmerError, MismatchError, ProfileError, SequenceError, UsageError
-from kinmer.fasta import BLOCK_BYTES, prefixes_of, read_blocks
+from kinmer.fasta import BLOCK_BYTES, is_stream, nonempty, prefixes_of, read_blocks
 from kinmer.layout import GeneticCode, profile_layout
 from kinmer.profiles import ProfileStore, ProfileWriter
 from kinmer.progress import Step, step
@@ -34,7 +34,7 @@ class CountReport:
     """What a run counted, what it left out, and how long it took.
 
     letters : of the counted sequences. too_short, without_bases : sequences left out. seconds : of this run.
-    resumed : rows that an earlier, unfinished run had committed.
+    resumed : rows that an earlier, unfinished run had committed. empty : files passed over that hold nothing.
     """
 
     path: str
@@ -44,6 +44,7 @@ class CountReport:
     without_bases: int = 0
     seconds: float = 0.0
     resumed: int = 0
+    empty: tuple[str, ...] = ()
     position: Position = field(default_factory=Position)
 
     def summary(self) -> str:
@@ -54,7 +55,11 @@ class CountReport:
         speed = "" if self.resumed else f" in {self.seconds:.1f} s ({rate:,.0f} Mbp/s)"
         going_on = f" · went on behind {self.resumed:,} of an unfinished run" if self.resumed else ""
         left_out = f" · left out: {out}" if out else ""
-        return f"{self.sequences:,} sequences, {self.letters / 1e6:,.1f} Mbp{speed}{left_out}{going_on}"
+        more = f" and {len(self.empty) - 5:,} more" if len(self.empty) > 5 else ""
+        empty = f" · empty files passed over: {', '.join(self.empty[:5])}{more}" if self.empty else ""
+        return (
+            f"{self.sequences:,} sequences, {self.letters / 1e6:,.1f} Mbp{speed}{left_out}{empty}{going_on}"
+        )
 
 
 @overload
@@ -185,7 +190,10 @@ def count_files(
         _full_disk_told(output),
         ProfileWriter.create(output, layout, signature=signature, append=append, force=force) as writer,
     ):
-        run = _Run(writer, CountReport(str(output)), paths, before)
+        kept = nonempty(paths)
+        prefixes = [prefix for path, prefix in zip(paths, before, strict=True) if path in kept]
+        run = _Run(writer, CountReport(str(output)), kept, prefixes)
+        run.report.empty = tuple(source_of(path) for path in paths if path not in run.files)
         try:
             run.count(min_length=min_length, threads=threads, block_bytes=block_bytes)
             made = {"command": "count", "files": [source_of(path) for path in paths], **settings}
@@ -219,16 +227,17 @@ class _Run:
     def __init__(
         self, writer: ProfileWriter, report: CountReport, files: list[str | Path], prefixes: list[str]
     ) -> None:
-        self._writer, self.report, self._files, self._prefixes = writer, report, files, prefixes
+        self._writer, self.report, self.files, self._prefixes = writer, report, files, prefixes
         if writer.state is not None:
             saved = {**writer.state, "path": report.path, "position": Position(**writer.state["position"])}
+            saved.pop("empty", None)
             self.report = CountReport(**saved)
             self.report.resumed = writer.rows - writer.base
 
     def count(self, *, min_length: int, threads: int | None, block_bytes: int) -> None:
         """Count all that is left to count."""
         batches = count_batches(
-            self._files,
+            self.files,
             self._writer.layout,
             min_length=min_length,
             threads=threads,
@@ -236,8 +245,8 @@ class _Run:
             block_bytes=block_bytes,
             prefixes=self._prefixes,
         )
-        streamed = any(_is_stream(file) for file in self._files)
-        total = None if streamed else sum(Path(file).stat().st_size for file in self._files)
+        streamed = any(is_stream(file) for file in self.files)
+        total = None if streamed else sum(Path(file).stat().st_size for file in self.files)
         one_mers = self._writer.layout.bases.columns
         writing: Future[None] | None = None
         with step("Counting", total) as bar, ThreadPoolExecutor(1, "profile-writer") as writers:
@@ -286,9 +295,9 @@ class _Run:
     def _first_place(self, batch: Batch, at: int) -> str:
         # Places are not kept for millions of ids: the files are looked through once more.
         until = batch.position.file + 1
-        for file, prefix in zip(self._files[:until], self._prefixes[:until], strict=True):
+        for file, prefix in zip(self.files[:until], self._prefixes[:until], strict=True):
             name = batch.ids[at].removeprefix(prefix)
-            if _is_stream(file) or not batch.ids[at].startswith(prefix):
+            if is_stream(file) or not batch.ids[at].startswith(prefix):
                 continue
             for block in read_blocks(file):
                 if name in block.ids:
@@ -296,7 +305,7 @@ class _Run:
                     if (str(file), record) != (batch.file, int(batch.records[at])):
                         return f"{file}, record {record}"
                     break
-        streamed = any(_is_stream(file) for file in self._files)
+        streamed = any(is_stream(file) for file in self.files)
         return "what came through the pipe" if streamed else "the store that is appended to"
 
 
@@ -329,13 +338,9 @@ def _listed(files: Files) -> list[str | Path]:
     return listed
 
 
-def _is_stream(file: str | Path) -> bool:
-    return str(file) == "-" or not Path(file).is_file()
-
-
 def _stamp(file: str | Path) -> list[Any]:
     """What makes an input the same one for the run that goes on."""
-    if _is_stream(file):
+    if is_stream(file):
         return ["-"]
     state = Path(file).stat()
     return [str(Path(file).absolute()), state.st_size, state.st_mtime_ns]

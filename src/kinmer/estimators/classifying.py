@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ from kinmer.estimators.neighbours import Neighbours
 from kinmer.estimators.rows import RowError, SettingError, text_rows
 from kinmer.estimators.saving import load_estimator, save_estimator
 from kinmer.stores import check_vectors
+from kinmer.taxonomy import known_rows
 
 __all__ = ["KinmerClassifier"]
 
@@ -221,6 +223,8 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _labels(self, y: Any) -> NDArray[Any]:
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         assert_all_finite(labels, input_name="y")
+        if labels.dtype.kind in "OUT":
+            _check_texts(labels)
         check_classification_targets(labels)
         return labels
 
@@ -232,6 +236,27 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.engine not in ENGINES:
             raise SettingError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         self._embedder()._check_settings()
+
+
+def _check_texts(labels: NDArray[Any]) -> None:
+    """RowError for a label that is None, NaN or empty, a warning for texts that stand for none.
+
+    Such a text stays a class: ``none`` may well be one of resistances.
+    """
+    missing = np.flatnonzero(~known_rows("genome", labels))
+    empty = [row for row in missing.tolist() if not isinstance(labels[row], str) or not labels[row].strip()]
+    if empty:
+        raise RowError(
+            "it has no label", "y names the class of every row", "leave it out", place=f"row {empty[0]}"
+        )
+    if missing.size:
+        example = f"{str(labels[missing[0]])!r} in row {missing[0]}"
+        warnings.warn(
+            f"{missing.size:,} labels, such as {example}, look like missing ones but are taken for a class;"
+            " leave their rows out if they are",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _as_vectors(table: NDArray[Any], dim: int) -> NDArray[np.float32]:

@@ -15,14 +15,28 @@ from safetensors.numpy import load_file, save
 
 from kinmer import __version__
 from kinmer.encoder import Encoder
-from kinmer.errors import FormatError, MismatchError, UsageError
-from kinmer.files import built_aside, check_output, hash_file, read_json, write_bytes, write_json
+from kinmer.errors import FormatError, MismatchError
+from kinmer.files import (
+    FolderKind,
+    built_aside,
+    check_output,
+    hash_file,
+    read_json,
+    write_bytes,
+    write_json,
+)
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
 FORMAT = 1
 KIND = "kinmer estimator"
 MODEL, ARRAYS, ENCODER = "model.json", "arrays.safetensors", "encoder"
+ESTIMATOR = FolderKind(
+    "estimator",
+    MODEL,
+    lambda told: told.get("kind") == KIND,
+    r"model\.json|arrays\.safetensors|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)",
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 Made = TypeVar("Made")
@@ -38,14 +52,7 @@ def save_estimator(
     force: bool = False,
 ) -> None:
     """Write an estimator's settings, what it has learnt (`state`: JSON-able; `arrays`) and its encoder."""
-    path = check_output(folder, force=force, hint="use force=True to replace it")
-    if path.exists() and not (path / MODEL).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(
-            "the output holds no estimator",
-            "replacing it would lose what it is",
-            "choose another output",
-            place=path,
-        )
+    path = check_output(folder, force=force, hint="use force=True to replace it", kind=ESTIMATOR)
     with built_aside(path) as aside:
         told = {
             "kind": KIND,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError
 from kinmer.fragments import read_labels
-from kinmer.fragments.labels import MISSING
 from kinmer.taxonomy import RANKS
 
 __all__ = ["MOLECULE", "Rank", "barred_pairs", "domain_groups", "label_table", "ranks_of"]
@@ -30,7 +29,7 @@ BLOCK_PAIRS = 1 << 24
 def label_table(ids: Sequence[str], path: str | Path | None) -> pd.DataFrame:
     """Labels of `ids`, a row each in their order: column ``id`` and the table's; "" where one is missing.
 
-    Rows are found by ``id``, else ``sequence_id``. Column names become lower case, ``.`` counts as missing.
+    Rows are found by ``id``, else ``sequence_id``. Column names become lower case.
     Without a column ``genome_id`` every sequence is a genome.
 
     Raises InputError where the table is bad or has none of the ids.
@@ -50,7 +49,7 @@ def label_table(ids: Sequence[str], path: str | Path | None) -> pd.DataFrame:
             raise InputError("two columns of the labels have one name", "case does not count", place=path)
         rows = [labels.of(one) for one in ids]
         for place, name in enumerate(names):
-            columns[name] = ["" if row[place] in MISSING else row[place] for row in rows]
+            columns[name] = [row[place] for row in rows]
     table = pd.DataFrame(columns, dtype=object)
     for name, untold in UNTOLD.items():
         if name in table:

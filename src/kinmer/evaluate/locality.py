@@ -21,7 +21,7 @@ from kinmer.errors import InputError, UsageError
 from kinmer.evaluate.neighbours import Metric, nearest
 from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
 from kinmer.evaluate.vectors import RowVectors
-from kinmer.files import write_bytes
+from kinmer.files import write_bytes, write_json, written_together
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step
 
@@ -145,12 +145,10 @@ class LocalityReport:
         return found
 
     def write_tsv(self, path: str | Path) -> None:
-        """The figures as a table: metric, statistic, value, low, high, sd; ``.`` for none."""
+        """The figures as a table: metric, statistic, value, low, high, sd; empty for none."""
         lines = ["metric\tstatistic\tvalue\tlow\thigh\tsd"]
         for metric, name, *numbers in self.rows():
-            lines.append(
-                "\t".join([metric, name, *("." if one is None else f"{one:.6g}" for one in numbers)])
-            )
+            lines.append("\t".join([metric, name, *("" if one is None else f"{one:.6g}" for one in numbers)]))
         write_bytes(path, ("\n".join(lines) + "\n").encode())
 
     def table(self) -> str:
@@ -177,6 +175,22 @@ class LocalityReport:
             f" {drawn.min:.3f} to {drawn.max:.3f}",
         ]
         return "\n".join(line.rstrip() for line in lines)
+
+    @staticmethod
+    def outputs(stem: str | Path) -> list[Path]:
+        """The files that `write` makes."""
+        stem = Path(stem)
+        pictures = [f"-{name}.{kind}" for name in ("distance", "rank") for kind in ("png", "svg")]
+        return [stem.with_name(f"{stem.name}{ending}") for ending in (".json", ".tsv", *pictures)]
+
+    def write(self, stem: str | Path) -> list[Path]:
+        """``stem.json``, ``stem.tsv`` and the pictures, all of them together; the paths."""
+        paths = self.outputs(stem)
+        with written_together(*paths) as (told, table, *_):
+            write_json(told, self.to_dict())
+            self.write_tsv(table)
+            self.save_pictures(told.with_name(Path(stem).name))
+        return paths
 
     def save_pictures(self, stem: str | Path) -> list[Path]:
         """``stem-distance.png/.svg`` and ``stem-rank.png/.svg``; the paths written."""

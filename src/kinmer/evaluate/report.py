@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.evaluate.cells import ALL, Cells
-from kinmer.files import replaced_text, write_bytes
+from kinmer.files import replaced_text, write_bytes, written_together
 
 __all__ = ["Difference", "Hubs", "Measured", "RetrievalReport", "Score"]
 
@@ -149,12 +149,13 @@ class RetrievalReport:
         """``stem.tsv``, ``stem.json`` and pictures; with a baseline ``stem-differences.tsv``. The paths."""
         stem = Path(stem)
         paths = self.outputs(stem, differences=bool(self.differences))
-        _write_table(paths[0], Score._fields, self.scores)
-        # Not indented: that would make it four times as large.
-        write_bytes(paths[1], (json.dumps(self.to_dict(), allow_nan=False) + "\n").encode())
-        self._pictures(stem)
-        if self.differences:
-            _write_table(paths[-1], Difference._fields, self.differences)
+        with written_together(*paths) as aside:
+            _write_table(aside[0], Score._fields, self.scores)
+            # Not indented: that would make it four times as large.
+            write_bytes(aside[1], (json.dumps(self.to_dict(), allow_nan=False) + "\n").encode())
+            self._pictures(aside[0].with_name(stem.name))
+            if self.differences:
+                _write_table(aside[-1], Difference._fields, self.differences)
         return paths
 
     @staticmethod
@@ -172,7 +173,7 @@ class RetrievalReport:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """A table with ``.`` for what is not known."""
+    """A table with empty fields for what is not known."""
     with replaced_text(path) as file:
         file.write("\t".join(header) + "\n")
         for row in rows:
@@ -181,7 +182,7 @@ def _write_table(path: Path, header: Sequence[str], rows: Sequence[tuple[Any, ..
 
 def _fields(row: tuple[Any, ...]) -> Iterator[str]:
     for one in row:
-        yield "." if one is None else f"{one:.6g}" if isinstance(one, float) else str(one)
+        yield "" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one)
 
 
 def _nested(

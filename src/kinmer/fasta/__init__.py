@@ -2,5 +2,15 @@
 
 from kinmer.fasta.blocks import BLOCK_BYTES, FastaBlock, read_blocks, read_records
 from kinmer.fasta.samples import prefixes_of
+from kinmer.fasta.sources import is_stream, nonempty, spooled
 
-__all__ = ["BLOCK_BYTES", "FastaBlock", "prefixes_of", "read_blocks", "read_records"]
+__all__ = [
+    "BLOCK_BYTES",
+    "FastaBlock",
+    "is_stream",
+    "nonempty",
+    "prefixes_of",
+    "read_blocks",
+    "read_records",
+    "spooled",
+]

@@ -6,18 +6,22 @@ import bz2
 import io
 import lzma
 import queue
+import shutil
+import stat
 import threading
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
 
-__all__ = ["HEADROOM", "Chunk", "ChunkReader", "source_name"]
+__all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
 # Room in front of every chunk for the header that the chunk before ended in. A longer one is no header.
 HEADROOM = 1 << 20
@@ -27,6 +31,8 @@ _BUFFERS = 3
 _PIECE = 1 << 18
 # A Zstandard block of 4 bytes can hold 128 kB: small bites bound what a hostile file makes of them.
 _ZSTANDARD_BITE = 1 << 12
+# So many empty files are named; so many bytes of nothing but white space are looked at.
+_NAMED, _BLANK = 5, 1 << 20
 _DAMAGE: Any = (EOFError, OSError, lzma.LZMAError, zlib.error, isal_zlib.error, zstandard.ZstdError)
 _REFUSED = {
     b"PK\x03\x04": "a zip archive",
@@ -34,6 +40,10 @@ _REFUSED = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+
+
+# A path, or what has one.
+Source = TypeVar("Source")
 
 
 class Chunk(NamedTuple):
@@ -52,6 +62,69 @@ class _Stream(Protocol):
 def source_name(path: str | Path) -> str:
     """What messages and stores call it."""
     return "stdin" if str(path) == "-" else str(path)
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a source can be read only once: stdin (``-``), or a pipe such as a shell's ``<(…)``."""
+    if str(path) == "-":
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def nonempty(files: Sequence[Source], log: Callable[[str], None] | None = None) -> list[Source]:
+    """The files that hold anything; `log` is told which do not, such as a binner's bin of nothing.
+
+    All of them where none does, for the error that reading them raises. What can be read only once is kept.
+    """
+    kept = [one for one in files if not _is_empty(one)]
+    if not kept or len(kept) == len(files):
+        return list(files)
+    if log is not None:
+        there = {id(one) for one in kept}
+        names = [str(getattr(one, "path", one)) for one in files if id(one) not in there]
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        log(f"passed over, because there is nothing in it: {', '.join(names[:_NAMED])}{more}")
+    return kept
+
+
+@contextmanager
+def spooled(path: str | Path, folder: Path) -> Iterator[Path]:
+    """A file in `folder` that holds what a source gives that can be read once; a regular file is itself.
+
+    Raises SequenceError where it cannot be read. It goes when the block ends.
+    """
+    if not is_stream(path):
+        yield Path(path)
+        return
+    spool = folder / source_name(path).replace("/", "_").lstrip("_")
+    try:
+        with _open(path, source_name(path)) as source, spool.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        yield spool
+    finally:
+        spool.unlink(missing_ok=True)
+
+
+def _is_empty(source: object) -> bool:
+    """Whether a regular file holds nothing, or white space only, when it is decompressed."""
+    path = getattr(source, "path", source)
+    if not isinstance(path, str | Path) or is_stream(path) or not Path(path).is_file():
+        return False
+    try:
+        with _open(path, str(path)) as file:
+            stream, left = _decompressed(file, str(path)), _BLANK
+            buffer = memoryview(bytearray(1 << 16))
+            while left > 0 and (count := stream.readinto(buffer)):
+                if bytes(buffer[:count]).removeprefix(b"\xef\xbb\xbf").strip():
+                    return False
+                left -= count
+            return left > 0
+    except (SequenceError, *_DAMAGE):
+        return False
 
 
 class ChunkReader:

@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 
 from kinmer.errors import FormatError, SequenceError, UsageError
-from kinmer.files import built_aside, check_output, hash_file, read_json, replaced_text, write_json
+from kinmer.files import (
+    FolderKind,
+    built_aside,
+    check_output,
+    hash_file,
+    read_json,
+    replaced_text,
+    write_json,
+)
 from kinmer.fragments.cases import CASES, Case, deal_cases
 from kinmer.fragments.cutting import COLUMNS, Cutter, Place, key_of, records
 from kinmer.fragments.folds import GenomeLabels, Split, deal_folds, genomes_of, groups_of
@@ -34,6 +42,12 @@ KIND = "kinmer benchmark"
 DATABASE, QUERIES, FOLDS, DESCRIPTION = "database.fna.gz", "queries.fna.gz", "folds.tsv", "benchmark.json"
 FILES = (DATABASE, f"{DATABASE}.tsv", QUERIES, f"{QUERIES}.tsv", FOLDS)
 MORE_COLUMNS = ("case", "fold")
+BENCHMARK = FolderKind(
+    "benchmark",
+    DESCRIPTION,
+    lambda told: told.get("kind") == KIND,
+    r"(?:database|queries)\.fna\.gz(?:\.tsv)?|folds\.tsv|benchmark\.json",
+)
 # Of a genome that is known in part, this share of every long sequence goes to the database.
 KNOWN_SHARE = 0.6
 # Sequences shorter than this go whole to one side where a genome has more than MANY of them.
@@ -151,7 +165,7 @@ def benchmark(
         seed=seed,
         fold_seed=fold_seed,
     )
-    output = _check_folder(output, force)
+    output = check_output(output, force=force, kind=BENCHMARK)
     known = read_labels(labels)
     if split == "species" and not {"species", "ani95_cluster"} & set(known.columns):
         raise UsageError(
@@ -179,19 +193,6 @@ def benchmark(
         }
         fingerprint = _describe(aside, settings, counts)
     return BenchmarkReport(**counts, fingerprint=fingerprint)
-
-
-def _check_folder(path: str | Path, force: bool) -> Path:
-    """`check_output`, which with `force` replaces a benchmark or an empty folder but nothing else."""
-    path = check_output(path, force=force)
-    if path.exists() and not (path.is_dir() and ((path / DESCRIPTION).is_file() or not any(path.iterdir()))):
-        raise UsageError(
-            "the output is no benchmark",
-            "replacing it would remove other files",
-            "choose another output",
-            place=path,
-        )
-    return path
 
 
 def _write_sides(

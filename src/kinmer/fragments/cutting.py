@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kinmer.errors import SequenceError
-from kinmer.fasta import read_records
+from kinmer.fasta import nonempty, read_records
 from kinmer.progress import step
 
 __all__ = ["COLUMNS", "Cutter", "Place", "clean", "key_of", "records"]
@@ -37,6 +37,7 @@ def clean(sequence_id: str) -> str:
 def records(files: Sequence[str | Path], what: str) -> Iterator[tuple[str, bytes]]:
     """Records of all files; ids must stay unique when white space in them is made `_`."""
     seen: set[str] = set()
+    files = nonempty(files)
     with step(what, len(files)) as shown:
         for file in files:
             for sequence_id, letters in read_records(file):

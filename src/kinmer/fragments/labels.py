@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import InputError, UsageError
+from kinmer.taxonomy import rank_columns, rule_of
 
-__all__ = ["MISSING", "NO_LABELS", "Labels", "read_labels"]
-
-MISSING = frozenset(("", "."))
+__all__ = ["NO_LABELS", "Labels", "read_labels"]
 
 
 class Labels(NamedTuple):
-    """Columns without the key, and by key a row's fields and its line in the file (from 1)."""
+    """Columns without the key, and by key a row's fields ("": missing) and its line in the file (from 1)."""
 
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[str, ...]]
@@ -26,11 +25,8 @@ class Labels(NamedTuple):
         return self.rows.get(key, ("",) * len(self.columns))
 
     def value(self, key: str, column: str) -> str:
-        """One field; "" where the column, the row or the value is missing (``.``)."""
-        if column not in self.columns:
-            return ""
-        found = self.of(key)[self.columns.index(column)]
-        return "" if found in MISSING else found
+        """One field; "" where the column, the row or the value is missing."""
+        return self.of(key)[self.columns.index(column)] if column in self.columns else ""
 
     def place_of(self, column: str) -> int:
         """Where a column stands; UsageError where there is none of that name."""
@@ -52,6 +48,9 @@ NO_LABELS = Labels((), {}, {})
 def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Labels:
     """Read a table whose key is the first of the columns `keys` that it has.
 
+    What is missing (`kinmer.taxonomy.missing`) is "". Columns of ranks are called as the ranks, whatever
+    their case and synonym (``Species``, ``superkingdom``).
+
     Raises InputError with file and line: no key, a column twice, a key twice, another number of fields.
     """
     try:
@@ -66,6 +65,7 @@ def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Lab
                     place=path,
                 )
             key = header.index(name)
+            rules = [rule_of(one) for one in header]
             rows: dict[str, tuple[str, ...]] = {}
             lines: dict[str, int] = {}
             for row in reader:
@@ -74,10 +74,12 @@ def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Lab
                     raise InputError(f"{len(row)} fields, {len(header)} in the header", place=place)
                 if row[key] in rows:
                     raise InputError(f"the sequence {row[key]!r} is labelled twice", place=place)
-                rows[row[key]] = (*row[:key], *row[key + 1 :])
+                told = [rule(one) or "" for rule, one in zip(rules, row, strict=True)]
+                rows[row[key]] = (*told[:key], *told[key + 1 :])
                 lines[row[key]] = reader.line_num
     except FileNotFoundError:
         raise InputError("no such file", check="is the path right?", place=path) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("the labels cannot be read", str(error), place=path) from error
-    return Labels(tuple(one for one in header if one != name), rows, lines)
+    ranks = {column: rank for rank, column in rank_columns(header).items() if column != name}
+    return Labels(tuple(ranks.get(one, one) for one in header if one != name), rows, lines)

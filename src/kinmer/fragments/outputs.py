@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
 from isal import igzip
 
-from kinmer.files import sync_directory
+from kinmer.files import written_together
 from kinmer.fragments.cutting import COLUMNS, Place
 
 __all__ = ["FragmentWriter", "fragment_writer"]
@@ -41,30 +38,16 @@ class FragmentWriter:
 @contextmanager
 def fragment_writer(fasta: Path, columns: Sequence[str]) -> Iterator[FragmentWriter]:
     """A writer of `fasta` (gzip where it ends in .gz) and ``<fasta>.tsv``; both whole or not at all."""
-    table = fasta.with_name(fasta.name + ".tsv")
-    aside: list[tuple[str, Path]] = []
-    try:
-        with ExitStack() as stack:
-            raw: list[IO[bytes]] = []
-            for path in (fasta, table):
-                descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-                aside.append((name, path))
-                raw.append(stack.enter_context(os.fdopen(descriptor, "wb")))
-            packed: Any = raw[0]
-            if fasta.suffix == ".gz":
-                # No time and no name in the header: the same fragments make the same file.
-                packed = stack.enter_context(
-                    igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw[0], mtime=0)
-                )
-            text = stack.enter_context(TextIOWrapper(raw[1], encoding="utf-8", newline=""))
-            yield FragmentWriter(packed, text, columns)
-        umask = os.umask(0)
-        os.umask(umask)
-        for name, path in reversed(aside):
-            Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
-        sync_directory(fasta.absolute().parent)
-    except BaseException:
-        for name, _ in aside:
-            Path(name).unlink(missing_ok=True)
-        raise
+    with (
+        written_together(fasta, fasta.with_name(fasta.name + ".tsv")) as (sequences, table),
+        ExitStack() as stack,
+    ):
+        raw = stack.enter_context(sequences.open("wb"))
+        packed: Any = raw
+        if fasta.suffix == ".gz":
+            # No time and no name in the header: the same fragments make the same file.
+            packed = stack.enter_context(
+                igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0)
+            )
+        text = stack.enter_context(table.open("w", encoding="utf-8", newline=""))
+        yield FragmentWriter(packed, text, columns)

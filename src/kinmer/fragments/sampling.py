@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import SequenceError, UsageError
-from kinmer.files import check_output
+from kinmer.fasta import is_stream, nonempty, spooled
+from kinmer.files import check_output, scratch
 from kinmer.fragments.cutting import COLUMNS, Cutter, key_of, records
 from kinmer.fragments.labels import NO_LABELS, Labels, read_labels
 from kinmer.fragments.outputs import FragmentWriter, fragment_writer
@@ -27,6 +29,7 @@ class FragmentReport:
     given_up: int  # fragments asked for that were not found: too ambiguous, or no new place
     unlabelled: int  # sequences without a row in the labels
     left_out: int = 0  # sequences whose labels are among those left out
+    empty: int = 0  # files passed over, because there is nothing in them
 
     def to_dict(self) -> dict[str, int]:
         """JSON form."""
@@ -42,6 +45,7 @@ class FragmentReport:
             (self.given_up, "fragments not found (too many ambiguous letters, or no new place)"),
             (self.unlabelled, "sequences without labels"),
             (self.left_out, "sequences left out"),
+            (self.empty, "empty files passed over"),
         ):
             if number:
                 parts.append(f"{number:,} {what}")
@@ -88,10 +92,45 @@ def fragment(
     InputError (labels that cannot be used).
     """
     low, high = _check_settings(length, per_sequence, number, group, labels, max_ambiguous)
-    if any(str(file) == "-" for file in files) and number is not None:
-        raise UsageError("stdin is read only once", "--number needs the lengths first", "use --per-sequence")
     output = check_output(output, force=force)
     check_output(output.with_name(output.name + ".tsv"), force=force)
+    with ExitStack() as stack:
+        if number is not None:
+            # They are read twice: the lengths come first.
+            rooms = [stack.enter_context(scratch(output)) for file in files if is_stream(file)]
+            files = [
+                stack.enter_context(spooled(file, rooms.pop())) if is_stream(file) else file for file in files
+            ]
+        return _fragment(
+            files,
+            output,
+            low,
+            high,
+            per_sequence,
+            number,
+            group,
+            labels,
+            leave_out,
+            seed,
+            both_strands,
+            max_ambiguous,
+        )
+
+
+def _fragment(
+    files: Sequence[str | Path],
+    output: Path,
+    low: int,
+    high: int,
+    per_sequence: int | None,
+    number: int | None,
+    group: str | None,
+    labels: str | Path | None,
+    leave_out: Mapping[str, Sequence[str]] | None,
+    seed: int,
+    both_strands: bool,
+    max_ambiguous: float,
+) -> FragmentReport:
     known = read_labels(labels) if labels is not None else NO_LABELS
     passed = _PassedOver(known, leave_out)
     quota = None if number is None else _share_out(number, _lengths(files, low, passed), known, group)
@@ -131,7 +170,8 @@ def _cut(
             writer.write(sequence_id, place, labels.of(sequence_id))
         counts["sequences"] += writer.fragments > before
         counts["given_up"] += number - (writer.fragments - before)
-    return FragmentReport(fragments=writer.fragments, bases=writer.bases, **counts)
+    empty = len(files) - len(nonempty(files))
+    return FragmentReport(fragments=writer.fragments, bases=writer.bases, empty=empty, **counts)
 
 
 def _check_settings(

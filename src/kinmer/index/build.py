@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import check_output, hash_file, read_json, remove, sync_directory, write_json
+from kinmer.files import (
+    check_output,
+    clear_temporaries,
+    hash_file,
+    read_json,
+    remove,
+    settle,
+    take_name,
+    write_json,
+)
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
 from kinmer.index.entries import EntryTable
-from kinmer.index.feeding import Feed, from_embedded, from_fasta, is_fasta, named_files
+from kinmer.index.feeding import Feed, files_at_hand, from_embedded, from_fasta, is_fasta, named_files
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined
 from kinmer.index.living import IndexWriter
-from kinmer.index.manifest import ENCODER, ENTRIES, MAKING, MANIFEST, write_manifest
+from kinmer.index.manifest import ENCODER, ENTRIES, INDEX, MAKING, MANIFEST, write_manifest
 from kinmer.index.metadata import Metadata, staged_metadata
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.profiles import Profiles
@@ -29,7 +40,7 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = ["build_index", "build_of_feed", "check_place", "clear_replaced"]
+__all__ = ["build_index", "build_of_feed", "check_place"]
 
 STAGED = "metadata.sqlite"
 
@@ -89,38 +100,41 @@ def build_index(
     EngineError : the engine failed; what was built is kept.
     """
     tell = log or (lambda line: None)
-    if is_fasta(source):
-        given = [source] if isinstance(source, str | Path) else source
-        files = [Path(str(one)) for one in given]  # type: ignore[union-attr]
-        feed = from_fasta(
-            named_files(files, prefix=prefix, sample_from_file=sample_from_file),
-            encoder,
-            pieces=pieces_of(pieces),
-            keep=keep_sequences,
-            min_length=min_length,
+    path = Path(output)
+    # Asked before a pipe is read; an index whose build was killed before it could say so is asked for below.
+    if not (path / MAKING).is_file():
+        check_place(path, force)
+    with files_at_hand(source, path) if is_fasta(source) else nullcontext() as files:
+        if files is not None:
+            feed = from_fasta(
+                named_files(files, prefix=prefix, sample_from_file=sample_from_file),
+                encoder,
+                pieces=pieces_of(pieces),
+                keep=keep_sequences,
+                min_length=min_length,
+                threads=threads,
+                log=tell,
+            )
+        elif prefix or sample_from_file:
+            raise UsageError(
+                "prefix and sample are told of FASTA files",
+                "a profile store has its ids",
+                "give them to kinmer count",
+            )
+        else:
+            feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
+        return build_of_feed(
+            feed,
+            path,
+            engine=engine,
+            metric=metric,
+            metadata=metadata,
+            taxdump=taxdump,
+            calibrate=calibrate,
             threads=threads,
+            force=force,
             log=tell,
         )
-    elif prefix or sample_from_file:
-        raise UsageError(
-            "prefix and sample are told of FASTA files",
-            "a profile store has its ids",
-            "give them to kinmer count",
-        )
-    else:
-        feed = from_embedded(open_embedded(source, encoder=encoder, ids=ids))
-    return build_of_feed(
-        feed,
-        output,
-        engine=engine,
-        metric=metric,
-        metadata=metadata,
-        taxdump=taxdump,
-        calibrate=calibrate,
-        threads=threads,
-        force=force,
-        log=tell,
-    )
 
 
 def build_of_feed(
@@ -147,6 +161,7 @@ def build_of_feed(
     building.mkdir(exist_ok=True)
     lock = StoreLock(building)
     try:
+        clear_temporaries(building)
         staged = staged_metadata(building / STAGED, metadata, taxdump)
         making = _Making(building, feed, staged, metadata, taxdump)
         if not making.is_gone_on_with():
@@ -169,16 +184,8 @@ def build_of_feed(
 
 
 def check_place(path: Path, force: bool) -> Path:
-    """`check_output`, which with `force` replaces an index or an empty folder but nothing else."""
-    check_output(path, force=force)
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(
-            "the output is no index",
-            "replacing it would lose what it is",
-            "choose another output",
-            place=path,
-        )
-    return path
+    """`check_output` of an index's folder."""
+    return check_output(path, force=force, kind=INDEX)
 
 
 def _begin(
@@ -269,6 +276,7 @@ def _fill(
             if not joined.found and not done:
                 raise _strange(metadata)
             log(f"metadata for {joined.found:,} of {len(writer.table) - done:,} entries")
+    report_homonyms(writer.table, log)
     if staged is not None:
         remove(staged.database)
 
@@ -286,30 +294,14 @@ def _strange(metadata: object) -> InputError:
 
 def _publish(building: Path, path: Path, lock: StoreLock) -> None:
     """Give a whole index its name; after a kill in between the same call finds it whole and goes on here."""
-    old = _replaced(path)
-    remove(old)
-    if path.exists():
-        path.rename(old)
-    building.rename(path)
-    sync_directory(path.absolute().parent)
+    take_name(building, path)
     lock.move(path)
     _conclude(path)
 
 
-def _replaced(path: Path) -> Path:
-    """Where an index stands that has made room for another one at `path`."""
-    return path.absolute().with_name(f".{path.name}.old")
-
-
-def clear_replaced(path: Path) -> None:
-    """Take away the index that the one at `path` has replaced, which a killed build has left."""
-    if (path / MANIFEST).is_file():
-        remove(_replaced(path))
-
-
 def _conclude(path: Path) -> None:
     """Take away what is left of the building of an index; what tells that it was built goes last."""
-    remove(_replaced(path))
+    settle(path)
     remove(path / MAKING)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,17 @@ from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.files import hash_file, remove
 from kinmer.index.database import KinIndex
 from kinmer.index.embedded import open_embedded
-from kinmer.index.feeding import FastaFile, Feed, from_embedded, from_fasta, is_fasta, named_files
+from kinmer.index.feeding import (
+    FastaFile,
+    Feed,
+    files_at_hand,
+    from_embedded,
+    from_fasta,
+    is_fasta,
+    named_files,
+)
 from kinmer.index.homes import Replace
+from kinmer.index.homonyms import report_homonyms
 from kinmer.index.joining import Joined, genome_column
 from kinmer.index.living import ENTRIES_AT_ONCE, STAGED, IndexWriter
 from kinmer.index.manifest import ENCODER
@@ -90,8 +100,8 @@ def add_to_index(
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         before = len(writer.table)
         settings = FeedSettings(min_length, threads, genome, prefix, sample_from_file)
-        feed = _feed(writer, source, ids, settings, tell)
-        pour_into(writer, feed, metadata, taxdump, log=tell)
+        with _feed(writer, source, ids, settings, tell) as feed:
+            pour_into(writer, feed, metadata, taxdump, log=tell)
         writer.finish()
         if calibrate:
             writer.calibrate()
@@ -134,11 +144,12 @@ def update_index(
     with IndexWriter(db, log=tell, threads=threads, wait=wait) as writer:
         if source is None:
             changed = _renew_metadata(writer, metadata, taxdump, tell)
+            report_homonyms(writer.table, tell)
         else:
             settings = FeedSettings(min_length, threads, genome, prefix, sample_from_file)
-            feed = _feed(writer, source, ids, settings, tell)
             by: Replace = "id" if by_id else "own"
-            changed = pour_into(writer, feed, metadata, taxdump, replace=by, log=tell)
+            with _feed(writer, source, ids, settings, tell) as feed:
+                changed = pour_into(writer, feed, metadata, taxdump, replace=by, log=tell)
         writer.finish()
         if calibrate:
             writer.calibrate()
@@ -231,13 +242,17 @@ def pour_into(
             feed.pour(writer, joined, replace=replace)
             if staged is not None:
                 log(f"metadata for {joined.found:,} of {written:,} entries")
+        report_homonyms(writer.table, log)
     finally:
         if staged is not None:
             remove(staged.database)
     return written
 
 
-def _feed(writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log) -> Feed:
+@contextmanager
+def _feed(
+    writer: IndexWriter, source: Any, ids: str | Path | None, settings: FeedSettings, log: Log
+) -> Iterator[Feed]:
     """The source, embedded by the index's encoder and cut as its sequences were."""
     if not is_fasta(source):
         if settings.genome is not None or settings.prefix or settings.sample_from_file:
@@ -249,9 +264,10 @@ def _feed(writer: IndexWriter, source: Any, ids: str | Path | None, settings: Fe
         from kinmer.encoder import Encoder
 
         encoder = Encoder.load(writer.path / ENCODER)
-        return from_embedded(open_embedded(source, encoder=encoder, ids=ids))
-    given = [source] if isinstance(source, str | Path) else source
-    return feed_of_files(writer, [Path(str(one)) for one in given], settings, log)
+        yield from_embedded(open_embedded(source, encoder=encoder, ids=ids))
+        return
+    with files_at_hand(source, writer.path) as files:
+        yield feed_of_files(writer, files, settings, log)
 
 
 def feed_of_files(

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, KinmerError
-from kinmer.files import read_json
 from kinmer.index.compacting import letters_file
 from kinmer.index.database import KinIndex
-from kinmer.index.engines import STAMP, engine_folder, open_engine
+from kinmer.index.engines import EngineBehindError, open_engine
 from kinmer.index.entries import Entry
 from kinmer.index.letters import read_letters
 from kinmer.index.means import genome_means
@@ -86,9 +85,9 @@ def check_index(path: str | Path) -> CheckReport:
             with step(f"Checking {name}"):
                 problems += _told(look, index)
         try:
-            if not (behind := _engine_behind(index)):
-                covered = _engine(index, problems)
-            notes += behind
+            covered = _engine(index, problems)
+        except EngineBehindError as error:
+            notes.append(f"{error}: the next search builds it")
         except (FormatError, EngineError) as error:
             problems.append(str(error))
         return CheckReport(
@@ -123,20 +122,6 @@ def _notes(index: KinIndex) -> list[str]:
     return [
         f"the mean vectors of {late:,} genomes are yet to be computed: the next change of the index does it"
     ]
-
-
-def _engine_behind(index: KinIndex) -> list[str]:
-    """Whether the engine is not there, or is of what the index was before; a search builds it."""
-    if index.engine == "exact":
-        return []
-    folder = engine_folder(index.path, index.engine)
-    if not (folder / STAMP).is_file():
-        return [f"{index.engine} is not built yet: the next search does it"]
-    told = read_json(folder / STAMP)
-    told.pop("covered", None)
-    if told != index.stamp():
-        return [f"{index.engine} is of an earlier state of the index: the next search builds it"]
-    return []
 
 
 def _encoder(index: KinIndex) -> Iterator[str]:

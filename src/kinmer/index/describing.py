@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 
 from kinmer.index.database import KinIndex
+from kinmer.index.pieces import has_exact_wholes
 from kinmer.index.vectors import GENOME, PIECE, WHOLE
 
-__all__ = ["IndexInfo", "IndexRow", "describe_index", "index_rows"]
+__all__ = ["INEXACT_WHOLES", "IndexInfo", "IndexRow", "describe_index", "index_rows"]
 
 ENTRIES_AT_ONCE = 4096
+INEXACT_WHOLES = "built by an earlier version: build it again for exact vectors of whole sequences"
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexInfo:
-    """What `describe_index` tells. Bytes are of all files in the folder."""
+    """What `describe_index` tells. Bytes are of all files in the folder.
+
+    exact_wholes : a whole sequence has the vector that a query of the same sequence has.
+    """
 
     path: str
     entries: int
@@ -34,6 +39,7 @@ class IndexInfo:
     dim: int
     encoder: str
     piece_lengths: tuple[int, ...]
+    exact_wholes: bool
     sequences_kept: bool
     columns: tuple[str, ...]
     files: int
@@ -63,6 +69,7 @@ class IndexInfo:
             ("engine", f"{self.engine}, {self.metric}, {self.dim} dimensions"),
             ("encoder", self.encoder),
             ("sequences", cut + kept),
+            *(() if self.exact_wholes else (("", INEXACT_WHOLES),)),
             ("metadata", ", ".join(self.columns) or "none"),
             ("sources", f"{self.files:,}" + (f", {self.files_begun:,} in part" if self.files_begun else "")),
             ("calibration", self.calibrated or "none"),
@@ -107,6 +114,7 @@ def describe_index(path: str | Path) -> IndexInfo:
             dim=index.dim,
             encoder=index.encoder_fingerprint[:12],
             piece_lengths=tuple(pieces.get("lengths", ())),
+            exact_wholes=has_exact_wholes(pieces),
             sequences_kept=bool(pieces.get("letters", False)),
             columns=index.columns,
             files=len(table.files()),

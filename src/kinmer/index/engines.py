@@ -19,7 +19,7 @@ from kinmer.index.trust import Trust
 from kinmer.progress import step
 from kinmer.stores import Metric, VectorStore, engine
 
-__all__ = ["build_engine", "engine_folder", "open_engine", "update_engine"]
+__all__ = ["EngineBehindError", "build_engine", "engine_folder", "open_engine", "update_engine"]
 
 STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
@@ -27,6 +27,10 @@ ENGINE_ROWS = 1 << 16
 
 Bools = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
+
+
+class EngineBehindError(FormatError):
+    """An engine of an earlier state of the index, or none: nothing is damaged, the next search builds it."""
 
 
 def engine_folder(index: Path, name: str) -> Path:
@@ -47,13 +51,15 @@ def open_engine(
 ) -> tuple[VectorStore, int]:
     """The engine that was built of the index `stamp` tells of, and how many rows it covers.
 
-    Raises FormatError or EngineError where it has to be built anew.
+    Raises EngineBehindError, FormatError or EngineError where it has to be built anew.
     """
     folder = engine_folder(index, name)
+    if not (folder / STAMP).is_file():
+        raise EngineBehindError("the engine is not built yet", place=folder)
     told = read_json(folder / STAMP)
     covered = told.pop("covered", None)
     if told != stamp or not isinstance(covered, int) or not 0 <= covered <= rows:
-        raise FormatError("the engine lags behind the entries", place=folder)
+        raise EngineBehindError("the engine is behind the entries", place=folder)
     _check_files(folder, trust)
     return engine(name).open(folder, dim=dim, metric=metric, threads=threads), covered
 

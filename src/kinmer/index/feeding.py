@@ -8,21 +8,23 @@ import json
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
-from kinmer.fasta import prefixes_of
-from kinmer.files import hash_file
+from kinmer.fasta import is_stream, nonempty, prefixes_of, spooled
+from kinmer.files import hash_file, scratch
 from kinmer.index.embedded import Embedded
 from kinmer.index.homes import Homes, Replace
 from kinmer.index.joining import Joined, genome_column, plain_value
 from kinmer.index.living import IndexWriter
 from kinmer.index.metadata import KNOWN, RESERVED, Metadata
-from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of
+from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writing import NewSequence
 from kinmer.progress import step
 from kinmer.stores import check_vectors
+from kinmer.taxonomy import known_values, rule_of
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -116,7 +118,10 @@ class _EmbeddedFeed(Feed):
         stop = first + len(vectors)
         obs = self._embedded.obs.iloc[first:stop]
         names = self._embedded.ids[first:stop].tolist()
-        columns = {str(name): [plain_value(one) for one in obs[name].astype(object)] for name in obs.columns}
+        columns = {
+            str(name): list(map(rule_of(str(name)), map(plain_value, obs[name].astype(object))))
+            for name in obs.columns
+        }
         homes = [columns.get(genome_column(list(columns)) or "", names)[at] for at in range(len(names))]
         found = joined.lookup([(name, str(home or name)) for name, home in zip(names, homes, strict=True)])
         for at, name in enumerate(names):
@@ -136,7 +141,8 @@ class FastaFile:
     """A file of sequences. genome : of all its sequences; None for each its own, or what its metadata say.
 
     values : metadata of all its sequences, beside those that are looked up. sha256 : of the file, None where
-    it is yet to be computed. prefix : stands before the ids of its records.
+    it is yet to be computed. prefix : stands before the ids of its records. name : that the index knows it
+    by, None for its path; that of a pipe whose content is in a file meanwhile.
     """
 
     def __init__(
@@ -147,11 +153,18 @@ class FastaFile:
         values: Mapping[str, str] | None = None,
         sha256: str | None = None,
         prefix: str = "",
+        name: str | None = None,
     ) -> None:
         # An index tells later where its sequences are, whatever folder that is asked from.
         self.path, self.genome, self.values = path.absolute(), genome, dict(values or {})
         self.prefix = prefix
         self.sha256 = sha256 or hash_file(path)
+        self.name = name or str(self.path)
+
+    def with_prefix(self, prefix: str) -> FastaFile:
+        """The same file with another prefix."""
+        known: dict[str, Any] = {"values": self.values, "sha256": self.sha256, "name": self.name}
+        return FastaFile(self.path, genome=self.genome, prefix=prefix, **known)
 
     def is_among(self, whole: Mapping[str, set[tuple[str | None, str]]]) -> bool:
         """Whether the same bytes are in, of the same genome and prefix where these are said.
@@ -177,7 +190,7 @@ class _FastaFeed(Feed):
     ) -> None:
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
-        self.settings = {"lengths": [] if pieces is None else list(pieces.lengths), "letters": keep}
+        self.settings = settings_of(pieces, letters=keep)
         self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
 
@@ -207,7 +220,7 @@ class _FastaFeed(Feed):
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
 
     def files(self) -> dict[str, str]:
-        return {str(one.path): _stamp(one) for one in self._files}
+        return {one.name: _stamp(one) for one in self._files}
 
     def nothing(self) -> KinmerError:
         return SequenceError(
@@ -220,10 +233,10 @@ class _FastaFeed(Feed):
         self, writer: IndexWriter, joined: Joined, one: FastaFile, replace: Replace | None
     ) -> None:
         """Add a file whole; where it turns out bad nothing of it stays, but what it has replaced."""
-        home, prefix = writer.table.known_as(str(one.path)) if replace else (None, "")
+        home, prefix = writer.table.known_as(one.name) if replace else (None, "")
         if prefix and not one.prefix:
-            one = FastaFile(one.path, genome=one.genome, values=one.values, sha256=one.sha256, prefix=prefix)
-        number, done = _begun(writer, str(one.path), one.sha256, one.genome or home, one.prefix)
+            one = one.with_prefix(prefix)
+        number, done = _begun(writer, one.name, one.sha256, one.genome or home, one.prefix)
         if done < 0 and not replace:
             return
         there = set[str]() if replace else set(writer.table.ids_of_file(number))
@@ -235,7 +248,7 @@ class _FastaFeed(Feed):
                 writer.take_back(number, keep=there if done == 0 else ())
                 if left := len(writer.table):
                     self._log(
-                        f"nothing of {one.path} is in; {left:,} other entries stay, and the same call goes on"
+                        f"nothing of {one.name} is in; {left:,} other entries stay, and the same call goes on"
                     )
                     self.stopped_by = error
             raise
@@ -251,8 +264,8 @@ class _FastaFeed(Feed):
         replace: Replace | None,
     ) -> None:
         seen = set[str]()
-        paths, given = frozenset({str(one.path)}), one.genome is not None
-        homes = Homes(writer.table, paths, given, replace or "own", writer.table.known_as(str(one.path))[0])
+        names, given = frozenset({one.name}), one.genome is not None
+        homes = Homes(writer.table, names, given, replace or "own", writer.table.known_as(one.name)[0])
         for read in read_blocks_of(one.path, skip=done):
             block = dataclasses.replace(read, ids=[one.prefix + name for name in read.ids])
             twice = next((name for name in block.ids if name in seen or block.ids.count(name) > 1), None)
@@ -302,7 +315,7 @@ class _FastaFeed(Feed):
             if cut is None:
                 continue
             values = {
-                **one.values,
+                **known_values(one.values),
                 **{key: value for key, value in (told or {}).items() if value is not None},
             }
             home = one.genome or home_of(values, name)
@@ -349,7 +362,7 @@ def from_fasta(
     for one in files:
         if not isinstance(one, FastaFile) and not one.is_file():
             raise InputError("no such file", check="is the path right?", place=one)
-    given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in files]
+    given = [one if isinstance(one, FastaFile) else FastaFile(one) for one in nonempty(files, log)]
     return _FastaFeed(given, found, pieces, keep, min_length, threads, log)
 
 
@@ -367,7 +380,26 @@ def named_files(
     if missing := next((path for path in paths if not path.is_file()), None):
         raise InputError("no such file", check="is the path right?", place=missing)
     before = prefixes_of(paths, prefix=prefix, sample_from_file=sample_from_file)
-    return [FastaFile(path, genome=genome, prefix=one) for path, one in zip(paths, before, strict=True)]
+    names = [one.name if isinstance(one, FastaFile) else None for one in files]
+    return [
+        FastaFile(path, genome=genome, prefix=before_ids, name=name)
+        for path, before_ids, name in zip(paths, before, names, strict=True)
+    ]
+
+
+@contextmanager
+def files_at_hand(source: Any, output: Path) -> Iterator[list[Path | FastaFile]]:
+    """The FASTA files of a source; what can be read only once lies beside `output` until the block ends."""
+    given = [source] if isinstance(source, str | Path) else list(source)
+    with ExitStack() as stack:
+        files: list[Path | FastaFile] = []
+        for one in given:
+            if is_stream(one):
+                here = stack.enter_context(spooled(one, stack.enter_context(scratch(output))))
+                files.append(FastaFile(here, name=here.name))
+            else:
+                files.append(Path(str(one)))
+        yield files
 
 
 def is_fasta(source: object) -> bool:
@@ -377,6 +409,8 @@ def is_fasta(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
+    if is_stream(path):
+        return True
     if path.suffix in (".npy", ".zarr") or not path.is_file():
         return False
     with path.open("rb") as file:

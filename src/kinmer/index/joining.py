@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from kinmer.index.metadata import MISSING, Metadata
+from kinmer.index.metadata import Metadata
 from kinmer.index.names import SEPARATOR
 from kinmer.index.schema import parts_of
-from kinmer.taxonomy import normal_accession
+from kinmer.taxonomy import is_missing, normal_accession
 
 __all__ = ["GENOME_NAMES", "Joined", "genome_column", "plain_value"]
 
@@ -71,13 +71,12 @@ def genome_column(columns: Sequence[str]) -> str | None:
 
 def plain_value(value: Any) -> Any:
     """A value as SQLite takes it: a whole number, a finite number, text; None where it is missing."""
-    if value is None:
+    if is_missing(value):
         return None
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
-        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, int):
         return int(value) if abs(value) < 1 << 63 else str(value)
-    text = str(value)
-    return None if text in MISSING or text in ("<NA>", "NaT") else text
+    return str(value)

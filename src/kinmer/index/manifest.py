@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kinmer import __version__
 from kinmer.errors import FormatError
-from kinmer.files import read_json, write_json
+from kinmer.files import FolderKind, read_json, write_json
 from kinmer.index.schema import FORMAT
 from kinmer.stores import ENGINES, Metric
 
@@ -18,6 +18,7 @@ __all__ = [
     "ENCODER",
     "ENTRIES",
     "FORMAT",
+    "INDEX",
     "MAKING",
     "MANIFEST",
     "raise_format",
@@ -30,6 +31,17 @@ READ = (2, FORMAT)
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
 # What an index is being made of; gone when it is made.
 MAKING = "making.json"
+# An engine's folder is its library's own.
+INDEX = FolderKind(
+    "index",
+    MANIFEST,
+    lambda told: told.get("kind") == "kinmer index",
+    r"(?:index|making|checked|calibration)\.json"
+    r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
+    r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
+    r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin)|engine-(?:hnsw|chroma|exact)/.*"
+    r"|\.engine-\w+\.(?:new|old|kinmer)-\w+/.*",
+)
 
 
 def write_manifest(

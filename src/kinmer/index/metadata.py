@@ -10,10 +10,10 @@ from pathlib import Path
 
 from kinmer.errors import InputError, UsageError
 from kinmer.index.metadata_ranks import Ranks, ranks_of
-from kinmer.index.metadata_tables import MISSING, Table, open_table
-from kinmer.taxonomy import normal_accession
+from kinmer.index.metadata_tables import Table, open_table
+from kinmer.taxonomy import normal_accession, rule_of
 
-__all__ = ["KNOWN", "MISSING", "RESERVED", "Metadata", "stage_metadata", "staged_metadata"]
+__all__ = ["KNOWN", "RESERVED", "Metadata", "stage_metadata", "staged_metadata"]
 
 # Columns that an index has from counting, and names that its own output uses.
 KNOWN = ("length", "gc", "bases")
@@ -57,8 +57,8 @@ def stage_metadata(
     """Read the table `path` into a new SQLite file `database`; columns of `known` are left out.
 
     The table: see `kinmer.index.metadata_tables.open_table`. Ids are of sequences or of genomes; what GTDB
-    puts before an accession (``RS_``, ``GB_``) goes. Empty fields and ``.`` are missing values, as are fields
-    that a line lacks at its end.
+    puts before an accession (``RS_``, ``GB_``) goes. Which values are missing: see `kinmer.taxonomy.missing`;
+    so are fields that a line lacks at its end.
 
     Ranks that the table has no column for are added, with `taxdump` (the folder of NCBI's) from its column of
     taxids, else from its column of lineages; see `kinmer.index.metadata_ranks.ranks_of`.
@@ -91,13 +91,14 @@ def _fill(connection: sqlite3.Connection, table: Table, kept: list[int], ranks: 
     listed = "".join(f", c{number}" for number in range(width))
     connection.execute(f"CREATE TABLE metadata (id TEXT PRIMARY KEY, line INTEGER{listed}) WITHOUT ROWID")
     insert = f"INSERT INTO metadata VALUES ({', '.join('?' * (width + 2))})"
+    rules = [rule_of(name) for name in table.names]
     rows = 0
     for number, fields in table.rows:
         place = f"{path}, line {number}"
         if len(fields) > len(table.names):
             what = f"{len(fields)} fields, the header has {len(table.names)}"
             raise InputError(what, check="is it separated by tabs?", place=place)
-        row: list[str | None] = [None if one in MISSING else one for one in fields]
+        row: list[str | None] = [rule(one) for rule, one in zip(rules, fields, strict=False)]
         row += [None] * (len(table.names) - len(row))
         name = fields[table.key] if table.key < len(fields) else ""
         if not name:

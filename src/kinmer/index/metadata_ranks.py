@@ -17,8 +17,8 @@ __all__ = ["LINEAGE_NAMES", "TAXID_NAMES", "Ranks", "ranks_of", "taxid_column", 
 LINEAGE_NAMES = ("gtdb_taxonomy", "gtdb_classification", "classification", "taxonomy", "lineage")
 TAXID_NAMES = ("taxid", "tax_id", "ncbi_taxid", "taxonomy_id", "organism taxonomic id")
 _NONE: Lineage = (None,) * len(RANKS)
-# What tools write that placed a genome nowhere, as GTDB-Tk does.
-_UNCLASSIFIED = re.compile(r"unclassified.*|unknown|n/?a|none|-", re.IGNORECASE)
+# What GTDB-Tk writes of a genome that it placed nowhere, such as "Unclassified Bacteria".
+_UNCLASSIFIED = re.compile(r"unclassified.*", re.IGNORECASE)
 # Tables made by way of floating-point columns have a point in whole numbers.
 _TAXID = re.compile(r"(\d+)(?:\.0)?", re.ASCII)
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from kinmer.errors import InputError
 from kinmer.references import is_report, is_taxonomy, read_reports
 
-__all__ = ["MISSING", "Table", "open_table"]
+__all__ = ["Table", "open_table"]
 
-MISSING = frozenset(("", "."))
 ID_NAMES = ("id", "sequence_id", "assembly accession")
 # What `dataformat tsv genome` calls the columns that a package's own report gives.
 NCBI_NAMES = {

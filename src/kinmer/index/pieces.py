@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta import read_records
+from kinmer.kmers import MAX_LETTERS, KmerCounter
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
-    from kinmer.kmers import KmerCounter
 
-__all__ = ["PIECE_LENGTHS", "Cut", "Embedder", "Pieces", "RecordBlock", "pieces_of", "read_blocks_of"]
+__all__ = [
+    "PIECE_LENGTHS",
+    "Cut",
+    "Embedder",
+    "Pieces",
+    "RecordBlock",
+    "has_exact_wholes",
+    "pieces_of",
+    "read_blocks_of",
+    "settings_of",
+]
 
 # Letters of the records that are counted, embedded and committed together: 16 MB, or one record.
 BLOCK_LETTERS = 1 << 24
@@ -37,7 +47,7 @@ class Pieces:
 
     Each overlaps the next by half, so that any stretch of half a piece's length lies whole in one of them. A
     fragment resembles pieces of its own length most. Tiles, of half the shortest length, are counted once;
-    every piece is a sum of tiles.
+    every piece is a sum of tiles. The whole is not: it is counted as a query of the same sequence is.
 
     Raises UsageError: no length, one below 2,000 letters, or none but a multiple of the shortest.
     """
@@ -71,6 +81,20 @@ class Pieces:
 def pieces_of(lengths: Sequence[int]) -> Pieces | None:
     """Pieces of these lengths; None for none, and where the only one is 0."""
     return Pieces(tuple(lengths)) if any(lengths) else None
+
+
+def settings_of(pieces: Pieces | None, *, letters: bool) -> dict[str, Any]:
+    """What the manifest of a new index says of how its sequences are cut; `letters`: they are kept."""
+    lengths = [] if pieces is None else list(pieces.lengths)
+    return {"lengths": lengths, "letters": letters, "whole": "exact"}
+
+
+def has_exact_wholes(settings: Mapping[str, Any]) -> bool:
+    """Whether whole sequences have the vectors of queries in an index of these settings.
+
+    kinmer 0.1.0 added them up from tiles where it cut sequences. Its settings lack ``whole``.
+    """
+    return not settings.get("lengths") or settings.get("whole") == "exact"
 
 
 @dataclass(frozen=True)
@@ -116,11 +140,10 @@ class Embedder:
     """Counts and embeds records by an encoder."""
 
     def __init__(self, encoder: Encoder, pieces: Pieces | None, threads: int | None = None) -> None:
-        from kinmer.kmers import KmerCounter
         from kinmer.machine import available_cores
 
         self._encoder, self._pieces, self._threads = encoder, pieces, threads
-        self._counter: KmerCounter = KmerCounter(encoder.layout, threads or available_cores())
+        self._counter = KmerCounter(encoder.layout, threads or available_cores())
 
     def cut(self, block: RecordBlock) -> list[Cut | None]:
         """The vectors of every record; None for one without a window of ACGT to count.
@@ -142,9 +165,7 @@ class Embedder:
         at = 0
         for plan in plans:
             rows = len(plan.spans) + 1
-            # The whole is known last and stands first.
-            own = np.roll(every[at : at + rows], 1, axis=0) if plan.counted else None
-            found.append(None if own is None else Cut(own, plan.spans, plan.gc))
+            found.append(Cut(every[at : at + rows], plan.spans, plan.gc) if plan.counted else None)
             at += rows if plan.counted else 0
         return found
 
@@ -157,14 +178,33 @@ class Embedder:
         return vectors
 
     def _rows_of(self, block: RecordBlock, row: int, plan: _Plan) -> Iterator[NDArray[np.uint32]]:
-        """The counts of a record's pieces, and last of the whole; notes in the plan what they are of."""
-        letters = np.frombuffer(block.letters[row], np.uint8)
-        layout = self._encoder.layout
-        whole = np.zeros(layout.width, dtype=np.uint64)
+        """The counts of a record, then those of its pieces; notes in the plan what they are of."""
+        if len(block.letters[row]) > MAX_LETTERS:
+            raise SequenceError(
+                f"{len(block.letters[row]):,} letters",
+                f"counts are exact up to {MAX_LETTERS:,}",
+                "cut the sequence",
+                place=block.place(row),
+            )
+        # The kernels take arrays that could be written to: one copy here, or one with every call.
+        letters = np.frombuffer(bytearray(block.letters[row]), np.uint8)
+        # Counted for itself, not summed from tiles: these lose the k-mers across their edges and break the
+        # reading frames there, and a query of the same sequence would not have the same vector.
+        whole = self._counts(block, row, letters, np.array([0, len(letters)]))
+        bases = whole[0, self._encoder.layout.bases.columns]
+        plan.gc = float(bases[1] / max(1, int(bases.sum(dtype=np.int64))))
+        plan.counted = bool(whole[:, self._columns].any())
+        if plan.counted:
+            yield whole
+            yield from self._pieces_of(block, row, letters, plan)
+
+    def _pieces_of(
+        self, block: RecordBlock, row: int, letters: NDArray[np.uint8], plan: _Plan
+    ) -> Iterator[NDArray[np.uint32]]:
+        """The counts of a record's pieces, sums of tiles; those with too few windows are left out."""
         for first, stop, more in plan.parts():
-            tiles = self._tiles(block, row, letters, plan.edges[first : more + 1])
-            whole += tiles[: stop - first].sum(axis=0, dtype=np.uint64)
-            sums = np.concatenate([np.zeros((1, layout.width), np.uint64), np.cumsum(tiles, 0, np.uint64)])
+            tiles = self._counts(block, row, letters, plan.edges[first : more + 1])
+            sums = np.concatenate([np.zeros((1, tiles.shape[1]), np.uint64), np.cumsum(tiles, 0, np.uint64)])
             for width, starts in plan.starts:
                 here = starts[(starts >= first) & (starts < stop)] - first
                 counts = (sums[here + width] - sums[here]).astype(np.uint32)
@@ -172,15 +212,11 @@ class Embedder:
                 plan.note(here[kept] + first, width)
                 if kept.any():
                     yield counts[kept]
-        letters_of = whole[layout.bases.columns]
-        plan.gc = float(letters_of[1] / max(1, int(letters_of.sum())))
-        plan.counted = bool(whole[self._columns].any())
-        if plan.counted:
-            yield whole.astype(np.uint32)[None]
 
-    def _tiles(
+    def _counts(
         self, block: RecordBlock, row: int, letters: NDArray[np.uint8], edges: NDArray[np.int64]
     ) -> NDArray[np.uint32]:
+        """Counts (t, width) of what lies between neighboring edges (t + 1,) of a record."""
         counted = self._counter.count(letters, edges[:-1], edges[1:])
         bad = np.flatnonzero(counted.invalid >= 0)
         if bad.size:
@@ -210,8 +246,10 @@ class _Plan:
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
         """First tile and stop of what is counted together, and the stop with what its last pieces need."""
+        if not self.starts:
+            return
         count = len(self.edges) - 1
-        widest = max((width for width, _ in self.starts), default=1)
+        widest = max(width for width, _ in self.starts)
         for first in range(0, count, TILES_AT_ONCE):
             stop = min(count, first + TILES_AT_ONCE)
             yield first, stop, min(count, stop + widest - 1)

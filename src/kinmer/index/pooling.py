@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kinmer.confidence import Lineages, Pool
 from kinmer.index.database import KinIndex
 from kinmer.index.entries import Entry
-from kinmer.taxonomy import RANKS, rank_columns
+from kinmer.taxonomy import RANKS, rank_columns, taxon
 
 __all__ = ["MOLECULES", "POOL", "LineageBook", "molecule_column", "pool_of"]
 
@@ -85,9 +85,10 @@ class LineageBook:
 
     def _code(self, entry: Entry) -> list[int]:
         found = []
-        for place, known in zip(self._ranks, self._known, strict=True):
-            name = None if place is None else entry.values[place]
-            found.append(-1 if name is None else known.setdefault(str(name), len(known)))
+        for rank, place, known in zip(RANKS, self._ranks, self._known, strict=True):
+            # An index of kinmer 0.1.0 may hold names that are none.
+            name = None if place is None else taxon(rank, entry.values[place])
+            found.append(-1 if name is None else known.setdefault(name, len(known)))
         return found
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.index.build import build_of_feed, clear_replaced
+from kinmer.fasta import is_stream, spooled
+from kinmer.files import scratch, settle
+from kinmer.index.build import build_of_feed
 from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
 from kinmer.index.database import KinIndex
 from kinmer.index.feeding import FastaFile, from_fasta
@@ -19,7 +21,7 @@ from kinmer.index.metadata_tables import open_table
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
 from kinmer.progress import step
 from kinmer.references import GenomeFile, fetch, find_genomes, is_taxonomy, verify_genome
-from kinmer.taxonomy import RANKS
+from kinmer.taxonomy import rank_columns
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -67,8 +69,25 @@ def build_reference(
     tell, path = log or (lambda line: None), Path(output)
     tables = [metadata] if metadata is not None and is_taxonomy(metadata) else []
     metadata = None if tables else metadata
+    if is_stream(source):
+        with scratch(path) as room, spooled(source, room) as here:
+            return build_reference(
+                here,
+                path,
+                metadata=metadata,
+                taxdump=taxdump,
+                encoder=encoder,
+                download=download,
+                pieces=pieces,
+                keep_sequences=keep_sequences,
+                min_length=min_length,
+                calibrate=calibrate,
+                threads=threads,
+                force=force,
+                log=log,
+            )
     found = find_genomes(source, taxonomy=tables, log=tell)
-    if tables and not any(rank in one.metadata for one in found for rank in RANKS):
+    if tables and not any(rank_columns(list(one.metadata)) for one in found):
         raise MismatchError(
             "the table has none of the genomes' accessions",
             "no genome would have any rank",
@@ -80,7 +99,7 @@ def build_reference(
     known = path.is_dir() and (path / MANIFEST).is_file()
     if known and not force:
         _check_encoder(path, encoder)
-        clear_replaced(path)
+        settle(path)
         settings = FeedSettings(min_length=min_length, threads=threads)
         with IndexWriter(path, log=tell, threads=threads) as writer:
             before = len(writer.table)

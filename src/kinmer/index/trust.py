@@ -1,10 +1,14 @@
-"""Which files of an index were found whole: one with the same size and time of change is not read again.
+"""Which files of an index are known to be whole, so that they are not read through at every opening.
 
-A copy has other times of change; it is read through once, by whoever opens it first.
+A file counts as the same while its size, its inode and its times of modification and of change are the same.
+The time of change (ctime) is what makes this safe: whoever writes to a file can set its time of modification
+back (``cp -a``, ``touch -r``), but not that one. A copy is another file and is read through once, by whoever
+opens it first. Only a disk that rots without a write goes unseen until ``kinmer db check``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +18,9 @@ from kinmer.files import read_json, write_json
 __all__ = ["Trust"]
 
 NAME = "checked.json"
+# File systems count time in ticks of up to 10 ms: a second change within the tick of the first would leave
+# the same time. A file is noted only when its last tick is over.
+TICK = 0.02
 
 
 class Trust:
@@ -38,6 +45,8 @@ class Trust:
         """Remember that these files are whole now; forget files that are gone. Needs no right to write."""
         if self._blind:
             return
+        paths = list(paths)
+        _let_pass(paths)
         seen = {name: stamp for name, stamp in self._seen.items() if (self._folder / name).is_file()}
         seen |= {self._name(path): _stamp(path) for path in paths}
         if seen == self._seen:
@@ -57,4 +66,10 @@ def _stamp(path: Path) -> list[int] | None:
         stat = path.stat()
     except OSError:
         return None
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _let_pass(paths: Iterable[Path]) -> None:
+    """Wait until the next change of any of these files would have a time of its own."""
+    latest = max((stamp[2] for path in paths if (stamp := _stamp(path))), default=0) / 1e9
+    time.sleep(min(TICK, max(0.0, latest + TICK - time.time())))

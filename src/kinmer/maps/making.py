@@ -17,7 +17,7 @@ from kinmer.maps.affinities import Affinities, calibrate, straight, symmetric
 from kinmer.maps.base import MapResult, Method, check_method
 from kinmer.maps.journal import Journal
 from kinmer.maps.keeping import check_room, keep_in
-from kinmer.maps.saving import check_outputs, stem_of, write_map
+from kinmer.maps.saving import More, check_outputs, stem_of, write_map
 from kinmer.maps.starting import plane_of, start_of
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.space import Space, neighbour_graph, open_space, with_metadata
@@ -54,6 +54,7 @@ def tsne(
     output: str | Path | None = None,
     keep: bool = True,
     force: bool = False,
+    more: More | None = None,
 ) -> MapResult:
     """A map of every embedding in two dimensions; a killed run with an output goes on with the same call.
 
@@ -73,6 +74,7 @@ def tsne(
     output : stem of ``.tsv`` and ``.json``.
     keep : coordinates go into ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
     force : replace an output, or a store's map of other settings.
+    more : writes more beside the output, together with it; see `kinmer.maps.saving.write_map`.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def tsne(
     if keep:
         keep_in(space.profiles, result)
     if stem is not None:
-        write_map(result, stem)
+        write_map(result, stem, more=more)
     journal.discard()
     return result
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kinmer.files import write_bytes
 from kinmer.maps.picturing import is_number
+from kinmer.taxonomy import known_rows
 
 __all__ = ["write_page"]
 
@@ -117,7 +118,7 @@ def _places(where: NDArray[np.float64]) -> tuple[NDArray[np.uint16], NDArray[np.
 
 def _column(name: str, values: pd.Series) -> tuple[dict[str, Any], str] | None:
     """What is told of a column, and its packed values; None where it has too many names."""
-    known = values.notna() & ~values.astype(str).isin(("", ".", "nan", "None", "<NA>"))
+    known = pd.Series(known_rows(name, values), values.index)
     if known.any() and is_number(values[known], name):
         return _numbers(name, pd.to_numeric(values.where(known), errors="coerce").to_numpy(np.float64))
     return _names(name, values.astype(str).where(known, UNTOLD))

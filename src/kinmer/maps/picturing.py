@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from kinmer.taxonomy import known_rows
+
 __all__ = ["is_number", "write_picture"]
 
 
@@ -31,6 +33,7 @@ def write_picture(
         numbers = np.asarray(values, np.float64)
         return plots.save(map_by_number(where, numbers, title=title, label=label), stem)
     given = pd.Series(np.asarray(values, dtype=object))
+    given = given.where(known_rows(label, given), None)
     if is_number(given, label):
         numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
         return plots.save(map_by_number(where, numbers, title=title, label=label), stem)

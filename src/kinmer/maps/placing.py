@@ -19,7 +19,7 @@ from kinmer.maps.base import MapResult, need
 from kinmer.maps.descent import FAST_ABOVE
 from kinmer.maps.keeping import check_room, keep_in
 from kinmer.maps.making import encoder_of, space_of, told_of
-from kinmer.maps.saving import check_outputs, open_map, stem_of, write_map
+from kinmer.maps.saving import More, check_outputs, open_map, stem_of, write_map
 from kinmer.maps.starting import fingerprint_of
 from kinmer.progress import step
 from kinmer.space import Space
@@ -64,6 +64,7 @@ def place(
     output: str | Path | None = None,
     keep: bool = True,
     force: bool = False,
+    more: More | None = None,
 ) -> MapResult:
     """Coordinates of new sequences on a t-SNE map; those of the map stay where they are.
 
@@ -73,7 +74,7 @@ def place(
 
     Parameters
     ----------
-    source, vectors, ids, metadata, threads, output, keep, force : as `tsne`.
+    source, vectors, ids, metadata, threads, output, keep, force, more : as `tsne`.
     into : a map, or one of its files, or its stem.
     reference : where the map's own vectors are; None: where the map says that they were.
 
@@ -113,7 +114,7 @@ def place(
     if keep:
         keep_in(new.profiles, result)
     if stem is not None:
-        write_map(result, stem)
+        write_map(result, stem, more=more)
     return result
 
 

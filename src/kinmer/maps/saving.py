@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import pandas as pd
 
 from kinmer import __version__
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json
+from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json, written_together
 from kinmer.maps.base import KEYS, MapResult, Method
 from kinmer.profiles import AnnDataProfiles, ProfileStore, open_profiles
 
-__all__ = ["check_outputs", "open_map", "stem_of", "write_map"]
+__all__ = ["More", "check_outputs", "open_map", "stem_of", "write_map"]
 
 FORMAT = 1
 SUFFIXES = (".tsv", ".json", ".png", ".svg", ".html")
 BLOCK = 1 << 16
+
+# Draws a map, at a stem; gives the paths.
+More = Callable[[MapResult, Path], list[Path]]
 
 
 def stem_of(output: str | Path) -> Path:
@@ -37,12 +41,34 @@ def check_outputs(stem: Path, *, force: bool) -> Path:
     return stem
 
 
-def write_map(result: MapResult, stem: str | Path) -> list[Path]:
-    """Write the table and what is told of it; gives their paths."""
-    table, told = Path(f"{stem}.tsv"), Path(f"{stem}.json")
+def write_map(result: MapResult, stem: str | Path, *, more: More | None = None) -> list[Path]:
+    """Write the table, what is told of it, and what `more` draws beside them, all together; gives the paths.
+
+    more : is given the map and a stem to write at, and gives the paths that it has written.
+    """
+    stem = Path(stem)
+    with written_together(*(Path(f"{stem}{suffix}") for suffix in SUFFIXES)) as (table, told, *_):
+        _write_table(result, table)
+        write_json(
+            told,
+            {
+                "format": FORMAT,
+                "kinmer": __version__,
+                "points": len(result),
+                "ids": hash_ids(result.ids),
+                "settings": dict(result.settings),
+                "source": dict(result.source),
+                "divergence": result.divergence,
+                "notes": list(result.notes),
+            },
+        )
+        written = [table, told, *(more(result, table.with_name(stem.name)) if more is not None else ())]
+    return [stem.with_name(path.name) for path in written]
+
+
+def _write_table(result: MapResult, path: Path) -> None:
     known = [name for name in result.obs.columns if name not in ("id", "x", "y")]
-    told.unlink(missing_ok=True)  # Until the new table is there, nothing may speak for the old one.
-    with replaced_text(table) as file:
+    with replaced_text(path) as file:
         file.write("\t".join(["id", "x", "y", *(str(name) for name in known)]) + "\n")
         for start in range(0, len(result), BLOCK):
             part = slice(start, start + BLOCK)
@@ -51,20 +77,6 @@ def write_map(result: MapResult, stem: str | Path) -> list[Path]:
             rest = (_shown(result.obs[name].iloc[part]) for name in known)
             rows = zip(result.ids[part], *places, *rest, strict=True)
             file.write("".join("\t".join(row) + "\n" for row in rows))
-    write_json(
-        told,
-        {
-            "format": FORMAT,
-            "kinmer": __version__,
-            "points": len(result),
-            "ids": hash_ids(result.ids),
-            "settings": dict(result.settings),
-            "source": dict(result.source),
-            "divergence": result.divergence,
-            "notes": list(result.notes),
-        },
-    )
-    return [table, told]
 
 
 def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
@@ -109,8 +121,9 @@ def _from_files(stem: Path) -> MapResult:
     if told.get("format") != FORMAT or "settings" not in told or "source" not in told:
         raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
     try:
+        # kinmer 0.1.0 wrote a dot where nothing is known; an id may be one.
         rows = pd.read_csv(
-            table, sep="\t", na_values=["."], keep_default_na=False, dtype={"id": str}, quoting=3
+            table, sep="\t", na_values=["", "."], keep_default_na=False, dtype={"id": str}, quoting=3
         )
         coordinates = rows[["x", "y"]].to_numpy(np.float32)
         ids = rows.pop("id").fillna(".").to_numpy(object)
@@ -131,10 +144,10 @@ def _from_files(stem: Path) -> MapResult:
 
 
 def _shown(column: pd.Series) -> list[str]:
-    """What stands in the table; ``.`` where nothing is known."""
+    """What stands in the table; nothing where nothing is known."""
     nothing = column.isna().to_numpy()
     if pd.api.types.is_float_dtype(column):
         shown = [f"{one:.6g}" for one in column]
     else:
         shown = [" ".join(str(one).split()) for one in column.astype(object)]
-    return ["." if gone or not one else one for one, gone in zip(shown, nothing, strict=True)]
+    return ["" if gone else one for one, gone in zip(shown, nothing, strict=True)]

@@ -37,6 +37,7 @@ ENOUGH = 20
 # Points of which the pixels are counted together.
 BLOCK = 1_000_000
 OTHERS = "#BFC5CB"
+# What a missing value reads as.
 UNKNOWN = ("", ".", "nan", "None", "<NA>")
 SHOWN_GROUPS = 7
 # Filled pixels of three by three, up to which the one in the middle stands almost alone.

@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from kinmer.errors import FormatError, UsageError
-from kinmer.files import read_json
+from kinmer.files import FolderKind, read_json
 
-__all__ = ["JOURNAL", "LOCK", "StoreLock", "is_locked", "journal_of", "part_of"]
+__all__ = ["JOURNAL", "LOCK", "STORE", "StoreLock", "is_locked", "journal_of", "part_of"]
 
 JOURNAL = ".kinmer-journal.json"
 LOCK = ".kinmer-lock"
 PART = ".part"
+# Zarr's groups and arrays, whoever has put them in: metadata and chunks, and chunks that zarr had begun.
+STORE = FolderKind(
+    "profile store",
+    "zarr.json",
+    lambda told: "kinmer" in told["attributes"],
+    r"(?:[^.].*/)?zarr\.json|[^.].*/c(?:/\d+)*(?:\.\w+\.partial)?",
+)
 # Seconds between two looks at a lock that another process has, and the least to wait: whoever looks whether a
 # store is locked holds its lock for a moment.
 WAIT_STEP, LEAST_WAIT = 0.05, 0.2

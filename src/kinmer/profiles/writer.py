@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError
-from kinmer.files import check_output, hash_ids, remove, sync_directory, write_json
+from kinmer.files import (
+    check_folder,
+    check_output,
+    clear_temporaries,
+    hash_ids,
+    remove,
+    take_name,
+    write_json,
+)
 from kinmer.layout import Layout
 from kinmer.profiles.arrays import (
     COLUMN_ROWS,
@@ -35,7 +43,7 @@ from kinmer.profiles.arrays import (
 )
 from kinmer.profiles.base import Values, check_rows, gc_of
 from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
-from kinmer.profiles.journal import JOURNAL, LOCK, StoreLock, journal_of, part_of
+from kinmer.profiles.journal import JOURNAL, LOCK, STORE, StoreLock, journal_of, part_of
 from kinmer.profiles.schema import begin_append, chunk_rows_of, describe, write_skeleton, write_uns
 
 __all__ = ["ProfileWriter"]
@@ -115,17 +123,20 @@ class ProfileWriter:
         path = Path(path)
         signature = json.loads(json.dumps(signature))
         appending = append and path.exists()
-        check_output(
-            path, force=force or appending, hint="use --append to add to it, or --force to replace it"
-        )
-        folder = path if appending else part_of(path)
         if appending and not (path / "zarr.json").is_file():
             raise FormatError("this is no profile store", check="leave out --append", place=path)
         if not appending:
+            hint = "use --append to add to it, or --force to replace it"
+            check_output(path, force=force, hint=hint, kind=STORE)
+        folder = path if appending else part_of(path)
+        if not appending:
+            if folder.exists() or folder.is_symlink():
+                check_folder(folder, STORE)
             folder.mkdir(exist_ok=True)
         lock = StoreLock(folder)
         try:
             journal = journal_of(folder, signature, force=force)
+            clear_temporaries(folder)
             if appending:
                 journal = begin_append(path, layout, values, journal)
                 lengths = (path / "obs/length").is_dir()
@@ -372,15 +383,9 @@ class ProfileWriter:
         return describe(self.layout, self.values, rows=self.rows, fingerprint=fingerprint, made=made)
 
     def _take_name(self) -> None:
-        old = self.path.with_name(f".{self.path.name}.old")
-        remove(old)
-        if self.path.exists() or self.path.is_symlink():
-            self.path.rename(old)
-        self._folder.rename(self.path)
+        take_name(self._folder, self.path)
         self._folder = self.path
         self._lock.move(self.path)
-        sync_directory(self.path.absolute().parent)
-        remove(old)
 
 
 def _empty(folder: Path) -> None:

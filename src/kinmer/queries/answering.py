@@ -15,7 +15,7 @@ from kinmer.index.schema import quoted
 from kinmer.index.vectors import PIECE
 from kinmer.queries.aligning import IndexAligner, with_evidence
 from kinmer.queries.judging import Judge, with_proof
-from kinmer.queries.results import Hit, QueryResult
+from kinmer.queries.results import NO_PROFILE, Hit, QueryResult
 from kinmer.queries.sources import Queries
 from kinmer.stores import Metric
 from kinmer.taxonomy import rank_columns
@@ -57,15 +57,35 @@ def answers(
             aligner = IndexAligner(index, by=asked.merge, threads=asked.threads, log=asked.log)
         for block in blocks:
             for part in block.parts():
-                if part.ids:
+                known = part.known()
+                found: list[QueryResult] = []
+                if known.ids:
                     with index.reading():
-                        found = _Answerer(index, asked, judge, aligner).answer(part)
-                    yield from found
+                        found = _Answerer(index, asked, judge, aligner).answer(known)
+                yield from _in_order(part, found, asked, tuple(index.columns))
     finally:
         if aligner is not None:
             aligner.close()
         if close:
             index.close()
+
+
+def _in_order(
+    asked_of: Queries, found: list[QueryResult], asked: Asked, columns: tuple[str, ...]
+) -> Iterator[QueryResult]:
+    """The answers in the order of the queries, those that have no profile among them."""
+    if asked_of.reasons is None:
+        yield from found
+        return
+    answered = iter(found)
+    rows = zip(asked_of.ids, asked_of.lengths, asked_of.reasons, strict=True)
+    for name, length, reason in rows:
+        if reason:
+            facets: dict[str, tuple[Hit, ...]] = dict.fromkeys(asked.facets, ())
+            told = f"{NO_PROFILE}: {reason}"
+            yield QueryResult(name, length, (), {}, told, facets=facets, no_profile=True, columns=columns)
+        else:
+            yield next(answered)
 
 
 # Rows of candidates (q, c), and their distances.

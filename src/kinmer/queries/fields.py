@@ -9,19 +9,19 @@ import numpy as np
 
 __all__ = ["DISTANCE_DIGITS", "MISSING", "SHARE_DIGITS", "as_field", "as_share", "unique_names"]
 
-MISSING = "."
+MISSING = ""
 DISTANCE_DIGITS, SHARE_DIGITS = 6, 4
 # All that str.splitlines takes for the end of a line, and the tab.
 _BREAKS = dict.fromkeys(map(ord, "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
 
 
 def as_field(value: object) -> str:
-    """A field: plain numbers, no tabs or line ends; ``.`` where there is none."""
+    """A field: plain numbers, no tabs or line ends; empty where there is none."""
     if value is None:
         return MISSING
     if isinstance(value, float):
         return np.format_float_positional(value, trim="-") if math.isfinite(value) else MISSING
-    return str(value).translate(_BREAKS) or MISSING
+    return str(value).translate(_BREAKS)
 
 
 def as_share(value: float | None) -> str:

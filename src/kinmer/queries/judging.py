@@ -16,7 +16,7 @@ from kinmer.index.pooling import MOLECULES, LineageBook, pool_of
 from kinmer.queries.results import Hit, MoleculeCall, RankCall
 from kinmer.queries.sources import Queries
 from kinmer.stores import Metric, distances_to, sort_hits
-from kinmer.taxonomy import RANKS
+from kinmer.taxonomy import RANKS, taxon
 
 __all__ = ["Judge", "Judgement", "with_proof"]
 
@@ -109,7 +109,9 @@ def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str])
     if hit is None or best.ani is None or best.aligned_fraction < LEAST_ALIGNED:
         return judged
     names = {
-        rank: str(name) for rank, column in ranks.items() if (name := hit.metadata.get(column)) is not None
+        rank: name
+        for rank, column in ranks.items()
+        if (name := taxon(rank, hit.metadata.get(column))) is not None
     }
     species, genus = names.get("species"), judged.consensus.get("genus")
     if best.ani >= SAME_SPECIES and species is not None:

@@ -16,7 +16,7 @@ FIELDS = ("id", "genome", "length", "gc", "vectors")
 def write_rows(rows: Iterable[IndexRow], stream: TextIO) -> int:
     """Write a header line and a line an entry, as they come; gives their number.
 
-    Columns: id, genome, length, gc, vectors (whole and pieces), and the metadata; ``.`` for missing.
+    Columns: id, genome, length, gc, vectors (whole and pieces), and the metadata; empty for missing.
     """
     count = 0
     for row in rows:

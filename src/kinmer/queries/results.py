@@ -8,8 +8,9 @@ from typing import Literal
 
 from kinmer.taxonomy import RANKS
 
-__all__ = ["Evidence", "Hit", "Homology", "MoleculeCall", "QueryResult", "RankCall"]
+__all__ = ["NO_PROFILE", "Evidence", "Hit", "Homology", "MoleculeCall", "QueryResult", "RankCall"]
 
+NO_PROFILE = "no profile"
 Homology = Literal["homologous", "composition only", "both"]
 
 
@@ -79,6 +80,8 @@ class QueryResult:
     verdict : the answer in words, such as ``new species of genus Vibrio``; empty where none was asked for.
     rank, name : the deepest rank whose probability reaches the threshold; None for nothing near.
     facets : by kind of molecule, the nearest relatives of that kind.
+    no_profile : the query has nothing to compare, and the verdict says why: ``no profile: …``.
+    columns : of the index's metadata, where there are no hits to tell them.
     """
 
     id: str
@@ -90,6 +93,8 @@ class QueryResult:
     name: str | None = None
     molecule: MoleculeCall | None = None
     facets: dict[str, tuple[Hit, ...]] = field(default_factory=dict)
+    no_profile: bool = False
+    columns: tuple[str, ...] = ()
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:

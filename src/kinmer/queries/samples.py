@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from kinmer.queries.fields import as_field
-from kinmer.queries.results import QueryResult
+from kinmer.queries.results import NO_PROFILE, QueryResult
 
 __all__ = ["UNASSIGNED", "write_krona", "write_lineage"]
 
@@ -38,43 +38,48 @@ class _Taxon:
         return sorted(self.below.values(), key=lambda one: (*(-part for part in one.totals()), one.name))
 
 
-def _tree(results: Iterable[QueryResult]) -> tuple[_Taxon, _Taxon]:
-    """The tree of all that was assigned, and what was not."""
-    root, nothing = _Taxon("root", "root"), _Taxon(UNASSIGNED, UNASSIGNED)
+def _tree(results: Iterable[QueryResult]) -> tuple[_Taxon, _Taxon, _Taxon]:
+    """The tree of all that was assigned, what was not, and what has no profile."""
+    root, nothing, without = _Taxon("root", "root"), _Taxon(UNASSIGNED, UNASSIGNED), _Taxon("-", NO_PROFILE)
     for result in results:
-        taxon = root if result.lineage else nothing
+        taxon = root if result.lineage else without if result.no_profile else nothing
         for rank, name in result.lineage:
             taxon = taxon.below.setdefault((rank, name), _Taxon(rank, name))
         taxon.bases += result.length or 0
         taxon.queries += 1
-    return root, nothing
+    return root, nothing, without
 
 
 def write_krona(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write the text that Krona's ``ktImportText`` takes, when all is read; gives the number of queries.
 
     A line a taxon that queries were assigned to: their bases, then the names from domain down. A rank
-    without a name is left out. Queries without a lineage are called ``unassigned``.
+    without a name is left out. Queries without a lineage are called ``unassigned``,
+    those that have nothing to compare ``no profile``.
     """
-    root, nothing = _tree(results)
+    root, nothing, without = _tree(results)
     for names, taxon in _walk(root, ()):
         if taxon.queries:
             stream.write("\t".join([str(taxon.bases), *map(as_field, names)]) + "\n")
-    if nothing.queries:
-        stream.write(f"{nothing.bases}\t{UNASSIGNED}\n")
-    return root.totals()[1] + nothing.queries
+    for rest in (nothing, without):
+        if rest.queries:
+            stream.write(f"{rest.bases}\t{rest.name}\n")
+    return root.totals()[1] + nothing.queries + without.queries
 
 
 def write_lineage(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write a report of the sample, as Kraken's, when all is read; gives the number of queries.
 
     Columns: percent of all bases, bases and queries with those below and (``_here``) without, the rank's
-    letter (U unassigned, R root, D P C O F G S), and the name, two blanks before it for every taxon above.
+    letter (U unassigned, - no profile, R root, D P C O F G S), and the name, two blanks before it for every
+    taxon above.
     """
-    root, nothing = _tree(results)
-    bases, queries = (root.totals()[place] + nothing.totals()[place] for place in (0, 1))
+    root, nothing, without = _tree(results)
+    parts = [one.totals() for one in (root, nothing, without)]
+    bases, queries = (sum(one[place] for one in parts) for place in (0, 1))
     stream.write("\t".join(REPORT_COLUMNS) + "\n")
-    for names, taxon in [((), nothing), *(_walk(root, ()) if root.below else ())]:
+    rest = [nothing, without] if without.queries else [nothing]
+    for names, taxon in [*(((), one) for one in rest), *(_walk(root, ()) if root.below else ())]:
         below, asked = taxon.totals()
         percent = 100 * below / bases if bases else 0.0
         numbers = (below, taxon.bases, asked, taxon.queries)

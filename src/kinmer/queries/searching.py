@@ -10,6 +10,8 @@ import numpy as np
 
 from kinmer.errors import InputError, UsageError
 from kinmer.index import KinIndex
+from kinmer.index.describing import INEXACT_WHOLES
+from kinmer.index.pieces import has_exact_wholes
 from kinmer.queries.answering import Asked, Merge, answers
 from kinmer.queries.results import QueryResult
 from kinmer.queries.sources import BATCH_ROWS, Queries, read_queries
@@ -77,6 +79,8 @@ def search(
     """
     tell = log or (lambda line: None)
     opened = db if isinstance(db, KinIndex) else KinIndex.open(db, log=log, threads=threads)
+    if not has_exact_wholes(opened.manifest.get("pieces", {})):
+        tell(f"the index was {INEXACT_WHOLES}")
     try:
         asked = _asked(
             opened,

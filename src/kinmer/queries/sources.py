@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import SequenceError, UsageError
+from kinmer.fasta import is_stream
 from kinmer.index import KinIndex
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from kinmer.counting import Batch
     from kinmer.profiles import Profiles
 
 __all__ = ["BATCH_ROWS", "Queries", "read_queries"]
@@ -32,7 +32,8 @@ Log = Callable[[str], None]
 class Queries:
     """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted.
 
-    numbers : (q,) of the entries that they are, None where they are of no index.
+    numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
+    profile, and so no vector that means anything; empty for one that has. None: all have one.
     """
 
     ids: list[str]
@@ -40,14 +41,28 @@ class Queries:
     vectors: NDArray[np.float32]
     letters: Sequence[bytes] | None = None
     numbers: NDArray[np.int64] | None = None
+    reasons: Sequence[str] | None = None
 
     def parts(self) -> Iterator[Queries]:
         """The same, at most `BATCH_ROWS` at a time."""
         for start in range(0, len(self.ids), BATCH_ROWS):
-            part = slice(start, start + BATCH_ROWS)
-            letters = None if self.letters is None else self.letters[part]
-            numbers = None if self.numbers is None else self.numbers[part]
-            yield Queries(self.ids[part], self.lengths[part], self.vectors[part], letters, numbers)
+            yield self._taken(range(start, min(start + BATCH_ROWS, len(self.ids))))
+
+    def known(self) -> Queries:
+        """Those that have a profile."""
+        if self.reasons is None:
+            return self
+        return self._taken([row for row, reason in enumerate(self.reasons) if not reason])
+
+    def _taken(self, rows: Sequence[int]) -> Queries:
+        return Queries(
+            [self.ids[row] for row in rows],
+            [self.lengths[row] for row in rows],
+            self.vectors[list(rows)],
+            None if self.letters is None else [self.letters[row] for row in rows],
+            None if self.numbers is None else self.numbers[list(rows)],
+            None if self.reasons is None else [self.reasons[row] for row in rows],
+        )
 
 
 def read_queries(
@@ -80,7 +95,7 @@ def _is_fasta(queries: object) -> bool:
     if not isinstance(queries, str | Path):
         return False
     path = Path(queries)
-    if str(queries) == "-":
+    if is_stream(queries):
         return True
     if path.is_dir() or path.suffix in (".npy", ".zarr"):
         return False
@@ -103,10 +118,19 @@ def _from_fasta(
         if not batch.ids:
             continue
         found += len(batch.ids)
-        _check_windows(batch, encoder.layout.blocks[0].columns, max(encoder.layout.ks))
-        with cpu_threads(threads):
-            vectors = encoder.embed(batch.counts)
-        yield Queries(batch.ids, batch.lengths.tolist(), vectors)
+        lengths, k = batch.lengths.tolist(), max(encoder.layout.ks)
+        counted = np.asarray(batch.counts[:, encoder.layout.blocks[0].columns].any(axis=1))
+        vectors = np.zeros((len(batch.ids), encoder.dim), dtype=np.float32)
+        if counted.any():
+            with cpu_threads(threads):
+                vectors[counted] = encoder.embed(batch.counts[counted])
+        reasons = None
+        if not counted.all():
+            reasons = [
+                "" if one else _reason(length, k)
+                for one, length in zip(counted.tolist(), lengths, strict=True)
+            ]
+        yield Queries(batch.ids, lengths, vectors, reasons=reasons)
     _tell_short(path, found, too_short, min_length, log)
 
 
@@ -119,22 +143,20 @@ def _with_letters(
     embedder = Embedder(index.encoder, None, threads)
     too_short = found = 0
     for block in read_blocks_of(path):
-        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= max(1, min_length)]
+        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
         too_short += len(block.ids) - len(rows)
-        kept = [(block.ids[row], block.letters[row]) for row in rows]
-        cuts = (
-            embedder.cut(RecordBlock(block.file, block.first, *map(list, zip(*kept, strict=True))))
-            if kept
-            else []
-        )
-        for row, cut in zip(rows, cuts, strict=True):
-            if cut is None:
-                raise _no_window(max(index.encoder.layout.ks), block.place(row))
-        found += len(kept)
-        vectors = np.concatenate([cut.vectors for cut in cuts if cut is not None]) if kept else None
-        if vectors is not None:
-            letters = [text for _, text in kept]
-            yield Queries([name for name, _ in kept], [len(text) for text in letters], vectors, letters)
+        if not rows:
+            continue
+        found += len(rows)
+        ids, letters = [block.ids[row] for row in rows], [block.letters[row] for row in rows]
+        vectors = np.zeros((len(rows), index.encoder.dim), dtype=np.float32)
+        reasons = []
+        cuts = embedder.cut(RecordBlock(block.file, block.first, ids, letters))
+        for row, (cut, text) in enumerate(zip(cuts, letters, strict=True)):
+            if cut is not None:
+                vectors[row] = cut.vectors[0]
+            reasons.append("" if cut is not None else _reason(len(text), max(index.encoder.layout.ks)))
+        yield Queries(ids, [len(text) for text in letters], vectors, letters, reasons=reasons)
     _tell_short(path, found, too_short, min_length, log)
 
 
@@ -150,20 +172,11 @@ def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log
         log(f"{too_short:,} queries shorter than {min_length:,} letters were left out")
 
 
-def _check_windows(batch: Batch, columns: slice, k: int) -> None:
-    """Refuse a query that has nothing to compare."""
-    empty = np.flatnonzero(~batch.counts[:, columns].any(axis=1))
-    if empty.size:
-        raise _no_window(k, batch.place(int(empty[0])))
-
-
-def _no_window(k: int, place: str) -> SequenceError:
-    return SequenceError(
-        f"the query has no {k} letters of A, C, G and T in a row",
-        "it has no profile that could be compared",
-        "is it too short, or masked? Leave it out, or short ones with --min-length",
-        place=place,
-    )
+def _reason(length: int, k: int) -> str:
+    """Why a sequence of so many letters has no profile to compare."""
+    if not length:
+        return "it has no letters"
+    return f"it is shorter than {k} letters" if length < k else f"no {k} letters of A, C, G and T in a row"
 
 
 def _from_profiles(

@@ -27,8 +27,9 @@ def write_tsv(
     """Write a header line and a line for every hit, as they come; gives the number of queries.
 
     Columns: query_id, rank, hit_id, distance, length, gc, genome, start, stop; with `evidence` ani,
-    aligned_fraction, homology; with `facets` facet (``.`` for a hit of all kinds); the metadata, ``hit_``
-    before a name that is taken. ``.`` where a value is missing.
+    aligned_fraction, homology; with `facets` facet (empty for a hit of all kinds); the metadata, ``hit_``
+    before a name that is taken. A field is empty where a value is missing. A query without a profile has one
+    line, whose hit_id is what its verdict says (``no profile: …``) and whose other columns are empty.
 
     evidence, facets : whether there are these columns; None: as the first query that has hits has them.
     """
@@ -36,6 +37,12 @@ def write_tsv(
     header: list[str] = []
     for result in results:
         queries += 1
+        if result.no_profile:
+            if not header:
+                header = _header(list(result.columns), bool(evidence), bool(facets))
+                stream.write("\t".join(header) + "\n")
+            told = [as_field(result.id), MISSING, as_field(result.verdict)]
+            stream.write("\t".join([*told, *[MISSING] * (len(header) - len(told))]) + "\n")
         for facet, hit in _hits_of(result):
             if not header:
                 first = [one for _, one in _hits_of(result)]
@@ -88,14 +95,20 @@ def _hit_fields(result: QueryResult, hit: Hit, facet: str | None, evidence: bool
 def write_blast(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write the twelve columns of BLAST's ``-outfmt 6``, a line a hit; gives the number of queries.
 
-    The third is 100 · ANI where the hit has evidence, else the similarity of composition, 100 · (1 − cosine
-    distance). kinmer aligns nothing base by base: mismatches and gaps are 0, the E-value is ``nan``, which
-    passes no threshold, and the score is 0. The fourth is the letters that align, 0 without evidence. Places
-    are the whole query and the piece of the hit that is nearest, from 1.
+    With evidence the third is 100 · ANI, the fourth the letters that align, the fifth the mismatches that
+    these two make. Without it nothing was aligned, and all three are 0, however alike the composition is: a
+    text such as ``nan`` would pass ``$3 >= 95`` in awk. Gaps and the score, which nobody measured, are 0, and
+    the E-value is ``nan``, which passes no threshold. The places are what was compared, the whole query and
+    the nearest piece of the hit, from 1. A query without a profile has a line whose hit is called
+    ``no_profile:_…``, with 0 in these columns.
     """
     queries = 0
     for result in results:
         queries += 1
+        if result.no_profile:
+            names = ["_".join(name.split()) for name in (result.id, result.verdict)]
+            numbers = ["0.000", "0", "0", "0", *[str(min(1, result.length or 0)), str(result.length or 0)]]
+            stream.write("\t".join([*map(as_field, names), *numbers, "0", "0", "nan", "0"]) + "\n")
         for hit in result.hits:
             stream.write("\t".join(_blast_fields(result, hit)) + "\n")
     return queries
@@ -103,22 +116,22 @@ def write_blast(results: Iterable[QueryResult], stream: TextIO) -> int:
 
 def _blast_fields(result: QueryResult, hit: Hit) -> list[str]:
     proof, length = hit.evidence, result.length or 0
-    same = 1 - hit.distance if proof is None or proof.ani is None else proof.ani
-    aligned = 0 if proof is None or proof.ani is None else round(proof.aligned_fraction * length)
+    ani, share = (0.0, 0.0) if proof is None or proof.ani is None else (proof.ani, proof.aligned_fraction)
+    aligned = round(share * length)
     start, stop = (0, hit.length or 0) if hit.start is None or hit.stop is None else (hit.start, hit.stop)
     places = [min(1, length), length, min(start + 1, stop), stop]
-    similar = f"{100 * min(max(same, 0.0), 1.0):.3f}"
+    alike = [f"{100 * ani:.3f}", str(aligned), str(round((1 - ani) * aligned))]
     # A blank in a name would be read as the next column by tools that split at any blank.
-    names = [as_field("_".join(name.split())) for name in (result.id, hit.name or hit.id)]
-    return [*names, similar, str(aligned), "0", "0", *map(str, places), "nan", "0"]
+    names = [as_field("_".join(name.split())) or "." for name in (result.id, hit.name or hit.id)]
+    return [*names, *alike, "0", *map(str, places), "nan", "0"]
 
 
 def write_calls(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write a header line and a line for every query; gives their number.
 
     Columns: query_id, length, verdict, rank, name; every rank and its probability (``genus``, ``genus_p``);
-    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance. ``.`` where there
-    is none.
+    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance. A field is empty
+    where there is none.
     """
     queries = 0
     ranks = [column for rank in RANKS for column in (rank, f"{rank}_p")]

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from kinmer.errors import InputError
 from kinmer.references.genomes import GenomeFile, genome_of
+from kinmer.taxonomy import rule_of
 
 __all__ = ["COLUMNS", "https_of", "read_manifest", "read_table"]
 
 COLUMNS = ("path", "url", "genome", "sha256", "md5", "size")
-MISSING = frozenset(("", "."))
 SUMS = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
 # Servers that give the same files by HTTPS under the same paths, which can be resumed and is encrypted.
 HTTPS_TOO = frozenset(("ftp.ncbi.nlm.nih.gov", "ftp.ebi.ac.uk"))
@@ -25,8 +25,8 @@ def read_manifest(path: Path) -> list[GenomeFile]:
 
     A table in UTF-8 with tabs between fields and a header. Of the columns path, url, genome, sha256, md5 and
     size one of the first two is needed; all others are metadata. Upper and lower case are alike in these six
-    names. Empty fields and ``.`` are missing. A relative path starts at the manifest. Where path and URL are
-    given, the URL counts only if there is no such file yet.
+    names. Which values are missing: see `kinmer.taxonomy.missing`. A relative path starts at the manifest.
+    Where path and URL are given, the URL counts only if there is no such file yet.
 
     Raises InputError with the line: no such column, a column twice, too many fields, neither path nor URL, no
     such file, a sum or a size that is none, a URL that is not http or https.
@@ -45,12 +45,14 @@ def read_manifest(path: Path) -> list[GenomeFile]:
         if not name or name in lower[:at]:
             what = f"the column {name!r} occurs twice" if name else "a column has no name"
             raise InputError(what, place=f"{path}, line 1")
+    rules = [rule_of(key) for key in keys]
     files = []
     for number, fields in lines:
         place = f"{path}, line {number}"
         if len(fields) > len(names):
             raise InputError(f"{len(fields)} fields, the header has {len(names)}", place=place)
-        row = {key: value for key, value in zip(keys, fields, strict=False) if value not in MISSING}
+        told = zip(keys, rules, fields, strict=False)
+        row = {key: value for key, rule, field in told if (value := rule(field)) is not None}
         files.append(_genome(row, path.parent, place))
     if not files:
         raise InputError("the manifest lists no genome", place=path)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kinmer import __version__
+from kinmer.clusters.writing import CLUSTERING
 from kinmer.embedding import KEY
 from kinmer.errors import UsageError
-from kinmer.files import built_aside, check_output, write_bytes
+from kinmer.files import FolderKind, check_output, write_bytes, written_together
 from kinmer.progress import step
 from kinmer.reports.sections import SECTIONS, Context, Section, attempted
 from kinmer.space import space_of
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 TEMPLATE = Path(__file__).with_name("page.html")
+# What the sections write, each under a name of its own; the folder has no file that says whose it is.
+_STEMS = "lengths-and-gc|map|map-clusters|distances|neighbors|counts|hubs|one|groups"
+FILES = FolderKind(
+    "folder of a report",
+    "",
+    bool,
+    rf"(?:{_STEMS})(?:-\w+)?\.(?:png|svg|tsv|json)|clusters/(?:{CLUSTERING.names})",
+)
 
 
 def report(
@@ -56,9 +65,10 @@ def report(
     page = check_output(output, force=force)
     if page.suffix != ".html":
         raise UsageError("the report must be named .html", place=page)
-    folder = check_output(page.with_name(f"{page.stem}-files"), force=force)
+    folder = check_output(page.with_name(f"{page.stem}-files"), force=force, kind=FILES)
     space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
-    with built_aside(folder) as aside:
+    with written_together(page, folder) as (page_aside, aside):
+        aside.mkdir()
         given = Context(space, aside, by, seed, threads)
         found: list[Section] = []
         with step("Report", len(SECTIONS)) as progress:
@@ -67,7 +77,7 @@ def report(
                 found += [made] if made is not None else []
                 progress.advance()
         text = _page(found, given, folder.name, title or Path(space.place).name)
-    write_bytes(page, text.encode())
+        write_bytes(page_aside, text.encode())
     return page
 
 

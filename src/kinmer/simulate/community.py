@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
-from kinmer.files import built_aside, check_output
+from kinmer.files import FolderKind, built_aside, check_output
 from kinmer.progress import step
 from kinmer.simulate.contigs import write_record
 from kinmer.simulate.sequence import Written, strain_of, write
 from kinmer.simulate.signature import Signature
 
 __all__ = [
+    "COMMUNITY",
     "RANKS",
     "Community",
     "Genome",
@@ -29,6 +30,7 @@ __all__ = [
     "write_community",
 ]
 
+COMMUNITY = FolderKind("community", "", bool, r"taxonomy\.tsv|genomes/[^/]+\.fna")
 RANKS = ("domain", "phylum", "class", "order", "family", "genus", "species")
 # How far a signature drifts on the branch that leads to a taxon of the rank.
 DRIFT = {"phylum": 1.0, "family": 0.55, "genus": 0.25, "species": 0.12}
@@ -170,7 +172,7 @@ def write_community(folder: str | Path, *, community: Community | None = None, f
     Holds one species in memory at a time. Raises UsageError where the folder exists (unless `force`).
     """
     community = community or Community()
-    folder = check_output(folder, force=force)
+    folder = check_output(folder, force=force, kind=COMMUNITY)
     species = simulate_species(community)
     with built_aside(folder) as aside, step("simulating", len(species)) as progress:
         (aside / "genomes").mkdir()

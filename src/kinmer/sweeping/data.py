@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinmer.errors import UsageError
-from kinmer.fasta import read_blocks
+from kinmer.fasta import nonempty, read_blocks
 from kinmer.files import hash_file, hash_ids, replaced_text
 from kinmer.fragments import Benchmark, open_benchmark, read_labels
 from kinmer.layout import Layout, profile_layout
@@ -80,7 +80,7 @@ def prepared(given: Data, say: Say) -> Prepared:
         refuse_labels(given.labels, given.layout)
         facts, source, options, ids = _profiles(given)
     else:
-        facts, source, options, ids = _fasta(given, files, found)
+        facts, source, options, ids = _fasta(given, nonempty(files, say), found)
     score = LOSS if files is None else HELD_OUT
     if found is not None:
         score = RETRIEVAL

@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from kinmer.errors import FormatError, UsageError
-from kinmer.files import read_json, remove, write_json
+from kinmer.files import FolderKind, clear_temporaries, read_json, remove, write_json
 from kinmer.sweeping.report import FORMAT, KIND, OUTPUT
 
 __all__ = ["opened", "stamp"]
 
 LOCK = ".lock"
+# Of the folders of a trial only the encoders are looked into by name: a training keeps its own files.
+SWEEP = FolderKind(
+    "sweep",
+    OUTPUT,
+    lambda told: told.get("kind") == KIND,
+    r"\.lock|(?:trials|settings)\.tsv|sweep\.(?:md|json)|\.?sweep(?:-map)?\.(?:png|svg)(?:\.new)?"
+    r"|search\.journal(?:\.lock)?|trials/[^/]+\.json|validation/(?:queries\.fna(?:\.tsv)?|folds\.tsv)"
+    r"|encoders/[^/]+/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md|training\.png)"
+    r"|encoders/[^/]+/tensorboard/[^/]+|encoders/\.[^/]+/.*|\.validation\..*",
+)
 
 
 @contextmanager
@@ -27,8 +37,7 @@ def opened(folder: Path, force: bool) -> Iterator[None]:
         raise UsageError(f"the folder {folder.absolute().parent} does not exist", place=folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError("the output is a file", "a sweep is a folder", place=folder)
-    strange = folder.is_dir() and not (folder / OUTPUT).exists() and not (folder / LOCK).exists()
-    if strange and any(folder.iterdir()):
+    if folder.is_dir() and not (folder / OUTPUT).exists() and SWEEP.strange(folder) is not None:
         raise UsageError("the output holds no sweep", check="choose a new folder", place=folder)
     folder.mkdir(exist_ok=True)
     with (folder / LOCK).open("w") as lock:
@@ -36,7 +45,15 @@ def opened(folder: Path, force: bool) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UsageError("another process is at this sweep", check="wait for it", place=folder) from None
+        clear_temporaries(folder)
         if force:
+            if (strange := SWEEP.strange(folder)) is not None:
+                raise UsageError(
+                    f"the output holds {strange}, which kinmer did not write",
+                    "starting afresh would remove it",
+                    "move it away, or choose a new folder",
+                    place=folder,
+                )
             for path in folder.iterdir():
                 if path.name != LOCK:
                     remove(path)

@@ -247,9 +247,9 @@ def _write_table(path: Path, rows: Iterator[list[Any]]) -> None:
 
 
 def _cell(value: Any) -> str:
-    """``.`` for what is not known; whole numbers without a point, floats so that they read back the same."""
+    """Empty for what is not known; whole numbers without a point, floats so that they read back the same."""
     if value is None:
-        return "."
+        return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return " ".join(text_of(value).split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from kinmer.errors import InputError
+from kinmer.taxonomy.missing import taxon
 from kinmer.taxonomy.ranks import RANKS
 
 __all__ = ["Lineage", "is_lineage", "normal_accession", "parse_lineage"]
@@ -32,7 +33,8 @@ def is_lineage(text: str) -> bool:
 def parse_lineage(text: str, *, place: str | None = None) -> Lineage:
     """Names from domain to species (7,) in a text such as ``d__Bacteria;p__Pseudomonadota;…;s__``.
 
-    Blanks around names, a ``;`` at the end, ranks left out and ranks without a name are allowed. ``k__`` is
+    Blanks around names, a ``;`` at the end, ranks left out and ranks without a name are allowed;
+    what is none (`kinmer.taxonomy.taxon`) is left out. ``k__`` is
     the domain where no ``d__`` is given.
 
     place : of the text, for errors.
@@ -64,7 +66,7 @@ def parse_lineage(text: str, *, place: str | None = None) -> Lineage:
                 "ranks go from domain to species, each once",
                 place=place,
             )
-        below, names[rank] = rank, found[2].strip() or None
+        below, names[rank] = rank, taxon(RANKS[rank], found[2])
     return tuple(names)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, InputError
 from kinmer.progress import step
+from kinmer.taxonomy.missing import taxon
 from kinmer.taxonomy.ranks import RANKS
 from kinmer.taxonomy.strings import Lineage
 
@@ -65,7 +66,8 @@ class Taxdump:
     def lineage(self, taxid: int, *, place: str | None = None) -> Lineage:
         """Names (7,) of a taxid from domain to species, None at a rank that it has none at.
 
-        A merged taxid is that of the node it went into. Viruses are a domain.
+        A merged taxid is that of the node it went into. Viruses are a domain. Nodes such as ``uncultured
+        bacterium`` name nothing; see `kinmer.taxonomy.taxon`.
 
         place : where the taxid stands, for errors.
 
@@ -99,7 +101,7 @@ class Taxdump:
         for _ in range(DEEPEST):
             rank, parent = int(self._ranks[row]), int(self._parents[row])
             if rank < NO_RANK:
-                names[rank] = self._name(row)
+                names[rank] = taxon(RANKS[rank], self._name(row))
             realm |= rank == REALM
             if parent == row:
                 if realm and names[0] is None:

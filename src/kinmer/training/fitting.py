@@ -21,6 +21,7 @@ from kinmer.clr import Clr
 from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import UsageError
+from kinmer.fasta import nonempty
 from kinmer.layout import GeneticCode, Layout, profile_layout
 from kinmer.machine import available_cores
 from kinmer.networks import Columns, Linear, Network
@@ -154,7 +155,7 @@ def fit(
         if chosen.method in ("raw", "4-mer"):
             network, layout, facts = _columns(chosen, source, ids)
         else:
-            drawn = _drawn(chosen, source, labels, folds, fold, ids, cores)
+            drawn = _drawn(chosen, source, labels, folds, fold, ids, cores, log)
             network, layout, facts = _fitted(chosen, drawn, log), drawn.layout, drawn.facts
     training = {"settings": chosen.to_dict(), "data": dict(facts)}
     card = _card(chosen, training, network.dim)
@@ -190,10 +191,11 @@ def _drawn(
     fold: str | int | None,
     ids: str | Path | None,
     threads: int,
+    log: Callable[[str], None] | None,
 ) -> _Drawn:
     files = fasta_files(source)
     if files is not None:
-        return _drawn_of_files(settings, files, labels, folds, fold, threads)
+        return _drawn_of_files(settings, nonempty(files, log), labels, folds, fold, threads)
     if source is None:
         raise UsageError(f"{settings.method} is fitted on sequences", check="give FASTA files or a store")
     if settings.method == "discriminant" or labels is not None or folds is not None:

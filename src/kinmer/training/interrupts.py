@@ -30,8 +30,12 @@ def interruptible() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    before = signal.signal(signal.SIGINT, ask)
+    # The command line lets the others end a command as Ctrl-C does.
+    others = (signal.SIGTERM, signal.SIGHUP)
+    taken = [one for one in others if signal.getsignal(one) is signal.default_int_handler]
+    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, *taken)}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

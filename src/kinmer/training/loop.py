@@ -24,6 +24,7 @@ from torch import Tensor
 from kinmer.devices import cpu_threads, torch_device
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
+from kinmer.fasta import nonempty
 from kinmer.files import built_aside
 from kinmer.layout import Layout, profile_layout
 from kinmer.machine import available_cores
@@ -126,7 +127,8 @@ def train(
             refuse_labels(labels, folds, fold, layout)
             data = RowData(open_profiles(source, ids=ids), chosen)
         else:
-            packed = PackedSequences.read(files, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
+            kept = nonempty(files, log)
+            packed = PackedSequences.read(kept, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
             data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)
         _train(data, chosen, path, where, processes, checkpoint_seconds, memory, force, _name(source), log)
     return Encoder.load(path)

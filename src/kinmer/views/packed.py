@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, SequenceError, UsageError
-from kinmer.fasta import read_records
+from kinmer.fasta import nonempty, read_records
 from kinmer.fragments import Labels, read_labels
 from kinmer.fragments.folds import genomes_of, groups_of
 from kinmer.fragments.labels import NO_LABELS
@@ -225,6 +225,7 @@ class _Fold:
 def _records(files: Sequence[str | Path]) -> Iterator[tuple[str, bytes, str]]:
     """Ids, letters and places; SequenceError where an id comes twice."""
     seen: dict[str, str] = {}
+    files = nonempty(files)
     with step("Reading sequences", len(files)) as progress:
         for file in files:
             for number, (sequence_id, letters) in enumerate(read_records(file), start=1):
