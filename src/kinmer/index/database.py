@@ -60,8 +60,9 @@ class KinIndex:
         *,
         log: Log | None = None,
         threads: int | None = None,
+        proved: bool = False,
     ) -> None:
-        self.path = path
+        self.path, self._proved = path, proved
         self.engine: str = manifest["engine"]
         self.metric: Metric = manifest["metric"]
         self.dim: int = manifest["dim"]
@@ -76,10 +77,13 @@ class KinIndex:
             self._load()
 
     @classmethod
-    def open(cls, path: str | Path, *, log: Log | None = None, threads: int | None = None) -> Self:
+    def open(
+        cls, path: str | Path, *, log: Log | None = None, threads: int | None = None, proved: bool = False
+    ) -> Self:
         """Open the index at `path`, in milliseconds where its files were found whole before.
 
-        log : is told what had to be mended. threads : of the engine; None for all cores.
+        log : is told what had to be mended. threads : of the engine; None for all cores. proved : the caller
+        proves its files, which are not read through here.
 
         Raises FormatError: no index, unfinished, damaged, of another version; MismatchError: parts of
         different indexes.
@@ -100,7 +104,7 @@ class KinIndex:
                     "copy the index again",
                     place=path / ENCODER,
                 )
-            return cls(path, manifest, table, log=log, threads=threads)
+            return cls(path, manifest, table, log=log, threads=threads, proved=proved)
         except BaseException:
             table.close()
             raise
@@ -355,7 +359,8 @@ class KinIndex:
 
     def _load(self) -> None:
         """Take over what the table tells now."""
-        self._rows = Rows.open(self.path, self.table, self.dim, self._trust, busy=is_locked(self.path))
+        busy = self._proved or is_locked(self.path)
+        self._rows = Rows.open(self.path, self.table, self.dim, self._trust, busy=busy)
         self._epoch = self.table.epoch
         self._unwritable = False
         self._close_engine()
