@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import platform
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from kinmer.clr import Clr
 from kinmer.devices import torch_device
 from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
-from kinmer.inputs import parse_json, read_bytes
+from kinmer.inputs import is_sealed, parse_json, read_bytes, sealed
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 
@@ -182,8 +183,12 @@ class Encoder:
         folder = Path(folder)
         weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
         write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
-        write_bytes(folder / METRICS, "".join(json.dumps(one) + "\n" for one in self.metrics).encode())
-        write_bytes(folder / CARD, self.card.encode())
+        told = {
+            METRICS: "".join(json.dumps(one) + "\n" for one in self.metrics).encode(),
+            CARD: self.card.encode(),
+        }
+        for name, data in told.items():
+            write_bytes(folder / name, data)
         # The config comes last: without it a folder is no encoder.
         config = {
             "kind": "kinmer encoder",
@@ -192,8 +197,10 @@ class Encoder:
             "fingerprint": self.fingerprint,
             "training": self.training,
             "versions": self.versions,
+            # The fingerprint covers what a vector depends on, these all the rest.
+            "files": {name: zlib.crc32(data) for name, data in told.items()},
         }
-        write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, sealed(config))
 
     def save(self, directory: str | Path, *, force: bool = False) -> None:
         """Write the encoder to a new folder (`force`: in place of what is there), whole or not at all."""
@@ -220,6 +227,9 @@ class Encoder:
                 check="use the version of kinmer that wrote it, or train again",
                 place=directory,
             )
+        # Encoders of kinmer 0.1.0 have no checksum.
+        if "crc" in config and not is_sealed(config):
+            raise _damaged(directory / CONFIG, "its checksum is another")
         try:
             encoder = cls._from_config(config, directory)
         except KinmerError as error:
@@ -231,12 +241,7 @@ class Encoder:
                 place=directory / CONFIG,
             ) from error
         if encoder.fingerprint != config.get("fingerprint"):
-            raise FormatError(
-                "the encoder is damaged",
-                "its weights or settings are not those it was saved with",
-                "copy it again, or train again",
-                place=directory,
-            )
+            raise _damaged(directory, "its weights or settings are not those it was saved with")
         return encoder.to(device)
 
     @classmethod
@@ -257,8 +262,8 @@ class Encoder:
             Clr.from_dict(config["clr"]),
             precision=config["precision"],
             training=config["training"],
-            metrics=_read_metrics(directory / METRICS),
-            card=_read_text(directory / CARD),
+            metrics=_read_metrics(directory / METRICS, config),
+            card=_read_text(directory / CARD, config),
             versions=config["versions"],
         )
 
@@ -313,18 +318,26 @@ def _read_weights(path: Path, planned: Network) -> dict[str, Tensor]:
         raise FormatError("the weights cannot be read", str(error)) from error
 
 
-def _read_text(path: Path) -> str:
+def _damaged(path: Path, why: str) -> FormatError:
+    return FormatError("the encoder is damaged", why, "copy it again, or train again", place=path)
+
+
+def _read_text(path: Path, config: dict[str, Any]) -> str:
+    """A file of text that is the one `config` was written with."""
     try:
-        return read_bytes(path).decode()
+        data = read_bytes(path)
+        if "files" in config and config["files"][path.name] != zlib.crc32(data):
+            raise FormatError(f"{path.name} is damaged", "its checksum is another")
+        return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path.name} cannot be read", str(error)) from error
     except InputError as error:
         raise FormatError(f"{path.name} cannot be read", error.what) from error
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
+def _read_metrics(path: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         # A loss may have become NaN.
-        return [parse_json(line, nan=True) for line in _read_text(path).splitlines()]
+        return [parse_json(line, nan=True) for line in _read_text(path, config).splitlines()]
     except ValueError as error:
         raise FormatError(f"{path.name} is damaged", str(error)) from error

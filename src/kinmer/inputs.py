@@ -8,7 +8,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,16 @@ from isal import igzip, isal_zlib
 
 from kinmer.errors import FormatError, InputError
 
-__all__ = ["open_regular", "parse_json", "read_bytes", "read_json", "read_lines", "text_of"]
+__all__ = [
+    "is_sealed",
+    "open_regular",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "read_lines",
+    "sealed",
+    "text_of",
+]
 
 # What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst.
 LARGEST_JSON = 64 << 20
@@ -43,6 +53,17 @@ def text_of(path: str | Path) -> str:
     Bytes that are no UTF-8 are escaped (``\\xe9``): such a path is no text, and no table takes it.
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A description with a checksum of itself, ``crc``; an older one is replaced."""
+    bare = {name: value for name, value in body.items() if name != "crc"}
+    return {**bare, "crc": zlib.crc32(json.dumps(bare, sort_keys=True).encode())}
+
+
+def is_sealed(body: Mapping[str, Any]) -> bool:
+    """Whether a description is as `sealed` left it."""
+    return bool(sealed(body)["crc"] == body.get("crc"))
 
 
 def open_regular(path: str | Path) -> IO[bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from kinmer.confidence import Calibration
 from kinmer.errors import FormatError
 from kinmer.files import read_json, write_json
 from kinmer.index.entries import EntryTable
+from kinmer.inputs import is_sealed, sealed
 
 __all__ = ["CALIBRATION", "Calibrated", "Changes", "Extent", "read_calibration", "write_calibration"]
 
@@ -149,7 +148,7 @@ def write_calibration(path: Path, index: str, told: Calibrated) -> None:
         "reason": told.reason,
         "calibration": None if told.calibration is None else told.calibration.to_dict(),
     }
-    write_json(path / CALIBRATION, {**body, "crc": _checksum(body)})
+    write_json(path / CALIBRATION, sealed(body))
 
 
 def read_calibration(path: Path, index: str) -> Calibrated | None:
@@ -161,8 +160,7 @@ def read_calibration(path: Path, index: str) -> Calibrated | None:
     if not place.is_file():
         return None
     body = read_json(place)
-    crc = body.pop("crc", None)
-    if body.get("kind") != KIND or body.get("format") != FORMAT or crc != _checksum(body):
+    if body.get("kind") != KIND or body.get("format") != FORMAT or not is_sealed(body):
         raise _damaged(place, "its checksum is another")
     if body["index"] != index:
         raise _damaged(place, "it is of another index")
@@ -175,10 +173,6 @@ def read_calibration(path: Path, index: str) -> Calibrated | None:
         return Calibrated(found, str(body["reason"]), extent)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(place, str(error)) from error
-
-
-def _checksum(body: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
 
 
 def _damaged(place: Path, why: str) -> FormatError:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
-from kinmer.files import read_json, remove, write_json
+from kinmer.files import read_json, remove
 from kinmer.index.calibration import Calibrated, read_calibration
 from kinmer.index.engines import build_engine, engine_folder, open_engine, update_engine
 from kinmer.index.entries import Entry, EntryTable, Genome
-from kinmer.index.manifest import ENCODER, ENTRIES, MANIFEST, read_manifest
+from kinmer.index.manifest import ENCODER, ENTRIES, read_manifest, save_manifest
 from kinmer.index.merging import Merging
 from kinmer.index.names import holders_of, names_of
 from kinmer.index.rows import Rows
@@ -308,8 +308,7 @@ class KinIndex:
                 self._close_engine()
                 self._build(name, measure)
                 if (name, measure) != (self.engine, self.metric):
-                    manifest = {**self.manifest, "engine": name, "metric": measure}
-                    write_json(self.path / MANIFEST, manifest)
+                    manifest = save_manifest(self.path, {**self.manifest, "engine": name, "metric": measure})
                     old, self.engine, self.metric, self.manifest = self.engine, name, measure, manifest
                     if old != name:
                         remove(engine_folder(self.path, old))

@@ -9,6 +9,7 @@ from kinmer import __version__
 from kinmer.errors import FormatError
 from kinmer.files import FolderKind, read_json, write_json
 from kinmer.index.schema import FORMAT
+from kinmer.inputs import is_sealed, sealed
 from kinmer.stores import ENGINES, Metric
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "MANIFEST",
     "raise_format",
     "read_manifest",
+    "save_manifest",
     "write_manifest",
 ]
 
@@ -48,8 +50,8 @@ def write_manifest(
     folder: Path, *, index: str, engine: str, metric: Metric, encoder: Encoder, pieces: dict[str, Any]
 ) -> None:
     """Describe an index. pieces : how long sequences are cut."""
-    write_json(
-        folder / MANIFEST,
+    save_manifest(
+        folder,
         {
             "kind": "kinmer index",
             "format": FORMAT,
@@ -65,11 +67,17 @@ def write_manifest(
     )
 
 
+def save_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Write the description of the index at `path` with its checksum, and give it."""
+    manifest = sealed(manifest)
+    write_json(path / MANIFEST, manifest)
+    return manifest
+
+
 def raise_format(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Let older kinmers know that the index at `path` is of today's format; gives its description."""
     if manifest["format"] != FORMAT:
-        manifest = {**manifest, "format": FORMAT}
-        write_json(path / MANIFEST, manifest)
+        return save_manifest(path, {**manifest, "format": FORMAT})
     return manifest
 
 
@@ -93,6 +101,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"the index has format {manifest.get('format')}, this version reads 2 to {FORMAT}",
             check=f"kinmer {manifest.get('kinmer_version', '?')} wrote it: build it again with this one",
             place=path,
+        )
+    # kinmer 0.1.0 wrote no checksum.
+    if not is_sealed(manifest) and ("crc" in manifest or manifest["format"] == FORMAT):
+        raise FormatError(
+            "index.json is damaged",
+            "its checksum is another",
+            "copy the index again, or build it again",
+            place=path / MANIFEST,
         )
     texts = all(isinstance(manifest.get(name), str) for name in ("index", "encoder_fingerprint"))
     known = manifest.get("engine") in ENGINES and manifest.get("metric") in ("cosine", "l2")
