@@ -280,7 +280,10 @@ def test_lengths_between_and_beyond_those_learnt_from(calibration: Calibration) 
     for short in (1, 100, 1_999):
         found = of(short)
         assert found.short.all()
-        assert (found.names == -1).all()
+        # Names as without a calibration, and none at all below 100 bases.
+        there = Pool(pool.distances, pool.genomes, pool.kinds, pool.molecules, np.full(50, short))
+        np.testing.assert_array_equal(found.names, judge(there, WORLD, None).names)
+        assert (found.names == -1).all() == (short < 100)
         for told in (found.probability, found.absent, found.molecule):
             assert np.isnan(told).all()
         assert set(verdicts(found, WORLD, 0.01)) == {Verdict(TOO_SHORT, None, None)}

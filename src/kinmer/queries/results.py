@@ -88,7 +88,7 @@ class QueryResult:
     name: str | None = None
     molecule: MoleculeCall | None = None
     facets: dict[str, tuple[Hit, ...]] = field(default_factory=dict)
-    bases: int | None = None
+    bases: int | None = field(default=None, compare=False)
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:
