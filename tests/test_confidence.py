@@ -330,7 +330,7 @@ def test_any_pool_is_judged(calibration: Calibration, seed: int) -> None:
     pool, world = _some_pool(seed)
     found = judge(pool, world, calibration)
     told = np.isfinite(found.probability)
-    assert (told == (found.names >= 0)).all()
+    assert (told == ((found.names >= 0) & ~found.short[:, None])).all()
     assert ((found.probability[told] >= 0) & (found.probability[told] <= 1)).all()
     for row in range(len(pool)):
         assert (np.diff(found.probability[row, told[row]]) <= 0).all()

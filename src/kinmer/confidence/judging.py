@@ -47,8 +47,8 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
     A name is never likelier than the one above it. One at a rank that nothing could be learnt of, as few
     viruses have an order, is as likely as the next one below, as which it is at least as often right. Where
     the nearest genome is farther than it was of all that was learnt from, no name is likely at all. A query
-    shorter than all that was learnt from has no probabilities, and names as without a calibration; one of fewer
-    than `NAMELESS` bases has not even these.
+    shorter than all that was learnt from has no probabilities, and names as without a calibration; one of
+    fewer than `NAMELESS` bases has not even these.
     """
     votes, count = vote(pool, lineages), len(pool)
     names = votes.names if calibration is not None else _agreed(votes)
