@@ -123,7 +123,7 @@ def _with_letters(
     embedder = Embedder(index.encoder, None, threads)
     too_short = found = 0
     for block in read_blocks_of(path):
-        rows = [row for row, letters in enumerate(block.letters) if base_count(letters) >= max(1, min_length)]
+        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= max(1, min_length)]
         too_short += len(block.ids) - len(rows)
         kept = [(block.ids[row], block.letters[row]) for row in rows]
         cuts = (
@@ -131,15 +131,21 @@ def _with_letters(
             if kept
             else []
         )
-        for row, cut in zip(rows, cuts, strict=True):
-            if cut is None:
+        able, texts = [], []
+        for row, cut, one in zip(rows, cuts, kept, strict=True):
+            # Only now is it known that its letters are nucleotides at all.
+            if base_count(one[1]) < min_length:
+                too_short += 1
+            elif cut is None:
                 raise _no_window(max(index.encoder.layout.ks), block.place(row))
-        found += len(kept)
-        able = [cut for cut in cuts if cut is not None]
+            else:
+                able.append(cut)
+                texts.append(one)
+        found += len(able)
         if able:
-            letters = [text for _, text in kept]
+            letters = [text for _, text in texts]
             yield Queries(
-                [name for name, _ in kept],
+                [name for name, _ in texts],
                 [len(text) for text in letters],
                 np.concatenate([cut.vectors for cut in able]),
                 letters,
@@ -158,7 +164,7 @@ def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log
             place="stdin" if path == "-" else path,
         )
     if too_short:
-        log(f"{too_short:,} queries of fewer than {min_length:,} bases were left out")
+        log(f"{too_short:,} queries shorter than {min_length:,} bases were left out")
 
 
 def _check_windows(batch: Batch, columns: slice, k: int) -> None:
