@@ -16,7 +16,6 @@ from kinmer.clusters.evaluating import agreements
 from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError
 from kinmer.fasta import base_count
-from kinmer.fragments import fragment
 from kinmer.index import build_index
 from kinmer.index.sampling import _filled
 from kinmer.kmers import KmerCounter
@@ -24,7 +23,6 @@ from kinmer.layout import kmer_layout
 from kinmer.profiles import open_profiles
 from kinmer.queries import QueryResult
 from kinmer.queries.samples import write_lineage
-from kinmer.views import PackedSequences
 
 RNG = np.random.default_rng(3)
 
@@ -73,9 +71,6 @@ def test_the_least_length_is_of_bases(fasta: Path, tmp_path: Path) -> None:
     assert open_profiles(tmp_path / "one.zarr").ids.tolist() == ["rich", "whole"]
     with build_index(fasta, tmp_path / "kin.db", min_length=1_000, threads=1) as index:
         assert index.ids.tolist() == ["rich", "whole"]
-    assert PackedSequences.read([fasta], min_length=1_000).ids == ("rich", "whole")
-    found = fragment([fasta], tmp_path / "cut.fna", length=(1_000, 4_000), per_sequence=2, max_ambiguous=1.0)
-    assert found.too_short == 1
     with pytest.raises(SequenceError, match="bases"):
         build_index(fasta, tmp_path / "none.db", min_length=1_101, threads=1)
 

@@ -280,7 +280,10 @@ def test_lengths_between_and_beyond_those_learnt_from(calibration: Calibration) 
     for short in (1, 100, 1_999):
         found = of(short)
         assert found.short.all()
-        assert (found.names == -1).all()
+        # Names as without a calibration, and none at all below 100 bases.
+        there = Pool(pool.distances, pool.genomes, pool.kinds, pool.molecules, np.full(50, short))
+        np.testing.assert_array_equal(found.names, judge(there, WORLD, None).names)
+        assert (found.names == -1).all() == (short < 100)
         for told in (found.probability, found.absent, found.molecule):
             assert np.isnan(told).all()
         assert set(verdicts(found, WORLD, 0.01)) == {Verdict(TOO_SHORT, None, None)}
@@ -327,7 +330,7 @@ def test_any_pool_is_judged(calibration: Calibration, seed: int) -> None:
     pool, world = _some_pool(seed)
     found = judge(pool, world, calibration)
     told = np.isfinite(found.probability)
-    assert (told == (found.names >= 0)).all()
+    assert (told == ((found.names >= 0) & ~found.short[:, None])).all()
     assert ((found.probability[told] >= 0) & (found.probability[told] <= 1)).all()
     for row in range(len(pool)):
         assert (np.diff(found.probability[row, told[row]]) <= 0).all()

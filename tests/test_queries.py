@@ -271,7 +271,7 @@ def test_short_queries_can_be_left_out(db: Path, tmp_path: Path) -> None:
     path.write_bytes(b">short\nAC\n>good\nACGTACGTAA\n")
     said: list[str] = []
     assert [result.id for result in search(path, db, min_length=3, log=said.append)] == ["good"]
-    assert said == ["1 queries of fewer than 3 bases were left out"]
+    assert said == ["1 queries shorter than 3 bases were left out"]
     with pytest.raises(SequenceError, match="no query"):
         list(search(path, db, min_length=11))
 

@@ -114,7 +114,7 @@ def test_bad_letters_and_ids_twice_are_told(tmp_path: Path) -> None:
     two = fasta(tmp_path / "c.fna", {"x": "ACGT"})
     with pytest.raises(SequenceError, match="twice"):
         PackedSequences.read([one, two], min_length=1)
-    with pytest.raises(SequenceError, match="1 have fewer than 5 bases"):
+    with pytest.raises(SequenceError, match="1 are shorter than 5 letters"):
         PackedSequences.read([one], min_length=5)
 
 

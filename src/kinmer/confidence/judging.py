@@ -17,6 +17,8 @@ __all__ = ["Judgements", "judge"]
 DIGITS = 6
 # Without a calibration names end where one has less than half of the votes.
 LEAST_SHARE = 0.5
+# Queries of fewer bases have no names at all, whatever is near.
+NAMELESS = 100
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
     A name is never likelier than the one above it. One at a rank that nothing could be learnt of, as few
     viruses have an order, is as likely as the next one below, as which it is at least as often right. Where
     the nearest genome is farther than it was of all that was learnt from, no name is likely at all. A query
-    shorter than all that was learnt from has neither names nor probabilities.
+    shorter than all that was learnt from has no probabilities, and names as without a calibration; one of
+    fewer than `NAMELESS` bases has not even these.
     """
     votes, count = vote(pool, lineages), len(pool)
     names = votes.names if calibration is not None else _agreed(votes)
@@ -64,11 +67,12 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
                 )[:, 1]
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
-        names = np.where(short[:, None], np.int32(-1), names)
+        names = np.where(short[:, None], _agreed(votes), names)
         for told in (likely, absent, molecule):
             told[short] = np.nan
+    nameless = (pool.lengths > 0) & (pool.lengths < NAMELESS)
     return Judgements(
-        names,
+        np.where(nameless[:, None], np.int32(-1), names),
         votes.share.round(DIGITS),
         likely.round(DIGITS),
         absent.round(DIGITS),

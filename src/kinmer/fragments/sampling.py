@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import SequenceError, UsageError
-from kinmer.fasta import base_count, is_stream, nonempty, spooled
+from kinmer.fasta import is_stream, nonempty, spooled
 from kinmer.files import check_output, scratch
 from kinmer.fragments.cutting import COLUMNS, Cutter, key_of, records
 from kinmer.fragments.labels import NO_LABELS, Labels, read_labels
@@ -72,7 +72,7 @@ def fragment(
     length : letters of every fragment, or (low, high) for log-uniform lengths between them; a sequence
         shorter than high gives lengths up to its own, one shorter than low gives none.
     per_sequence, number : fragments of every sequence, or of all together, shared out in proportion to the
-        sequences' bases (A, C, G, T); one of the two.
+        sequences' lengths; one of the two.
     group : column of the labels; `number` is then shared out evenly among its values first (so that no
         large genome dominates), in proportion to length within each.
     labels : TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that
@@ -141,7 +141,7 @@ def _fragment(
         if not report.fragments:
             raise SequenceError(
                 "no fragment was cut",
-                f"{report.too_short:,} sequences have fewer than {low:,} bases (A, C, G, T)",
+                f"{report.too_short:,} sequences are shorter than {low:,} letters",
                 "use a smaller --length",
             )
     return report
@@ -162,7 +162,7 @@ def _cut(
             counts["left_out"] += 1
             continue
         counts["unlabelled"] += labels is not NO_LABELS and sequence_id not in labels.rows
-        if base_count(letters) < cutter.low:
+        if len(letters) < cutter.low:
             counts["too_short"] += 1
             continue
         number, before = wanted.of(sequence_id), writer.fragments
@@ -198,9 +198,9 @@ def _check_settings(
 
 def _lengths(files: Sequence[str | Path], low: int, passed: _PassedOver) -> dict[str, int]:
     return {
-        one: size
+        one: len(letters)
         for one, letters in records(files, "lengths")
-        if (size := base_count(letters)) >= low and not passed.has(one)
+        if len(letters) >= low and not passed.has(one)
     }
 
 

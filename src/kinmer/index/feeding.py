@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
-from kinmer.fasta import base_count, is_stream, nonempty, prefixes_of, spooled
+from kinmer.fasta import is_stream, nonempty, prefixes_of, spooled
 from kinmer.files import hash_file, scratch
 from kinmer.index.embedded import Embedded
 from kinmer.index.homes import Homes, Replace
@@ -215,7 +215,7 @@ class _FastaFeed(Feed):
         if not replace and (known := sum(one.is_among(whole) for one in self._files)):
             self._log(f"{known:,} of {len(self._files):,} files were in already")
         if self._too_short:
-            self._log(f"{self._too_short:,} sequences of fewer than {self._min_length:,} bases were left out")
+            self._log(f"{self._too_short:,} sequences shorter than {self._min_length:,} bases were left out")
         if self._empty:
             self._log(f"{self._empty:,} sequences without a whole k-mer were left out")
 
@@ -272,9 +272,12 @@ class _FastaFeed(Feed):
             if twice is not None:
                 raise SequenceError(f"the id {twice!r} occurs twice", "ids must be unique", place=one.path)
             seen.update(block.ids)
-            enough = [base_count(letters) >= self._min_length for letters in block.letters]
-            self._too_short += enough.count(False)
-            long = [row for row, name in enumerate(block.ids) if enough[row] and name not in there]
+            self._too_short += sum(len(letters) < self._min_length for letters in block.letters)
+            long = [
+                row
+                for row, letters in enumerate(block.letters)
+                if len(letters) >= self._min_length and block.ids[row] not in there
+            ]
             kept = RecordBlock(
                 block.file,
                 block.first,
@@ -310,6 +313,10 @@ class _FastaFeed(Feed):
         sequences, letters = [], []
         for name, text, cut, told in zip(block.ids, block.letters, cuts, found, strict=True):
             if cut is None:
+                continue
+            # Only now is it known that its letters are nucleotides at all.
+            if cut.bases < self._min_length:
+                self._too_short += 1
                 continue
             values = {
                 **known_values(one.values),

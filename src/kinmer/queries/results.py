@@ -95,7 +95,7 @@ class QueryResult:
     facets: dict[str, tuple[Hit, ...]] = field(default_factory=dict)
     no_profile: bool = False
     columns: tuple[str, ...] = ()
-    bases: int | None = None
+    bases: int | None = field(default=None, compare=False)
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:

@@ -150,27 +150,30 @@ def _with_letters(
     embedder = Embedder(index.encoder, None, threads)
     too_short = found = 0
     for block in read_blocks_of(path):
-        rows = [row for row, letters in enumerate(block.letters) if base_count(letters) >= min_length]
+        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
         too_short += len(block.ids) - len(rows)
         if not rows:
             continue
-        found += len(rows)
         ids, letters = [block.ids[row] for row in rows], [block.letters[row] for row in rows]
-        vectors = np.zeros((len(rows), index.encoder.dim), dtype=np.float32)
-        reasons = []
         cuts = embedder.cut(RecordBlock(block.file, block.first, ids, letters))
-        for row, (cut, text) in enumerate(zip(cuts, letters, strict=True)):
-            if cut is not None:
+        # Only now is it known that their letters are nucleotides at all.
+        kept = [row for row, text in enumerate(letters) if base_count(text) >= min_length]
+        too_short += len(rows) - len(kept)
+        found += len(kept)
+        vectors = np.zeros((len(kept), index.encoder.dim), dtype=np.float32)
+        for row, at in enumerate(kept):
+            if (cut := cuts[at]) is not None:
                 vectors[row] = cut.vectors[0]
-            reasons.append("" if cut is not None else _reason(len(text), max(index.encoder.layout.ks)))
+        chosen = [(letters[at], cuts[at]) for at in kept]
+        k = max(index.encoder.layout.ks)
         yield Queries(
-            ids,
-            [len(text) for text in letters],
+            [ids[at] for at in kept],
+            [len(text) for text, _ in chosen],
             vectors,
-            letters,
-            reasons=reasons,
-            bases=[0 if cut is None else cut.bases for cut in cuts],
-            counted=[0 if cut is None else cut.counted for cut in cuts],
+            [text for text, _ in chosen],
+            reasons=["" if cut is not None else _reason(len(text), k) for text, cut in chosen],
+            bases=[0 if cut is None else cut.bases for _, cut in chosen],
+            counted=[0 if cut is None else cut.counted for _, cut in chosen],
         )
     _tell_short(path, found, too_short, min_length, log)
 
@@ -184,7 +187,7 @@ def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log
             place="stdin" if path == "-" else path,
         )
     if too_short:
-        log(f"{too_short:,} queries of fewer than {min_length:,} bases were left out")
+        log(f"{too_short:,} queries shorter than {min_length:,} bases were left out")
 
 
 def _reason(length: int, k: int) -> str:

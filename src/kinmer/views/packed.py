@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, SequenceError, UsageError
-from kinmer.fasta import base_count, nonempty, read_records
+from kinmer.fasta import nonempty, read_records
 from kinmer.fragments import Labels, read_labels
 from kinmer.fragments.folds import genomes_of, groups_of
 from kinmer.fragments.labels import NO_LABELS
@@ -78,7 +78,7 @@ class PackedSequences:
         fold: str | int | None = None,
         min_length: int = 1000,
     ) -> PackedSequences:
-        """Read FASTA files and hold the sequences of at least `min_length` bases (A, C, G, T).
+        """Read FASTA files and hold the sequences of at least `min_length` letters.
 
         labels : TSV with ``sequence_id`` and any of ``genome_id``, ``species``, ``ani95_cluster``, ``genus``,
             ``domain``. Sequences of one genome are a group; one without a genome is a group of its own.
@@ -96,7 +96,7 @@ class PackedSequences:
         for sequence_id, letters, place in _records(files):
             if omitted.has(sequence_id, place):
                 left_out += 1
-            elif base_count(letters) < min_length:
+            elif len(letters) < min_length:
                 too_short += 1
             else:
                 packed, runs = _packed(letters, place)
@@ -108,7 +108,7 @@ class PackedSequences:
         if not ids:
             raise SequenceError(
                 "no sequence is left to draw fragments from",
-                f"{too_short:,} have fewer than {min_length:,} bases, {left_out:,} of the fold left out",
+                f"{too_short:,} are shorter than {min_length:,} letters, {left_out:,} of the fold left out",
             )
         sizes = np.array(lengths, np.int64)
         group, groups = _grouped(ids, known, labels or "labels")
