@@ -140,7 +140,7 @@ def test_an_engine_of_an_earlier_state_is_noted_and_no_damage(
     stamp.write_text(json.dumps({**told, "generation": -1}))
     report = check_index(tmp_path / "k.db")
     assert report.whole
-    assert "the next search builds it anew" in report.notes[0]
+    assert "the next search builds it" in report.notes[0]
     assert run(["db", "check", str(tmp_path / "k.db")]) == 0
     assert "engine is behind" in capsys.readouterr().out
     assert len(list(search(bins[0], tmp_path / "k.db"))) == 3

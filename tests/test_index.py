@@ -428,7 +428,7 @@ def test_rows_that_rot_unseen_are_found_out_when_the_engine_is_built(index: Path
     with pytest.raises(FormatError, match="damaged"):
         open_index(index)
     # A disk that rots leaves the time of change too.
-    Trust(index).note([path, index / "entries.sqlite"])
+    Trust(index).note([path, index / "rows-0.bin", index / "entries.sqlite"])
     with open_index(index) as found, pytest.raises(FormatError, match="damaged"):
         found.rebuild()
 

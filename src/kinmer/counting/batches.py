@@ -76,6 +76,8 @@ def count_batches(
 ) -> Iterator[Batch]:
     """Profiles of all sequences of at least `min_length` bases (A, C, G, T), batch by batch, behind `start`.
 
+    So many letters without any base come too, with counts of 0: what to do about these is not decided here.
+
     prefixes : what stands before the ids of each file; None for nothing.
 
     Memory does not depend on the input. Raises SequenceError, with file and record, for what is no nucleotide
@@ -146,7 +148,7 @@ class _FileCounter:
                 "cut the sequence",
                 place=f"{block.file}, record {self._records} ({block.ids[0]!r})",
             )
-        kept = int(bases_of(row[None], self._counter.layout)[0]) >= self._min_length
+        kept = bool(self._are_enough(row[None], np.array([letters]))[0])
         yield self._batch(
             block.ids[:1] if kept else [],
             row[None] if kept else row[None][:0],
@@ -156,6 +158,11 @@ class _FileCounter:
             int(not kept),
             block.consumed,
         )
+
+    def _are_enough(self, counts: NDArray[np.uint32], letters: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) which records have enough bases; those of letters without any base are for others to name."""
+        bases = bases_of(counts, self._counter.layout)
+        return np.asarray((bases >= self._min_length) | ((bases == 0) & (letters >= self._min_length)))
 
     def _skip(self, block: FastaBlock, ids: Sequence[str]) -> int:
         """Note that these records are done; how many of them were counted by an earlier run."""
@@ -203,7 +210,7 @@ class _FileCounter:
             row, offset, letters = min(bad)
             place = f"{block.file}, record {numbers[row]} ({ids[row]!r})"
             raise _invalid(block.buffer[offset], letters, place)
-        kept = np.flatnonzero(bases_of(counted.counts, self._counter.layout) >= self._min_length)
+        kept = np.flatnonzero(self._are_enough(counted.counts, counted.lengths))
         counts = counted.counts if len(kept) == len(rows) else counted.counts[kept]
         rows = rows[kept]
         yield self._batch(
