@@ -21,7 +21,7 @@ EVEN, FALSE_NAMES = 0.5, 0.1
 HIGHEST = 0.999
 # Shares of queries whose species the references do not have that may get a wrong name: a domain; any below
 # it up to `SHORT` bases; one of phylum to family beyond, where species and genus have the rule above.
-WRONG_DOMAINS, WRONG_SHORT, WRONG_LONG = 0.04, 0.035, 0.1
+WRONG_DOMAINS, WRONG_SHORT, WRONG_LONG = 0.04, 0.028, 0.1
 # And of random sequences, any at all.
 WRONG_RANDOM = 0.01
 SHORT = 1_000

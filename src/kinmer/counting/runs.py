@@ -306,7 +306,11 @@ class _Run:
                         return f"{file}, record {record}"
                     break
         streamed = any(is_stream(file) for file in self.files)
-        return "what came through the pipe" if streamed else "the store that is appended to"
+        return (
+            "what came through the pipe"
+            if streamed
+            else "the store that is appended to, which has it already"
+        )
 
 
 class _Meter:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, ProfileError
+from kinmer.errors import FormatError, ProfileError, UsageError
 from kinmer.files import (
     check_folder,
     check_output,
@@ -42,7 +42,16 @@ from kinmer.profiles.arrays import (
 from kinmer.profiles.base import Values, check_rows, gc_of
 from kinmer.profiles.checksums import NodeSums
 from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
-from kinmer.profiles.journal import JOURNAL, LOCK, STORE, StoreLock, clear_unfinished, journal_of, part_of
+from kinmer.profiles.journal import (
+    JOURNAL,
+    LOCK,
+    STORE,
+    StoreLock,
+    clear_unfinished,
+    is_locked,
+    journal_of,
+    part_of,
+)
 from kinmer.profiles.root import (
     AGAIN,
     EMBEDDING,
@@ -139,6 +148,7 @@ class ProfileWriter:
         path = Path(path)
         signature = json.loads(json.dumps(signature))
         appending = append and path.exists()
+        _conclude(path, signature if append else None)
         if appending and not (path / "zarr.json").is_file():
             raise FormatError("this is no profile store", check="leave out --append", place=path)
         if not appending:
@@ -283,6 +293,9 @@ class ProfileWriter:
         """
         if not self.rows:
             raise ProfileError("no profile was written", "an empty store is of no use", place=self.path)
+        if self._pending is not None:
+            # The journal then has all rows: after a kill from here on it tells that nothing is left to do.
+            self._write_pending()
         everything = [*self._arrays.values(), self._sources]
         for array in everything:
             array.finish()
@@ -457,6 +470,28 @@ def _empty(folder: Path) -> None:
     for child in folder.iterdir():
         if child.name != LOCK:
             remove(child)
+
+
+def _conclude(path: Path, signature: Any) -> None:
+    """Take away the journal of a run that was killed when its store was whole.
+
+    Raises UsageError where that run was an append of the same `signature`: there is nothing left to append.
+    """
+    if not (path / JOURNAL).is_file() or not (path / "zarr.json").is_file() or is_locked(path):
+        return
+    try:
+        journal, rows = read_json(path / JOURNAL), int(read_root(path).nodes["X"]["shape"][0])
+        done = journal["base"] < journal["rows"] == rows
+    except (FormatError, KeyError, TypeError, ValueError):
+        return
+    if done:
+        (path / JOURNAL).unlink(missing_ok=True)
+        if signature is not None and journal.get("signature") == signature:
+            raise UsageError(
+                "the store holds these sequences already",
+                "an earlier call of the same was killed when all was done",
+                place=path,
+            )
 
 
 def _check_old_rows(path: Path, root: Root) -> None:

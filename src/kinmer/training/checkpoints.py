@@ -19,7 +19,7 @@ from kinmer.files import read_json, remove, write_bytes, write_json
 __all__ = ["Checkpoint", "Checkpoints"]
 
 FORMAT = 1
-STATE = "state.json"
+STATE, FINISHED = "state.json", "finished.json"
 SUFFIX = ".safetensors"
 LOCK = ".lock"
 AFRESH = "use --force to start afresh"
@@ -43,7 +43,7 @@ class Checkpoints:
     """
 
     def __init__(self, output: Path, signature: Mapping[str, Any]) -> None:
-        self.folder = output.absolute().parent / f".{output.name}.training"
+        self.folder = _folder_of(output)
         self._signature = dict(signature)
 
     @contextmanager
@@ -142,9 +142,40 @@ class Checkpoints:
             if path.name not in current:
                 path.unlink()
 
+    def finish(self, fingerprint: str) -> None:
+        """Note that the run is about to give its output, an encoder of this fingerprint."""
+        write_json(self.folder / FINISHED, {"fingerprint": fingerprint})
+
+    @staticmethod
+    def clear(output: Path) -> None:
+        """Remove what a run has left that was killed when `output` was whole."""
+        folder = _folder_of(output)
+        try:
+            if {path.name for path in folder.iterdir()} - {LOCK}:
+                made = read_json(folder / FINISHED)["fingerprint"]
+                if made != read_json(output / "config.json")["fingerprint"]:
+                    return
+            with (folder / LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _dismantle(folder)
+        except (FormatError, KeyError, OSError):
+            return
+
     def remove(self) -> None:
         """Remove all of it: the run has given its output."""
-        remove(self.folder)
+        _dismantle(self.folder)
+
+
+def _dismantle(folder: Path) -> None:
+    """Remove a folder of checkpoints; what tells that its run has finished goes last."""
+    for path in folder.iterdir():
+        if path.name != FINISHED:
+            remove(path)
+    remove(folder)
+
+
+def _folder_of(output: Path) -> Path:
+    return output.absolute().parent / f".{output.name}.training"
 
 
 def _differences(ours: object, theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

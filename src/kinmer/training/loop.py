@@ -118,6 +118,7 @@ def train(
     KeyboardInterrupt : after a checkpoint.
     """
     chosen = train_settings(settings) if isinstance(settings, str) else settings
+    Checkpoints.clear(Path(output))
     path = check_encoder_output(output, force=force)
     with cpu_threads(threads), joined(torch_device(device)) as (processes, where):
         spare = 1 if where.type == "cpu" else max(1, (threads or available_cores()) - 1)
@@ -396,6 +397,7 @@ class _Run:
             metrics=state.records,
             card=card(training, state.records, library_versions()),
         )
+        self.checkpoints.finish(encoder.fingerprint)
         with built_aside(path) as folder:
             encoder.write(folder)
             training_curve(state.records, folder / "training.png")
