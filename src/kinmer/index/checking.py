@@ -83,7 +83,7 @@ def check_index(path: str | Path) -> CheckReport:
             ("calibration", _calibration),
         ):
             with step(f"Checking {name}"):
-                problems += _told(look, index)
+                problems += _told(look, index, damaged=bool(problems))
         try:
             covered = _engine(index, problems)
         except EngineBehindError as error:
@@ -103,14 +103,21 @@ def check_index(path: str | Path) -> CheckReport:
         )
 
 
-def _told(look: Callable[[KinIndex], Iterator[str]], index: KinIndex) -> list[str]:
-    """What a look finds, or why it cannot be taken."""
+def _told(look: Callable[[KinIndex], Iterator[str]], index: KinIndex, *, damaged: bool) -> list[str]:
+    """What a look finds, or why it cannot be taken.
+
+    damaged : something is known to be damaged; a table may then hold any values, such as no number for one.
+    """
     found = []
     try:
         for problem in look(index):
             found.append(problem)
     except KinmerError as error:
         found.append(str(error))
+    except (TypeError, ValueError, OverflowError) as error:
+        if not damaged:
+            raise
+        found.append(f"{index.table.path}: cannot be read further ({error})")
     return found
 
 
