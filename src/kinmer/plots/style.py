@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def save(figure: Figure, stem: str | Path, *, dpi: int = 160) -> list[Path]:
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         content = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            # A letter that no font has is drawn as a box; tables have the names as they are.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(content, format=kind, dpi=dpi, metadata=metadata)
         path = stem.with_name(f"{stem.name}.{kind}")
         aside = path.with_name(f".{path.name}.new")
