@@ -32,7 +32,8 @@ DOMAIN, BELOW, ABOVE_GENUS = (0,), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4)
 NOVELTIES = (("new species",), ("new genus",), CASES[CASES.index("new family") : -1], (NO_KIN,))
 # By how much a right name is worth more than a right one at the rank above.
 DEEPER = 1.5
-# Of fewer genera than this no share above can be kept for certain; the least probability of a name then.
+# Of fewer genera than this no share above can be kept for certain; the least probability of a name then, and
+# up to `SHORTEST` bases, where a small reference has but one name for much that is like it by GC alone.
 FEW_GENERA, CAUTIOUS = 20, 0.9
 
 Floats = NDArray[np.float64]
@@ -84,6 +85,7 @@ def thresholds_of(material: Material, judged: Sequence[Judged]) -> tuple[tuple[f
     """
     few = len(np.unique(material.group)) < FEW_GENERA
     limits = np.full((RANK_COUNT, len(material.lengths)), CAUTIOUS if few else EVEN)
+    limits[np.ix_(np.array(BELOW), np.array(material.lengths) <= SHORTEST)] = CAUTIOUS
     for rank in (GENUS, SPECIES):
         one = judged[rank]
         gone, bins = material.absent(rank)[one.rows], material.bins[one.rows]
