@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,12 +23,16 @@ class H5adProfiles(StoredProfiles):
     """
 
     def __init__(self, path: str | Path) -> None:
+        import h5py
+
         super().__init__(Path(path))
         with translated(self.path, "the file is damaged"):
             self._file = h5py.File(self.path, "r")
             self._open_foreign()
 
     def _node(self, name: str) -> Any:
+        import h5py
+
         parts = name.split("/")
         for depth in range(1, len(parts) + 1):
             link = self._file.get("/".join(parts[:depth]), getlink=True)
@@ -41,6 +44,8 @@ class H5adProfiles(StoredProfiles):
         return node
 
     def _read_rows(self, name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
+        import h5py
+
         text = h5py.check_string_dtype(array.dtype) is not None
         if array.dtype.kind == "O" and not text:
             raise FormatError(f"{name} is of a type that kinmer does not read", place=self.path)
@@ -48,6 +53,8 @@ class H5adProfiles(StoredProfiles):
             return np.asarray(array.asstr()[start:stop] if text else array[start:stop])
 
     def _read_scalar(self, node: Any) -> Any:
+        import h5py
+
         return node.asstr()[()] if h5py.check_string_dtype(node.dtype) is not None else node[()]
 
     def _bytes_on_disk(self, name: str, array: Any) -> int:
