@@ -21,7 +21,7 @@ from typing import IO, Any, TextIO
 from isal import isal_zlib
 
 from kinmer.errors import KinmerError, UsageError
-from kinmer.inputs import read_json
+from kinmer.inputs import parse_json, read_json
 
 __all__ = [
     "FolderKind",
@@ -398,7 +398,7 @@ def _mark(path: Path) -> list[int]:
 def _undo(room: Path) -> None:
     """Put everything back where not all has been renamed; what has been changed since then stays."""
     try:
-        noted = json.loads((room / _MOVES).read_text(encoding="utf-8"))
+        noted = parse_json((room / _MOVES).read_text(encoding="utf-8"))
         moves = [(Path(new), Path(old), Path(target), mark) for new, old, target, mark in noted]
     except (OSError, ValueError, TypeError):
         return  # Nothing had been renamed.

@@ -120,7 +120,8 @@ def _from_files(stem: Path) -> MapResult:
     table = Path(f"{stem}.tsv")
     kinds = {"settings": dict, "source": dict, "notes": list, "points": int, "ids": str}
     whole = all(isinstance(told.get(name), kind) for name, kind in kinds.items())
-    if told.get("format") != FORMAT or not whole or not isinstance(told.get("divergence"), float | None):
+    whole = whole and isinstance(told.get("divergence"), float | None) and _is_known(told)
+    if told.get("format") != FORMAT or not whole:
         raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
     try:
         # kinmer 0.1.0 wrote a dot where nothing is known; an id may be one.
@@ -133,6 +134,8 @@ def _from_files(stem: Path) -> MapResult:
         raise FormatError("the map's table cannot be read", str(error), place=table) from error
     if len(rows) != told["points"] or hash_ids(ids) != told["ids"]:
         raise FormatError("the table is not the one that was written", "rows have changed", place=table)
+    if not np.isfinite(coordinates).all():
+        raise FormatError("a point has no coordinates", "x and y are numbers", place=table)
     return MapResult(
         ids=ids,
         coordinates=coordinates,
@@ -143,6 +146,14 @@ def _from_files(stem: Path) -> MapResult:
         divergence=told["divergence"],
         notes=tuple(told["notes"]),
     )
+
+
+def _is_known(told: dict[str, Any]) -> bool:
+    """Whether a map tells how it was made in words that this version has."""
+    settings, source = told["settings"], told["source"]
+    made = settings.get("method", "tsne") in tuple(KEYS) and all(isinstance(one, str) for one in told["notes"])
+    wanted = {"place": str, "vectors": str, "metric": str, "dim": int, "fingerprint": str}
+    return made and (not source or all(isinstance(source.get(name), kind) for name, kind in wanted.items()))
 
 
 def _shown(column: pd.Series) -> list[str]:
