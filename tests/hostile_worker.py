@@ -587,9 +587,9 @@ def _write_anndata(folder: Path) -> None:
 
 def cases(base: Path, number: int) -> Iterator[Case]:
     """`number` changes of every kind, each with one of its commands in turn."""
-    for kind in kinds(base):
+    for place, kind in enumerate(kinds(base)):
         for at in range(number):
-            yield Case(kind, at, kind.commands[at % len(kind.commands)])
+            yield Case(kind, at, kind.commands[(place + at) % len(kind.commands)])
 
 
 def outcome(command: tuple[str, ...]) -> tuple[int, str, str]:

@@ -209,6 +209,9 @@ def check_output(
     _refuse_input(path)
     if not (path.exists() or path.is_symlink()):
         return path
+    if kind is None and path.is_dir() and not path.is_symlink():
+        # No --force replaces it: an argument that is in another's place, mostly.
+        raise UsageError("the output is a folder", "a file takes its name", "choose another", place=path)
     if not force:
         raise UsageError("the output exists already", check=hint, place=path)
     if path.is_symlink():
@@ -221,8 +224,9 @@ def check_output(
     if kind is not None:
         _refuse_strange(path, kind)
     elif not path.is_file():
-        what = "a folder" if path.is_dir() else "not a regular file"
-        raise UsageError(f"the output is {what}", "a file takes its name", "choose another", place=path)
+        raise UsageError(
+            "the output is not a regular file", "a file takes its name", "choose another", place=path
+        )
     return path
 
 

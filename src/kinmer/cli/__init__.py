@@ -164,6 +164,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, TyperException):
         # Where nothing follows the name of a group of commands, its help has been printed by now.
         what = " ".join(error.format_message().split()) or "no command is given"
+        what = what.replace(": Value error, ", ": ")
         context = getattr(error, "ctx", None)
         option = getattr(error, "option_name", "")
         if context and option in GENERAL:

@@ -21,7 +21,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
-from kinmer.inputs import text_of
+from kinmer.inputs import described, text_of
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
@@ -268,7 +268,9 @@ def _open(path: str | Path, name: str) -> _Source:
     except FileNotFoundError:
         raise SequenceError("no such file", check="is the path right?", place=name) from None
     except IsADirectoryError:
-        raise SequenceError("this is a folder", check="give the files in it", place=name) from None
+        what = described(path)
+        check = "give the files in it" if what == "a folder" else "sequences are expected: FASTA files"
+        raise SequenceError(f"this is {what}", check=check, place=name) from None
     except OSError as error:
         raise SequenceError("the file cannot be read", error.strerror or str(error), place=name) from error
 

@@ -33,6 +33,7 @@ from kinmer.fragments.folds import GenomeLabels, Split, deal_folds, genomes_of, 
 from kinmer.fragments.labels import Labels, read_labels
 from kinmer.fragments.outputs import FragmentWriter, fragment_writer
 from kinmer.fragments.shelf import Shelf
+from kinmer.inputs import described
 from kinmer.progress import step
 
 __all__ = ["Benchmark", "BenchmarkReport", "benchmark", "open_benchmark"]
@@ -352,6 +353,13 @@ def open_benchmark(folder: str | Path) -> Benchmark:
     if not folder.is_dir():
         raise FormatError(
             "there is no benchmark", "it is a folder, written by kinmer fragment --benchmark", place=folder
+        )
+    if not (folder / DESCRIPTION).is_file():
+        raise FormatError(
+            f"this is no benchmark, but {described(folder)}",
+            f"a benchmark has a {DESCRIPTION}",
+            "make one with kinmer fragment --benchmark",
+            place=folder,
         )
     facts = read_json(folder / DESCRIPTION)
     if facts.get("kind") != KIND or facts.get("format") != FORMAT:
