@@ -211,7 +211,9 @@ def check_output(
         return path
     if kind is None and path.is_dir() and not path.is_symlink():
         # No --force replaces it: an argument that is in another's place, mostly.
-        raise UsageError("the output is a folder", "a file takes its name", "choose another", place=path)
+        raise UsageError(
+            "the output exists, and is a folder", "a file takes its name", "choose another", place=path
+        )
     if not force:
         raise UsageError("the output exists already", check=hint, place=path)
     if path.is_symlink():

@@ -269,8 +269,9 @@ def _open(path: str | Path, name: str) -> _Source:
         raise SequenceError("no such file", check="is the path right?", place=name) from None
     except IsADirectoryError:
         what = described(path)
-        check = "give the files in it" if what == "a folder" else "sequences are expected: FASTA files"
-        raise SequenceError(f"this is {what}", check=check, place=name) from None
+        if what.endswith("folder"):
+            raise SequenceError("this is a folder", check="give the files in it", place=name) from None
+        raise SequenceError(f"this is {what}", check="sequences are expected, in FASTA", place=name) from None
     except OSError as error:
         raise SequenceError("the file cannot be read", error.strerror or str(error), place=name) from error
 

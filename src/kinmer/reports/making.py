@@ -67,11 +67,6 @@ def report(
         raise UsageError("the report must be named .html", place=page)
     folder = check_output(page.with_name(f"{page.stem}-files"), force=force, kind=FILES)
     space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
-    if by is not None and by not in (*space.obs.columns, "cluster"):
-        listed = ", ".join(map(str, space.obs.columns))
-        raise UsageError(
-            f"there is no column {by!r}", f"there are {listed}", "give --metadata", place=space.place
-        )
     with written_together(page, folder) as (page_aside, aside):
         aside.mkdir()
         given = Context(space, aside, by, seed, threads)
