@@ -10,11 +10,13 @@ import lzma
 import shutil
 import sqlite3
 import struct
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import zstandard
 
@@ -288,15 +290,134 @@ def both(*changes: Callable[[bytes, Rng], bytes]) -> Callable[[bytes, Rng], byte
     return change
 
 
+def hdf5(data: bytes, rng: Rng) -> bytes:
+    """An array, an attribute or a group of an HDF5 file is another, or is not there."""
+    kept = io.BytesIO(data)
+    odd: tuple[Any, ...] = (
+        np.int64(-1),
+        np.float64("nan"),
+        "x",
+        np.zeros(0),
+        np.zeros((2, 2, 2)),
+        np.full(8, -5),
+        np.full(8, np.nan),
+        np.full(8, 255, np.uint8),
+        np.array(["y"] * 8, dtype=object),
+        np.arange(8) * 1e300,
+        np.zeros(8, np.complex128),
+        np.ones((8, 3), bool),
+        DEEP,
+    )
+    with h5py.File(kept, "r+") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = names[int(rng.integers(len(names)))]
+        value = odd[int(rng.integers(len(odd)))]
+        attributes = sorted(file[name].attrs)
+        kind = int(rng.integers(4))
+        if kind == 0 and attributes:
+            with suppress(OSError, RuntimeError):
+                file[name].attrs[attributes[int(rng.integers(len(attributes)))]] = value
+        elif kind == 1:
+            del file[name]
+        elif kind == 2:
+            file.create_group(f"new{name.replace('/', '')}")
+            file.move(name, f"new{name.replace('/', '')}/x")
+        else:
+            del file[name]
+            file[name] = value
+    return kept.getvalue()
+
+
 SEARCH = ("search", "q.fna", "--db", "a.db", "-k", "2")
 INDEX = ("index", "q.fna", "-o", "new.db", "--force", "--no-calibrate")
+REFERENCE = ("reference", "package", "-o", "new.db", "--force", "--no-calibrate")
 TAXDUMP = (*INDEX, "--metadata", "taxids.tsv", "--taxdump", "taxdump")
-STORE = (
-    ("info", "a.zarr"),
-    ("index", "a.zarr", "-o", "new.db", "--force"),
-    ("map", "a.zarr", "-o", "m", "--force"),
+
+
+def reading(store: str, *keep: str) -> tuple[tuple[str, ...], ...]:
+    """Commands that read a profile store or another AnnData."""
+    return (
+        ("info", store),
+        ("index", store, "-o", "new.db", "--force", "--no-calibrate"),
+        ("map", store, "-o", "m", "--force", *keep),
+        ("map", store, "-o", "m", "--from-store", "--force"),
+        ("embed", store, "-e", "kin-1-kmers", "-o", "new.npy", "--force"),
+        ("cluster", store, "-o", "new", "--force", *keep),
+        ("analyze", "distances", store, "-o", "new", "--force"),
+        ("analyze", "groups", store, "--by", "length", "--cluster", "length", "-o", "new", "--force"),
+        ("verify", store, "-e", "kin-1-kmers", "-o", "new", "--sample", "8", "--bootstrap", "3", "--force"),
+        ("export", store, "new.npy", "new.txt", "--force"),
+        ("count", "more.fna", "-o", store, "--append"),
+        ("search", store, "--db", "a.db", "-k", "2"),
+    )
+
+
+INTO = (
+    ("map", "two.npy", "-o", "m", "--force", "--into", "map"),
+    ("map", "map.json", "-o", "m", "--from-store", "--force"),
 )
-OPENED = (("model", "card", "enc"), ("embed", "q.fna", "-e", "enc", "-o", "new.npy", "--force"))
+CLUSTERS = (
+    ("cluster", "two.npy", "-o", "clusters"),
+    ("cluster", "two.npy", "-o", "clusters", "--force"),
+    (
+        "evaluate",
+        "clusters",
+        "clusters/cluster_members.tsv",
+        "--labels",
+        "labels.tsv",
+        "-o",
+        "new",
+        "--force",
+    ),
+)
+BENCHMARK = (
+    ("evaluate", "retrieval", "bench", "-e", "kin-1-kmers", "-o", "new", "--bootstrap", "3", "--force"),
+    (
+        *("fit", "q.fna", "-o", "fitted", "--method", "discriminant", "--dim", "2", "--per-group", "10"),
+        *("--length", "500-900", "--labels", "labels.tsv", "--force"),
+    ),
+)
+FOLDED = (
+    (
+        *("fit", "q.fna", "-o", "fitted", "--dim", "2", "--per-group", "10", "--length", "500-900"),
+        *("--labels", "labels.tsv", "--folds", "bench/folds.tsv", "--fold", "1", "--force"),
+    ),
+)
+LABELED = (
+    (
+        *("train", "q.fna", "-o", "trained", "--preset", "pairs", "--labels", "labels.tsv", "--epochs", "1"),
+        *("--epoch-pairs", "8", "--batch", "8", "--length", "500-900", "--latent", "2", "--force"),
+    ),
+)
+LABELS = (
+    ("fragment", "q.fna", "-o", "new.fna", "--force", "--labels", "labels.tsv", "--per-sequence", "1"),
+    *CLUSTERS[2:],
+    *BENCHMARK[1:],
+    *LABELED,
+    (
+        "evaluate",
+        "clusters",
+        "labels.tsv",
+        "--column",
+        "genus",
+        "--labels",
+        "names.tsv",
+        "-o",
+        "new",
+        "--force",
+    ),
+)
+DATABASE = (
+    SEARCH,
+    ("db", "info", "a.db"),
+    ("db", "list", "a.db"),
+    ("db", "check", "a.db"),
+    ("db", "add", "a.db", "more.fna", "--no-calibrate"),
+    ("map", "a.db", "-o", "m", "--force"),
+    ("db", "compact", "a.db"),
+)
+OPENED = (("model", "summary", "enc"), ("embed", "q.fna", "-e", "enc", "-o", "new.npy", "--force"))
 
 
 def kinds(base: Path) -> list[Kind]:
@@ -312,7 +433,7 @@ def kinds(base: Path) -> list[Kind]:
         Kind("taxdump/nodes.dmp", both(table, raw), (TAXDUMP,)),
         Kind("taxdump/names.dmp", both(table, raw), (TAXDUMP,)),
         Kind("taxdump/merged.dmp", both(table, raw), (TAXDUMP,)),
-        Kind("bac120_taxonomy.tsv", both(table, raw), ((*INDEX, "--metadata", "bac120_taxonomy.tsv"),)),
+        Kind("bac120_taxonomy.tsv", both(table, raw), ((*REFERENCE, "--metadata", "bac120_taxonomy.tsv"),)),
         Kind(
             "manifest.tsv",
             both(table, raw),
@@ -321,18 +442,22 @@ def kinds(base: Path) -> list[Kind]:
         Kind(
             "package/md5sum.txt",
             both(table, raw),
-            (("reference", "package", "-o", "new.db", "--force", "--no-calibrate"),),
+            (REFERENCE,),
         ),
         Kind(
             "package/ncbi_dataset/data/assembly_data_report.jsonl",
             both(json_lines, raw),
-            (("reference", "package", "-o", "new.db", "--force", "--no-calibrate"),),
+            (REFERENCE,),
         ),
-        Kind(
-            "labels.tsv",
-            both(table, raw),
-            (("fragment", "q.fna", "-o", "new.fna", "--force", "--labels", "labels.tsv"),),
+        Kind("labels.tsv", both(table, raw), LABELS),
+        Kind("bench/folds.tsv", both(table, raw), FOLDED),
+        *(
+            Kind(one.relative_to(base).as_posix(), both(table, raw), BENCHMARK[:1])
+            for one in sorted((base / "bench").glob("*.tsv"))
         ),
+        Kind("map.tsv", both(table, raw), INTO),
+        Kind("clusters/cluster_members.tsv", both(table, raw), CLUSTERS),
+        Kind("other.h5ad", both(hdf5, raw), reading("other.h5ad", "--no-store")),
         Kind("two.npy", both(npy_header, raw), (("map", "two.npy", "-o", "m", "--force"),)),
         Kind("two.txt", both(table, raw), (("map", "two.npy", "-o", "m", "--force"),)),
         Kind(
@@ -354,23 +479,25 @@ def kinds(base: Path) -> list[Kind]:
         Kind(
             "a.db/entries.sqlite",
             sqlite_state,
-            (SEARCH, ("db", "info", "a.db"), ("db", "list", "a.db"), ("db", "check", "a.db")),
+            DATABASE,
         ),
     ]
-    for path in sorted(base.rglob("*.json")):
+    found += [
+        Kind(f"a.db/{name}", raw, DATABASE) for name in ("rows-0.bin", "vectors-0.f32", "entries.sqlite")
+    ]
+    readers = {
+        "a.db": DATABASE,
+        "a.zarr": reading("a.zarr"),
+        "other.zarr": reading("other.zarr", "--no-store"),
+        "map.json": INTO,
+        "clusters": CLUSTERS,
+        "bench": BENCHMARK[:1],
+    }
+    for path in sorted(base.rglob("*")):
         name = path.relative_to(base).as_posix()
-        if name.startswith("a.db/"):
-            found.append(
-                Kind(name, both(json_values, raw), (SEARCH, ("db", "info", "a.db"), ("db", "check", "a.db")))
-            )
-        elif name.startswith("a.zarr/"):
-            found.append(Kind(name, both(json_values, raw), STORE))
-        elif name == "map.json":
-            found.append(
-                Kind(
-                    name, both(json_values, raw), (("map", "two.npy", "-o", "m", "--force", "--into", "map"),)
-                )
-            )
+        described = path.suffix == ".json" or path.name in (".zarray", ".zattrs", ".zgroup", ".zmetadata")
+        if described and (commands := readers.get(name.partition("/")[0])):
+            found.append(Kind(name, both(json_values, raw), commands))
     return found
 
 
@@ -381,18 +508,20 @@ def make_base(folder: Path) -> None:
 
     def records(names: list[str]) -> bytes:
         return b"".join(
-            b">%s\n%s\n" % (one.encode(), letters[rng.integers(4, size=2500)].tobytes()) for one in names
+            b">%s\n%s\n" % (one.encode(), letters[rng.integers(4, size=2500 + len(one) % 2)].tobytes())
+            for one in names
         )
 
-    names = [f"s{at}" for at in range(8)]
+    names = [f"s{at}" for at in range(6)] + ["s10", "s11"]
     data = folder / "package" / "ncbi_dataset" / "data"
     for place in (folder / "taxdump", data / "GCF_000000001.1"):
         place.mkdir(parents=True)
     (folder / "q.fna").write_bytes(records(names))
+    (folder / "more.fna").write_bytes(records(["t1", "t2"]))
     (folder / "names.tsv").write_text("id\tgenus\tsize\n" + "".join(f"{one}\tG{one}\t5\n" for one in names))
     (folder / "labels.tsv").write_text("sequence_id\tgenus\n" + "".join(f"{one}\tG{one}\n" for one in names))
     (folder / "taxids.tsv").write_text("id\ttaxid\n" + "".join(f"{one}\t3\n" for one in names))
-    (folder / "ids.txt").write_text("s7\n")
+    (folder / "ids.txt").write_text("s5\n")
     nodes = "1\t|\t1\t|\tno rank\t|\n2\t|\t1\t|\tdomain\t|\n3\t|\t2\t|\tspecies\t|\n"
     (folder / "taxdump" / "nodes.dmp").write_text(nodes)
     called = "".join(f"{at}\t|\tname {at}\t|\t\t|\tscientific name\t|\n" for at in (1, 2, 3))
@@ -430,19 +559,37 @@ def _made(folder: Path) -> None:
     for command in (
         ("count", "q.fna", "-o", "a.zarr"),
         ("embed", "a.zarr", "-e", "kin-1-kmers"),
-        ("index", "q.fna", "-o", "a.db", "--metadata", "names.tsv", "--no-calibrate"),
+        ("index", "q.fna", "-o", "a.db", "-e", "kin-1-kmers", "--metadata", "names.tsv", "--no-calibrate"),
+        ("map", "a.zarr", "-o", "map"),
         ("export", "a.zarr", "old.npy", "old.txt"),
-        ("map", "two.npy", "-o", "map"),
+        ("map", "two.npy", "-o", "map", "--force"),
+        ("cluster", "two.npy", "-o", "clusters"),
+        (
+            *("fragment", "q.fna", "-o", "bench", "--benchmark", "--labels", "labels.tsv"),
+            *("--split", "genome", "--lengths", "500", "--folds", "2"),
+        ),
     ):
         code, _, err = outcome(command)
         assert code == 0, err
+    _write_anndata(folder)
+
+
+def _write_anndata(folder: Path) -> None:
+    """The store as AnnData writes it: Zarr of format 2, and HDF5."""
+    import anndata
+
+    data = anndata.read_zarr(folder / "a.zarr")
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=2):
+        warnings.simplefilter("ignore")
+        data.write_zarr(folder / "other.zarr")
+    data.write_h5ad(folder / "other.h5ad")
 
 
 def cases(base: Path, number: int) -> Iterator[Case]:
     """`number` changes of every kind, each with one of its commands in turn."""
-    for kind in kinds(base):
+    for place, kind in enumerate(kinds(base)):
         for at in range(number):
-            yield Case(kind, at, kind.commands[at % len(kind.commands)])
+            yield Case(kind, at, kind.commands[(place + at) % len(kind.commands)])
 
 
 def outcome(command: tuple[str, ...]) -> tuple[int, str, str]:

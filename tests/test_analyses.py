@@ -288,7 +288,7 @@ def test_groups_are_compared(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'depth'"):
         analyze_groups(space, "depth")
     alone = space_of(rng.normal(size=(9, 3)), tmp_path, obs=pd.DataFrame({"source": ["a"] * 9, "cluster": 1}))
-    with pytest.raises(InputError, match="tells 1 groups"):
+    with pytest.raises(InputError, match="has a single group"):
         analyze_groups(alone, "source")
 
 

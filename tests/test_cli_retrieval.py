@@ -140,8 +140,8 @@ def test_vectors_of_fasta_and_stores(community: Path, kinmer: Kinmer, tmp_path: 
     [
         (("evaluate", "retrieval"), "nothing to evaluate"),
         (("evaluate", "retrieval", "{}/bench0"), "give an encoder"),
-        (("evaluate", "retrieval", "{}/all", "-e", "raw"), "no such file"),
-        (("evaluate", "retrieval", "{}/bench0", "-e", "{}/all"), "no such file"),
+        (("evaluate", "retrieval", "{}/all", "-e", "raw"), "this is no benchmark, but a folder"),
+        (("evaluate", "retrieval", "{}/bench0", "-e", "{}/all"), "this is no encoder, but a folder"),
         (("evaluate", "retrieval", "{}/bench0", "-e", "raw", "-e", "raw"), "given twice"),
         (("evaluate", "retrieval", "{}/bench0", "-e", "raw", "--baseline", "x"), "none of the encoders"),
         (("fragment", "{}/all/taxonomy.tsv", "-o", "x", "--benchmark"), "takes --labels"),

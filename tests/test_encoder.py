@@ -18,6 +18,7 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.devices import torch_device
 from kinmer.encoder import CPU_TILE, Encoder
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
+from kinmer.inputs import sealed
 from kinmer.layout import kmer_layout
 from kinmer.networks import Vae
 from tests.organisms import encoder_of, organisms
@@ -131,7 +132,8 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
         change(config)
-        (folder / "config.json").write_text(json.dumps(config))
+        # With its checksum: what is told otherwise is to be seen, not that somebody told it.
+        (folder / "config.json").write_text(json.dumps(sealed(config)))
 
     return damage
 
@@ -154,7 +156,7 @@ def other_shapes(folder: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no config": (lambda f: (f / "config.json").unlink(), "no such file"),
+    "no config": (lambda f: (f / "config.json").unlink(), "this is no encoder, but a folder"),
     "no weights": (lambda f: (f / "weights.safetensors").unlink(), "weights"),
     "no card": (lambda f: (f / "card.md").unlink(), "card.md"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "damaged"),

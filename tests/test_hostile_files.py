@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import resource
 import shutil
@@ -16,21 +17,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+import zstandard
 
 from kinmer import inputs
 from kinmer.arrays import map_array
-from kinmer.cli import run
+from kinmer.cli import GENERAL, app, run
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, KinmerError, ProfileError, SequenceError, UsageError
 from kinmer.fasta import read_blocks
+from kinmer.fasta.sources import HEADROOM, ChunkReader
+from kinmer.fragments.benchmarks import open_benchmark
 from kinmer.index.metadata import stage_metadata
 from kinmer.inputs import open_regular, parse_json, read_bytes, read_json, read_lines, text_of
 from kinmer.networks import build_network
 from kinmer.references import GenomeFile, fetch, find_genomes
 from kinmer.where import compile_where
-from tests.hostile_worker import Kind, cases, kinds, make_base, outcome
+from tests.hostile_worker import Kind, cases, make_base, outcome
 
-# A damaged store is the store's own tests' matter (chunks, sums); its JSON is changed here all the same.
 SECONDS = 30
 
 
@@ -62,31 +66,29 @@ def wrong_with(base: Path, work: Path, kind: Kind, number: int, command: tuple[s
     finally:
         os.chdir(before)
     fine = code in (0, 1, 2) and "this is a bug" not in err and "Traceback" not in err
-    short = err.count("\n") <= 1 and len(err) < 4000 and bool(err) == (code != 0)
+    # What db check finds stands in its report.
+    told = bool(err) == (code != 0) or command[:2] == ("db", "check")
+    short = err.count("\n") <= 1 and len(err) < 4000 and told
     return "" if fine and short else f"{kind.path} {number}: {' '.join(command)}: {code} {err[:300]}"
 
 
-def tried(base: Path, work: Path, numbers: range, *, stores: bool) -> list[str]:
-    found = [
-        wrong_with(base, work, case.kind, case.number, case.command)
-        for case in cases(base, numbers.stop)
-        if case.number in numbers and (stores or not case.kind.path.startswith("a.zarr/"))
-    ]
+def tried(base: Path, work: Path, number: int, step: int = 1) -> list[str]:
+    """What is wrong with every `step`-th of so many changes of every file."""
+    chosen = list(cases(base, number))[::step]
+    assert len(chosen) > 5
+    found = [wrong_with(base, work, case.kind, case.number, case.command) for case in chosen]
     return [one for one in found if one]
 
 
 def test_changed_files_are_refused_in_a_line(base: Path, tmp_path: Path) -> None:
     # All of them, and more changes of each, take longer.
-    few = kinds(base)[::5]
-    assert len(few) > 5
-    found = [wrong_with(base, tmp_path / "work", kind, 0, kind.commands[0]) for kind in few]
-    bad = [one for one in found if one]
+    bad = tried(base, tmp_path / "work", 1, step=14)
     assert not bad, "\n".join(bad)
 
 
 @pytest.mark.slow
 def test_many_changed_files_are_refused_in_a_line(base: Path, tmp_path: Path) -> None:
-    bad = tried(base, tmp_path / "work", range(4), stores=False)
+    bad = tried(base, tmp_path / "work", 1)
     assert not bad, "\n".join(bad)
 
 
@@ -418,3 +420,170 @@ def test_empty_arguments_and_zero_bytes(argv: list[str], capsys: pytest.CaptureF
 
 def test_messages_are_of_bounded_length() -> None:
     assert len(str(InputError("x" * 10**6, "y" * 10**6, "z" * 10**6))) < 3000
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["count", "--debug", "x"],
+        ["db", "info", "x", "--quiet"],
+        ["count", "x", "-q"],
+        ["db", "-q", "info", "x"],
+        ["info", "--version"],
+    ],
+)
+def test_options_of_all_commands_say_where_they_stand(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(argv) == 2
+    err = capsys.readouterr().err
+    option = next(one for one in argv if one.startswith("-"))
+    assert err.startswith(f"error: {option} stands before the command · write kinmer {option} {argv[0]}")
+    assert err.count("\n") == 1
+
+
+def test_every_option_of_all_commands_is_known() -> None:
+    command = typer.main.get_command(app)
+    names = {name for one in command.params for name in one.opts}
+    assert names - {"--help", "-h"} == set(GENERAL)
+
+
+# --- Memory that a file asks for ----------------------------------------------------------------------------
+
+
+def windowed(data: bytes, log: int) -> bytes:
+    """Zstandard that cannot be unpacked without a window of 2 to the power `log` bytes."""
+    settings = zstandard.ZstdCompressionParameters(window_log=log, write_content_size=False)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    return packer.compress(data) + packer.flush()
+
+
+def dictionary(data: bytes, bits: int) -> bytes:
+    """An xz file whose header asks for a dictionary of a size of its own, in the format's ``bits``."""
+    packed = bytearray(lzma.compress(data, check=lzma.CHECK_NONE))
+    header = packed[12 : 12 + (packed[12] + 1) * 4]
+    at = header.index(b"\x21\x01") + 2
+    header[at] = bits
+    header[-4:] = zlib.crc32(header[:-4]).to_bytes(4, "little")
+    packed[12 : 12 + len(header)] = header
+    return bytes(packed)
+
+
+@pytest.mark.parametrize(
+    ("packed", "most"),
+    [
+        (dictionary(b">a\nACGT\n", 40), 256),  # 4 GB
+        (dictionary(b">a\nACGT\n", 34), 256),  # 512 MB
+        (windowed(b">a\n" + b"ACGT" * 100, 31), 128),
+        (windowed(b">a\n" + b"ACGT" * 100, 28), 128),
+    ],
+    ids=["xz 4 GB", "xz 512 MB", "zstd 2 GB", "zstd 256 MB"],
+)
+def test_memory_that_a_packed_file_asks_for_is_bounded(tmp_path: Path, packed: bytes, most: int) -> None:
+    (tmp_path / "a.fna").write_bytes(packed)
+    with pytest.raises(SequenceError, match=rf"a\.fna: the file asks for more than {most} MB of memory"):
+        list(read_blocks(tmp_path / "a.fna"))
+
+
+def test_what_packers_write_at_their_utmost_is_read(tmp_path: Path) -> None:
+    data = b">a\n" + bytes(np.random.default_rng(0).choice(list(b"ACGT"), 60_000)) + b"\n"
+    packed = {
+        "xz -9e": lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+        "xz, 128 MB": dictionary(data, 30),
+        # Python's own lzma takes what comes behind the zeros for rubbish, and leaves it out.
+        "xz, two streams": lzma.compress(data[:1000]) + bytes(8) + lzma.compress(data[1000:]) + bytes(4),
+        "xz, nothing first": lzma.compress(b"") + lzma.compress(data),
+        "zstd --long=27": windowed(data, 27),
+    }
+    for name, content in packed.items():
+        (tmp_path / "a.fna").write_bytes(content)
+        with ChunkReader(tmp_path / "a.fna", 1 << 16) as reader:
+            found = b"".join(bytes(one.buffer[HEADROOM : one.stop]) for one in reader)
+        assert found == data, name
+
+
+def test_xz_that_is_cut_or_goes_on_is_refused(tmp_path: Path) -> None:
+    whole = lzma.compress(b">a\n" + b"ACGT" * 1000)
+    for content in (whole[:-20], whole[:30], whole + b"no xz, but more of it"):
+        (tmp_path / "a.fna").write_bytes(content)
+        with pytest.raises(SequenceError, match=r"a\.fna: the file (is truncated|cannot be read)"):
+            list(read_blocks(tmp_path / "a.fna"))
+
+
+def test_journals_of_many_files_are_read_and_as_many_values_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "making.json"
+    name = "/data/genomes/refseq/GCF_{0:09}.1/GCF_{0:09}.1_ASM{0}v1_genomic.fna.gz"
+    files = {name.format(number): "0123456789abcdef" * 4 for number in range(500_000)}
+    path.write_text(json.dumps({"source": {}, "files": files}, indent=2))
+    assert path.stat().st_size > 64 << 20
+    assert read_json(path)["files"] == files
+    path.write_bytes(b'{"a": [' + b"[]," * (22 << 20) + b"[]]}")
+    with pytest.raises(FormatError, match="holds more than 8,000,000 values"):
+        read_json(path)
+
+
+# --- Another kind of file than is wanted --------------------------------------------------------------------
+
+
+MISTAKES = [
+    ("cluster q.fna -o new", "no profile store · it is FASTA"),
+    ("map enc -o new", "no profile store · it is an encoder"),
+    ("analyze hubs bench", "no profile store · it is a benchmark"),
+    ("report clusters", "no profile store · it is a folder of clusters"),
+    ("export a.db new.npy new.txt", "no profile store · it is an index"),
+    ("fit nothing -o new", "no profile store · it is an empty folder"),
+    ("train q.fna a.zarr -o new", "a.zarr: this is a profile store · sequences are expected, in FASTA"),
+    ("map two.npy -o new --vectors raw", "a table of vectors has its own only"),
+    ("map two.npy -o new --into labels.tsv", "this is no map · it is a table"),
+    ("map two.npy -o new --into a.db", "this is no map · it is an index"),
+    ("cluster two.npy -o new --method kmeans", "Invalid value for '--method': 'kmeans' is not one of"),
+    ("cluster two.npy -o new --metadata q.fna", "this is FASTA, no table of metadata"),
+    ("evaluate retrieval bench -e a.zarr", "a.zarr: this is no encoder, but a profile store"),
+    ("evaluate retrieval nothing -e kin-1", "nothing: this is no benchmark, but an empty folder"),
+    ("evaluate clusters nowhere --labels labels.tsv", "nowhere: no such file"),
+    ("evaluate clusters two.npy --labels labels.tsv", "this is an .npy table, not a table"),
+    ("evaluate clusters q.fna --labels labels.tsv", "id or sequence_id · this is FASTA"),
+    ("fit q.fna -o new --labels names.tsv", "no column sequence_id · the first line has id, genus, size"),
+    ("fit q.fna -o new --labels q.fna", "no column sequence_id · this is FASTA"),
+    ("export a.zarr new.npy nothing", "nothing: the output exists, and is a folder"),
+    ("export new.npy new.txt a.zarr", "a.zarr: the output exists, and is a folder"),
+    ("import old.txt old.npy -o new", "old.txt: this is no .npy table, or it is cut off · it is a file"),
+    ("import q.fna old.txt -o new", "q.fna: this is no .npy table, or it is cut off · it is FASTA"),
+    ("db info enc", "this folder is no index · it is an encoder"),
+]
+
+
+def test_another_kind_of_file_is_called_by_its_name(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base)
+    (base / "nothing").mkdir()
+    for line, said in MISTAKES:
+        code, _, err = outcome(tuple(line.split()))
+        assert (code, err.count("\n")) == (2, 1), (line, err)
+        assert said in err, (line, err)
+    code, out, err = outcome(("evaluate", "clusters", "clusters", "--labels", "names.tsv"))
+    assert (code, err) == (0, "")
+    assert "genus" in out
+
+
+def test_what_a_benchmark_tells_is_believed_once_it_is_what_was_written(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "bench", tmp_path / "bench")
+    path = tmp_path / "bench" / "benchmark.json"
+    told = json.loads(path.read_text())
+    assert open_benchmark(tmp_path / "bench").fingerprint == told["fingerprint"]
+    for change in ({"files": {}}, {"files": 3}, {"settings": None}, {"fingerprint": None}):
+        path.write_text(json.dumps({**told, **change}))
+        with pytest.raises(FormatError, match=r"benchmark\.json is damaged"):
+            open_benchmark(tmp_path / "bench")
+
+
+def test_a_map_beside_damaged_metadata_is_written_and_they_stay(base: Path, tmp_path: Path) -> None:
+    """What is written beside a store's notes neither reads them nor vouches for them."""
+    store = Path(shutil.copytree(base / "a.zarr", tmp_path / "a.zarr"))
+    damaged = store / "uns" / "kinmer" / "made" / "zarr.json"
+    document = json.loads(damaged.read_text())
+    before = json.loads((store / "zarr.json").read_text())["attributes"]["kinmer"]["checksums"]
+    damaged.write_text(json.dumps({**document, "codecs": 5}))
+    code, _, err = outcome(("map", str(store), "-o", str(tmp_path / "m"), "--perplexity", "2", "--force"))
+    assert (code, err) == (0, "")
+    after = json.loads((store / "zarr.json").read_text())["attributes"]["kinmer"]["checksums"]
+    assert after["uns/kinmer/made"] == before["uns/kinmer/made"]

@@ -13,7 +13,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, InputError, ProfileError
-from kinmer.inputs import open_regular
+from kinmer.inputs import described, open_regular
 
 __all__ = ["check_weights", "map_array"]
 
@@ -49,7 +49,8 @@ def map_array(path: str | Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise ProfileError("no such file", check="is the path right?", place=path) from None
     except _UNREADABLE as error:
-        raise _damaged(path, str(error)) from error
+        what = described(path)
+        raise _damaged(path, str(error) if what == "an .npy table" else f"it is {what}") from error
     if dtype.kind not in "biuf" or dtype.subdtype is not None:
         raise _damaged(path, f"it holds {str(dtype)[:60]}, not numbers")
     needed = math.prod(shape) * dtype.itemsize

@@ -31,7 +31,7 @@ from kinmer.clr import Clr
 from kinmer.devices import torch_device
 from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
-from kinmer.inputs import is_sealed, parse_json, read_bytes, sealed
+from kinmer.inputs import described, is_sealed, parse_json, read_bytes, sealed
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 
@@ -217,6 +217,13 @@ class Encoder:
         if not directory.is_dir():
             raise FormatError(
                 "there is no encoder", "it is a folder, written by kinmer train", place=directory
+            )
+        if not (directory / CONFIG).is_file():
+            raise FormatError(
+                f"this is no encoder, but {described(directory)}",
+                f"an encoder has a {CONFIG}",
+                "give the folder that kinmer train or fit wrote",
+                place=directory,
             )
         config = read_json(directory / CONFIG)
         if config.get("kind") != "kinmer encoder":

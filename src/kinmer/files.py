@@ -21,7 +21,7 @@ from typing import IO, Any, TextIO
 from isal import isal_zlib
 
 from kinmer.errors import KinmerError, UsageError
-from kinmer.inputs import read_json
+from kinmer.inputs import parse_json, read_json
 
 __all__ = [
     "FolderKind",
@@ -209,6 +209,11 @@ def check_output(
     _refuse_input(path)
     if not (path.exists() or path.is_symlink()):
         return path
+    if kind is None and path.is_dir() and not path.is_symlink():
+        # No --force replaces it: an argument that is in another's place, mostly.
+        raise UsageError(
+            "the output exists, and is a folder", "a file takes its name", "choose another", place=path
+        )
     if not force:
         raise UsageError("the output exists already", check=hint, place=path)
     if path.is_symlink():
@@ -221,8 +226,9 @@ def check_output(
     if kind is not None:
         _refuse_strange(path, kind)
     elif not path.is_file():
-        what = "a folder" if path.is_dir() else "not a regular file"
-        raise UsageError(f"the output is {what}", "a file takes its name", "choose another", place=path)
+        raise UsageError(
+            "the output is not a regular file", "a file takes its name", "choose another", place=path
+        )
     return path
 
 
@@ -398,7 +404,7 @@ def _mark(path: Path) -> list[int]:
 def _undo(room: Path) -> None:
     """Put everything back where not all has been renamed; what has been changed since then stays."""
     try:
-        noted = json.loads((room / _MOVES).read_text(encoding="utf-8"))
+        noted = parse_json((room / _MOVES).read_text(encoding="utf-8"))
         moves = [(Path(new), Path(old), Path(target), mark) for new, old, target, mark in noted]
     except (OSError, ValueError, TypeError):
         return  # Nothing had been renamed.

@@ -18,6 +18,7 @@ from isal import igzip, isal_zlib
 from kinmer.errors import FormatError, InputError
 
 __all__ = [
+    "described",
     "is_sealed",
     "open_regular",
     "parse_json",
@@ -28,8 +29,10 @@ __all__ = [
     "text_of",
 ]
 
-# What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst.
+# What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst, and so does JSON
+# of three times the size that is mostly text: journals name every file, 80 to 100 MB for 500,000 genomes.
 LARGEST_JSON = 64 << 20
+LARGEST_TEXTS, MOST_VALUES = 192 << 20, 8_000_000
 # Of text that is read line by line. Inflated text is bounded by its packed size too: tables shrink to a
 # twentieth, and gzip at its utmost to a thousandth.
 LONGEST_LINE = 16 << 20
@@ -37,7 +40,28 @@ LARGEST_RATIO, RATIO_FROM = 200, 256 << 20
 _LINE_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _DAMAGE: Any = (OSError, EOFError, isal_zlib.error)
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_FOLDERS = (
+    ("index.json", "an index"),
+    ("config.json", "an encoder"),
+    ("benchmark.json", "a benchmark"),
+    ("clusters.json", "a folder of clusters"),
+    ("model.json", "an estimator"),
+    ("demo.json", "the folder of a demo"),
+    ("zarr.json", "a profile store"),
+    (".zgroup", "a profile store"),
+)
+_MAGIC = (
+    (b">", "FASTA"),
+    (b"\x93NUMPY", "an .npy table"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (_GZIP, "a gzip file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"\xfd7zXZ\0", "an xz file"),
+    (b"BZh", "a bzip2 file"),
+    (b"{", "JSON"),
+    (b"@", "FASTQ"),
+)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -45,6 +69,24 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def described(path: str | Path) -> str:
+    """What a file or folder looks like (``FASTA``, ``an index``), for the message that refuses it."""
+    path = Path(path)
+    if path.is_dir():
+        held = (what for name, what in _FOLDERS if (path / name).is_file())
+        return next(held, "a folder" if any(path.iterdir()) else "an empty folder")
+    if not path.is_file():
+        return "no file"
+    with open_regular(path) as file:
+        head = file.read(512)
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            return what
+    if not head:
+        return "an empty file"
+    return "a table" if b"\t" in head and b"\0" not in head else "a file"
 
 
 def text_of(path: str | Path) -> str:
@@ -113,8 +155,7 @@ def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
     try:
         hooks: dict[str, Any] = {} if nan else {"parse_constant": _refuse_constant, "parse_float": _finite}
         data = json.loads(text, **hooks)
-        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        if _SURROGATE.search(plain):
+        if _SURROGATE.search(text if isinstance(text, bytes) else text.encode("utf-8", "replace")):
             json.dumps(data, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -134,11 +175,19 @@ def _finite(text: str) -> float:
     return value
 
 
-def read_json(path: str | Path, most: int = LARGEST_JSON) -> dict[str, Any]:
-    """A JSON object of at most so many bytes; FormatError where the file is missing, damaged or no object."""
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file; FormatError where the file is missing, damaged, too large or no object.
+
+    Memory: 1.6 GB at worst, see `LARGEST_JSON`.
+    """
     path = Path(path)
     try:
-        data = parse_json(read_bytes(path, most))
+        text = read_bytes(path, LARGEST_TEXTS)
+        if len(text) > LARGEST_JSON and sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise FormatError(
+                f"the file holds more than {MOST_VALUES:,} values", "no such file does", place=path
+            )
+        data = parse_json(text)
     except FileNotFoundError:
         raise FormatError("no such file", check="is the path right?", place=path) from None
     except InputError as error:

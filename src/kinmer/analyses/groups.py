@@ -154,7 +154,7 @@ def analyze_groups(
     told = grouped & known_rows(cluster, member)
     counts = pd.crosstab(member[told], group[told])
     if counts.shape[1] < 2:
-        raise InputError(f"the column {by!r} tells {counts.shape[1]} groups", "two are compared at least")
+        raise InputError(f"the column {by!r} has a single group", "two are compared at least")
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     counts = counts[counts.sum(axis=0).sort_values(ascending=False, kind="stable").index]
     p = _tests(counts.to_numpy())

@@ -42,6 +42,8 @@ from kinmer.progress import show_progress
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+# Options of all commands, which stand before the command's name.
+GENERAL = ("--debug", "--quiet", "-q", "--version", "--install-completion", "--show-completion")
 # Parameters that name what is written; all other paths are read.
 OUTPUTS = ("output", "table", "ids_file", "folder", "download", "rebuild")
 
@@ -99,7 +101,7 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, Abort):
         return _interrupted()
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, TyperException):
             complain(traceback.format_exc().rstrip())
         return _explain(error)
     # Typer makes of Ctrl-C an exit of its own.
@@ -162,7 +164,13 @@ def _explain(error: Exception) -> int:
     if isinstance(error, TyperException):
         # Where nothing follows the name of a group of commands, its help has been printed by now.
         what = " ".join(error.format_message().split()) or "no command is given"
+        what = what.replace(": Value error, ", ": ")
         context = getattr(error, "ctx", None)
+        option = getattr(error, "option_name", "")
+        if context and option in GENERAL:
+            command = context.command_path.removeprefix("kinmer ")
+            complain(f"error: {option} stands before the command · write kinmer {option} {command} …")
+            return 2
         complain(f"error: {what} · see {context.command_path if context else 'kinmer'} --help")
         return 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -178,5 +186,5 @@ def _explain(error: Exception) -> int:
         complain("error: out of memory · try fewer threads or a smaller batch")
         return 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
-    complain(f"error: {what} · this is a bug in kinmer · please report it with --debug")
+    complain(f"error: {what} · this is a bug in kinmer · please report it with what kinmer --debug … says")
     return 1

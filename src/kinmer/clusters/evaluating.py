@@ -16,6 +16,7 @@ from kinmer.clusters.writing import write_agreement
 from kinmer.errors import InputError
 from kinmer.evaluate.labelled import label_table
 from kinmer.files import write_json, written_together
+from kinmer.inputs import described
 from kinmer.profiles import open_profiles
 from kinmer.taxonomy import known_rows, rank_columns
 
@@ -65,7 +66,8 @@ def evaluate_clusters(
     """How clusters, by whatever program, agree with labels.
 
     source : a table with tabs and the columns ``id`` (or ``sequence_id``) and `column`, such as
-        ``cluster_members.tsv``; a profile store or an AnnData with `column` in obs.
+        ``cluster_members.tsv``; the folder that `cluster` wrote; a profile store or an AnnData with `column`
+        in obs.
     labels : a TSV with ``id`` and ranks, which are also looked for in the source.
     column : names of clusters. ``-1``, ``.`` and nothing are in none; in a column ``cluster`` so is ``0``.
     ranks : columns to compare with
@@ -121,18 +123,28 @@ def agreements(
 
 def _opened(source: Any) -> tuple[list[str], pd.DataFrame, str]:
     """Ids, what is known of them, and where it is from."""
+    if isinstance(source, str | Path) and (Path(source) / "clusters.json").is_file():
+        source = Path(source) / "cluster_members.tsv"
     if not isinstance(source, str | Path) or Path(source).is_dir():
         profiles = open_profiles(source)
         place = str(source) if isinstance(source, str | Path) else type(source).__name__
         return [str(one) for one in profiles.ids], profiles.obs, place
     try:
         table = pd.read_csv(source, sep="\t", dtype=str, keep_default_na=False, quoting=3)
+    except FileNotFoundError:
+        raise InputError("no such file", check="is the path right?", place=source) from None
     except (OSError, ValueError) as error:
-        raise InputError("the clusters cannot be read", str(error), place=source) from error
+        what = described(source)
+        why = str(error) if what in ("a table", "a file") else f"this is {what}, not a table"
+        raise InputError("the clusters cannot be read", why, place=source) from error
     name = next((one for one in IDS if one in table), None)
     if name is None:
+        what = described(source)
         raise InputError(
-            "there is no column id or sequence_id", check="is there a header with tabs?", place=source
+            "there is no column id or sequence_id",
+            f"this is {what}" if what != "a table" else f"there are {', '.join(map(str, table.columns))}",
+            "is there a header with tabs? kinmer cluster writes the sequences to cluster_members.tsv",
+            place=source,
         )
     twice = table[name][table[name].duplicated()]
     if len(twice):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from kinmer import __version__
 from kinmer.clusters.agreement import Agreement
-from kinmer.files import FolderKind, built_aside, check_output, hash_ids, replaced_text
+from kinmer.errors import FormatError
+from kinmer.files import FolderKind, built_aside, check_output, hash_ids, read_json, replaced_text
 
 if TYPE_CHECKING:
     from kinmer.clusters.running import Clustering
@@ -117,7 +118,7 @@ def write_agreement(path: Path, found: Sequence[Agreement]) -> None:
 def kept_numbers(folder: Path, asked: dict[str, Any], ids: Sequence[str]) -> NDArray[np.int64] | None:
     """The clusters (n,) that a folder holds of these sequences, made as asked; None where it does not."""
     try:
-        told = json.loads((folder / "clusters.json").read_text())
+        told = read_json(folder / "clusters.json")
         if told["format"] != FORMAT or told["asked"] != asked or told["ids"] != hash_ids(ids):
             return None
         table = pd.read_csv(
@@ -130,7 +131,7 @@ def kept_numbers(folder: Path, asked: dict[str, Any], ids: Sequence[str]) -> NDA
             index_col="id",
         )
         return np.asarray(table["cluster"].loc[list(ids)].to_numpy(np.int64))
-    except (OSError, ValueError, KeyError):
+    except (FormatError, OSError, ValueError, KeyError):
         return None
 
 

@@ -26,6 +26,7 @@ from kinmer.files import (
     write_bytes,
     write_json,
 )
+from kinmer.inputs import described
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
@@ -101,6 +102,10 @@ def load_estimator(kind: type[Made], folder: str | Path) -> tuple[Made, dict[str
 def _told(path: Path, name: str) -> dict[str, Any]:
     if not path.is_dir():
         raise FormatError("there is no such estimator", "it is a folder, written by save", place=path)
+    if not (path / MODEL).is_file():
+        raise FormatError(
+            f"this is no estimator, but {described(path)}", f"an estimator has a {MODEL}", place=path
+        )
     told = read_json(path / MODEL)
     if told.get("kind") != KIND:
         raise FormatError("this is no estimator", "its model.json says nothing of one", place=path)

@@ -21,7 +21,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
-from kinmer.inputs import text_of
+from kinmer.inputs import described, text_of
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
@@ -33,6 +33,9 @@ _BUFFERS = 3
 _PIECE = 1 << 18
 # A Zstandard block of 4 bytes can hold 128 kB: small bites bound what a hostile file makes of them.
 _ZSTANDARD_BITE = 1 << 12
+# Compressors let a file ask for the memory that unpacking it takes, up to 4 GB: xz -9 asks for 65 MB, and
+# 128 MB is what zstd itself unpacks without --long.
+_XZ_MEMORY, _ZSTANDARD_WINDOW = 256 << 20, 128 << 20
 # So many empty files are named; so many bytes of nothing but white space are looked at.
 _NAMED, _BLANK = 5, 1 << 20
 _DAMAGE: Any = (EOFError, OSError, lzma.LZMAError, zlib.error, isal_zlib.error, zstandard.ZstdError)
@@ -194,11 +197,28 @@ class ChunkReader:
                 last = stop < len(buffer)
                 self._ready.put(Chunk(buffer, stop, self._source.consumed, last))
         except _DAMAGE as error:
-            what = "the file is truncated" if isinstance(error, EOFError) else "the file cannot be read"
-            reason = " ".join(str(error).split())
-            self._ready.put(SequenceError(what, reason, "copy or download it again", place=self._name))
+            self._ready.put(_refusal(error, self._name))
         except BaseException as error:
             self._ready.put(error)
+
+
+def _refusal(error: Exception, name: str) -> SequenceError:
+    """What to say of a file that cannot be unpacked."""
+    reason = " ".join(str(error).split())
+    if "emory" in reason and isinstance(error, lzma.LZMAError | zstandard.ZstdError):
+        packed, most, by = (
+            ("xz", _XZ_MEMORY, "xz -9 or less")
+            if isinstance(error, lzma.LZMAError)
+            else ("Zstandard", _ZSTANDARD_WINDOW, "zstd without --ultra and --long")
+        )
+        return SequenceError(
+            f"the file asks for more than {most >> 20} MB of memory to be unpacked",
+            f"kinmer allows no more for {packed}",
+            f"pack it again with {by}",
+            place=name,
+        )
+    what = "the file is truncated" if isinstance(error, EOFError) else "the file cannot be read"
+    return SequenceError(what, reason, "copy or download it again", place=name)
 
 
 class _Source(io.RawIOBase):
@@ -248,7 +268,10 @@ def _open(path: str | Path, name: str) -> _Source:
     except FileNotFoundError:
         raise SequenceError("no such file", check="is the path right?", place=name) from None
     except IsADirectoryError:
-        raise SequenceError("this is a folder", check="give the files in it", place=name) from None
+        what = described(path)
+        if what.endswith("folder"):
+            raise SequenceError("this is a folder", check="give the files in it", place=name) from None
+        raise SequenceError(f"this is {what}", check="sequences are expected, in FASTA", place=name) from None
     except OSError as error:
         raise SequenceError("the file cannot be read", error.strerror or str(error), place=name) from error
 
@@ -269,7 +292,7 @@ def _decompressed(source: _Source, name: str) -> _Stream:
     if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
         return io.BufferedReader(_Zstandard(io.BufferedReader(source, 1 << 20)), 1 << 17)
     if head.startswith(b"\xfd7zXZ\x00"):
-        return lzma.LZMAFile(io.BufferedReader(source, _PIECE))
+        return io.BufferedReader(_Xz(io.BufferedReader(source, _PIECE)), _PIECE)
     if head.startswith(b"BZh"):
         return bz2.BZ2File(io.BufferedReader(source, _PIECE))
     for magic, what in _REFUSED.items():
@@ -302,10 +325,43 @@ class _Zstandard(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError("the last Zstandard frame is cut off")
                 return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTANDARD_WINDOW).decompressobj()
             self._ready = memoryview(self._frame.decompress(data))
             if self._frame.eof:
                 self._rest, self._frame = self._frame.unused_data, None
         count = min(len(buffer), len(self._ready))
         buffer[:count], self._ready = self._ready[:count], self._ready[count:]
         return count
+
+
+class _Xz(io.RawIOBase):
+    """xz streams, one behind the other with zeros between; unlike lzma's own file within bounds of memory."""
+
+    def __init__(self, stored: io.BufferedReader) -> None:
+        self._stored = stored
+        self._stream: lzma.LZMADecompressor | None = None
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._stream is not None and not self._stream.needs_input:
+                data = b""
+            elif not (data := self._rest or self._stored.read1(_PIECE)):
+                if self._stream is not None:
+                    raise EOFError("the last xz stream is cut off")
+                return 0
+            self._rest = b""
+            if self._stream is None:
+                if not (data := data.lstrip(b"\0")):
+                    continue
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            out = self._stream.decompress(data, len(buffer))
+            if self._stream.eof:
+                self._rest, self._stream = self._stream.unused_data, None
+            if out:
+                buffer[: len(out)] = out
+                return len(out)

@@ -33,6 +33,7 @@ from kinmer.fragments.folds import GenomeLabels, Split, deal_folds, genomes_of, 
 from kinmer.fragments.labels import Labels, read_labels
 from kinmer.fragments.outputs import FragmentWriter, fragment_writer
 from kinmer.fragments.shelf import Shelf
+from kinmer.inputs import described
 from kinmer.progress import step
 
 __all__ = ["Benchmark", "BenchmarkReport", "benchmark", "open_benchmark"]
@@ -316,9 +317,15 @@ def _describe(folder: Path, settings: _Settings, counts: Mapping[str, Any]) -> s
         "counts": dict(counts),
         "files": {name: hash_file(folder / name) for name in FILES},
     }
-    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    fingerprint = _fingerprint(facts)
     write_json(folder / DESCRIPTION, {**facts, "fingerprint": fingerprint})
     return fingerprint
+
+
+def _fingerprint(facts: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over what is told of a benchmark."""
+    told = {name: one for name, one in facts.items() if name != "fingerprint"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -347,12 +354,27 @@ def open_benchmark(folder: str | Path) -> Benchmark:
         raise FormatError(
             "there is no benchmark", "it is a folder, written by kinmer fragment --benchmark", place=folder
         )
+    if not (folder / DESCRIPTION).is_file():
+        raise FormatError(
+            f"this is no benchmark, but {described(folder)}",
+            f"a benchmark has a {DESCRIPTION}",
+            "make one with kinmer fragment --benchmark",
+            place=folder,
+        )
     facts = read_json(folder / DESCRIPTION)
     if facts.get("kind") != KIND or facts.get("format") != FORMAT:
         raise FormatError(
             f"this is no benchmark of format {FORMAT}", check="make it again with this version", place=folder
         )
-    for name, digest in facts.get("files", {}).items():
+    # It tells the files' names: nothing of it is believed before it is known to be what was written.
+    if facts.get("fingerprint") != _fingerprint(facts):
+        raise FormatError(
+            f"{DESCRIPTION} is damaged",
+            "its fingerprint is another",
+            "copy the benchmark again, or make it again",
+            place=folder,
+        )
+    for name, digest in facts["files"].items():
         if not (folder / name).is_file() or hash_file(folder / name) != digest:
             raise FormatError(
                 f"{name} is not the file that the benchmark was made with",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kinmer.errors import InputError, UsageError
-from kinmer.inputs import read_lines
+from kinmer.inputs import described, read_lines
 from kinmer.taxonomy import rank_columns, rule_of
 
 __all__ = ["NO_LABELS", "Labels", "read_labels"]
@@ -56,12 +56,17 @@ def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Lab
     table = _fields(path)
     _, header = next(table, (1, []))
     name = next((one for one in keys if one in header), None)
-    if name is None or len(set(header)) != len(header):
+    if name is None:
+        what = described(path)
         raise InputError(
-            f"the labels have no column {' or '.join(keys)}, or a column twice",
-            check="is the header line there, and are the columns parted by tabs?",
+            f"the labels have no column {' or '.join(keys)}",
+            f"this is {what}" if what != "a table" else f"the first line has {', '.join(header)}",
+            "is the header line there, and are the columns parted by tabs?",
             place=path,
         )
+    if len(set(header)) != len(header):
+        twice = next(one for at, one in enumerate(header) if one in header[:at])
+        raise InputError(f"the labels have the column {twice!r} twice", place=path)
     key = header.index(name)
     rules = [rule_of(one) for one in header]
     rows: dict[str, tuple[str, ...]] = {}

@@ -7,7 +7,6 @@ a checksum of its own, so that a damaged byte is an error and never another answ
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import zlib
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError
 from kinmer.index import names as naming
 from kinmer.index.schema import FIXED, create_table, format_of, line_checksum, migrate, parts_of
+from kinmer.inputs import parse_json
 
 __all__ = ["Block", "Entry", "EntryTable", "Genome"]
 
@@ -421,7 +421,7 @@ class EntryTable:
         state = {}
         for name, value, crc in self.connection.execute("SELECT * FROM state"):
             self._check_line(crc, "the state", name, value)
-            state[name] = json.loads(value)
+            state[name] = parse_json(value)
         if not {"rows", "epoch", "index", "entries", "dead", "generation"} <= state.keys():
             raise ValueError("its state is incomplete")
         return state

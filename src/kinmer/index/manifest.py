@@ -9,7 +9,7 @@ from kinmer import __version__
 from kinmer.errors import FormatError
 from kinmer.files import FolderKind, read_json, write_json
 from kinmer.index.schema import FORMAT
-from kinmer.inputs import is_sealed, sealed
+from kinmer.inputs import described, is_sealed, sealed
 from kinmer.stores import ENGINES, Metric
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             place=path,
         )
     if not (path / MANIFEST).is_file():
-        raise FormatError("this folder is no index", check="make one with kinmer index", place=path)
+        raise FormatError(
+            "this folder is no index", f"it is {described(path)}", "make one with kinmer index", place=path
+        )
     manifest = read_json(path / MANIFEST)
     if manifest.get("kind") != "kinmer index":
         raise FormatError("this is no index", "its index.json says nothing of one", place=path)

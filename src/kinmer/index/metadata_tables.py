@@ -59,6 +59,13 @@ def open_table(path: Path) -> Table:
     if first is None or not any(first[1]):
         raise InputError("the metadata are empty", "a header line is expected", place=path)
     number, names = first
+    if names[0].startswith(">"):
+        raise InputError(
+            "this is FASTA, no table of metadata",
+            "a header line is expected",
+            "were files exchanged?",
+            place=path,
+        )
     names[0] = names[0].removeprefix("#")
     lower = [name.lower() for name in names]
     key = next((lower.index(name) for name in ID_NAMES if name in lower), 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,9 +148,7 @@ def told_of(space: Space, fingerprint: str) -> dict[str, Any]:
 def encoder_of(space: Space) -> dict[str, Any]:
     """What is told of the encoder that made the vectors; empty where nothing is."""
     if not space.encoder and isinstance(space.profiles, AnnDataProfiles):
-        told = space.profiles.anndata.uns.get("kinmer", {}).get("embedding", "{}")
-        found: dict[str, Any] = json.loads(told).get(space.vectors, {})
-        return found
+        return space.profiles.embedding(space.vectors) or {}
     return space.encoder
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 from kinmer import __version__
 from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json, written_together
+from kinmer.inputs import described
 from kinmer.maps.base import KEYS, MapResult, Method
-from kinmer.profiles import AnnDataProfiles, StoredProfiles, open_profiles
+from kinmer.profiles import AnnDataProfiles, StoredProfiles, open_profiles, table_kind
 
 __all__ = ["More", "check_outputs", "open_map", "stem_of", "write_map"]
 
@@ -93,6 +94,13 @@ def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
             return _from_files(stem)
         if not Path(source).exists():
             raise InputError("there is no such map", check="is the path right?", place=source)
+        if not (table_kind(Path(source)) or (what := described(source)) == "a profile store"):
+            raise FormatError(
+                "this is no map",
+                f"it is {what}",
+                "give a map's stem or one of its files, or a store that has one",
+                place=source,
+            )
     profiles = open_profiles(source)
     key = KEYS[method]
     told: dict[str, Any] = {}
@@ -120,7 +128,8 @@ def _from_files(stem: Path) -> MapResult:
     table = Path(f"{stem}.tsv")
     kinds = {"settings": dict, "source": dict, "notes": list, "points": int, "ids": str}
     whole = all(isinstance(told.get(name), kind) for name, kind in kinds.items())
-    if told.get("format") != FORMAT or not whole or not isinstance(told.get("divergence"), float | None):
+    whole = whole and isinstance(told.get("divergence"), float | None) and _is_known(told)
+    if told.get("format") != FORMAT or not whole:
         raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
     try:
         # kinmer 0.1.0 wrote a dot where nothing is known; an id may be one.
@@ -133,6 +142,8 @@ def _from_files(stem: Path) -> MapResult:
         raise FormatError("the map's table cannot be read", str(error), place=table) from error
     if len(rows) != told["points"] or hash_ids(ids) != told["ids"]:
         raise FormatError("the table is not the one that was written", "rows have changed", place=table)
+    if not np.isfinite(coordinates).all():
+        raise FormatError("a point has no coordinates", "x and y are numbers", place=table)
     return MapResult(
         ids=ids,
         coordinates=coordinates,
@@ -143,6 +154,16 @@ def _from_files(stem: Path) -> MapResult:
         divergence=told["divergence"],
         notes=tuple(told["notes"]),
     )
+
+
+def _is_known(told: dict[str, Any]) -> bool:
+    """Whether a map tells how it was made in words that this version has."""
+    settings, source = told["settings"], told["source"]
+    made = settings.get("method", "tsne") in tuple(KEYS) and all(
+        isinstance(one, str) for one in told["notes"]
+    )
+    wanted = {"place": str, "vectors": str, "metric": str, "dim": int, "fingerprint": str}
+    return made and (not source or all(isinstance(source.get(name), kind) for name, kind in wanted.items()))
 
 
 def _shown(column: pd.Series) -> list[str]:

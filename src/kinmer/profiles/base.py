@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -12,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import KinmerError, ProfileError
+from kinmer.inputs import parse_json
 from kinmer.layout import MAX_K, GeneticCode, Layout, profile_layout
 
 __all__ = [
@@ -181,7 +181,7 @@ def layout_of_features(
 def genetic_code_in(description: object) -> GeneticCode:
     """The genetic code that ``uns["kinmer"]`` tells; "auto" where it tells none."""
     try:
-        layout = json.loads(str(description["layout"]))  # type: ignore[index]
+        layout = parse_json(str(description["layout"]))  # type: ignore[index]
         return Layout.from_dict(layout).genetic_code
     except (KinmerError, KeyError, TypeError, ValueError):
         return "auto"

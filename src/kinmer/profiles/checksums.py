@@ -92,10 +92,13 @@ def chunk_sums(folder: Path, document: Mapping[str, Any], *, first: int = 0, sto
 
     Chunks hold whole rows, as kinmer writes them.
     """
-    if document.get("node_type") != "array" or document["codecs"][-1:] != [CRC]:
-        return ""
-    shape, chunks = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
-    count = -(-shape[0] // chunks[0]) if shape else 1
+    try:
+        if document.get("node_type") != "array" or document["codecs"][-1:] != [CRC]:
+            return ""
+        shape, chunks = document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]
+        count = -(-shape[0] // chunks[0]) if shape else 1
+    except (ArithmeticError, LookupError, TypeError) as error:
+        raise FormatError("the metadata of an array are damaged", str(error), place=folder) from error
     ends = []
     for number in range(first, count if stop is None else stop):
         name = "/".join(map(str, [number, *(0 for _ in shape[1:])] if shape else []))

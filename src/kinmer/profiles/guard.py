@@ -16,6 +16,7 @@ import zarr
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from kinmer.errors import FormatError, KinmerError
+from kinmer.inputs import parse_json
 from kinmer.profiles.checksums import NodeSums
 from kinmer.profiles.codecs import CHUNK_LIMIT, ArrayForm, check_chunk, form_of
 from kinmer.profiles.root import AGAIN, KINMER, Root, read_root
@@ -219,11 +220,11 @@ def _nodes_of_2(folder: Path) -> dict[str, Any]:
     """The metadata documents of a store of format 2: consolidated, or those beside the chunks."""
     data, _ = _bytes_of(folder / ".zmetadata", None, DOCUMENT_BYTES)
     if data is not None:
-        return dict(json.loads(data)["metadata"])
+        return dict(parse_json(data, nan=True)["metadata"])
     files = [file for file in folder.rglob(".z*") if file.name in (".zarray", ".zgroup", ".zattrs")]
     documents = {file: _bytes_of(file, None, DOCUMENT_BYTES)[0] for file in sorted(files)}
     return {
-        file.relative_to(folder).as_posix(): json.loads(data)
+        file.relative_to(folder).as_posix(): parse_json(data, nan=True)
         for file, data in documents.items()
         if data is not None
     }

@@ -122,6 +122,10 @@ class MatrixWriter:
         # The matrix last: with it all is there, and a run that was killed before it begins once more.
         write_array(self.path / "uns/kinmer/embedding", json.dumps(described))
         root, uns = read_root(self.path), node_documents(self.path, "uns")
+        # What was there before keeps its checksums: what has become of it since is not taken on trust.
+        uns = {
+            name: one for name, one in uns.items() if name not in root.nodes or name == "uns/kinmer/embedding"
+        }
         sums = {**(root.sums or {}), **sums_of(self.path, uns)}
         write_root(self.path, Root(root.nodes | uns, root.attributes, sums))
         replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})

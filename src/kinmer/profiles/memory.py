@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError
 from kinmer.files import hash_ids
+from kinmer.inputs import parse_json
 from kinmer.profiles.base import Values, check_rows, genetic_code_in, layout_of_features, whole
 from kinmer.profiles.ids import check_ids
 from kinmer.profiles.stored import dense_only
@@ -95,7 +95,7 @@ class AnnDataProfiles:
     def embedding(self, key: str) -> dict[str, Any] | None:
         """The provenance that the matrix `key` was written with; None where nothing is known of it."""
         try:
-            made = json.loads(self.anndata.uns["kinmer"]["embedding"])[key]
+            made = parse_json(self.anndata.uns["kinmer"]["embedding"])[key]
         except (KeyError, TypeError, ValueError):
             return None
         return made if isinstance(made, dict) else None

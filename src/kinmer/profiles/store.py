@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, MismatchError, ProfileError
 from kinmer.files import remove
+from kinmer.inputs import described
 from kinmer.layout import Layout
 from kinmer.profiles.arrays import write_array
 from kinmer.profiles.checksums import document_sum, rows_sum, without
@@ -231,4 +232,6 @@ def _check_place(path: Path) -> None:
     if not path.exists():
         raise FormatError("no such store", check="is the path right?", place=path)
     if not path.is_dir() or not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
-        raise FormatError("this is no profile store", check="make one with kinmer count", place=path)
+        raise FormatError(
+            "this is no profile store", f"it is {described(path)}", "make one with kinmer count", place=path
+        )

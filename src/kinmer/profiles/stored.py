@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, MismatchError, ProfileError
 from kinmer.files import hash_ids
+from kinmer.inputs import parse_json
 from kinmer.layout import Layout
 from kinmer.profiles.base import Values, as_counts, check_rows, genetic_code_in, layout_of_features, whole
 from kinmer.profiles.ids import check_ids
@@ -206,7 +206,7 @@ class StoredProfiles:
     def _provenance(self) -> Mapping[str, Any]:
         """What the matrices were made with, by key, as AnnData keeps it."""
         try:
-            made = json.loads(self._uns_json("embedding") or "{}")
+            made = parse_json(self._uns_json("embedding") or "{}")
         except ValueError:
             return {}
         return made if isinstance(made, Mapping) else {}

@@ -151,6 +151,9 @@ def open_space(
         return _of_index(source, vectors, metric)
     place = str(source) if isinstance(source, str | Path) else type(source).__name__
     if isinstance(source, str | Path) and (table := _vector_table(Path(source))) is not None:
+        # A map calls its points by the table's name.
+        if vectors not in (KEY, Path(source).stem):
+            raise UsageError("a table of vectors has its own only", check="leave out --vectors", place=source)
         return _of_table(Path(source), table, ids, metric or "cosine")
     profiles = open_profiles(source, ids=ids)
     if not len(profiles):

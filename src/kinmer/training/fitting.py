@@ -199,6 +199,7 @@ def _drawn(
     if source is None:
         raise UsageError(f"{settings.method} is fitted on sequences", check="give FASTA files or a store")
     if settings.method == "discriminant" or labels is not None or folds is not None:
+        open_profiles(source, ids=ids)  # What is no store is refused as that.
         raise UsageError(
             "a store has no fragments to draw",
             "discriminant directions, labels and folds go with several fragments of every genome",
