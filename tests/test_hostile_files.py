@@ -570,7 +570,13 @@ def test_what_a_benchmark_tells_is_believed_once_it_is_what_was_written(base: Pa
     path = tmp_path / "bench" / "benchmark.json"
     told = json.loads(path.read_text())
     assert open_benchmark(tmp_path / "bench").fingerprint == told["fingerprint"]
-    for change in ({"files": {}}, {"files": 3}, {"settings": None}, {"fingerprint": None}):
+    changes: tuple[dict[str, object], ...] = (
+        {"files": {}},
+        {"files": 3},
+        {"settings": None},
+        {"fingerprint": None},
+    )
+    for change in changes:
         path.write_text(json.dumps({**told, **change}))
         with pytest.raises(FormatError, match=r"benchmark\.json is damaged"):
             open_benchmark(tmp_path / "bench")
