@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,9 @@ def run(folder: Path, command: str, kill: int | None = None, number: int = signa
         return tuple(ours.recv())
     except EOFError:
         worker.join()
+        # Its end is told as soon as its first files are closed; its locks may be among the last ones.
+        while worker.pid is not None and Path(f"/proc/{worker.pid}").exists():
+            time.sleep(0.01)
         return (worker.exitcode,)
 
 

@@ -27,7 +27,7 @@ from kinmer.clusters.evaluating import CLUSTER, agreements
 from kinmer.clusters.writing import CLUSTERING, kept_numbers, write_clustering
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, UsageError
-from kinmer.files import check_output
+from kinmer.files import check_output, settle
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.progress import step
 from kinmer.space import Neighbors, Space, contracted, space_of
@@ -174,6 +174,7 @@ def cluster(
     found = None
     if folder is not None and in_store and not there and not force:
         # A run that was killed between its folder and the store's column goes on here.
+        settle(folder)
         found = kept_numbers(folder, asked, space.ids.tolist())
     unwritten = folder if found is None else None
     if unwritten is not None:
