@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kinmer.errors import FormatError
-from kinmer.files import read_json, write_json
+from kinmer.files import read_json, settle, write_json
 
 __all__ = ["Trust"]
 
@@ -53,6 +53,8 @@ class Trust:
             return
         self._seen = seen
         try:
+            # What a search that was killed here has left.
+            settle(self._folder / NAME)
             write_json(self._folder / NAME, seen)
         except OSError:
             return
