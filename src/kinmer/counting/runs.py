@@ -191,9 +191,10 @@ def count_files(
         ProfileWriter.create(output, layout, signature=signature, append=append, force=force) as writer,
     ):
         kept = nonempty(paths)
-        prefixes = [prefix for path, prefix in zip(paths, before, strict=True) if path in kept]
+        there = set(kept)
+        prefixes = [prefix for path, prefix in zip(paths, before, strict=True) if path in there]
         run = _Run(writer, CountReport(str(output)), kept, prefixes)
-        run.report.empty = tuple(source_of(path) for path in paths if path not in run.files)
+        run.report.empty = tuple(source_of(path) for path in paths if path not in there)
         try:
             run.count(min_length=min_length, threads=threads, block_bytes=block_bytes)
             made = {"command": "count", "files": [source_of(path) for path in paths], **settings}

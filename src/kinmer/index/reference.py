@@ -109,6 +109,8 @@ def build_reference(
             writer.finish()
             if calibrate:
                 writer.calibrate()
+            else:
+                writer.warn_stale()
         return KinIndex.open(path, log=log, threads=threads)
     feed = from_fasta(
         files,

@@ -56,11 +56,6 @@ class NodeSums:
         """The four bytes that the chunk ends in; None where the table has none of it."""
         return bytes.fromhex(self.chunks[_HEX * number : _HEX * (number + 1)]) or None
 
-    @property
-    def chunk_count(self) -> int:
-        """Chunks that the table has checksums of."""
-        return len(self.chunks) // _HEX
-
 
 def checksum(data: bytes | NDArray[np.uint8]) -> str:
     """CRC-32C, eight hexadecimal digits.
