@@ -18,7 +18,7 @@ from typing import Any
 from encoders import FOLDS, PER_GROUP, PER_LENGTH, make
 
 from kinmer import Clr, FitSettings, benchmark, evaluate_retrieval, fit
-from kinmer.evaluate.report import RetrievalReport
+from kinmer.evaluate.scores import RetrievalReport
 
 SEED = 100
 LENGTHS = (1_000, 2_000, 5_000, 10_000, 50_000)

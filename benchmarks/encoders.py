@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kinmer import FitSettings, benchmark, count, evaluate_retrieval, fit, fragment, train
-from kinmer.evaluate.report import RetrievalReport
+from kinmer.evaluate.scores import RetrievalReport
 from kinmer.training import train_settings
 
 FOLDS = 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kinmer.evaluate.labelled import label_table
+from kinmer.evaluate.measures import label_table
 from kinmer.fasta import read_records
 from kinmer.fragments import open_benchmark
 

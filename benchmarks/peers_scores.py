@@ -16,8 +16,8 @@ from peers_answers import Rows
 from peers_bench import Bench
 from peers_run import Result, Usage
 
-from kinmer.evaluate.cells import ALL, Cells, intervals
-from kinmer.evaluate.labelled import EITHER, Rank, ranks_of
+from kinmer.evaluate.measures import EITHER, Rank, ranks_of
+from kinmer.evaluate.statistics import ALL, Cells, intervals
 
 # The ranks at which the database has an answer for a case.
 RANKS = {"strain": ("species", EITHER), "genome": ("species", EITHER), "genus": ("genus",)}

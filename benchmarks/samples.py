@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 import kinmer
 from kinmer.clusters import Agreement, agreement_of
-from kinmer.simulate.contigs import write_record
+from kinmer.simulate import write_record
 
 SPECIES, CONTIGS = 6, 40
 KINDS = ("0", "0.01", "0.1", "1", "3", "trim", "reverse", "all", "each", "half", "cut")

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from kinmer.errors import FormatError, InputError, KinmerError, SequenceError, UsageError
 from kinmer.fragments import benchmark, fragment, open_benchmark
-from kinmer.fragments.cases import deal_cases
-from kinmer.fragments.folds import GenomeLabels, deal_folds, groups_of
+from kinmer.fragments.labels import GenomeLabels, deal_cases, deal_folds, groups_of
 from tests.test_fragments import check_rows, read_fasta, read_table, write_fasta
 
 COLUMNS = ("sequence_id", "genome_id", "species", "genus", "domain", "ani95_cluster", "molecule", "length")

@@ -19,7 +19,7 @@ FLOORS = {
     2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
     3: {"arrays", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
     4: {"profiles", "fragments", "simulate", "stores", "references", "evidence", "confidence"},
-    5: {"encoder", "counting", "npy", "views"},
+    5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
     7: {"queries", "evaluate", "space"},
     8: {"demo", "sweeping", "analyses", "maps", "clusters"},

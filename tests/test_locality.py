@@ -319,7 +319,7 @@ def test_an_encoder_makes_the_vectors_that_are_not_kept(monkeypatch: pytest.Monk
     data.obsm["X_kinmer"] = encoder.embed(np.asarray(data.X))
     kept = verify(data, encoder=encoder, bootstrap=20)
     del data.obsm["X_kinmer"]
-    monkeypatch.setattr("kinmer.evaluate.vectors.BLOCK_ROWS", 50)
+    monkeypatch.setattr("kinmer.evaluate.trials.BLOCK_ROWS", 50)
     made = verify(data, encoder=encoder, bootstrap=20)
     assert made.clr == kept.clr == str(BLOCK_CLR)
     for one, other in zip(made.metrics, kept.metrics, strict=True):

@@ -18,7 +18,7 @@ from kinmer.clusters.agreement import agreement_of
 from kinmer.clusters.evaluating import evaluate_clusters
 from kinmer.estimators import KinmerClassifier
 from kinmer.estimators.rows import RowError
-from kinmer.evaluate.labelled import label_table
+from kinmer.evaluate.measures import label_table
 from kinmer.fasta import read_records
 from kinmer.fragments import read_labels
 from kinmer.index import KinIndex, add_to_index, build_index, build_reference, update_index

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kinmer.encoder import Encoder
 from kinmer.errors import KinmerError, TrainingError, UsageError
 from kinmer.fasta import read_records
+from kinmer.fragments.packed import PackedSequences
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
 from kinmer.networks import Linear, Residual, build_network, pair_loss
@@ -28,7 +29,6 @@ from kinmer.training import TrainSettings, train
 from kinmer.training.fragments import FragmentData
 from kinmer.training.probe import draw_probe, split_kin
 from kinmer.training.processes import Processes
-from kinmer.views import PackedSequences
 from tests.organisms import organisms
 
 FOUR = profile_layout(4)

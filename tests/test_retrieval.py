@@ -20,13 +20,20 @@ from scipy.stats import skew
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
-from kinmer.evaluate.cells import Cells, intervals
-from kinmer.evaluate.labelled import Rank, barred_pairs, domain_groups, label_table, ranks_of
-from kinmer.evaluate.measures import Found, measure, measure_names
+from kinmer.evaluate.measures import (
+    Found,
+    Rank,
+    barred_pairs,
+    domain_groups,
+    label_table,
+    measure,
+    measure_names,
+    ranks_of,
+)
 from kinmer.evaluate.neighbours import nearest
-from kinmer.evaluate.report import RetrievalReport
 from kinmer.evaluate.retrieval import DRAWS, FRACTIONS, compare_retrieval, evaluate_retrieval
-from kinmer.evaluate.statistics import resampled
+from kinmer.evaluate.scores import RetrievalReport
+from kinmer.evaluate.statistics import Cells, intervals, resampled
 from kinmer.evaluate.trials import Pool, Trial, vector_trial
 from tests.organisms import encoder_of, organisms
 

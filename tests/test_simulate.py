@@ -24,7 +24,7 @@ from kinmer.simulate import (
     write_community,
     write_random_contigs,
 )
-from kinmer.simulate.sequence import Written, strain_of
+from kinmer.simulate.dna import Written, strain_of
 
 SMALL = Community(phyla=2, families=2, genera=2, species=2, strains=2, chromosome=120_000, seed=5)
 BASES = "ACGT"
@@ -157,8 +157,7 @@ def test_plasmids_and_phages_write_in_a_hand_of_their_own_with_some_of_the_hosts
 @settings(max_examples=15, deadline=None)
 @given(rate=st.floats(0.002, 0.1), seed=st.integers(0, 2**32))
 def test_substitutions_are_as_many_as_set(rate: float, seed: int) -> None:
-    from kinmer.simulate.kernels import substitute
-    from kinmer.simulate.sequence import _frames
+    from kinmer.simulate.dna import _frames, substitute
 
     chromosome = type_strain(simulate_species(SMALL)[0]).replicons[0]
     before = np.searchsorted(np.frombuffer(b"ACGT", np.uint8), np.frombuffer(chromosome.sequence, np.uint8))

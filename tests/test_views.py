@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kinmer.errors import InputError, SequenceError, TrainingError, UsageError
-from kinmer.fragments.cutting import _COMPLEMENT
+from kinmer.fragments.cuts import _COMPLEMENT
+from kinmer.fragments.packed import PackedSequences, Places, count_fragments
+from kinmer.fragments.pairs import GroupOrder, Turns, Views, ViewSettings, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
-from kinmer.views import PackedSequences, Places, Views, ViewSettings, count_fragments, sample_fragments
-from kinmer.views.order import GroupOrder, Turns
 from tests.brute_force import brute_force
 
 THREE = profile_layout(3)

@@ -35,8 +35,7 @@ from kinmer.index.manifest import INDEX
 from kinmer.profiles import ProfileStore
 from kinmer.profiles.journal import STORE
 from kinmer.queries import search, write_tsv
-from kinmer.simulate import Community, write_community
-from kinmer.simulate.community import COMMUNITY
+from kinmer.simulate import COMMUNITY, Community, write_community
 from kinmer.training import TrainSettings, train
 
 __all__ = ["DemoReport", "run_demo"]

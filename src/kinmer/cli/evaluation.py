@@ -63,8 +63,8 @@ def retrieval(
     force: Force = False,
 ) -> None:
     """How often are the nearest entries of the right species, genus, molecule? With intervals, ceilings."""
-    from kinmer.evaluate.report import RetrievalReport
     from kinmer.evaluate.retrieval import evaluate_retrieval
+    from kinmer.evaluate.scores import RetrievalReport
     from kinmer.files import check_output
 
     if output is not None:

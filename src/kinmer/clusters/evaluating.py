@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kinmer.clusters.agreement import GENOME, RANKS, Agreement, agreement_of, agreement_text
 from kinmer.clusters.writing import write_agreement
 from kinmer.errors import InputError
-from kinmer.evaluate.labelled import label_table
+from kinmer.evaluate.measures import label_table
 from kinmer.files import write_json, written_together
 from kinmer.inputs import described
 from kinmer.profiles import open_profiles

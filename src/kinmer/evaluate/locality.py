@@ -20,7 +20,7 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import InputError, UsageError
 from kinmer.evaluate.neighbours import Metric, nearest
 from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
-from kinmer.evaluate.vectors import RowVectors
+from kinmer.evaluate.trials import RowVectors
 from kinmer.files import write_bytes, write_json, written_together
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step

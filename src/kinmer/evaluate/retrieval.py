@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 
 from kinmer.devices import cpu_threads
 from kinmer.errors import UsageError
-from kinmer.evaluate.cells import Cell, Cells, intervals
-from kinmer.evaluate.labelled import MOLECULE, Rank, ranks_of
-from kinmer.evaluate.measures import FEW, Found, limits, measure, measure_names, nearest_labelled
+from kinmer.evaluate.measures import (
+    FEW,
+    MOLECULE,
+    Found,
+    Rank,
+    limits,
+    measure,
+    measure_names,
+    nearest_labelled,
+    ranks_of,
+)
 from kinmer.evaluate.neighbours import Metric
-from kinmer.evaluate.report import Difference, Hubs, Measured, RetrievalReport, Score
-from kinmer.evaluate.searching import search_trial
-from kinmer.evaluate.sources import Encoders, encoders_of
-from kinmer.evaluate.statistics import Estimate, estimate, resampled
-from kinmer.evaluate.trials import Pool, benchmark_trials, vector_trial
+from kinmer.evaluate.scores import Difference, Hubs, Measured, RetrievalReport, Score
+from kinmer.evaluate.statistics import Cell, Cells, Estimate, estimate, intervals, resampled
+from kinmer.evaluate.trials import Encoders, Pool, benchmark_trials, encoders_of, search_trial, vector_trial
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder

@@ -1,4 +1,4 @@
-"""Benchmarks of retrieval: a database, queries that it can answer at one rank or another, and folds.
+"""Benchmarks of retrieval: a database, queries with answers at known ranks, and folds.
 
 A folder with ``database.fna.gz``, ``queries.fna.gz``, a table beside each, ``folds.tsv`` and
 ``benchmark.json``. `kinmer.evaluate_retrieval` reads it.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,16 +29,57 @@ from kinmer.files import (
     replaced_text,
     write_json,
 )
-from kinmer.fragments.cases import CASES, Case, deal_cases
-from kinmer.fragments.cutting import COLUMNS, Cutter, Place, key_of, records
-from kinmer.fragments.folds import GenomeLabels, Split, deal_folds, genomes_of, groups_of
-from kinmer.fragments.labels import Labels, read_labels
-from kinmer.fragments.outputs import FragmentWriter, fragment_writer
-from kinmer.fragments.shelf import Shelf
+from kinmer.fragments.cuts import COLUMNS, Cutter, FragmentWriter, Place, fragment_writer, key_of, records
+from kinmer.fragments.labels import (
+    CASES,
+    Case,
+    GenomeLabels,
+    Labels,
+    Split,
+    deal_cases,
+    deal_folds,
+    genomes_of,
+    groups_of,
+    read_labels,
+)
 from kinmer.inputs import described
 from kinmer.progress import step
 
-__all__ = ["Benchmark", "BenchmarkReport", "benchmark", "open_benchmark"]
+__all__ = ["Benchmark", "BenchmarkReport", "Shelf", "benchmark", "open_benchmark"]
+
+
+class Shelf:
+    """Sequences by id; memory holds their places only. The file in `folder` has no name and goes with it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
+        self._places: dict[str, tuple[int, int]] = {}
+        self._end = 0
+
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __contains__(self, sequence_id: str) -> bool:
+        return sequence_id in self._places
+
+    def put(self, sequence_id: str, letters: bytes) -> None:
+        """Keep a sequence."""
+        self._file.seek(self._end)
+        self._file.write(letters)
+        self._places[sequence_id] = (self._end, len(letters))
+        self._end += len(letters)
+
+    def take(self, sequence_id: str) -> bytes:
+        """The letters of a sequence that was put."""
+        start, size = self._places[sequence_id]
+        self._file.seek(start)
+        return self._file.read(size)
+
 
 FORMAT = 1
 KIND = "kinmer benchmark"

@@ -1,16 +1,30 @@
-"""Labels of sequences: a table with tabs, a header line and one row a sequence."""
+"""Labels of sequences, and what follows from them: genomes, groups, folds and benchmark cases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kinmer.errors import InputError, UsageError
+from kinmer.fragments.cuts import key_of
 from kinmer.inputs import described, read_lines
 from kinmer.taxonomy import rank_columns, rule_of
 
-__all__ = ["NO_LABELS", "Labels", "read_labels"]
+__all__ = [
+    "CASES",
+    "NO_LABELS",
+    "Case",
+    "GenomeLabels",
+    "Labels",
+    "Split",
+    "deal_cases",
+    "deal_folds",
+    "genomes_of",
+    "groups_of",
+    "read_labels",
+]
 
 
 class Labels(NamedTuple):
@@ -95,3 +109,153 @@ def _fields(path: str | Path) -> Iterator[tuple[int, list[str]]]:
             ) from error
         if text:
             yield number, text.split("\t")
+
+
+Split = Literal["species", "genome"]
+# What every sequence of a genome must agree on.
+SHARED = ("domain", "species", "genus", "ani95_cluster")
+
+
+@dataclass(frozen=True)
+class GenomeLabels:
+    """A genome's sequences, sorted by id, and what they say of it ("" where they say nothing)."""
+
+    id: str
+    sequences: tuple[str, ...]
+    domain: str
+    species: str
+    genus: str
+    ani95_cluster: str
+
+
+def genomes_of(labels: Labels, place: str | Path) -> dict[str, GenomeLabels]:
+    """The genomes by id, sorted; without a column ``genome_id`` every sequence is one.
+
+    Raises InputError, with the lines of `place`, where two sequences of one genome tell different names.
+    """
+    members: dict[str, list[str]] = {}
+    alone = "genome_id" not in labels.columns
+    for one in sorted(labels.rows):
+        genome = one if alone else labels.value(one, "genome_id")
+        if not genome:
+            raise InputError(
+                f"the sequence {one!r} has no genome_id",
+                "queries and database are parted by genome",
+                place=f"{place}, line {labels.lines[one]}",
+            )
+        members.setdefault(genome, []).append(one)
+    return {
+        genome: GenomeLabels(
+            genome, tuple(ones), **{name: _agreed(labels, genome, ones, name, place) for name in SHARED}
+        )
+        for genome, ones in sorted(members.items())
+    }
+
+
+def _agreed(labels: Labels, genome: str, sequences: list[str], column: str, place: str | Path) -> str:
+    """The one name that a genome's sequences have in `column`, whichever of them have none."""
+    first: tuple[str, int] | None = None
+    for one in sequences:
+        name, line = labels.value(one, column), labels.lines[one]
+        if name and first is not None and name != first[0]:
+            raise InputError(
+                f"the genome {genome!r} has two names in the column {column}: {first[0]!r} in line {first[1]}"
+                f" and {name!r}",
+                "a genome has one",
+                place=f"{place}, line {line}",
+            )
+        if name and first is None:
+            first = (name, line)
+    return first[0] if first else ""
+
+
+def groups_of(genomes: Iterable[GenomeLabels], split: Split) -> dict[str, str]:
+    """The group of every genome, called after its first genome.
+
+    ``species``: genomes that share a species or an ``ani95_cluster``, directly or over others, are one
+    group; ``genome``: every genome is one.
+    """
+    if split == "genome":
+        return {genome.id: genome.id for genome in genomes}
+    above: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def top(one: tuple[str, str]) -> tuple[str, str]:
+        while above.setdefault(one, one) != one:
+            above[one] = one = above[above[one]]
+        return one
+
+    members = list(genomes)
+    for genome in members:
+        for kind in ("species", "ani95_cluster"):
+            name = getattr(genome, kind)
+            if name:
+                above[top((kind, name))] = top(("genome", genome.id))
+    firsts: dict[tuple[str, str], str] = {}
+    for genome in sorted(members, key=lambda one: one.id):
+        firsts.setdefault(top(("genome", genome.id)), genome.id)
+    return {genome.id: firsts[top(("genome", genome.id))] for genome in members}
+
+
+def deal_folds(
+    genomes: Mapping[str, GenomeLabels], groups: Mapping[str, str], folds: int, seed: int
+) -> dict[str, int]:
+    """The fold (from 0) of every genome: groups are dealt one after the other, domain by domain.
+
+    The order of the dealing follows from `seed`, so folds of one domain differ by at most one group.
+
+    Raises UsageError where there are fewer groups than folds.
+    """
+    domain: dict[str, str] = {}
+    for one in sorted(genomes):
+        name = groups[one]
+        domain[name] = domain.get(name) or genomes[one].domain
+    if not 1 <= folds <= len(domain):
+        raise UsageError(
+            f"{len(domain)} groups of genomes cannot be dealt into {folds} folds",
+            "genomes that share a species or a cluster are one group",
+            "give fewer folds, or --split genome",
+        )
+    order = sorted(domain, key=lambda name: (domain[name], key_of(f"{seed}\0fold\0{name}")))
+    fold_of = {name: number % folds for number, name in enumerate(order)}
+    return {one: fold_of[groups[one]] for one in genomes}
+
+
+Case = Literal["genus", "strain", "genome"]
+CASES: tuple[Case, ...] = ("genus", "strain", "genome")
+Species = tuple[str, str]  # domain and name
+
+
+def deal_cases(genomes: Iterable[GenomeLabels], seed: int) -> dict[str, Case]:
+    """The case of every genome.
+
+    genus : of every genus with two or more species one species, where there are such one with a single
+        genome: the database has the genus, not the species.
+    strain : of every other species with two or more genomes one genome: the database has the species.
+    genome : all others: the database has another part of the genome.
+
+    Species and genera are those of one domain. The choice follows from `seed` and the names.
+    """
+    cases: dict[str, Case] = {}
+    members: dict[Species, list[GenomeLabels]] = {}
+    for genome in genomes:
+        cases[genome.id] = "genome"
+        if genome.species:
+            members.setdefault((genome.domain, genome.species), []).append(genome)
+    genera: dict[Species, list[Species]] = {}
+    for species, inside in members.items():
+        # Members of a species may leave the genus open; where they name two, the first in order counts.
+        genus = min((one.genus for one in inside if one.genus), default="")
+        if genus:
+            genera.setdefault((species[0], genus), []).append(species)
+    left_out: set[Species] = set()
+    for genus_key, species_in in genera.items():
+        if len(species_in) > 1:
+            single = [one for one in species_in if len(members[one]) == 1] or species_in
+            left_out.add(min(single, key=lambda one: key_of("\0".join((str(seed), *genus_key, one[1])))))
+    for species, inside in members.items():
+        if species in left_out:
+            cases |= dict.fromkeys((one.id for one in inside), "genus")
+        elif len(inside) > 1:
+            chosen = min((one.id for one in inside), key=lambda one: key_of(f"{seed}\0strain\0{one}"))
+            cases[chosen] = "strain"
+    return cases

@@ -18,7 +18,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
-from kinmer.views.letters import pack_letters, unpack
+from kinmer.fragments.packed import pack_letters, unpack
 
 __all__ = ["LetterFile", "read_letters"]
 

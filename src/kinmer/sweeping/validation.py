@@ -14,7 +14,7 @@ from kinmer.fasta import read_records
 from kinmer.files import built_aside
 from kinmer.fragments import Benchmark, read_labels
 from kinmer.fragments.benchmarks import FOLDS
-from kinmer.fragments.cutting import clean
+from kinmer.fragments.cuts import clean
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder

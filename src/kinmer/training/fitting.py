@@ -22,6 +22,8 @@ from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import UsageError
 from kinmer.fasta import nonempty
+from kinmer.fragments.packed import PackedSequences
+from kinmer.fragments.pairs import sample_fragments
 from kinmer.layout import GeneticCode, Layout, profile_layout
 from kinmer.machine import available_cores
 from kinmer.networks import Columns, Linear, Network
@@ -36,7 +38,6 @@ from kinmer.training.linear import (
 )
 from kinmer.training.settings import BLOCK_CLR
 from kinmer.training.sources import fasta_files
-from kinmer.views import PackedSequences, sample_fragments
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from kinmer.errors import TrainingError
+from kinmer.fragments.packed import PackedSequences
+from kinmer.fragments.pairs import Views, ViewSettings, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
 from kinmer.networks import Linear, Network, Residual
@@ -27,7 +29,6 @@ from kinmer.training.linear import (
 from kinmer.training.probe import Probe, draw_probe, split_kin
 from kinmer.training.processes import Processes
 from kinmer.training.settings import TrainSettings
-from kinmer.views import PackedSequences, Views, ViewSettings, sample_fragments
 
 __all__ = ["FragmentData", "linear_start"]
 

@@ -26,6 +26,7 @@ from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
 from kinmer.fasta import nonempty
 from kinmer.files import built_aside
+from kinmer.fragments.packed import PackedSequences
 from kinmer.layout import Layout, profile_layout
 from kinmer.machine import available_cores
 from kinmer.networks import build_network
@@ -41,7 +42,6 @@ from kinmer.training.processes import Processes, joined
 from kinmer.training.settings import PRESETS, TrainSettings, train_settings
 from kinmer.training.sources import check_reference, fasta_files, refuse_labels
 from kinmer.training.trainer import PARTS, Trainer, resolved_precision
-from kinmer.views import PackedSequences
 
 if TYPE_CHECKING:
     from anndata import AnnData

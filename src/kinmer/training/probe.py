@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinmer.fragments.packed import Fragments, PackedSequences, count_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.networks import pair_loss
-from kinmer.views import Fragments, PackedSequences, count_fragments
 
 __all__ = ["Probe", "draw_probe", "split_kin"]
 

@@ -60,7 +60,7 @@ class TrainSettings:
     temperature : of the pair loss. pair_weight : its weight where there is another one.
     kin_positives : fragments of other genomes of the same kin are partners too (else they are left out).
     lengths : of fragments, log-uniform between them.
-    reuse, hard, virus_share : see `kinmer.views.ViewSettings`.
+    reuse, hard, virus_share : see `kinmer.fragments.pairs.ViewSettings`.
     epoch_pairs : pairs of an epoch.
     anchor : last coordinate of a linear or residual network (see `kinmer.networks.Linear`), in the typical
         length of a vector at the start; 0: none.

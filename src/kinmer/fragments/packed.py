@@ -1,4 +1,6 @@
-"""All sequences of FASTA files, packed in memory, with what their labels say."""
+"""Sequences packed in 2 bits a letter, with their labels, and random fragments of them."""
+
+# mypy: disallow_untyped_decorators=False
 
 from __future__ import annotations
 
@@ -7,19 +9,121 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError, SequenceError, UsageError
 from kinmer.fasta import nonempty, read_records
 from kinmer.fragments import Labels, read_labels
-from kinmer.fragments.folds import genomes_of, groups_of
-from kinmer.fragments.labels import NO_LABELS
+from kinmer.fragments.labels import NO_LABELS, genomes_of, groups_of
+from kinmer.kmers import KmerCounter
+from kinmer.kmers.kernels import CLASSES
 from kinmer.progress import step
-from kinmer.views.letters import pack_letters, unpack
 
-__all__ = ["VIRUSES", "Groups", "PackedSequences"]
+__all__ = [
+    "VIRUSES",
+    "Fragments",
+    "Groups",
+    "PackedSequences",
+    "Places",
+    "count_fragments",
+    "pack_letters",
+    "unpack",
+]
+
+
+# Of CLASSES: an IUPAC code and the like.
+_AMBIGUOUS = 5
+_N = 78
+
+
+def _fours() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The four letters in every byte, (256,) uint32 each: as they are, and their reverse complement."""
+    codes = np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3
+    letters = np.frombuffer(b"ACGT", np.uint8)
+    forward = letters[codes].copy().view(np.uint32).ravel()
+    reverse = letters[3 - codes[:, ::-1]].copy().view(np.uint32).ravel()
+    return forward, reverse
+
+
+_FORWARD, _REVERSE = _fours()
+
+
+@njit(nogil=True, cache=True)
+def _pack(letters: Any, classes: Any, packed: Any, spans: Any) -> tuple[int, int]:
+    """Pack letters, the first in the lowest bits of a byte; an ambiguous one is packed as A.
+
+    packed : (at least len(letters) / 4,) uint8, zeros. spans : (n, 2) int64, filled with start and end of the
+    runs of ambiguous letters as far as it has room. Gives the number of runs, and the offset of the first
+    byte that is no nucleotide code (packing stops there) or -1.
+    """
+    found, last = 0, -2
+    for i in range(len(letters)):
+        code = classes[letters[i]]
+        if code < 4:
+            packed[i >> 2] |= np.uint8(code << np.uint8(2 * (i & 3)))
+        elif code == _AMBIGUOUS:
+            if last != i - 1:
+                found += 1
+                if found <= len(spans):
+                    spans[found - 1, 0] = i
+            if found <= len(spans):
+                spans[found - 1, 1] = i + 1
+            last = i
+        else:
+            return found, i
+    return found, -1
+
+
+def pack_letters(letters: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
+    """Letters packed, (ceil(n / 4),) uint8; runs of ambiguous ones, (m, 2); the first invalid one or -1."""
+    read, room = np.frombuffer(bytearray(letters), np.uint8), 64
+    while True:
+        packed, spans = np.zeros(-(-len(letters) // 4), np.uint8), np.empty((room, 2), np.int64)
+        found, invalid = _pack(read, CLASSES, packed, spans)
+        if found <= room or invalid >= 0:
+            return packed, spans[:found], invalid
+        room = found
+
+
+@njit(nogil=True, cache=True)
+def unpack(packed: Any, spans: Any, places: Any, offsets: Any, buffer: Any, bounds: Any) -> None:
+    """Unpack pieces of sequences as upper-case letters, N where they are ambiguous.
+
+    spans : (m, 2) int64, ascending, runs of ambiguous letters, counted over `packed` (4 a byte).
+    places : (n, 3) int64: first and last letter (excluded), counted like that, and 1 for the reverse
+    complement. offsets : (n,) int64, where in `buffer` (uint32, four letters each) a piece's room begins, in
+    bytes: 4 for every byte of `packed` that it touches. Filled: bounds (n, 2) int64, where in the buffer's
+    bytes the piece itself begins and ends.
+    """
+    letters = buffer.view(np.uint8)
+    for piece in range(len(places)):
+        start, end, reverse = places[piece, 0], places[piece, 1], places[piece, 2]
+        first, last = start // 4, (end + 3) // 4
+        room = buffer[offsets[piece] // 4 : offsets[piece] // 4 + last - first]
+        source = packed[first:last]
+        if reverse == 0:
+            for i in range(len(source)):
+                room[i] = _FORWARD[source[i]]
+            begin = offsets[piece] + start - 4 * first
+        else:
+            top = len(source) - 1
+            for i in range(len(source)):
+                room[top - i] = _REVERSE[source[i]]
+            begin = offsets[piece] + 4 * last - end
+        bounds[piece, 0], bounds[piece, 1] = begin, begin + end - start
+        run = np.searchsorted(spans[:, 1], start, side="right")
+        while run < len(spans) and spans[run, 0] < end:
+            low, high = max(start, spans[run, 0]), min(end, spans[run, 1])
+            if reverse == 0:
+                letters[begin + low - start : begin + high - start] = _N
+            else:
+                letters[begin + end - high : begin + end - low] = _N
+            run += 1
+
 
 VIRUSES = "Viruses"
 # The labels that pairs are made by.
@@ -273,3 +377,105 @@ def _grouped(ids: Sequence[str], known: Labels, place: str | Path) -> tuple[NDAr
         np.array([genomes[name].domain == VIRUSES for name in names], np.bool_),
     )
     return np.array([number[rows[one][0]] for one in ids], np.int64), groups
+
+
+# Places tried for a fragment; where all have too many ambiguous letters, the one with the fewest is taken.
+TRIES = 4
+# Letters unpacked together: they stay in the cache until they are counted.
+BLOCK_LETTERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """Places of n fragments: sequence, first letter (from 0), letters, strand; (n,) each."""
+
+    sequences: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    reverse: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def take(self, *rows: NDArray[np.int64] | slice | int) -> Fragments:
+        """Some of them."""
+        return Fragments(self.sequences[rows], self.begins[rows], self.sizes[rows], self.reverse[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Fragments]) -> Fragments:
+        """All of some, one after the other."""
+        return cls(
+            np.concatenate([one.sequences for one in parts]),
+            np.concatenate([one.begins for one in parts]),
+            np.concatenate([one.sizes for one in parts]),
+            np.concatenate([one.reverse for one in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Draws fragments of groups.
+
+    A sequence of the group is drawn in proportion to the places that the shortest fragment has in it; the
+    length is log-uniform from `lengths`, the longest one cut down to the sequence; place and strand are
+    uniform.
+
+    max_ambiguous : largest share of letters other than ACGT, where four tries find one.
+    """
+
+    packed: PackedSequences
+    lengths: tuple[int, int]
+    max_ambiguous: float = 0.1
+
+    def draw(self, groups: NDArray[np.int64], each: int, *, key: tuple[int, int], first: int) -> Fragments:
+        """`each` fragments of every one of (n,) `groups`, side by side.
+
+        key, first : the numbers that the draws follow from; those of ``groups[i]`` are the same as those of
+        ``groups[0]`` with ``first + i``.
+        """
+        philox = np.random.Philox(counter=[first * each * TRIES, 0, 0, 0], key=np.array(key, np.uint64))
+        random = np.random.Generator(philox).random((len(groups) * each, TRIES, 4))
+        drawn = self._placed(np.repeat(groups, each)[:, None], random)
+        if not len(self.packed.spans):
+            return drawn.take(slice(None), 0)
+        share = self.packed.ambiguous(drawn.sequences, drawn.begins, drawn.sizes) / drawn.sizes
+        share[share <= self.max_ambiguous] = 0
+        rows, best = np.arange(len(share)), share.argmin(axis=1)
+        return drawn.take(rows, best)
+
+    def _placed(self, groups: NDArray[np.int64], random: NDArray[np.float64]) -> Fragments:
+        """Fragments of (n, 1) groups from (n, tries, 4) uniform numbers; (n, tries) each."""
+        low, high = self.lengths
+        order, ends, first = self._shelf
+        base = np.where(first[groups] > 0, ends[first[groups] - 1], 0)
+        wanted = base + random[..., 0] * (ends[first[groups + 1] - 1] - base)
+        where = np.searchsorted(ends, wanted.astype(np.int64), side="right")
+        sequences = order[np.minimum(where, first[groups + 1] - 1)]
+        most = np.minimum(self.packed.lengths[sequences], high)
+        # Every whole length has the same share of the logarithms as the numbers from it to the next one.
+        sizes = (low * np.exp(random[..., 1] * np.log((most + 1) / low))).astype(np.int64)
+        sizes = np.clip(sizes, np.minimum(low, most), most)
+        begins = (random[..., 2] * (self.packed.lengths[sequences] - sizes + 1)).astype(np.int64)
+        return Fragments(sequences, begins, sizes, random[..., 3] < 0.5)
+
+    @cached_property
+    def _shelf(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Sequences by group; running sum of their room; where each group begins, and the end, (g + 1,)."""
+        order = np.argsort(self.packed.group, kind="stable")
+        room = np.maximum(self.packed.lengths - self.lengths[0] + 1, 1)
+        counts = np.bincount(self.packed.group, minlength=len(self.packed.groups))
+        return order, np.cumsum(room[order]), np.concatenate([[0], np.cumsum(counts)])
+
+
+def count_fragments(
+    packed: PackedSequences, counter: KmerCounter, fragments: Fragments
+) -> NDArray[np.uint32]:
+    """Profiles of fragments, (n, width)."""
+    counts = np.empty((len(fragments), counter.layout.width), np.uint32)
+    edges = np.flatnonzero(np.diff(np.cumsum(fragments.sizes) // BLOCK_LETTERS, prepend=-1))
+    for start, stop in zip(edges, [*edges[1:], len(counts)], strict=True):
+        some = fragments.take(slice(start, stop))
+        counts[start:stop] = counter.count(
+            *packed.unpack(some.sequences, some.begins, some.sizes, some.reverse)
+        ).counts
+    return counts
