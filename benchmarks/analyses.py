@@ -12,7 +12,7 @@ import argparse
 import time
 
 from kinmer import analyze_counts, analyze_distances, analyze_hubs, analyze_neighbors
-from kinmer.space import open_space
+from kinmer.vectors import open_space
 
 REPORTED = {
     "sequences; asked for their nearest": "4,776,770; 100,000",

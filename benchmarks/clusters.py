@@ -27,11 +27,10 @@ from scipy.stats import t as student
 
 from kinmer import Clr, Encoder
 from kinmer.clusters.agreement import Agreement, agreement_of
-from kinmer.clusters.communities import communities, numbered
-from kinmer.clusters.edges import FENCE, edges_of, usual_distance
+from kinmer.clusters.communities import FENCE, communities, edges_of, numbered, usual_distance
 from kinmer.counting import count_batches
 from kinmer.layout import kmer_layout
-from kinmer.space import Graph, neighbour_graph, open_space
+from kinmer.vectors import Graph, neighbour_graph, open_space
 
 FOLDS, K = 5, 15
 ALL = -1

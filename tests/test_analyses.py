@@ -27,12 +27,12 @@ from kinmer import (
     analyze_one,
     embed,
 )
-from kinmer.analyses.base import plain
-from kinmer.analyses.modes import dip_of, gc_parting, modes_of
+from kinmer.analyses.distances import dip_of, gc_parting, modes_of
+from kinmer.analyses.outputs import plain
 from kinmer.cli import run
 from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.index import build_index
-from kinmer.space import Space, open_space
+from kinmer.vectors import Space, open_space
 from tests.organisms import encoder_of, organisms
 
 ALL = (analyze_distances, analyze_neighbors, analyze_counts, analyze_one, analyze_hubs)
@@ -319,7 +319,7 @@ def test_by_the_engine_as_by_all_pairs(tmp_path: Path, monkeypatch: pytest.Monke
     points = np.random.default_rng(14).normal(size=(900, 6))
     space = space_of(points, tmp_path, metric="cosine")
     far, degree = analyze_neighbors(space).distances, analyze_hubs(space).in_degree
-    monkeypatch.setattr("kinmer.space.graph.EXACT_BELOW", 100)
+    monkeypatch.setattr("kinmer.vectors.neighbor_graph.EXACT_BELOW", 100)
     near, hubs = analyze_neighbors(space), analyze_hubs(space)
     assert not near.exact
     assert not hubs.exact

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer import count
-from kinmer.clusters.evaluating import agreements
+from kinmer.clusters.agreement import agreements
 from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError
 from kinmer.fasta import base_count

@@ -20,13 +20,18 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 from kinmer import cluster, embed, evaluate_clusters
 from kinmer.cli import run
 from kinmer.clusters import agreement_of
-from kinmer.clusters.centres import mean_distances
-from kinmer.clusters.communities import by_density, communities, numbered
-from kinmer.clusters.edges import edges_of, usual_distance
+from kinmer.clusters.communities import (
+    by_density,
+    communities,
+    edges_of,
+    mean_distances,
+    numbered,
+    usual_distance,
+)
 from kinmer.errors import InputError, UsageError
 from kinmer.index import build_index
 from kinmer.profiles import ProfileStore
-from kinmer.space import Graph, neighbour_graph, open_space
+from kinmer.vectors import Graph, neighbour_graph, open_space
 from tests.organisms import encoder_of, organisms
 from tests.test_analyses import space_of
 from tests.test_duplicates import contigs, copy_of, store_of
@@ -313,13 +318,13 @@ def test_a_run_that_was_killed_before_the_store_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kinmer.clusters.running._keep", killed)
+        patch.setattr("kinmer.clusters.partition._keep", killed)
         with pytest.raises(KeyboardInterrupt):
             cluster(path, output=out)
     with pytest.raises(UsageError, match="exists already"):
         cluster(path, output=out, k=14)
     with monkeypatch.context() as patch:
-        patch.setattr("kinmer.clusters.running.communities", killed)
+        patch.setattr("kinmer.clusters.partition.communities", killed)
         made = cluster(path, output=out)
     assert (anndata.read_zarr(path).obs["cluster"].to_numpy() == made.cluster).all()
     assert (cluster(path, keep=False).cluster == made.cluster).all()

@@ -17,9 +17,8 @@ from kinmer.index import build_index
 from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
 from kinmer.profiles import open_profiles
-from kinmer.space import Neighbors, contracted, neighbour_graph, open_space
-from kinmer.space.duplicates import dispersions, least_dispersions
-from kinmer.space.words import word_counts
+from kinmer.vectors import Neighbors, contracted, neighbour_graph, open_space
+from kinmer.vectors.duplicates import dispersions, least_dispersions, word_counts
 from tests.organisms import encoder_of, organisms
 from tests.test_space import clumps, oracle, table_of
 

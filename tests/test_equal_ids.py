@@ -23,7 +23,7 @@ from kinmer.index import (
 )
 from kinmer.index.lettering import EntryLetters
 from kinmer.queries import search, search_ids, writer_of
-from kinmer.space import open_space
+from kinmer.vectors import open_space
 from tests.organisms import encoder_of
 
 ENCODER = encoder_of()

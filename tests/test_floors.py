@@ -21,7 +21,7 @@ FLOORS = {
     4: {"profiles", "fragments", "simulate", "stores", "references", "evidence", "confidence"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
-    7: {"queries", "evaluate", "space"},
+    7: {"queries", "evaluate", "vectors"},
     8: {"demo", "sweeping", "analyses", "maps", "clusters"},
     9: {"reports"},
     10: {"cli"},

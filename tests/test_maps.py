@@ -28,7 +28,7 @@ from kinmer.maps.drawing import beside, check_color
 from kinmer.maps.journal import Journal
 from kinmer.maps.starting import SPREAD, plane_of, start_of
 from kinmer.profiles import ProfileStore
-from kinmer.space import Graph, neighbour_graph, open_space
+from kinmer.vectors import Graph, neighbour_graph, open_space
 from tests.organisms import encoder_of, organisms
 
 GROUPS = 16

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kinmer
-from kinmer.clusters.agreement import agreement_of
-from kinmer.clusters.evaluating import evaluate_clusters
+from kinmer.clusters.agreement import agreement_of, evaluate_clusters
 from kinmer.estimators import KinmerClassifier
 from kinmer.estimators.rows import RowError
 from kinmer.evaluate.measures import label_table

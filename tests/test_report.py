@@ -14,7 +14,7 @@ import pytest
 from kinmer import analyze_neighbors, cluster, report
 from kinmer.cli import run
 from kinmer.errors import UsageError
-from kinmer.space import Space
+from kinmer.vectors import Space
 from tests.organisms import organisms
 from tests.test_analyses import space_of
 

@@ -1,10 +1,15 @@
 """What the space is like: distances, nearest neighbours and their counts, one sequence, hubs, groups."""
 
-from kinmer.analyses.distances import DistanceAnalysis, analyze_distances
+from kinmer.analyses.distances import DistanceAnalysis, OneAnalysis, analyze_distances, analyze_one
 from kinmer.analyses.groups import GroupAnalysis, analyze_groups
-from kinmer.analyses.hubs import HubAnalysis, analyze_hubs
-from kinmer.analyses.nearest import CountAnalysis, NeighborAnalysis, analyze_counts, analyze_neighbors
-from kinmer.analyses.single import OneAnalysis, analyze_one
+from kinmer.analyses.neighborhoods import (
+    CountAnalysis,
+    HubAnalysis,
+    NeighborAnalysis,
+    analyze_counts,
+    analyze_hubs,
+    analyze_neighbors,
+)
 
 __all__ = [
     "CountAnalysis",

@@ -1,4 +1,4 @@
-"""Distances of random pairs, Euclidean and cosine: one mode or two, and is it the GC that splits them?"""
+"""Modes of the distances of pairs: how many, how sure, and whether GC is what parts them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,130 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, column, need_explore, quantiles, sampled
-from kinmer.analyses.modes import dip_of, gc_parting, modes_of, several_modes
+from kinmer.analyses.outputs import Analysis, column, need_explore, quantiles, sampled
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
+from kinmer.evaluate.statistics import resampled
 from kinmer.progress import step
-from kinmer.space import space_of
-from kinmer.stores import Metric
+from kinmer.stores import Metric, distances_to
+from kinmer.vectors import space_of
+from kinmer.vectors.points import BLOCK_ROWS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from kinmer.encoder import Encoder
 
-__all__ = ["DistanceAnalysis", "MetricDistances", "analyze_distances"]
+__all__ = [
+    "DistanceAnalysis",
+    "MetricDistances",
+    "OneAnalysis",
+    "analyze_distances",
+    "analyze_one",
+    "dip_of",
+    "gc_parting",
+    "modes_of",
+    "several_modes",
+]
+
+
+# Steps of the curve between the smallest and the largest distance, and around them.
+STEPS, FRAME = 1024, 256
+# Pairs that the curve's smoothness is chosen for. A density of pairs of n points is known as well as a mean
+# of n (Frees 1994, J Am Stat Assoc 89:517), so it may be sharper than one of n single values.
+CURVE = 20_000
+# A peak stands out of the valleys beside it by this share of the highest.
+PROMINENCE = 0.05
+RESAMPLES, RESAMPLED_PAIRS = 100, 200_000
+Floats = NDArray[np.float64]
+
+
+def modes_of(values: Floats) -> int:
+    """Peaks (at least 1) of the curve of distances (p,), a Gaussian kernel density by Silverman's rule."""
+    if _alike(values):
+        return 1
+    places, sigma = _steps(values)
+    return _peaks(np.bincount(places, minlength=STEPS), sigma)
+
+
+def several_modes(
+    values: Floats, first: NDArray[np.int64], second: NDArray[np.int64], points: int, rng: np.random.Generator
+) -> float | None:
+    """Share of bootstrap samples of the points in which distances (p,) have more than one mode.
+
+    The pairs share points, so it is these that are drawn anew; a pair counts as often as both of its ends
+    together. Near 0 there is one mode, near 1 there are more; with few points it is in between by chance.
+    None where nothing varies.
+    """
+    if _alike(values) or points < 3:
+        return None
+    few = slice(None, None, -(-len(values) // RESAMPLED_PAIRS))
+    first, second = first[few], second[few]
+    places, sigma = _steps(values[few])
+    found = 0
+    for _ in range(RESAMPLES):
+        drawn = resampled(points, 1, rng)[0]
+        counts = np.bincount(places, drawn[first] * drawn[second], minlength=STEPS)
+        found += int(counts.any() and _peaks(counts, sigma) > 1)
+    return found / RESAMPLES
+
+
+def dip_of(values: Floats) -> tuple[float | None, float | None]:
+    """Hartigan's dip and its p of independent distances (m,); None where nothing varies.
+
+    p is the probability of a dip as large where there is one mode only (Hartigan and Hartigan 1985, Ann Stat
+    13:70), by interpolation in a table that goes to m = 72,000.
+    """
+    if len(values) < 4 or _alike(values):
+        return None, None
+    import diptest
+
+    dip, p = diptest.diptest(values)
+    return float(dip), float(p)
+
+
+def gc_parting(gc: Floats, seed: int) -> float | None:
+    """GC at which two groups of sequences part: of equal density in a mixture of two normal distributions.
+
+    gc : (n,), NaN where it is not known. None where it does not vary.
+    """
+    told = gc[np.isfinite(gc)]
+    if len(told) < 4 or np.ptp(told) < 1e-6:
+        return None
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(2, random_state=seed, n_init=3).fit(told[:, None])
+    low, high = np.sort(mixture.means_.ravel())
+    between = np.linspace(low, high, 513)
+    changed = np.flatnonzero(np.diff(mixture.predict(between[:, None])))
+    return float(between[changed[0] + 1]) if changed.size else float((low + high) / 2)
+
+
+def _alike(values: Floats) -> bool:
+    return bool(np.ptp(values) <= 1e-9 * max(1.0, float(values.max())))
+
+
+def _steps(values: Floats) -> tuple[NDArray[np.int64], float]:
+    """The step (p,) that each value lies on, and the bandwidth in steps."""
+    low = values.min()
+    width = (values.max() - low) / STEPS
+    places = np.minimum(((values - low) / width).astype(np.int64), STEPS - 1)
+    bandwidth = values.std() * (0.75 * min(len(values), CURVE)) ** -0.2
+    return places, float(bandwidth / width)
+
+
+def _peaks(counts: NDArray[np.int64] | Floats, sigma: float) -> int:
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
+
+    # Framed by nothing, so that a mode at the edge is a peak too.
+    curve = gaussian_filter1d(np.pad(counts.astype(np.float64), FRAME), max(sigma, 1.0), mode="constant")
+    peaks, _ = find_peaks(curve, prominence=PROMINENCE * curve.max())
+    return max(1, len(peaks))
+
 
 METRICS: tuple[Metric, ...] = ("l2", "cosine")
 NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance"}
@@ -140,7 +248,7 @@ def analyze_distances(
 
     Parameters
     ----------
-    source, vectors, ids : what `kinmer.space.open_space` takes, or a Space.
+    source, vectors, ids : what `kinmer.vectors.open_space` takes, or a Space.
     metadata : a TSV that tells GC where the source does not.
     pairs : drawn of at most 20,000 random sequences; all their pairs where these are fewer.
     seed : of everything drawn.
@@ -253,3 +361,118 @@ def _split(
         "other_mean": float(across.mean()),
         "split": float(between / known.var()) if known.var() > 0 else None,
     }
+
+
+ONE_BINS = 100
+
+
+@dataclass(frozen=True)
+class OneAnalysis(Analysis):
+    """Distances of one sequence to all others.
+
+    distances : by metric (points - 1,), in the order of the rows, itself left out. closest : the nearest by
+        `metric`: id, both distances and what is known of each; never the sequence itself.
+    """
+
+    id: str
+    points: int
+    vectors: str
+    metric: Metric
+    distances: dict[Metric, NDArray[np.float32]]
+    closest: pd.DataFrame
+
+    def text(self) -> str:
+        """The closest."""
+        shown = self.closest.head(10).iloc[:, :8]
+        lines = [
+            f"{self.id}: distances to {self.points - 1:,} others, {self.vectors}, closest by {self.metric}"
+        ]
+        return "\n".join([*lines, shown.to_string(index=False, float_format=lambda one: f"{one:.4f}")])
+
+    def summary(self) -> dict[str, Any]:
+        """Mean, extremes and quantiles by metric."""
+        described: dict[str, Any] = {
+            str(metric): {
+                "mean": float(far.mean()),
+                "sd": float(far.std()),
+                "minimum": float(far.min()),
+                "maximum": float(far.max()),
+                "quantiles": quantiles(far),
+            }
+            for metric, far in self.distances.items()
+        }
+        return {
+            "id": self.id,
+            "points": self.points,
+            "vectors": self.vectors,
+            "metric": self.metric,
+            "closest": self.closest["id"].tolist(),
+            **described,
+        }
+
+    def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
+        """The closest, with what is known of them."""
+        return list(self.closest.columns), self.closest.itertuples(index=False)
+
+    def more_tables(self) -> dict[str, tuple[Sequence[str], Iterable[Sequence[object]]]]:
+        """The histograms."""
+        rows: list[Sequence[object]] = []
+        for metric, far in self.distances.items():
+            counts, edges = np.histogram(far.astype(np.float64), ONE_BINS)
+            rows += zip([metric] * ONE_BINS, edges[:-1], edges[1:], counts, strict=True)
+        return {"histogram": (("metric", "from", "to", "sequences"), rows)}
+
+    @classmethod
+    def outputs(cls, stem: str | Path) -> list[Path]:
+        """The files that `write` may write."""
+        return [*super().outputs(stem), Path(f"{stem}-histogram.tsv")]
+
+    def figure(self) -> Figure:
+        """Histograms of the distances."""
+        from kinmer.plots.analyses import one_and_all
+
+        return one_and_all(self.id, {str(name): far for name, far in self.distances.items()})
+
+
+def analyze_one(
+    source: Any,
+    name: str | None = None,
+    *,
+    vectors: str | Path | Encoder = KEY,
+    ids: str | Path | None = None,
+    metric: Metric | None = None,
+    metadata: str | Path | None = None,
+    closest: int = 20,
+    seed: int = 0,
+) -> OneAnalysis:
+    """Distances of the sequence `name` (None: a random one) to all others, by both metrics.
+
+    Memory: 8 bytes a sequence beside a block of vectors.
+
+    source, vectors, ids, metric : what `kinmer.vectors.open_space` takes, or a Space; `metric` orders the
+    closest. metadata : a TSV with what is to be told of the closest.
+
+    Raises UsageError where there is no such sequence, ProfileError where it is the only one.
+    """
+    if closest < 1:
+        raise UsageError(f"closest must be at least 1, not {closest}")
+    space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+    if len(space) < 2:
+        raise ProfileError("one sequence has no distance to another", place=space.place)
+    row = int(np.random.default_rng(seed).integers(len(space))) if name is None else space.row_of(name)
+    asked = space.take(np.array([row]))
+    far = {one: np.empty(len(space), np.float32) for one in METRICS}
+    with step("Distances", len(space)) as progress:
+        for start, block in space.blocks(BLOCK_ROWS):
+            for one in METRICS:
+                far[one][start : start + len(block)] = distances_to(asked, block[None], one)[0]
+            progress.advance(len(block))
+    others = np.delete(np.arange(len(space)), row)
+    order = others[np.argsort(far[space.metric][others], kind="stable")[:closest]]
+    table = pd.DataFrame({"rank": np.arange(len(order)) + 1, "id": space.ids[order]})
+    for one in METRICS:
+        table[one] = far[one][order]
+    for label in space.obs.columns:
+        table[label] = space.obs[label].to_numpy()[order]
+    kept = {one: values[others] for one, values in far.items()}
+    return OneAnalysis(str(space.ids[row]), len(space), space.vectors, space.metric, kept, table)

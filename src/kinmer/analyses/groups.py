@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.analyses.base import Analysis, known
+from kinmer.analyses.outputs import Analysis, known
 from kinmer.embedding import KEY
 from kinmer.errors import InputError
-from kinmer.space import space_of
 from kinmer.taxonomy import known_rows
+from kinmer.vectors import space_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +135,7 @@ def analyze_groups(
 ) -> GroupAnalysis:
     """How sequences of each group (column `by`, such as ``source``) spread over the clusters (`cluster`).
 
-    source, vectors, ids : what `kinmer.space.open_space` takes, or a Space; metadata : a TSV with columns.
+    source, vectors, ids : what `kinmer.vectors.open_space` takes, or a Space; metadata : a TSV with columns.
     coordinates : a map (n, 2); None: ``obsm["X_tsne"]`` where it is there.
 
     Raises InputError where a column is missing or tells fewer than two groups.

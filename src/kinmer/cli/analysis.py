@@ -11,7 +11,7 @@ from kinmer.cli.options import Force, Ids, Seed, Threads, note, stem
 from kinmer.cli.output import say
 
 if TYPE_CHECKING:
-    from kinmer.analyses.base import Analysis
+    from kinmer.analyses.outputs import Analysis
 
 __all__ = ["register"]
 

@@ -1,8 +1,7 @@
 """Clusters: communities of the neighbour graph, or dense places of a map; and what labels say of them."""
 
-from kinmer.clusters.agreement import Agreement, agreement_of
-from kinmer.clusters.evaluating import ClusterReport, evaluate_clusters
-from kinmer.clusters.running import Clustering, cluster
+from kinmer.clusters.agreement import Agreement, ClusterReport, agreement_of, evaluate_clusters
+from kinmer.clusters.partition import Clustering, cluster
 
 __all__ = [
     "Agreement",

@@ -1,21 +1,108 @@
-"""From edges or coordinates to clusters: Leiden, Infomap, HDBSCAN, all of them other people's work."""
+"""Edges of the neighbour graph that clusters are made of: near enough, and not of hubs alone."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.clusters.edges import Edges
 from kinmer.errors import UsageError
-from kinmer.space.duplicates import Search
-from kinmer.space.graph import Graph
+from kinmer.progress import step
 from kinmer.stores import sort_hits
+from kinmer.stores.base import distances_to, unit_rows
+from kinmer.vectors import Space
+from kinmer.vectors.duplicates import Search
+from kinmer.vectors.neighbor_graph import Graph
 
-__all__ = ["DENSE_SAMPLE", "Method", "by_density", "check_method", "communities", "numbered", "on_map"]
+__all__ = [
+    "DENSE_SAMPLE",
+    "Edges",
+    "Method",
+    "by_density",
+    "check_method",
+    "communities",
+    "edges_of",
+    "mean_distances",
+    "numbered",
+    "on_map",
+    "usual_distance",
+]
+
+
+# How many interquartile ranges above the upper quartile a distance is still usual; benchmarks/clusters.py.
+FENCE = 1.5
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Undirected edges between n points, each pair once.
+
+    pairs : (m, 2) int32, the smaller row first. weights : (m,) float64, exp(-distance / scale), above 0.
+    max_distance : above it there is no edge. scale : the median distance to the nearest other.
+    """
+
+    points: int
+    pairs: NDArray[np.int32]
+    weights: NDArray[np.float64]
+    max_distance: float
+    scale: float
+
+
+def usual_distance(graph: Graph, fence: float = FENCE) -> float:
+    """The distance up to which a nearest neighbour is usual: Tukey's upper fence of the log distances.
+
+    Sequences beyond it have nobody near. 0 where all nearest neighbours are at 0 or there are none.
+    """
+    nearest = graph.distances[:, 0].astype(np.float64)
+    told = nearest[np.isfinite(nearest) & (nearest > 0)]
+    if not told.size:
+        return 0.0
+    lower, upper = np.quantile(np.log(told), (0.25, 0.75))
+    return float(np.exp(min(upper + fence * (upper - lower), np.log(told.max()))))
+
+
+def edges_of(
+    graph: Graph, *, max_distance: float | None = None, max_in_degree: int, mutual: bool = False
+) -> Edges:
+    """The edges of a graph of all points.
+
+    max_distance : the longest edge; None: `usual_distance`. max_in_degree : a point that more others name
+    as a neighbour keeps the edges from the nearest of them: hubs would glue strangers together (its own
+    neighbours it keeps). mutual : both ends must name each other.
+    """
+    longest = usual_distance(graph) if max_distance is None else max_distance
+    nearest = graph.distances[:, 0]
+    scale = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
+    near = (graph.indices >= 0) & (graph.distances <= longest)
+    start, _ = np.nonzero(near)
+    end, far = graph.indices[near], graph.distances[near].astype(np.float64)
+    kept = _uncrowded(start, end, far, graph.points, max_in_degree)
+    start, end, far = start[kept].astype(np.int32), end[kept], far[kept]
+    key = np.minimum(start, end).astype(np.int64) * graph.points + np.maximum(start, end)
+    _, first, times = np.unique(key, return_index=True, return_counts=True)
+    if mutual:
+        first = first[times == 2]
+    pairs = np.stack([np.minimum(start, end)[first], np.maximum(start, end)[first]], axis=1)
+    # Equal points have a scale of 0; all their edges then weigh the same.
+    weights = np.exp(-far[first] / scale) if scale > 0 else np.ones(len(first))
+    return Edges(graph.points, pairs, np.maximum(weights, np.finfo(float).tiny), longest, scale)
+
+
+def _uncrowded(
+    start: NDArray[np.int64], end: NDArray[np.int32], far: NDArray[np.float64], points: int, most: int
+) -> NDArray[np.int64]:
+    """Places of the edges (m,) that are among the `most` shortest into their end."""
+    if start.size == 0 or np.bincount(end, minlength=points).max() <= most:
+        return np.arange(start.size)
+    order = np.lexsort((start, far, end))
+    sorted_ends = end[order]
+    rank = np.arange(order.size) - np.searchsorted(sorted_ends, sorted_ends)
+    return np.sort(order[rank < most])
+
 
 Method = Literal["leiden", "infomap", "hdbscan"]
 # Infomap keeps the best of some trials; a million points take minutes each, and are less a matter of luck.
@@ -116,3 +203,43 @@ def numbered(community: NDArray[np.int64], min_size: int) -> NDArray[np.int64]:
     number = np.zeros(len(names), np.int64)
     number[order] = np.arange(1, len(order) + 1)
     return np.asarray(number[inverse])
+
+
+Floats = NDArray[np.float64]
+
+
+def mean_distances(space: Space, cluster: NDArray[np.int64]) -> Floats:
+    """(clusters,) mean distance of members to the mean of the cluster's vectors, cluster 1 first.
+
+    By the space's metric; cosine: to the mean of the directions. cluster : (n,) from 1, 0 for none. Reads the
+    points twice, block after block; memory: a vector of float32 for every cluster.
+    """
+    number = int(cluster.max(initial=0))
+    sizes = np.bincount(cluster, minlength=number + 1)
+    centres = np.zeros((number + 1, space.dim), np.float32)
+    far = np.zeros(number + 1)
+    if not number:
+        return far[1:]
+    with step("Clusters' middles", 2 * len(space)) as progress:
+        for start, block in space.blocks():
+            members, sums = _summed(_directed(block, space), cluster[start : start + len(block)])
+            centres[members] += (sums / sizes[members][:, None]).astype(np.float32)
+            progress.advance(len(block))
+        for start, block in space.blocks():
+            mine = cluster[start : start + len(block)]
+            far += np.bincount(
+                mine, distances_to(block, centres[mine][:, None], space.metric)[:, 0], number + 1
+            )
+            progress.advance(len(block))
+    return far[1:] / sizes[1:]
+
+
+def _directed(block: NDArray[np.float32], space: Space) -> Floats:
+    return (unit_rows(block) if space.metric == "cosine" else block).astype(np.float64)
+
+
+def _summed(vectors: Floats, cluster: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
+    """The clusters that occur, and the sums of their vectors."""
+    order = np.argsort(cluster, kind="stable")
+    first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    return cluster[order][first], np.add.reduceat(vectors[order], first, axis=0)

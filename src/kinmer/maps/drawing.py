@@ -10,7 +10,7 @@ import pandas as pd
 
 from kinmer.errors import UsageError
 from kinmer.maps.base import MapResult
-from kinmer.space import Space, with_metadata
+from kinmer.vectors import Space, with_metadata
 
 __all__ = ["SHOWN_BY", "beside", "check_color", "draw", "known_more"]
 
@@ -62,7 +62,7 @@ def draw(
 
 
 def known_more(result: MapResult, metadata: str | Path) -> MapResult:
-    """The map with the columns of a TSV joined by id, as `kinmer.space.with_metadata`."""
+    """The map with the columns of a TSV joined by id, as `kinmer.vectors.with_metadata`."""
     points = result.coordinates
     bare = Space(
         ids=result.ids,

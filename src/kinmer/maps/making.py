@@ -19,9 +19,9 @@ from kinmer.maps.keeping import check_room, keep_in
 from kinmer.maps.saving import More, check_outputs, stem_of, write_map
 from kinmer.maps.starting import plane_of, start_of
 from kinmer.profiles import AnnDataProfiles, StoredProfiles
-from kinmer.space import Space, neighbour_graph, open_space, with_metadata
-from kinmer.space.points import RAW
 from kinmer.stores import Metric
+from kinmer.vectors import Space, neighbour_graph, open_space, with_metadata
+from kinmer.vectors.points import RAW
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,7 +63,7 @@ def tsne(
 
     Parameters
     ----------
-    source, vectors, ids, metric : as `kinmer.space.open_space`, or a Space.
+    source, vectors, ids, metric : as `kinmer.vectors.open_space`, or a Space.
     metadata : a TSV whose columns are joined by id.
     method : ``tsne``; or ``umap`` (McInnes et al. 2018), with 15 neighbours and a single thread.
     perplexity : how many others a point attracts, in the sense of an entropy; lowered to (n − 1) / 3.

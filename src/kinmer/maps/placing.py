@@ -22,10 +22,10 @@ from kinmer.maps.making import encoder_of, space_of, told_of
 from kinmer.maps.saving import More, check_outputs, open_map, stem_of, write_map
 from kinmer.maps.starting import fingerprint_of
 from kinmer.progress import step
-from kinmer.space import Space
-from kinmer.space.graph import EXACT_BELOW
-from kinmer.space.points import RAW
 from kinmer.stores import engine, exact_search
+from kinmer.vectors import Space
+from kinmer.vectors.neighbor_graph import EXACT_BELOW
+from kinmer.vectors.points import RAW
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from kinmer.files import hash_ids
 from kinmer.progress import step
-from kinmer.space import Space
 from kinmer.stores.base import unit_rows
+from kinmer.vectors import Space
 
 __all__ = ["SPREAD", "Plane", "fingerprint_of", "plane_of", "start_of"]
 

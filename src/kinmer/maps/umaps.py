@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.space import Graph
+from kinmer.vectors import Graph
 
 __all__ = ["umap_points"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kinmer import __version__
-from kinmer.clusters.writing import CLUSTERING
+from kinmer.clusters.partition import CLUSTERING
 from kinmer.embedding import KEY
 from kinmer.errors import UsageError
 from kinmer.files import FolderKind, check_output, write_bytes, written_together
 from kinmer.progress import step
 from kinmer.reports.sections import SECTIONS, Context, Section, attempted
-from kinmer.space import space_of
 from kinmer.stores import Metric
+from kinmer.vectors import space_of
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -55,7 +55,7 @@ def report(
 
     Parameters
     ----------
-    source, vectors, ids, metric : what `kinmer.space.open_space` takes, or a Space.
+    source, vectors, ids, metric : what `kinmer.vectors.open_space` takes, or a Space.
     output : the page.
     metadata : a TSV with what is known of the sequences.
     by : column whose groups are compared.

@@ -17,14 +17,14 @@ from kinmer.analyses import (
     analyze_neighbors,
     analyze_one,
 )
-from kinmer.analyses.base import Analysis
+from kinmer.analyses.outputs import Analysis
 from kinmer.box import located
 from kinmer.clusters import Agreement, cluster
 from kinmer.errors import KinmerError
 from kinmer.maps import tsne
 from kinmer.maps.picturing import write_picture
 from kinmer.profiles import info
-from kinmer.space import Space
+from kinmer.vectors import Space
 
 __all__ = ["SECTIONS", "Context", "Section", "Table"]
 

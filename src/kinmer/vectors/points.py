@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,18 +19,22 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.index import KinIndex, open_index
+from kinmer.index.metadata import KNOWN, stage_metadata
+from kinmer.index.unmatched import refuse_entry_as_header, unmatched
 from kinmer.layout import check_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles
 from kinmer.profiles.ids import read_ids
 from kinmer.progress import step
 from kinmer.stores import Metric, check_metric
+from kinmer.taxonomy import normal_accession
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.encoder import Encoder
 
-__all__ = ["BLOCK_ROWS", "RAW", "Space", "open_space"]
+__all__ = ["BLOCK_ROWS", "RAW", "Space", "open_space", "space_of", "with_metadata"]
+
 
 BLOCK_ROWS = 8192
 # Transforms that stand for an encoder: a CLR per k, and the reference system's.
@@ -281,3 +286,58 @@ def _loaded(vectors: Any) -> Encoder:
             check=f"give a key of obsm, {', '.join(RAW)}, or an encoder",
         )
     return Encoder.load(vectors)
+
+
+# Ids asked for in one statement.
+IDS_AT_ONCE = 500
+
+
+def space_of(source: Any, *, metadata: str | Path | None = None, **settings: Any) -> Space:
+    """The points of a source (`settings` of `open_space`), or the space that it is, with metadata."""
+    space = source if isinstance(source, Space) else open_space(source, **settings)
+    return space if metadata is None else with_metadata(space, metadata)
+
+
+def with_metadata(space: Space, path: str | Path) -> Space:
+    """The space with the columns of a TSV joined by id; they replace columns of the same name.
+
+    Length, GC and bases are taken from the table only where they are not known from the sequences.
+
+    A column of numbers becomes float64, any other text; None or NaN where nothing is known.
+
+    Raises InputError where no id of the table is among the points, and as `stage_metadata`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # What was counted from the sequences is believed more than a table.
+        counted = tuple(name for name in KNOWN if name in space.obs)
+        staged = stage_metadata(path, Path(folder) / "metadata.sqlite", known=counted)
+        listed = ", ".join(["id", *(f"c{number}" for number in range(len(staged.columns)))])
+        found: dict[str, tuple[str | None, ...]] = {}
+        connection = sqlite3.connect(staged.database)
+        try:
+            for start in range(0, len(space), IDS_AT_ONCE):
+                ids = [normal_accession(name) for name in space.ids[start : start + IDS_AT_ONCE].tolist()]
+                asked = f"SELECT {listed} FROM metadata WHERE id IN ({', '.join('?' * len(ids))})"
+                found.update((row[0], row[1:]) for row in connection.execute(asked, ids))
+        finally:
+            connection.close()
+        if not found:
+            raise unmatched(staged, space.ids.tolist(), "none of its ids is among the sequences")
+        refuse_entry_as_header(staged, set(space.ids.tolist()))
+    nothing = (None,) * len(staged.columns)
+    rows = [found.get(normal_accession(name), nothing) for name in space.ids]
+    table = pd.DataFrame(rows, columns=list(staged.columns), index=space.obs.index, dtype=object)
+    obs = space.obs.copy()
+    for name in staged.columns:
+        obs[name] = _typed(table[name])
+    return replace(space, obs=obs)
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    """Numbers where all that is known are numbers."""
+    known = column.notna()
+    try:
+        numbers = column[known].astype(np.float64)
+    except (TypeError, ValueError):
+        return column
+    return numbers.reindex(column.index) if known.any() else column

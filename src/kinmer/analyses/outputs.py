@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.files import replaced_text, written_together
-from kinmer.space import Space
+from kinmer.vectors import Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +32,7 @@ __all__ = [
     "sampled",
     "write_table",
 ]
+
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.progress import step
-from kinmer.space.points import BLOCK_ROWS, Space
 from kinmer.stores import VectorStore, distances_to, engine, exact_search, sort_hits
+from kinmer.vectors.points import BLOCK_ROWS, Space
 
 __all__ = ["EXACT_BELOW", "Graph", "Neighbors", "neighbour_graph"]
+
 
 # Up to here every pair is looked at: seconds, and the graph is the true one.
 EXACT_BELOW = 20_000
