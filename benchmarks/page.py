@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from browser import Browser
 
-from kinmer.maps.paging import write_page
+from kinmer.maps.picture import write_page
 
 FRAMES = """
 new Promise((done) => {

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinmer.maps.paging import write_page
-from kinmer.maps.picturing import write_picture
-from kinmer.plots.maps import (
+from kinmer.maps.picture import write_page, write_picture
+from kinmer.plots.scatter import (
     FEW,
     _spread,
     density_difference,

@@ -21,12 +21,11 @@ from kinmer import embed
 from kinmer.cli import run
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.index import build_index
-from kinmer.maps import MapResult, descent, making, open_map, place, placing, starting, tsne
-from kinmer.maps.affinities import Affinities, calibrate, straight, symmetric
-from kinmer.maps.descent import Objective, State, descend
-from kinmer.maps.drawing import beside, check_color
-from kinmer.maps.journal import Journal
-from kinmer.maps.starting import SPREAD, plane_of, start_of
+from kinmer.maps import MapResult, descent, open_map, place, placement, projection, tsne
+from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
+from kinmer.maps.descent import Journal, Objective, State, descend
+from kinmer.maps.picture import beside, check_color
+from kinmer.maps.projection import SPREAD, plane_of, start_of
 from kinmer.profiles import ProfileStore
 from kinmer.vectors import Graph, neighbour_graph, open_space
 from tests.organisms import encoder_of, organisms
@@ -152,7 +151,7 @@ def test_the_descent_ends_as_low_as_opentsne(tmp_path: Path) -> None:
 def test_the_start_is_the_plane_of_the_principal_components(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "JITTER", 0.0)
+    monkeypatch.setattr(projection, "JITTER", 0.0)
     vectors = clumps(300)[0] + 100
     space = open_space(table_of(tmp_path / "some.npy", vectors), metric="l2")
     found = start_of(space, plane_of(space), 0)
@@ -185,9 +184,9 @@ def test_neighbours_stay_together(tmp_path: Path, method: Any) -> None:
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_new_points_come_to_their_own(tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "FAST_ABOVE", 0 if fast else 10_000)
-    monkeypatch.setattr(placing, "EXACT_BELOW", 0 if fast else 10_000)
-    monkeypatch.setattr(placing, "FEW_QUERIES", 20)
+    monkeypatch.setattr(placement, "FAST_ABOVE", 0 if fast else 10_000)
+    monkeypatch.setattr(placement, "EXACT_BELOW", 0 if fast else 10_000)
+    monkeypatch.setattr(placement, "FEW_QUERIES", 20)
     vectors, group = clumps(400)
     path = table_of(tmp_path / "old.npy", vectors)
     known = tsne(path, perplexity=10, output=tmp_path / "map", **QUICK)
@@ -226,7 +225,7 @@ class KilledError(Exception):
 
 
 def test_a_killed_map_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "KEEP_ABOVE", 0)
+    monkeypatch.setattr(projection, "KEEP_ABOVE", 0)
     monkeypatch.setattr(descent, "SAVE_SECONDS", 0.0)
     path = table_of(tmp_path / "some.npy", clumps(200)[0])
     whole = tsne(path, **QUICK)
@@ -246,7 +245,7 @@ def test_a_killed_map_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytes
             tsne(path, output=tmp_path / "map", **QUICK)
         assert not (tmp_path / "map.tsv").exists()
     monkeypatch.setattr(Journal, "keep_state", keep)
-    monkeypatch.setattr(making, "neighbour_graph", None)  # They are there already.
+    monkeypatch.setattr(projection, "neighbour_graph", None)  # They are there already.
     found = tsne(path, output=tmp_path / "map", **QUICK)
     assert (found.coordinates == whole.coordinates).all()
     assert found.divergence == whole.divergence
@@ -350,7 +349,7 @@ def test_what_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="t-SNE only"):
         place(path, flat)
     monkeypatch.setitem(sys.modules, "openTSNE", None)
-    monkeypatch.setattr("kinmer.maps.base.find_spec", lambda name: None)
+    monkeypatch.setattr("kinmer.maps.mapfiles.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"kinmer\[explore\]"):
         tsne(path)
 

@@ -12,9 +12,9 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from kinmer import plots
-from kinmer.plots import maps
-from kinmer.plots.analyses import one_and_all
-from kinmer.plots.labels import plain
+from kinmer.plots import scatter
+from kinmer.plots.charts import one_and_all
+from kinmer.plots.style import plain
 
 RNG = np.random.default_rng(0)
 
@@ -130,9 +130,9 @@ def test_names_are_drawn_letter_by_letter(name: str, tmp_path: Path) -> None:
     points, names = RNG.random((30, 2)), [name] * 20 + ["other"] * 10
     share = np.array([0.5, 0.75])
     drawn = {
-        "categories": maps.map_by_category(points, names, title=name, label=name),
-        "numbers": maps.map_by_number(points, x, title=name, label=name),
-        "difference": maps.density_difference(points, names, (name, "other"), title=name),
+        "categories": scatter.map_by_category(points, names, title=name, label=name),
+        "numbers": scatter.map_by_number(points, x, title=name, label=name),
+        "difference": scatter.density_difference(points, names, (name, "other"), title=name),
         "scatter": plots.scatter_by_category(points, {name: names}, xlabel=name, ylabel=name),
         "bars": plots.retrieval_bars([name, "b"], {name: (share, share, share)}),
         "distance": plots.distance_against_mse({name: (x, x)}, notes={name: name}),

@@ -89,7 +89,7 @@ def test_the_command_writes_all_or_nothing(
     assert "must be named .html" in capsys.readouterr().err
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr("kinmer.reports.making._page", lambda *_: 1 / 0)
+        patch.setattr("kinmer.reports._page", lambda *_: 1 / 0)
         assert run(["report", str(source), "-o", "x.html"]) == 1
     assert sorted(tmp_path.iterdir()) == before
     assert run(["report", str(source)]) == 0

@@ -217,7 +217,7 @@ class DistanceAnalysis(Analysis):
 
     def figure(self) -> Figure:
         """A histogram for every metric."""
-        from kinmer.plots.analyses import distance_histograms
+        from kinmer.plots.charts import distance_histograms
 
         panels = {}
         for metric, one in self.by_metric.items():
@@ -429,7 +429,7 @@ class OneAnalysis(Analysis):
 
     def figure(self) -> Figure:
         """Histograms of the distances."""
-        from kinmer.plots.analyses import one_and_all
+        from kinmer.plots.charts import one_and_all
 
         return one_and_all(self.id, {str(name): far for name, far in self.distances.items()})
 

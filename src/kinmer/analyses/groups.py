@@ -93,7 +93,7 @@ class GroupAnalysis(Analysis):
 
     def figure(self) -> Figure:
         """Shares of the groups in the largest clusters."""
-        from kinmer.plots.groups import group_shares
+        from kinmer.plots.charts import group_shares
 
         shown = self.shares.iloc[:SHOWN_CLUSTERS, :SHOWN_GROUPS]
         return group_shares(
@@ -114,7 +114,7 @@ class GroupAnalysis(Analysis):
         if self.coordinates is None:
             return written
         from kinmer import plots
-        from kinmer.plots.maps import density_difference, map_by_category
+        from kinmer.plots.scatter import density_difference, map_by_category
 
         where, names = self.coordinates.astype(np.float64), [str(one) for one in self.group]
         written += plots.save(map_by_category(where, self.group, label=self.by), f"{stem}-map")

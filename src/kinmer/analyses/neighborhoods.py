@@ -124,7 +124,7 @@ class NeighborAnalysis(Analysis):
 
     def figure(self) -> Figure:
         """The histogram, with the thresholds."""
-        from kinmer.plots.analyses import nearest_distances
+        from kinmer.plots.charts import nearest_distances
 
         return nearest_distances(self.distances, self.below, metric=self.metric)
 
@@ -286,7 +286,7 @@ class CountAnalysis(Analysis):
 
     def figure(self) -> Figure:
         """Counts and lines."""
-        from kinmer.plots.analyses import counts_and_lines
+        from kinmer.plots.charts import counts_and_lines
 
         lines = [
             (fit.low, fit.high, fit.slope, fit.intercept, fit.r2)
@@ -442,7 +442,7 @@ class HubAnalysis(Analysis):
 
     def figure(self) -> Figure:
         """The distribution, both axes logarithmic."""
-        from kinmer.plots.analyses import in_degrees
+        from kinmer.plots.charts import in_degrees
 
         return in_degrees(self.in_degree, self.k)
 

@@ -131,7 +131,7 @@ def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Pat
         )
         if made.clusters:
             from kinmer import plots
-            from kinmer.plots.clusters import cluster_sizes
+            from kinmer.plots.charts import cluster_sizes
 
             plots.save(cluster_sizes(table["size"].to_numpy(), table["gc_sd"].to_numpy()), aside / "clusters")
     return sorted(folder.iterdir())

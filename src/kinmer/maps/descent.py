@@ -1,4 +1,4 @@
-"""The descent: openTSNE's optimiser with an attraction that reads the lean affinities; it can be killed."""
+"""The optimization of a map: openTSNE's, with an attraction over lean affinities; it can be resumed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import TrainingError
-from kinmer.maps import kernels
-from kinmer.maps.affinities import Affinities
+from kinmer.errors import FormatError, TrainingError
+from kinmer.files import read_json, remove, replaced, write_json
+from kinmer.maps import affinity
+from kinmer.maps.affinity import Affinities
 from kinmer.progress import Step, step
 
-__all__ = ["EXAGGERATED", "FAST_ABOVE", "Objective", "State", "descend"]
+__all__ = ["EXAGGERATED", "FAST_ABOVE", "Journal", "Objective", "State", "descend"]
+
 
 # The first iterations, in which all attraction is 12 times as strong (openTSNE's defaults).
 EXAGGERATED, EXAGGERATION, MOMENTUM = 250, 12.0, 0.8
@@ -74,10 +77,10 @@ class Objective:
         log_sum, gradient = part(embedding, self.alone, should_eval_error=True, **settings)[:2]
         points, gradient, rows = np.asarray(embedding), np.asarray(gradient), self.affinities
         parts = (rows.starts, rows.columns, rows.values, points)
-        self._each(kernels.attract, *parts, self.exaggeration, gradient)
+        self._each(affinity.attract, *parts, self.exaggeration, gradient)
         if not should_eval_error:
             return np.nan, gradient
-        sums = np.sum(self._each(kernels.divergence, *parts), axis=0)
+        sums = np.sum(self._each(affinity.divergence, *parts), axis=0)
         return float(sums[0] + sums[1] * log_sum), gradient
 
     def _each(self, kernel: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -167,9 +170,85 @@ def exact_divergence(affinities: Affinities, points: NDArray[np.float64]) -> flo
     are few.
     """
     parts = (affinities.starts, affinities.columns, affinities.values, points)
-    found, mass = kernels.divergence(0, len(points), *parts)
+    found, mass = affinity.divergence(0, len(points), *parts)
     total = float(-len(points))
     for start in range(0, len(points), 1024):
         gaps = points[start : start + 1024, None, :] - points[None, :, :]
         total += float((1 / (1 + (gaps**2).sum(axis=2))).sum())
     return max(0.0, float(found + mass * np.log(total))) if total > 0 else 0.0
+
+
+FORMAT = 1
+
+
+class Journal:
+    """Neighbours, once they are found, and the state of the descent, once a minute.
+
+    Tied to a signature of input and settings: what another run left is removed. Without a folder nothing is
+    kept.
+    """
+
+    def __init__(self, folder: Path | None, signature: dict[str, Any]) -> None:
+        self._folder = folder
+        if folder is None:
+            return
+        wanted = {"format": FORMAT, "signature": signature}
+        try:
+            if read_json(folder / "signature.json") == wanted:
+                return
+        except FormatError:
+            pass
+        remove(folder)
+        folder.mkdir()
+        write_json(folder / "signature.json", wanted)
+
+    @property
+    def kept(self) -> bool:
+        """Whether anything is kept."""
+        return self._folder is not None
+
+    def neighbours(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+        """Indices and conditional probabilities (n, k); None where they were not found yet."""
+        found = self._read("indices.npy"), self._read("conditional.npy")
+        return None if found[0] is None or found[1] is None else (found[0], found[1])
+
+    def keep_neighbours(self, indices: NDArray[np.int32], conditional: NDArray[np.float32]) -> None:
+        """Keep what took longest to find."""
+        self._write("indices.npy", indices)
+        self._write("conditional.npy", conditional)
+
+    def state(self) -> State | None:
+        """The last state that was kept."""
+        kept = self._read("state.npy")
+        if kept is None:
+            return None
+        done = int(kept[0, 0])
+        points, update, gains = np.split(kept[1:], 3)
+        return State(points.copy(), done, update.copy(), gains.copy())
+
+    def keep_state(self, state: State) -> None:
+        """Replace the state that is kept."""
+        assert state.update is not None
+        assert state.gains is not None
+        # One array, one file: whole or not there.
+        head = np.array([[state.done, 0]], float)
+        self._write("state.npy", np.concatenate([head, state.points, state.update, state.gains]))
+
+    def discard(self) -> None:
+        """The map is whole: nothing of this is needed any more."""
+        if self._folder is not None:
+            remove(self._folder)
+
+    def _read(self, name: str) -> NDArray[Any] | None:
+        if self._folder is None:
+            return None
+        try:
+            kept: NDArray[Any] = np.load(self._folder / name, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return kept
+
+    def _write(self, name: str, array: NDArray[Any]) -> None:
+        if self._folder is not None:
+            with replaced(self._folder / name) as file:
+                np.save(file, array, allow_pickle=False)

@@ -3,11 +3,16 @@
 Every function gives a `Figure`; `save` writes it as PNG and SVG.
 """
 
-from kinmer.plots.locality import distance_against_mse, mse_by_rank
-from kinmer.plots.retrieval import retrieval_bars, retrieval_panels
-from kinmer.plots.sequences import lengths_and_gc, scatter_by_category
+from kinmer.plots.charts import (
+    distance_against_mse,
+    mse_by_rank,
+    retrieval_bars,
+    retrieval_panels,
+    sweep_map,
+    sweep_panels,
+)
+from kinmer.plots.scatter import lengths_and_gc, scatter_by_category
 from kinmer.plots.style import PALETTE, save
-from kinmer.plots.sweeps import sweep_map, sweep_panels
 
 __all__ = [
     "PALETTE",

@@ -15,7 +15,19 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["DENSITY", "MARKERS", "PALETTE", "STYLE", "bases", "legend_above", "panels_of", "save", "span"]
+__all__ = [
+    "DENSITY",
+    "MARKERS",
+    "PALETTE",
+    "STYLE",
+    "bases",
+    "legend_above",
+    "panels_of",
+    "plain",
+    "save",
+    "span",
+]
+
 
 # Okabe & Ito's colours, which stay apart for every kind of colour vision; black is kept for text.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999")
@@ -90,3 +102,21 @@ def bases(value: float, _: object = None) -> str:
         if value >= size:
             return f"{value / size:g} {unit}"
     return f"{value:g} b"
+
+
+# A picture grows with its longest line.
+LONGEST = 60
+# Of no width, and in the font of all pictures.
+_JOINT = "\u200b"
+
+
+def plain(text: object) -> str:
+    """A text that matplotlib draws letter by letter: dollars mark no formula, and it stays in legends.
+
+    Controls and other letters that cannot be seen are escaped; what is longer than 60 letters is cut.
+    """
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text))
+    if len(shown) > LONGEST:
+        shown = f"{shown[: LONGEST - 1]}…"
+    # A legend leaves out what begins with an underscore.
+    return (_JOINT if shown.startswith("_") else "") + shown.replace("$", r"\$")

@@ -1,22 +1,113 @@
-"""Who attracts whom on the map: the symmetric probabilities P of t-SNE, in little memory.
+"""Which points attract each other on the map: the symmetric probabilities P of t-SNE, in little memory.
 
-openTSNE's affinities of n points and k neighbours hold several float64 copies of n × k numbers. Here the
-conditional probabilities take the place of the distances, and the one sparse matrix that the optimisation
-needs is filled straight from them.
+openTSNE's affinities of n points and k neighbors hold several float64 copies of n × k numbers. Here the
+conditional probabilities replace the distances, and the one sparse matrix that the optimization needs is
+filled from them.
 """
+
+# mypy: disallow_untyped_decorators=False
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from kinmer.maps import kernels
 from kinmer.progress import step
 from kinmer.stores import Metric
 
-__all__ = ["Affinities", "calibrate", "straight", "symmetric"]
+__all__ = [
+    "Affinities",
+    "attract",
+    "calibrate",
+    "divergence",
+    "fill_rows",
+    "lengths_of_rows",
+    "straight",
+    "symmetric",
+]
+
+
+@njit(nogil=True, cache=True)
+def _place_in(row: Any, wanted: Any) -> int:
+    for place in range(len(row)):
+        if row[place] == wanted:
+            return place
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def lengths_of_rows(indices: Any, lengths: Any) -> None:
+    """Add to lengths (n,) the neighbours of every point and those that have it without being its own."""
+    for i in range(len(indices)):
+        for place in range(indices.shape[1]):
+            j = indices[i, place]
+            if j >= 0:
+                lengths[i] += 1
+                if _place_in(indices[j], i) < 0:
+                    lengths[j] += 1
+
+
+@njit(nogil=True, cache=True)
+def fill_rows(indices: Any, conditional: Any, free: Any, scale: float, columns: Any, values: Any) -> None:
+    """Fill the rows of the symmetric matrix; free (n,): where the next entry of a row goes."""
+    for i in range(len(indices)):
+        for place in range(indices.shape[1]):
+            j = indices[i, place]
+            if j < 0:
+                continue
+            p = conditional[i, place]
+            back = _place_in(indices[j], i)
+            if back < 0:
+                columns[free[j]], values[free[j]] = i, scale * p
+                free[j] += 1
+            else:
+                p += conditional[j, back]
+            columns[free[i]], values[free[i]] = j, scale * p
+            free[i] += 1
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def attract(
+    first: int,
+    last: int,
+    starts: Any,
+    columns: Any,
+    values: Any,
+    points: Any,
+    strength: float,
+    gradient: Any,
+) -> None:
+    """Add `strength` times the attraction of rows first … last to the gradient (n, 2)."""
+    for i in range(first, last):
+        x, y, gx, gy = points[i, 0], points[i, 1], 0.0, 0.0
+        for edge in range(starts[i], starts[i + 1]):
+            j = columns[edge]
+            dx, dy = x - points[j, 0], y - points[j, 1]
+            force = values[edge] / (1.0 + dx * dx + dy * dy)
+            gx += force * dx
+            gy += force * dy
+        gradient[i, 0] += strength * gx
+        gradient[i, 1] += strength * gy
+
+
+@njit(nogil=True, cache=True)
+def divergence(first: int, last: int, starts: Any, columns: Any, values: Any, points: Any) -> Any:
+    """Sums over rows first … last: of p log(p / q), q not normalised, and of p."""
+    found, mass = 0.0, 0.0
+    for i in range(first, last):
+        for edge in range(starts[i], starts[i + 1]):
+            p = np.float64(values[edge])
+            if p > 0:
+                j = columns[edge]
+                dx, dy = points[i, 0] - points[j, 0], points[i, 1] - points[j, 1]
+                found += p * np.log(p * (1.0 + dx * dx + dy * dy))
+                mass += p
+    return found, mass
+
 
 # Rows whose perplexity is calibrated together, float64 inside.
 BLOCK = 1 << 15
@@ -90,11 +181,11 @@ def symmetric(indices: NDArray[np.int32], conditional: NDArray[np.float32]) -> A
     """
     with step("Affinities"):
         lengths = np.zeros(len(indices), np.int64)
-        kernels.lengths_of_rows(indices, lengths)
+        lengths_of_rows(indices, lengths)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         columns = np.empty(starts[-1], np.int32)
         values = np.empty(starts[-1], np.float32)
         # Every row with a neighbour has a sum of 1.
         total = max(1, int((indices[:, :1] >= 0).sum()))
-        kernels.fill_rows(indices, conditional, starts[:-1].copy(), 0.5 / total, columns, values)
+        fill_rows(indices, conditional, starts[:-1].copy(), 0.5 / total, columns, values)
     return Affinities(starts, columns, values)

@@ -1,8 +1,11 @@
-"""Makes a map of every embedding: neighbours, affinities, start, descent."""
+"""Makes a map of all vectors: neighbors, affinities, start, optimization."""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +14,26 @@ from numpy.typing import NDArray
 
 from kinmer.embedding import KEY
 from kinmer.errors import UsageError
+from kinmer.files import hash_ids
 from kinmer.machine import available_cores
-from kinmer.maps.affinities import Affinities, calibrate, straight, symmetric
-from kinmer.maps.base import MapResult, Method, check_method
-from kinmer.maps.journal import Journal
-from kinmer.maps.keeping import check_room, keep_in
-from kinmer.maps.saving import More, check_outputs, stem_of, write_map
-from kinmer.maps.starting import plane_of, start_of
+from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
+from kinmer.maps.descent import Journal
+from kinmer.maps.mapfiles import (
+    MapResult,
+    Method,
+    More,
+    check_method,
+    check_outputs,
+    check_room,
+    keep_in,
+    stem_of,
+    write_map,
+)
 from kinmer.profiles import AnnDataProfiles, StoredProfiles
+from kinmer.progress import step
 from kinmer.stores import Metric
-from kinmer.vectors import Space, neighbour_graph, open_space, with_metadata
+from kinmer.stores.base import unit_rows
+from kinmer.vectors import Graph, Space, neighbour_graph, open_space, with_metadata
 from kinmer.vectors.points import RAW
 
 if TYPE_CHECKING:
@@ -30,7 +43,124 @@ if TYPE_CHECKING:
     from kinmer.index import KinIndex
     from kinmer.profiles import Profiles
 
-__all__ = ["encoder_of", "space_of", "told_of", "tsne"]
+__all__ = [
+    "SPREAD",
+    "Plane",
+    "encoder_of",
+    "fingerprint_of",
+    "plane_of",
+    "space_of",
+    "start_of",
+    "told_of",
+    "tsne",
+    "umap_points",
+]
+
+
+# Standard deviation of the first coordinate at the start, as in openTSNE: larger ones end in worse maps.
+SPREAD = 1e-4
+# Share of it by which every point is moved, so that equal points can part.
+JITTER = 0.01
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The two directions (dim, 2) of largest variance around a mean (dim,), and a hash of ids and vectors."""
+
+    mean: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    fingerprint: str
+
+
+def plane_of(space: Space) -> Plane:
+    """Principal components of all points (cosine: of their directions), accumulated in float64.
+
+    The same blocks in the same order, hence the same plane for the same points.
+    """
+    from scipy.linalg import eigh
+
+    digest = _digest_of(space)
+    total, squares = np.zeros(space.dim), np.zeros((space.dim, space.dim))
+    # Around a centre near the mean the squares keep their digits.
+    centre = _prepared(space, space.read(0, min(len(space), 1024))).mean(axis=0)
+    with step("Principal components", len(space)) as progress:
+        for _, block in space.blocks():
+            _add(digest, block)
+            moved = _prepared(space, block) - centre
+            total += moved.sum(axis=0)
+            squares += moved.T @ moved
+            progress.advance(len(block))
+    mean = total / len(space)
+    covariance = squares / len(space) - np.outer(mean, mean)
+    few = min(2, space.dim)
+    _, found = eigh(covariance, subset_by_index=[space.dim - few, space.dim - 1])
+    directions = np.zeros((space.dim, 2))
+    directions[:, :few] = found[:, ::-1]
+    # A direction and its opposite are as good: the largest number is made positive.
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(2)])
+    return Plane(mean + centre, directions * np.where(signs == 0, 1, signs), digest.hexdigest())
+
+
+def start_of(space: Space, plane: Plane, seed: int) -> NDArray[np.float64]:
+    """(n, 2) points in the plane, scaled and jittered; at random where all of them are one."""
+    rng = np.random.default_rng(seed)
+    points = np.empty((len(space), 2))
+    for start, block in space.blocks():
+        points[start : start + len(block)] = (_prepared(space, block) - plane.mean) @ plane.directions
+    spread = float(points[:, 0].std())
+    largest = float(np.abs(plane.mean).max(initial=1e-300))
+    if len(space) < 2 or not spread > 1e-9 * largest:
+        return rng.normal(0, SPREAD, points.shape) if len(space) > 1 else np.zeros((1, 2))
+    points *= SPREAD / spread
+    points += rng.normal(0, JITTER * SPREAD, points.shape)
+    return points
+
+
+def fingerprint_of(space: Space) -> str:
+    """SHA-256 (hex) over ids and vectors: the plane's."""
+    digest = _digest_of(space)
+    for _, block in space.blocks():
+        _add(digest, block)
+    return digest.hexdigest()
+
+
+def _digest_of(space: Space) -> hashlib._Hash:
+    return hashlib.sha256(hash_ids(space.ids).encode())
+
+
+def _add(digest: hashlib._Hash, block: NDArray[np.float32]) -> None:
+    digest.update(np.ascontiguousarray(block, "<f4").data)
+
+
+def _prepared(space: Space, block: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Rows as the metric sees them: of length 1 where only directions count."""
+    return np.asarray(unit_rows(block) if space.metric == "cosine" else block, np.float64)
+
+
+def umap_points(graph: Graph, start: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
+    """(n, 2) coordinates by umap-learn (McInnes et al. 2018), seeded, hence on one thread."""
+    from umap import UMAP
+
+    # To UMAP the first neighbour of a point is the point itself.
+    own = np.arange(graph.points, dtype=np.int32)[:, None]
+    near = np.hstack([own, np.where(graph.indices < 0, own, graph.indices)])
+    far = np.where(np.isfinite(graph.distances), graph.distances, 0)
+    far = np.hstack([np.zeros((graph.points, 1), np.float32), far.astype(np.float32)])
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # That new points cannot be transformed: they are placed on t-SNE maps.
+        model = UMAP(
+            n_neighbors=near.shape[1],
+            precomputed_knn=(near, far),
+            force_approximation_algorithm=True,
+            init=start.astype(np.float32),
+            random_state=seed,
+            n_jobs=1,
+        )
+        # The vectors themselves are not looked at.
+        return np.asarray(model.fit_transform(start.astype(np.float32)), np.float64)
+
 
 # Neighbours of more points than this are kept for the run after a kill: finding them takes minutes.
 KEEP_ABOVE = 20_000
@@ -73,7 +203,7 @@ def tsne(
     output : stem of ``.tsv`` and ``.json``.
     keep : coordinates go into ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
     force : replace an output, or a store's map of other settings.
-    more : writes more beside the output, together with it; see `kinmer.maps.saving.write_map`.
+    more : writes more beside the output, together with it; see `kinmer.maps.mapfiles.write_map`.
 
     Raises
     ------
@@ -212,7 +342,6 @@ def _affinities(space: Space, settings: dict[str, Any], journal: Journal, thread
 def _umap(
     space: Space, start: NDArray[np.float64], settings: dict[str, Any], threads: int | None
 ) -> NDArray[np.float64]:
-    from kinmer.maps.umaps import umap_points
 
     if len(space) < 4:  # UMAP's neighbourhoods mean nothing yet: the plane is the map.
         return start

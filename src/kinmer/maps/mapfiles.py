@@ -1,26 +1,94 @@
-"""Maps as files: ``STEM.tsv`` with the coordinates, ``STEM.json`` with how they were made."""
+"""A map, and its files: ``STEM.tsv`` with the coordinates, ``STEM.json`` with how they were made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kinmer import __version__
 from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json, written_together
 from kinmer.inputs import described
-from kinmer.maps.base import KEYS, MapResult, Method
-from kinmer.profiles import AnnDataProfiles, StoredProfiles, open_profiles, table_kind
+from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, StoredProfiles, open_profiles, table_kind
 
-__all__ = ["More", "check_outputs", "open_map", "stem_of", "write_map"]
+__all__ = [
+    "KEYS",
+    "MapResult",
+    "Method",
+    "More",
+    "check_method",
+    "check_outputs",
+    "check_room",
+    "keep_in",
+    "need",
+    "open_map",
+    "stem_of",
+    "write_map",
+]
+
+
+Method = Literal["tsne", "umap"]
+KEYS: dict[str, str] = {"tsne": "X_tsne", "umap": "X_umap"}
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """A map of n sequences.
+
+    Attributes
+    ----------
+    ids : (n,) str, unique.
+    coordinates : (n, 2) float32.
+    obs : (n rows, index = ids) what is known of the sequences.
+    method : ``tsne`` or ``umap``.
+    settings : what it was made with: perplexity, neighbours, iterations, metric, seed, …
+    source : where the points come from: place, vectors, encoder, fingerprint of ids and vectors.
+    divergence : Kullback–Leibler divergence in nats (t-SNE), or None.
+    notes : what a reader should know, such as a perplexity that was lowered.
+    """
+
+    ids: NDArray[np.object_]
+    coordinates: NDArray[np.float32]
+    obs: pd.DataFrame
+    method: str
+    settings: Mapping[str, Any]
+    source: Mapping[str, Any]
+    divergence: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def key(self) -> str:
+        """The name under which the coordinates stand in ``obsm``."""
+        return KEYS[self.method]
+
+
+def check_method(method: str) -> None:
+    """UsageError where there is no such method, or it is not installed."""
+    if method not in get_args(Method):
+        raise UsageError(f"the method must be one of {', '.join(get_args(Method))}, not {method!r}")
+    need("openTSNE" if method == "tsne" else "umap", "explore" if method == "tsne" else "umap")
+
+
+def need(module: str, extra: str) -> None:
+    """UsageError where a library of an extra is not there."""
+    if find_spec(module) is None:
+        raise UsageError(f"{module} is not installed", "maps need it", f"pip install 'kinmer[{extra}]'")
+
 
 FORMAT = 1
 SUFFIXES = (".tsv", ".json", ".png", ".svg", ".html")
-BLOCK = 1 << 16
+ROWS = 1 << 16
 
 # Draws a map, at a stem; gives the paths.
 More = Callable[[MapResult, Path], list[Path]]
@@ -71,8 +139,8 @@ def _write_table(result: MapResult, path: Path) -> None:
     known = [name for name in result.obs.columns if name not in ("id", "x", "y")]
     with replaced_text(path) as file:
         file.write("\t".join(["id", "x", "y", *(str(name) for name in known)]) + "\n")
-        for start in range(0, len(result), BLOCK):
-            part = slice(start, start + BLOCK)
+        for start in range(0, len(result), ROWS):
+            part = slice(start, start + ROWS)
             # Nine digits give every float32 back.
             places = ([f"{one:.9g}" for one in result.coordinates[part, axis]] for axis in (0, 1))
             rest = (_shown(result.obs[name].iloc[part]) for name in known)
@@ -174,3 +242,52 @@ def _shown(column: pd.Series) -> list[str]:
     else:
         shown = [" ".join(str(one).split()) for one in column.astype(object)]
     return ["" if gone else one for one, gone in zip(shown, nothing, strict=True)]
+
+
+def check_room(
+    profiles: Profiles | None,
+    method: str,
+    settings: Mapping[str, Any],
+    source: Mapping[str, Any],
+    *,
+    force: bool,
+) -> None:
+    """UsageError where a store has a map already that was made otherwise."""
+    key = KEYS[method]
+    if force or not isinstance(profiles, ProfileStore) or key not in profiles.obsm_keys():
+        return
+    if not _is_same(profiles.embedding(key), settings, source):
+        raise UsageError(
+            f"the store has {key} already",
+            "it was made otherwise",
+            "use --force to replace it, or --no-store to leave it",
+            place=profiles.path,
+        )
+
+
+def keep_in(profiles: Profiles | None, result: MapResult) -> None:
+    """Write the coordinates into ``obsm`` of a store or an AnnData; nothing where there is neither."""
+    told = {
+        "settings": dict(result.settings),
+        "source": dict(result.source),
+        "divergence": result.divergence,
+        "notes": list(result.notes),
+    }
+    if isinstance(profiles, AnnDataProfiles):
+        table = profiles.anndata
+        table.obsm[result.key] = result.coordinates
+        held = table.uns.get("kinmer", {})
+        described = json.loads(held.get("embedding", "{}"))
+        table.uns["kinmer"] = {**held, "embedding": json.dumps({**described, result.key: told})}
+    elif isinstance(profiles, ProfileStore):
+        if profiles.embedding(result.key) == json.loads(json.dumps(told)):
+            return
+        with profiles.obsm_writer(result.key, 2, provenance=told) as writer:
+            writer.append(np.ascontiguousarray(result.coordinates[writer.rows :]))
+            writer.finish()
+
+
+def _is_same(told: Mapping[str, Any] | None, settings: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
+    if told is None:
+        return False
+    return told.get("settings") == dict(settings) and told.get("source") == dict(source)

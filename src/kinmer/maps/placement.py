@@ -1,4 +1,4 @@
-"""New sequences placed into a map that stays as it is."""
+"""Places new sequences on a map, which stays as it is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.machine import available_cores
-from kinmer.maps.affinities import calibrate, straight
-from kinmer.maps.base import MapResult, need
+from kinmer.maps.affinity import calibrate, straight
 from kinmer.maps.descent import FAST_ABOVE
-from kinmer.maps.keeping import check_room, keep_in
-from kinmer.maps.making import encoder_of, space_of, told_of
-from kinmer.maps.saving import More, check_outputs, open_map, stem_of, write_map
-from kinmer.maps.starting import fingerprint_of
+from kinmer.maps.mapfiles import (
+    MapResult,
+    More,
+    check_outputs,
+    check_room,
+    keep_in,
+    need,
+    open_map,
+    stem_of,
+    write_map,
+)
+from kinmer.maps.projection import encoder_of, fingerprint_of, space_of, told_of
 from kinmer.progress import step
 from kinmer.stores import engine, exact_search
 from kinmer.vectors import Space
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from kinmer.profiles import Profiles
 
 __all__ = ["place"]
+
 
 # openTSNE's settings for new points: they see few neighbours, and go to them in small steps.
 PERPLEXITY, MEDIAN_OF, ITERATIONS = 5.0, 25, 250

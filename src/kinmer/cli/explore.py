@@ -1,4 +1,4 @@
-"""The command that draws the map: map."""
+"""The commands that show a set of sequences: map and report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kinmer.cli.analysis import Metadata, Metric, Source, Vectors
 from kinmer.cli.options import Force, Ids, Seed, Threads, note
 from kinmer.cli.output import say
 
@@ -17,8 +18,9 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add this file's command to `app`."""
+    """Add this file's commands to `app`."""
     app.command("map")(map_)
+    app.command("report")(report)
 
 
 def map_(
@@ -71,8 +73,8 @@ def map_(
     from kinmer.errors import UsageError
     from kinmer.files import check_output
     from kinmer.maps import known_more, open_map, place, space_of, tsne
-    from kinmer.maps.drawing import beside, check_color, draw
-    from kinmer.maps.saving import stem_of, write_map
+    from kinmer.maps.mapfiles import stem_of, write_map
+    from kinmer.maps.picture import beside, check_color, draw
 
     def drawn(made: MapResult, at: Path) -> list[Path]:
         shown = made if known is None else beside(known, made)
@@ -134,3 +136,38 @@ def _told(made: MapResult) -> str:
     """One line for people."""
     found = "" if made.divergence is None else f", Kullback–Leibler divergence {made.divergence:.3f}"
     return f"{len(made):,} sequences{found}"
+
+
+def report(
+    source: Source,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Page to write (default: the source's name with .html)."),
+    ] = None,
+    vectors: Vectors = "X_kinmer",
+    ids: Ids = None,
+    metric: Metric = None,
+    metadata: Metadata = None,
+    by: Annotated[str | None, typer.Option(help="Column whose groups are compared, such as source.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page (default: the source's name).")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Everything that is known of a store or an index, on one page that needs no network."""
+    from kinmer.reports import report as make
+
+    page = make(
+        source,
+        output or Path(f"{source.name.removesuffix(source.suffix)}.html"),
+        vectors=vectors,
+        ids=ids,
+        metric=metric,
+        metadata=metadata,
+        by=by,
+        title=title,
+        seed=seed,
+        threads=threads,
+        force=force,
+    )
+    note(f"written: {page} and the folder {page.stem}-files")

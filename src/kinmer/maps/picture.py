@@ -1,4 +1,4 @@
-"""The map as one HTML file that opens from disk: data packed beside the script that draws them."""
+"""A map's picture, and its page: one HTML file that opens from disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,59 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from kinmer.errors import UsageError
 from kinmer.files import write_bytes
-from kinmer.maps.picturing import is_number
+from kinmer.maps.mapfiles import MapResult
 from kinmer.taxonomy import known_rows
+from kinmer.vectors import Space, with_metadata
 
-__all__ = ["write_page"]
+__all__ = [
+    "SHOWN_BY",
+    "beside",
+    "check_color",
+    "draw",
+    "is_number",
+    "known_more",
+    "write_page",
+    "write_picture",
+]
+
+
+def write_picture(
+    stem: str | Path,
+    coordinates: NDArray[np.floating[Any]],
+    values: ArrayLike | None,
+    *,
+    title: str = "",
+    label: str = "",
+) -> list[Path]:
+    """Write ``STEM.png`` and ``.svg`` of points (n, 2), coloured by values (n,) where there are any."""
+    from kinmer import plots
+    from kinmer.plots.scatter import map_by_category, map_by_number, map_plain
+
+    where = np.asarray(coordinates, np.float64)
+    if values is None:
+        return plots.save(map_plain(where, title=title), stem)
+    if np.asarray(values).dtype.kind in "iuf" and label != "cluster":
+        numbers = np.asarray(values, np.float64)
+        return plots.save(map_by_number(where, numbers, title=title, label=label), stem)
+    given = pd.Series(np.asarray(values, dtype=object))
+    given = given.where(known_rows(label, given), None)
+    if is_number(given, label):
+        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+        return plots.save(map_by_number(where, numbers, title=title, label=label), stem)
+    return plots.save(map_by_category(where, given.to_numpy(), title=title, label=label), stem)
+
+
+def is_number(values: pd.Series, name: str = "") -> bool:
+    """Whether all that is known of a column are numbers; a cluster's number is a name."""
+    if name == "cluster":
+        return False
+    told = values[values.notna()]
+    if not len(told) or told.map(lambda one: isinstance(one, str | bool)).any():
+        return False
+    return bool(pd.to_numeric(told, errors="coerce").notna().all())
+
 
 FOLDER = Path(__file__).parent / "page"
 # More names than this are told of no point, more than COLOURS of no colour of their own.
@@ -159,3 +208,79 @@ def _names(name: str, values: pd.Series) -> tuple[dict[str, Any], str] | None:
         "colours": [*COLOURS[:own], OTHERS][: len(shown)],
     }
     return told, _packed(codes.tobytes())
+
+
+# Columns that colour a map where none is named, the first that is there.
+SHOWN_BY = ("placed", "gc", "length")
+PLACED = ("on the map", "placed")
+
+
+def check_color(obs: pd.DataFrame, color: str | None) -> str:
+    """The column to colour by, empty where nothing is known; UsageError where there is none called so."""
+    if color is None:
+        return next((name for name in SHOWN_BY if name in obs), "")
+    if color not in obs:
+        listed = ", ".join(str(name) for name in obs.columns) or "no column at all"
+        raise UsageError(f"there is no column {color!r} to colour by", check=f"there is {listed}")
+    return color
+
+
+def draw(
+    result: MapResult,
+    stem: str | Path,
+    *,
+    color: str | None = None,
+    title: str = "",
+    picture: bool = True,
+    page: bool = True,
+) -> list[Path]:
+    """Write the picture (``STEM.png`` and ``.svg``) and the page (``STEM.html``); gives their paths.
+
+    color : a column of ``obs``; None: ``gc``, else ``length``, where they are known.
+
+    Raises UsageError where there is no such column.
+    """
+
+    shown = check_color(result.obs, color)
+    written: list[Path] = []
+    if picture:
+        values = result.obs[shown].to_numpy() if shown else None
+        written += write_picture(stem, result.coordinates, values, title=title, label=shown)
+    if page:
+        columns = {str(name): result.obs[name].to_numpy() for name in result.obs.columns}
+        path = Path(f"{stem}.html")
+        written.append(
+            write_page(path, result.ids, result.coordinates, columns, color=shown, title=title or "Map")
+        )
+    return written
+
+
+def known_more(result: MapResult, metadata: str | Path) -> MapResult:
+    """The map with the columns of a TSV joined by id, as `kinmer.vectors.with_metadata`."""
+    points = result.coordinates
+    bare = Space(
+        ids=result.ids,
+        obs=result.obs,
+        dim=2,
+        metric="l2",
+        vectors=result.key,
+        place=str(result.source.get("place", "map")),
+        encoder={},
+        profiles=None,
+        index=None,
+        array=points,
+        _read=lambda start, stop: points[start:stop],
+    )
+    return replace(result, obs=with_metadata(bare, metadata).obs)
+
+
+def beside(known: MapResult, placed: MapResult) -> MapResult:
+    """Both maps in one, for a picture: a column ``placed`` tells them apart, the placed ones lie on top."""
+    obs = pd.concat([known.obs, placed.obs])
+    obs["placed"] = np.repeat(np.array(PLACED, object), [len(known), len(placed)])
+    return replace(
+        placed,
+        ids=np.concatenate([known.ids, placed.ids]),
+        coordinates=np.concatenate([known.coordinates, placed.coordinates]),
+        obs=obs,
+    )
