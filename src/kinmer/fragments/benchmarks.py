@@ -29,7 +29,7 @@ from kinmer.files import (
     replaced_text,
     write_json,
 )
-from kinmer.fragments.cuts import COLUMNS, Cutter, FragmentWriter, Place, fragment_writer, key_of, records
+from kinmer.fragments.cuts import COLUMNS, Cutter, FragmentWriter, Place, fragment_writer, records
 from kinmer.fragments.labels import (
     CASES,
     Case,
@@ -40,6 +40,7 @@ from kinmer.fragments.labels import (
     deal_folds,
     genomes_of,
     groups_of,
+    key_of,
     read_labels,
 )
 from kinmer.inputs import described

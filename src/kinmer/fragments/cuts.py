@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from isal import igzip
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta import is_stream, nonempty, read_records, spooled
 from kinmer.files import check_output, scratch, written_together
-from kinmer.fragments.labels import NO_LABELS, Labels, read_labels
+from kinmer.fragments.labels import NO_LABELS, Labels, key_of, read_labels
 from kinmer.progress import step
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "clean",
     "fragment",
     "fragment_writer",
-    "key_of",
     "records",
 ]
 
@@ -39,11 +37,6 @@ COLUMNS = ("id", "sequence_id", "start", "end", "length", "strand")
 TRIES = 30
 # IUPAC letters keep their meaning on the other strand; U is read as T.
 _COMPLEMENT = bytes.maketrans(b"ACGTURYKMBVDHSWN", b"TGCAAYRMKVBHDSWN")
-
-
-def key_of(text: str) -> int:
-    """A number that follows from a text alone: seeds and orders that no other input changes."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
 
 
 def clean(sequence_id: str) -> str:

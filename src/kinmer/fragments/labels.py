@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kinmer.errors import InputError, UsageError
-from kinmer.fragments.cuts import key_of
 from kinmer.inputs import described, read_lines
 from kinmer.taxonomy import rank_columns, rule_of
 
@@ -23,8 +23,14 @@ __all__ = [
     "deal_folds",
     "genomes_of",
     "groups_of",
+    "key_of",
     "read_labels",
 ]
+
+
+def key_of(text: str) -> int:
+    """A number that follows from a text alone: seeds and orders that no other input changes."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
 
 
 class Labels(NamedTuple):
