@@ -46,10 +46,9 @@ class KinmerWorker:
         from kinmer.encoder import Encoder
         from kinmer.layout import kmer_layout
         from kinmer.profiles import AnnDataProfiles
-        from kinmer.training.batches import Batches, HeldRows, RowOrder, survey
-        from kinmer.training.processes import Processes
+        from kinmer.training.data import Batches, HeldRows, RowOrder, survey
         from kinmer.training.settings import TrainSettings
-        from kinmer.training.trainer import Trainer
+        from kinmer.training.trainer import Processes, Trainer
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         layout, self.rows = kmer_layout(), counts()

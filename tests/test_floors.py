@@ -22,7 +22,7 @@ FLOORS = {
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
     7: {"queries", "evaluate", "vectors"},
-    8: {"demo", "sweeping", "analyses", "maps", "clusters"},
+    8: {"demo", "sweeps", "analyses", "maps", "clusters"},
     9: {"reports"},
     10: {"cli"},
     11: {"__main__"},

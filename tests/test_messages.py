@@ -13,7 +13,7 @@ from kinmer.index.metadata import stage_metadata
 from kinmer.index.unmatched import reason_for, refuse_entry_as_header, unmatched
 from kinmer.layout import check_layout, kmer_layout, profile_layout
 from kinmer.training import TrainSettings
-from kinmer.training.sources import check_reference
+from kinmer.training.settings import check_reference
 from tests.hostile_worker import outcome
 
 

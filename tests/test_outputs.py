@@ -212,7 +212,7 @@ def test_folders_in_which_work_grows_are_looked_at_too(
 
 def test_a_sweep_and_a_demo_keep_what_is_not_theirs(tmp_path: Path) -> None:
     from kinmer.demo import run_demo
-    from kinmer.sweeping.folder import opened
+    from kinmer.sweeps.study import opened
 
     (tmp_path / ".lock").write_text("")
     (tmp_path / "ch1.txt").write_text("x")

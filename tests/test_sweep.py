@@ -28,13 +28,11 @@ from kinmer.encoder import Encoder
 from kinmer.errors import KinmerError, UsageError
 from kinmer.fragments import read_labels
 from kinmer.layout import kmer_layout
-from kinmer.sweeping.aggregates import differing, figure, summaries, t_quantile
-from kinmer.sweeping.report import SweepReport
-from kinmer.sweeping.running import sweep
-from kinmer.sweeping.space import Range, Space, parse_range, parse_value, settings_of, text_of, trial_name
-from kinmer.sweeping.trial import Setup, Task
-from kinmer.sweeping.validation import trained_on
-from kinmer.sweeping.workers import _Process
+from kinmer.sweeps.parameters import Range, Space, parse_range, parse_value, settings_of, text_of, trial_name
+from kinmer.sweeps.study import sweep
+from kinmer.sweeps.summaries import SweepReport, differing, figure, summaries, t_quantile
+from kinmer.sweeps.trials import Setup, Task, trained_on
+from kinmer.sweeps.workers import _Process
 from kinmer.training import TrainSettings
 from tests.organisms import organisms
 

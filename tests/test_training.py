@@ -116,7 +116,7 @@ def test_validation_numbers_are_those_of_the_kept_weights(tmp_path: Path) -> Non
     """The stored encoder, run by hand over the validation rows, has the recorded error, KL and loss."""
     table = organisms(500)
     encoder = train(table, tmp_path / "e", settings=SMALL)
-    from kinmer.training.batches import split_rows
+    from kinmer.training.data import split_rows
 
     rows = split_rows(500, 0.1, 0)[1]
     x = torch.from_numpy(encoder.clr(table.X[rows], encoder.layout))

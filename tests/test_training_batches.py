@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kinmer.errors import FormatError, ProfileError
 from kinmer.profiles import Profiles, open_profiles
-from kinmer.training.batches import Batches, HeldRows, RowOrder, share_rows, split_rows, survey
+from kinmer.training.data import Batches, HeldRows, RowOrder, share_rows, split_rows, survey
 from tests.organisms import organisms
 
 TABLE = organisms(700)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kinmer import Encoder, FitSettings, fit
-from kinmer.training.cards import markdown_table
+from kinmer.training.log import markdown_table
 
 PER_GROUP = 60
 MADE = {

@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from kinmer.queries import search as search
     from kinmer.reports import report as report
     from kinmer.simulate import write_community as write_community
-    from kinmer.sweeping import sweep as sweep
+    from kinmer.sweeps import sweep as sweep
     from kinmer.training import TrainSettings as TrainSettings
     from kinmer.training import train as train
-    from kinmer.training.fitting import FitSettings as FitSettings
-    from kinmer.training.fitting import fit as fit
+    from kinmer.training.fit import FitSettings as FitSettings
+    from kinmer.training.fit import fit as fit
 
 __version__ = "0.1.0"
 
@@ -89,8 +89,8 @@ _ROOMS = {
     "evaluate_clusters": "clusters",
     "evaluate_retrieval": "evaluate.retrieval",
     "export_profiles": "npy",
-    "fit": "training.fitting",
-    "FitSettings": "training.fitting",
+    "fit": "training.fit",
+    "FitSettings": "training.fit",
     "fragment": "fragments",
     "Hit": "queries",
     "import_profiles": "npy",
@@ -111,7 +111,7 @@ _ROOMS = {
     "report": "reports",
     "run_demo": "demo",
     "search": "queries",
-    "sweep": "sweeping",
+    "sweep": "sweeps",
     "train": "training",
     "TrainSettings": "training",
     "tsne": "maps",

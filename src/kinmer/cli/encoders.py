@@ -150,7 +150,7 @@ def train(
     from kinmer.layout import GeneticCode, profile_layout
     from kinmer.training import clr_settings, train_settings
     from kinmer.training import train as train_encoder
-    from kinmer.training.sources import fasta_files
+    from kinmer.training.settings import fasta_files
 
     given: dict[str, Any] = {
         "latent": latent,

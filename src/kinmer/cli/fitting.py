@@ -63,8 +63,8 @@ def fit(
     """Make an encoder in closed form: raw profiles, principal components, discriminant directions."""
     from kinmer.clr import REFERENCE_CLR
     from kinmer.layout import GeneticCode
-    from kinmer.training.fitting import FitSettings
-    from kinmer.training.fitting import fit as fit_encoder
+    from kinmer.training.fit import FitSettings
+    from kinmer.training.fit import fit as fit_encoder
     from kinmer.training.settings import BLOCK_CLR
 
     codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}

@@ -78,8 +78,8 @@ def sweep(
 ) -> None:
     """Train with a grid of settings, or drawn ones, and seeds; compare them; called again, it goes on."""
     from kinmer.layout import GeneticCode, profile_layout
-    from kinmer.sweeping import sweep as run_sweep
-    from kinmer.training.sources import fasta_files
+    from kinmer.sweeps import sweep as run_sweep
+    from kinmer.training.settings import fasta_files
 
     files = fasta_files(source)
     codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}

@@ -321,7 +321,7 @@ def _validation_rows(profiles: Profiles, encoder: Encoder | None) -> NDArray[np.
     """Rows that were held out when the encoder was trained on these very profiles; None where it was not."""
     if encoder is None:
         return None
-    from kinmer.training.batches import split_rows, survey
+    from kinmer.training.data import split_rows, survey
 
     settings, data = encoder.training.get("settings", {}), encoder.training.get("data", {})
     # The fingerprint takes a pass over the profiles: only where their number fits.

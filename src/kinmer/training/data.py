@@ -1,25 +1,348 @@
-"""What a training learns from: rows of profiles, or fragments of sequences (`fragments.py`)."""
+"""Batches of profiles for training: held compactly in memory, or streamed and shuffled across the file.
+
+Which rows come when is fixed by numbers alone (rows, seed, epoch, rows of a group), so that a run that was
+killed goes on with the very batch it would have seen. `RowOrder` gives that order, `Batches` reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, astuple, dataclass
-from typing import Any, NamedTuple, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import TrainingError, UsageError
+from kinmer.errors import ProfileError, TrainingError, UsageError
 from kinmer.layout import Layout
 from kinmer.machine import available_memory
 from kinmer.networks import Network, Vae
 from kinmer.profiles import Profiles
-from kinmer.training.batches import Batches, HeldRows, RowOrder, share_rows, split_rows, survey
-from kinmer.training.probe import Probe
-from kinmer.training.processes import Processes
+from kinmer.progress import step
 from kinmer.training.settings import TrainSettings
 
-__all__ = ["Batch", "RowData", "TrainingData", "new_vae"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "HeldRows",
+    "RowData",
+    "RowOrder",
+    "Survey",
+    "ahead",
+    "new_vae",
+    "share_rows",
+    "split_rows",
+    "survey",
+]
+
+
+Item = TypeVar("Item")
+
+# Batches and groups made ahead of the training step that takes them.
+AHEAD = 3
+# A group mixes at least this many pieces of the file, however few rows it has.
+PIECES = 32
+# Streams of random numbers that never meet, all drawn from one seed.
+_SPLIT, _SHARE, _EPOCH = range(3)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over all the profiles tells.
+
+    Attributes
+    ----------
+    rows : number of profiles.
+    fingerprint : SHA-256 over ids, layout, kind of values and the sum of every column.
+    dtypes : of every block, the smallest number type that holds its values.
+    row_bytes : bytes of one row held in those types.
+    constant : names of the features that have one value in all the profiles.
+    """
+
+    rows: int
+    fingerprint: str
+    dtypes: tuple[np.dtype[Any], ...]
+    row_bytes: int
+    constant: tuple[str, ...]
+
+
+def _ranges(profiles: Profiles) -> Iterator[tuple[int, int]]:
+    """Rows ``start, stop`` that are cheap to read together, a few thousand at a time."""
+    chunk = max(1, profiles.chunk_rows)
+    size = chunk * max(1, 2048 // chunk)
+    for start in range(0, len(profiles), size):
+        yield start, min(start + size, len(profiles))
+
+
+def survey(profiles: Profiles) -> Survey:
+    """Read all the profiles once, in blocks; raises ProfileError where a value is negative or no number."""
+    layout, width = profiles.layout, profiles.layout.width
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    sums = np.zeros(width)
+    with step("Looking through the profiles", len(profiles)) as progress:
+        for start, stop in _ranges(profiles):
+            rows = profiles.read(start, stop)
+            np.minimum(low, rows.min(axis=0), out=low)
+            np.maximum(high, rows.max(axis=0), out=high)
+            sums += rows.sum(axis=0, dtype=np.float64)
+            if not np.isfinite(sums).all() or low.min() < 0:
+                raise ProfileError(
+                    "a profile holds a negative value or no number",
+                    "counts and frequencies are neither",
+                    place=f"rows {start + 1}-{stop}",
+                )
+            progress.advance(stop - start)
+    digest = hashlib.sha256("\n".join((profiles.fingerprint, layout.fingerprint, profiles.values)).encode())
+    digest.update(sums.tobytes())
+    if profiles.values == "counts":
+        tops = [high[block.columns].max(initial=0) for block in layout.blocks]
+        dtypes = tuple(np.min_scalar_type(int(top)) for top in tops)
+    else:
+        dtypes = tuple(np.dtype(np.float32) for _ in layout.blocks)
+    same = np.flatnonzero(low == high)
+    return Survey(
+        rows=len(profiles),
+        fingerprint=digest.hexdigest(),
+        dtypes=dtypes,
+        row_bytes=sum(
+            block.size * dtype.itemsize for block, dtype in zip(layout.blocks, dtypes, strict=True)
+        ),
+        constant=tuple(layout.features[column] for column in same),
+    )
+
+
+def split_rows(rows: int, validation: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows for training and for validation (that share of them, at least one), ascending, by a shuffle."""
+    order = np.random.default_rng([seed, _SPLIT]).permutation(rows)
+    held_out = max(1, round(rows * validation))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def share_rows(
+    rows: NDArray[np.int64], rank: int, world: int, seed: int, *, piece_rows: int = 1
+) -> NDArray[np.int64]:
+    """The share of process `rank` of `world`: random, ascending, as many rows for every process.
+
+    Rows of one piece of the file (`piece_rows` rows) stay together: a process reads its pieces only.
+    """
+    if world == 1:
+        return rows
+    _, which, sizes = np.unique(rows // piece_rows, return_inverse=True, return_counts=True)
+    order = np.random.default_rng([seed, _SHARE]).permutation(len(sizes))
+    # Cut where the rows, not the pieces, are even: a piece may hold few of them.
+    owner = np.empty_like(order)
+    owner[order] = (np.cumsum(sizes[order]) - 1) * world // len(rows)
+    shares = [rows[owner[which] == one] for one in range(world)]
+    fewest = min(map(len, shares))
+    mine = shares[rank]
+    kept = np.random.default_rng([seed, _SHARE, rank]).permutation(len(mine))[:fewest]
+    return np.sort(mine[kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOrder:
+    """The order of rows in every epoch, and where its batches end.
+
+    Parameters
+    ----------
+    rows : (n,) ascending row numbers.
+    batch : rows of a batch at most; all batches of an epoch differ by at most one row, so that none is tiny.
+    seed : of the shuffles; None keeps the rows as they are.
+    group_rows : None shuffles all the rows at once. Otherwise pieces from all over the file are put together
+        to groups of about so many rows, and the rows of each group are shuffled: what streaming reads.
+    piece_rows : rows of the file that are cheap to read together.
+    """
+
+    rows: NDArray[np.int64]
+    batch: int
+    seed: int | None
+    group_rows: int | None = None
+    piece_rows: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        # BatchNorm cannot learn from a batch of a single row: rather one row more in a batch.
+        return max(1, min(-(-len(self.rows) // self.batch), len(self.rows) // 2))
+
+    @property
+    def edges(self) -> NDArray[np.int64]:
+        """(steps + 1,) positions in an epoch's order where its batches begin and end."""
+        return np.linspace(0, len(self.rows), self.steps + 1).astype(np.int64)
+
+    def groups(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The epoch's rows, shuffled, in the groups that are read together."""
+        rng = None if self.seed is None else np.random.default_rng([self.seed, _EPOCH, epoch])
+        if self.group_rows is None:
+            return [self.rows if rng is None else rng.permutation(self.rows)]
+        wanted = -(-len(self.rows) // self.group_rows)
+        if rng is None:
+            return np.array_split(self.rows, wanted)
+        piece_rows = max(1, min(self.piece_rows, self.group_rows // PIECES))
+        starts = np.flatnonzero(np.diff(self.rows // piece_rows, prepend=-1))
+        pieces = np.split(self.rows, starts[1:])
+        number = min(wanted, len(pieces))
+        # Of every `number` neighbouring pieces each group gets one: all groups cover the file evenly, and a
+        # file sorted by organism, the usual one, gives each of them every organism's share.
+        strata = -(-len(pieces) // number)
+        group_of = rng.permuted(np.tile(np.arange(number), (strata, 1)), axis=1).ravel()[: len(pieces)]
+        taken = ([pieces[piece] for piece in np.flatnonzero(group_of == one)] for one in range(number))
+        return [rng.permutation(np.concatenate(group)) for group in taken if group]
+
+
+class HeldRows:
+    """Rows of profiles held in memory, every block in the smallest type that holds its values."""
+
+    def __init__(
+        self, profiles: Profiles, rows: NDArray[np.int64], dtypes: tuple[np.dtype[Any], ...]
+    ) -> None:
+        self._rows, self._layout = rows, profiles.layout
+        self._blocks = [
+            np.empty((len(rows), block.size), dtype)
+            for block, dtype in zip(self._layout.blocks, dtypes, strict=True)
+        ]
+        with step("Loading the profiles", len(rows)) as progress:
+            for start, stop in _ranges(profiles):
+                first, last = np.searchsorted(rows, [start, stop])
+                if first == last:
+                    continue
+                read = profiles.read(start, stop)
+                if last - first < stop - start:
+                    read = read[rows[first:last] - start]
+                for held, block in zip(self._blocks, self._layout.blocks, strict=True):
+                    held[first:last] = read[:, block.columns]
+                progress.advance(last - first)
+
+    def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, width) float32 values of any of the rows, in the order given."""
+        where = np.searchsorted(self._rows, rows)
+        out = np.empty((len(rows), self._layout.width), np.float32)
+        for held, block in zip(self._blocks, self._layout.blocks, strict=True):
+            out[:, block.columns] = held[where]
+        return out
+
+
+@dataclass(frozen=True)
+class Batches:
+    """An order of rows, and what reads them: `HeldRows`, or None for a stream from `profiles`."""
+
+    order: RowOrder
+    profiles: Profiles
+    held: HeldRows | None = None
+
+    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[NDArray[np.float32]]:
+        """The epoch's batches (n, width) float32 but the first `skip`, made ahead by a background thread."""
+        edges = self.order.edges
+        if skip >= self.order.steps:
+            return
+        groups = self.order.groups(epoch)
+        if self.held is not None:
+            batches = self._from_memory(np.concatenate(groups), edges[skip:], self.held)
+        else:
+            batches = self._from_stream(groups, edges[skip:])
+        with ahead(batches) as queued:
+            yield from queued
+
+    @staticmethod
+    def _from_memory(
+        rows: NDArray[np.int64], edges: NDArray[np.int64], held: HeldRows
+    ) -> Generator[NDArray[np.float32], None, None]:
+        for start, stop in pairwise(edges):
+            yield held(rows[start:stop])
+
+    def _from_stream(
+        self, groups: list[NDArray[np.int64]], edges: NDArray[np.int64]
+    ) -> Generator[NDArray[np.float32], None, None]:
+        """Cut batches out of the groups, which are read one ahead; a batch may begin in an earlier group."""
+        ends = np.cumsum([len(group) for group in groups])
+        first = int(np.searchsorted(ends, edges[0], side="right"))
+        spans = pairwise(edges)
+        span = next(spans, None)
+        carried = np.empty((0, self.profiles.layout.width), np.float32)
+        for number, rows in enumerate(self._groups_ahead(groups[first:]), start=first):
+            end = int(ends[number])
+            begin = end - len(rows)
+            while span is not None and span[1] <= end:
+                yield rows.carry(carried, span[0] - begin, span[1] - begin)
+                span = next(spans, None)
+            if span is None:
+                return
+            carried = rows.carry(carried, span[0] - begin, len(rows))
+
+    def _groups_ahead(self, groups: list[NDArray[np.int64]]) -> Iterator[_Group]:
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(_Group, self.profiles, groups[0])
+            for following in groups[1:]:
+                group = coming.result()
+                coming = reader.submit(_Group, self.profiles, following)
+                yield group
+            yield coming.result()
+
+
+class _Group:
+    """Rows read in the file's order and given in the shuffled one."""
+
+    def __init__(self, profiles: Profiles, rows: NDArray[np.int64]) -> None:
+        order = np.argsort(rows)
+        self._read = profiles.take(rows[order])
+        self._where = np.empty_like(order)
+        self._where[order] = np.arange(len(rows))
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def carry(self, carried: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start:stop of the group; those below 0 are the last ones of `carried`."""
+        own = self._read[self._where[max(start, 0) : stop]].astype(np.float32, copy=False)
+        return own if start >= 0 else np.concatenate([carried[start:], own])
+
+
+@contextmanager
+def ahead(batches: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
+    """Run an iterator in a thread, `AHEAD` items before they are wanted; its error comes out here."""
+    made: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(item: Item | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            # Closed in this thread also when nobody wants more, so that the reader below it ends.
+            with closing(batches):
+                for batch in batches:
+                    if not put(batch):
+                        return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    def wanted() -> Iterator[Item]:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=make, name="batches", daemon=True)
+    thread.start()
+    try:
+        yield wanted()
+    finally:
+        stopped.set()
+        thread.join()
+
 
 MIN_ROWS = 10
 # Share of the available memory that profiles may take.
@@ -35,49 +358,6 @@ class Batch(NamedTuple):
 
     profiles: NDArray[np.float32]
     kin: NDArray[np.int64] | None = None
-
-
-class TrainingData(Protocol):
-    """Batches of every epoch, fixed by the settings and the numbers of epoch and step."""
-
-    layout: Layout
-    rows: int
-
-    @property
-    def values(self) -> str:
-        """What the profiles hold, as in `Profiles.values`."""
-
-    def signature(self) -> dict[str, Any]:
-        """JSON-able: what data this is; a checkpoint of other data does not fit."""
-
-    def plan(self, memory: int | None, processes: Processes) -> dict[str, int | None]:
-        """How the data are held; it stays the same when a training goes on with more or less memory."""
-
-    def load(self, plan: dict[str, int | None], processes: Processes) -> None:
-        """Make all ready for the batches."""
-
-    def network(self) -> Network:
-        """A network to start from; after `load`."""
-
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-
-    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
-        """The epoch's batches but the first `skip`."""
-
-    def validation(self) -> Iterator[NDArray[np.float32]]:
-        """Batches of validation rows."""
-
-    @property
-    def probe(self) -> Probe | None:
-        """Fragments of held-out species to find each other; None for rows."""
-
-    def notes(self) -> list[str]:
-        """What people should know of the data."""
-
-    def account(self) -> dict[str, Any]:
-        """JSON-able: what the encoder remembers of the data, beside the signature."""
 
 
 def new_vae(settings: TrainSettings, layout: Layout) -> Vae:
@@ -114,17 +394,17 @@ class RowData:
         self._found = survey(profiles)
         self.layout, self.rows = profiles.layout, self._found.rows
         self.values: str = profiles.values
-        self.probe: Probe | None = None
+        self.probe = None
 
     def signature(self) -> dict[str, Any]:
         """Fingerprint and shape."""
         return {"fingerprint": self._found.fingerprint, "rows": self.rows, "values": self.values}
 
-    def plan(self, memory: int | None, processes: Processes) -> dict[str, int | None]:
+    def plan(self, memory: int | None, world: int = 1) -> dict[str, int | None]:
         """Hold what fits into the process's share of the memory, stream the rest."""
         found, settings = self._found, self._settings
-        budget = (int(available_memory() * MEMORY_SHARE) if memory is None else memory) / processes.world
-        rows_bytes = found.rows * found.row_bytes / processes.world
+        budget = (int(available_memory() * MEMORY_SHARE) if memory is None else memory) / world
+        rows_bytes = found.rows * found.row_bytes / world
         if rows_bytes <= budget:
             return asdict(Plan(None, None))
         validation_bytes = rows_bytes * settings.validation
@@ -135,7 +415,7 @@ class RowData:
         )
         return asdict(Plan(group_rows, None if held else group_rows))
 
-    def load(self, plan: dict[str, int | None], processes: Processes) -> None:
+    def load(self, plan: dict[str, int | None], rank: int = 0, world: int = 1) -> None:
         """Share the rows out to training and validation, and read those that are held."""
         settings, profiles = self._settings, self._profiles
         orders = []
@@ -143,9 +423,9 @@ class RowData:
         for own, group_rows, seed in zip(rows, astuple(Plan(**plan)), (settings.seed, None), strict=True):
             # A share of whole pieces only where rows are streamed: there each process reads its own part.
             piece = 1 if group_rows is None else profiles.chunk_rows
-            piece = max(1, min(piece, len(own) // (16 * processes.world)))
-            share = share_rows(own, processes.rank, processes.world, settings.seed, piece_rows=piece)
-            batch = max(2, settings.batch // processes.world)
+            piece = max(1, min(piece, len(own) // (16 * world)))
+            share = share_rows(own, rank, world, settings.seed, piece_rows=piece)
+            batch = max(2, settings.batch // world)
             orders.append(
                 RowOrder(
                     rows=share, batch=batch, seed=seed, group_rows=group_rows, piece_rows=profiles.chunk_rows
@@ -153,7 +433,7 @@ class RowData:
             )
         if len(orders[0].rows) < 2 or len(orders[1].rows) < 1:
             raise TrainingError(
-                f"{self.rows} profiles are too few for {processes.world} processes",
+                f"{self.rows} profiles are too few for {world} processes",
                 check="train with fewer processes",
             )
         in_memory = [order.rows for order in orders if order.group_rows is None]
@@ -163,7 +443,7 @@ class RowData:
         self._training, self._validation = (
             Batches(order, profiles, held if order.group_rows is None else None) for order in orders
         )
-        self._world = processes.world
+        self._world = world
 
     def network(self) -> Network:
         """A VAE with random weights."""

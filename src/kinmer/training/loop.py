@@ -26,22 +26,25 @@ from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
 from kinmer.fasta import nonempty
 from kinmer.files import built_aside
-from kinmer.fragments.packed import PackedSequences
 from kinmer.layout import Layout, profile_layout
 from kinmer.machine import available_cores
 from kinmer.networks import build_network
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import Step, step
-from kinmer.training.checkpoints import Checkpoints
-from kinmer.training.curves import training_curve
-from kinmer.training.data import RowData, TrainingData
-from kinmer.training.fragments import FragmentData
-from kinmer.training.interrupts import Interrupt, interruptible
-from kinmer.training.log import EpochLog, card
-from kinmer.training.processes import Processes, joined
-from kinmer.training.settings import PRESETS, TrainSettings, train_settings
-from kinmer.training.sources import check_reference, fasta_files, refuse_labels
-from kinmer.training.trainer import PARTS, Trainer, resolved_precision
+from kinmer.training.checkpoints import Checkpoints, Interrupt, interruptible
+from kinmer.training.data import RowData
+from kinmer.training.log import EpochLog, card, training_curve
+from kinmer.training.pairs import FragmentData
+from kinmer.training.settings import (
+    PRESETS,
+    TrainSettings,
+    check_reference,
+    fasta_files,
+    refuse_labels,
+    train_settings,
+)
+from kinmer.training.trainer import PARTS, Processes, Trainer, TrainingData, joined, resolved_precision
+from kinmer.views import PackedSequences
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -193,8 +196,8 @@ class _Run:
         """Start at the checkpoint, or at the beginning."""
         saved = self.checkpoints.load()
         self.best: dict[str, Tensor] = {}
-        plan = self.data.plan(memory, self.processes) if saved is None else saved.state["plan"]
-        self.data.load(plan, self.processes)
+        plan = self.data.plan(memory, self.processes.world) if saved is None else saved.state["plan"]
+        self.data.load(plan, self.processes.rank, self.processes.world)
         if saved is None:
             network = self.data.network()
             self.state = State(self.settings.learning_rate, plan, network.settings())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import FormatError, KinmerError, UsageError
+from kinmer.layout import Layout
 
 __all__ = [
     "PRESETS",
@@ -16,9 +18,13 @@ __all__ = [
     "Objective",
     "TrainPrecision",
     "TrainSettings",
+    "check_reference",
     "clr_settings",
+    "fasta_files",
+    "refuse_labels",
     "train_settings",
 ]
+
 
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
 TrainPrecision = Literal["auto", "fp32", "bf16"]
@@ -232,3 +238,39 @@ def clr_settings(
     given = {"scope": scope, "pseudocount": pseudocount, "value": value}
     changes: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
     return replace(settings, clr=replace(settings.clr, **changes))
+
+
+# The reference's transform is over the 2,772 features of the 6- to 1-mers.
+REFERENCE_K = 6
+
+
+def fasta_files(source: object) -> list[str | Path] | None:
+    """The FASTA files that a source is; None for what `open_profiles` takes."""
+    if isinstance(source, list | tuple):
+        if len(source) == 1:
+            return fasta_files(source[0])
+        return list(source)
+    if not isinstance(source, str | Path):
+        return None
+    path = Path(source)
+    return None if path.is_dir() or path.suffix in (".npy", ".zarr") else [source]
+
+
+def refuse_labels(*given: object) -> None:
+    """UsageError where labels, folds or a layout are given for profiles."""
+    if any(one is not None for one in given):
+        raise UsageError(
+            "labels, folds and a layout belong to FASTA files",
+            "profiles are rows already, one a sequence",
+            "give the FASTA files, or leave these out",
+        )
+
+
+def check_reference(settings: TrainSettings, layout: Layout | None) -> None:
+    """Refuse 7-mers under the reference's transform: its joint CLR is over the 6- to 1-mers."""
+    if layout is not None and settings.clr == REFERENCE_CLR and layout.ks[0] > REFERENCE_K:
+        raise UsageError(
+            f"the preset reference takes 6- to 1-mers, 2,772 features, these are {layout.width:,}",
+            f"{layout.ks[0]}-mers would be another transform than the reference's",
+            "leave them out: kinmer import or count with --max-k 6",
+        )

@@ -1,13 +1,16 @@
-"""One training step and one validation of a network, on any device, alone or with other processes."""
+"""The processes of one training: this one alone, or those that ``torchrun`` started."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -15,11 +18,63 @@ from torch.nn.parallel import DistributedDataParallel
 from kinmer.layout import Layout
 from kinmer.networks import Network, Residual, VaeOutput, block_mse, pair_loss, vae_loss
 from kinmer.training.data import Batch, new_vae
-from kinmer.training.probe import Probe
-from kinmer.training.processes import Processes
+from kinmer.training.pairs import Probe
 from kinmer.training.settings import TrainSettings
 
-__all__ = ["PARTS", "Trainer", "resolved_precision"]
+__all__ = ["PARTS", "Processes", "Trainer", "TrainingData", "joined", "resolved_precision"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's number (`rank`) among `world` processes, and what they do together."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of all processes' tensors, in place."""
+        if self.world > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def average_statistics(self, network: nn.Module) -> None:
+        """Give every process the mean of all processes' running statistics."""
+        if self.world > 1:
+            for statistic in network.buffers():
+                if statistic.is_floating_point():
+                    distributed.all_reduce(statistic)
+                    statistic /= self.world
+
+    def wait(self) -> None:
+        """Wait for all the others."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
+    """Join the processes that torchrun announces in the environment; gives them and this one's device."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or "RANK" not in os.environ:
+        yield Processes(), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    ours = not distributed.is_initialized()
+    if ours:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
+        if ours:
+            distributed.destroy_process_group()
+
 
 # The reference's (Keras's) epsilon of Adam.
 ADAM_EPSILON = 1e-7
@@ -37,6 +92,49 @@ def resolved_precision(precision: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if device.type == "cpu" and native() else "fp32"
+
+
+class TrainingData(Protocol):
+    """Batches of every epoch, fixed by the settings and the numbers of epoch and step."""
+
+    layout: Layout
+    rows: int
+
+    @property
+    def values(self) -> str:
+        """What the profiles hold, as in `Profiles.values`."""
+
+    def signature(self) -> dict[str, Any]:
+        """JSON-able: what data this is; a checkpoint of other data does not fit."""
+
+    def plan(self, memory: int | None, world: int = 1) -> dict[str, int | None]:
+        """How the data are held; it stays the same when a training goes on with more or less memory."""
+
+    def load(self, plan: dict[str, int | None], rank: int = 0, world: int = 1) -> None:
+        """Make all ready for the batches."""
+
+    def network(self) -> Network:
+        """A network to start from; after `load`."""
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+
+    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
+        """The epoch's batches but the first `skip`."""
+
+    def validation(self) -> Iterator[NDArray[np.float32]]:
+        """Batches of validation rows."""
+
+    @property
+    def probe(self) -> Probe | None:
+        """Fragments of held-out species to find each other; None for rows."""
+
+    def notes(self) -> list[str]:
+        """What people should know of the data."""
+
+    def account(self) -> dict[str, Any]:
+        """JSON-able: what the encoder remembers of the data, beside the signature."""
 
 
 class Trainer:

@@ -13,9 +13,10 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from kinmer.sweeping.trial import Setup, Task, failure, run_trial
+from kinmer.sweeps.trials import Setup, Task, failure, run_trial
 
 __all__ = ["Here", "Processes", "Runner"]
+
 
 Record = dict[str, Any]
 # A trial that is interrupted writes a checkpoint first.
@@ -105,7 +106,7 @@ class _Process:
 
     def __init__(self, setup: Setup) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kinmer.sweeping.worker"],
+            [sys.executable, "-m", "kinmer.sweeps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

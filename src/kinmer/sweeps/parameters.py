@@ -17,6 +17,7 @@ from kinmer.training import TrainSettings, train_settings
 
 __all__ = ["Range", "Space", "flat", "parse_range", "parse_value", "settings_of", "text_of", "trial_name"]
 
+
 NAME_LETTERS = 12
 
 

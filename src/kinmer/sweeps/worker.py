@@ -1,4 +1,4 @@
-"""The process of `kinmer.sweeping.workers`: a line with what is common to all trials, then a line a trial."""
+"""The process of `kinmer.sweeps.workers`: a line with what is common to all trials, then a line a trial."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import threading
 import warnings
 from typing import Any
 
-from kinmer.sweeping.trial import Setup, Task, run_trial
+from kinmer.sweeps.trials import Setup, Task, run_trial
 
 __all__ = ["main"]
+
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 READ_BYTES = 1 << 16

@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from kinmer.sweeping.space import Space, text_of
+from kinmer.sweeps.parameters import Space, text_of
 
 __all__ = ["Draw", "Search", "SearchKind"]
 
