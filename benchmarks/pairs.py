@@ -27,6 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
+from kinmer.fragments.packed import PackedSequences
+from kinmer.fragments.pairs import Views, ViewSettings
 from kinmer.layout import Layout, profile_layout
 from kinmer.networks import Linear, Network, Residual
 from kinmer.simulate import Community, write_community
@@ -34,7 +36,6 @@ from kinmer.training.data import Batch, ahead, new_vae
 from kinmer.training.fit import optional_spans
 from kinmer.training.settings import TrainSettings
 from kinmer.training.trainer import Processes, Trainer, resolved_precision
-from kinmer.views import PackedSequences, Views, ViewSettings
 
 NETWORKS = ("linear", "residual", "vae")
 

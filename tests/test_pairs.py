@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from kinmer.encoder import Encoder
 from kinmer.errors import KinmerError, TrainingError, UsageError
 from kinmer.fasta import read_records
+from kinmer.fragments.packed import PackedSequences
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
 from kinmer.networks import Linear, Residual, build_network, pair_loss
 from kinmer.simulate import Community, write_community
 from kinmer.training import TrainSettings, train
-from kinmer.training.pairs import FragmentData, draw_probe, split_kin
-from kinmer.views import PackedSequences
+from kinmer.training.contrast import FragmentData, draw_probe, split_kin
 from tests.organisms import organisms
 
 FOUR = profile_layout(4)
@@ -173,7 +173,7 @@ def test_whole_kin_are_held_out(genomes: tuple[list[Path], Path]) -> None:
 def test_questions_and_answers_share_no_letter(genomes: tuple[list[Path], Path]) -> None:
     packed = PackedSequences.read(*genomes)
     train_on, held = split_kin(packed, 0.1, seed=0)
-    from kinmer.training.pairs import _Halves
+    from kinmer.training.contrast import _Halves
 
     halves = _Halves(packed, (1_000, 100_000), 0)
     for group in held.tolist():

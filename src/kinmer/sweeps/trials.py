@@ -15,7 +15,7 @@ from kinmer.fasta import nonempty, read_blocks, read_records
 from kinmer.files import built_aside, hash_file, hash_ids, replaced_text
 from kinmer.fragments import Benchmark, open_benchmark, read_labels
 from kinmer.fragments.benchmarks import FOLDS
-from kinmer.fragments.cutting import clean
+from kinmer.fragments.cuts import clean
 from kinmer.layout import Layout, profile_layout
 from kinmer.profiles import open_profiles
 from kinmer.training.settings import fasta_files, refuse_labels

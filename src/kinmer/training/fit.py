@@ -24,6 +24,8 @@ from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError, UsageError
 from kinmer.fasta import nonempty
+from kinmer.fragments.packed import PackedSequences
+from kinmer.fragments.pairs import sample_fragments
 from kinmer.layout import GeneticCode, Layout, profile_layout
 from kinmer.machine import available_cores
 from kinmer.networks import Columns, Linear, Network
@@ -32,7 +34,6 @@ from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step
 from kinmer.training.log import markdown_table
 from kinmer.training.settings import BLOCK_CLR, fasta_files
-from kinmer.views import PackedSequences, sample_fragments
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -26,15 +26,16 @@ from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
 from kinmer.fasta import nonempty
 from kinmer.files import built_aside
+from kinmer.fragments.packed import PackedSequences
 from kinmer.layout import Layout, profile_layout
 from kinmer.machine import available_cores
 from kinmer.networks import build_network
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import Step, step
 from kinmer.training.checkpoints import Checkpoints, Interrupt, interruptible
+from kinmer.training.contrast import FragmentData
 from kinmer.training.data import RowData
 from kinmer.training.log import EpochLog, card, training_curve
-from kinmer.training.pairs import FragmentData
 from kinmer.training.settings import (
     PRESETS,
     TrainSettings,
@@ -44,7 +45,6 @@ from kinmer.training.settings import (
     train_settings,
 )
 from kinmer.training.trainer import PARTS, Processes, Trainer, TrainingData, joined, resolved_precision
-from kinmer.views import PackedSequences
 
 if TYPE_CHECKING:
     from anndata import AnnData

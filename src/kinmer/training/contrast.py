@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from kinmer.errors import TrainingError
+from kinmer.fragments.packed import Fragments, PackedSequences, count_fragments
+from kinmer.fragments.pairs import Views, ViewSettings, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
 from kinmer.networks import Linear, Network, Residual, pair_loss
@@ -25,7 +27,6 @@ from kinmer.training.fit import (
     optional_spans,
 )
 from kinmer.training.settings import TrainSettings
-from kinmer.views import Fragments, PackedSequences, Views, ViewSettings, count_fragments, sample_fragments
 
 __all__ = ["FragmentData", "Probe", "draw_probe", "linear_start", "split_kin"]
 
