@@ -6,9 +6,9 @@
 WORK holds the benchmarks bench0 … bench4 of benchmarks/encoders.py and the encoders of its folds, which have
 not seen the fold's species. Every query's genomes are put in order by composition alone (the nearer of the
 best piece and of the genome's mean, mean + .01, brute force), by alignment alone (the same aligner against
-every genome of the database), and by both (`kinmer.evidence.rank_by_both` of the first by composition). Right
-is the species of the first genome, in the case ``genus`` its genus. The rule's threshold was chosen on draws
-0 and 1.
+every genome of the database), and by both (`kinmer.queries.evidence.rank_by_both` of the first by
+composition). Right is the species of the first genome, in the case ``genus`` its genus. The rule's
+threshold was chosen on draws 0 and 1.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from kinmer import Encoder
 from kinmer.evaluate.trials import Trial, benchmark_trials
-from kinmer.evidence import Alignment, GenomeAligner, homologous, rank_by_both, strength
-from kinmer.evidence.aligners import Skani
 from kinmer.fasta import read_records
 from kinmer.fragments import open_benchmark
+from kinmer.queries.evidence import Alignment, GenomeAligner, Skani, homologous, rank_by_both, strength
 
 CASES = {"strain": "another strain", "genome": "another part", "genus": "genus known (genus)"}
 BATCH = 200

@@ -14,7 +14,7 @@ import numpy as np
 
 import kinmer.index.scanning
 from kinmer.confidence import Calibration
-from kinmer.confidence.logistic import Logistic
+from kinmer.confidence.model import Logistic
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter, KinIndex, build_index, check_index
 from kinmer.index.calibration import Calibrated, Extent, write_calibration

@@ -14,15 +14,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import kinmer.queries.aligning as aligning
+import kinmer.queries.evidence as aligning
 from kinmer.errors import InputError, UsageError
-from kinmer.evidence import ALIGNERS, Alignment, homologous, measure
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
 from kinmer.index import KinIndex, add_to_index, build_index, delete_from_index, open_index, update_index
 from kinmer.index.changing import compact_index
 from kinmer.queries import search
-from kinmer.queries.aligning import IndexAligner, evidence_of, with_evidence
+from kinmer.queries.evidence import (
+    ALIGNERS,
+    Alignment,
+    IndexAligner,
+    evidence_of,
+    homologous,
+    measure,
+    with_evidence,
+)
 from kinmer.queries.results import Hit
 from kinmer.simulate import Community, simulate_genomes, simulate_species
 from tests.organisms import encoder_of, organisms

@@ -22,7 +22,7 @@ from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
 from kinmer.profiles import open_profiles
 from kinmer.queries import QueryResult
-from kinmer.queries.samples import write_lineage
+from kinmer.queries.formats import write_lineage
 
 RNG = np.random.default_rng(3)
 

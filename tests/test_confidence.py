@@ -32,10 +32,9 @@ from kinmer.confidence import (
     merge_genomes,
     verdicts,
 )
-from kinmer.confidence.logistic import Logistic, fit_logistic
-from kinmer.confidence.twins import twin_queries
-from kinmer.confidence.voting import vote
-from kinmer.confidence.weighing import sample_weights
+from kinmer.confidence.model import Logistic, fit_logistic
+from kinmer.confidence.training_set import sample_weights, twin_queries
+from kinmer.confidence.votes import vote
 from kinmer.taxonomy import RANKS
 from tests.confidence_world import LENGTHS, SHARES, lineages, part_of, sample, samples
 

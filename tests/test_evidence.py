@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kinmer.evidence.aligners as aligners
+import kinmer.queries.evidence as aligners
 from kinmer.errors import UsageError
-from kinmer.evidence import (
+from kinmer.queries.evidence import (
     ALIGNERS,
     Alignment,
     GenomeAligner,
@@ -186,7 +186,7 @@ def test_settings_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_libraries_are_imported_when_they_align() -> None:
-    code = "import kinmer.evidence, sys; print('pyskani' in sys.modules, 'pyfastani' in sys.modules)"
+    code = "import kinmer.queries.evidence, sys; print('pyskani' in sys.modules, 'pyfastani' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -18,7 +18,7 @@ FLOORS = {
     1: {"inputs"},
     2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
     3: {"arrays", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
-    4: {"profiles", "fragments", "simulate", "stores", "references", "evidence", "confidence"},
+    4: {"profiles", "fragments", "simulate", "stores", "references", "confidence"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
     7: {"queries", "evaluate", "vectors"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kinmer.queries.judging import Judgement, with_proof
+from kinmer.queries.judge import Judgement, with_proof
 from kinmer.queries.results import Evidence, Hit, Homology, RankCall
 from kinmer.taxonomy import RANKS
 

@@ -215,7 +215,7 @@ def odd_queries(path: Path) -> tuple[Path, list[str]]:
 def test_a_query_without_a_profile_says_so_and_ends_no_other(
     rows: int, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinmer.queries.sources.BATCH_ROWS", rows)
+    monkeypatch.setattr("kinmer.queries._search.BATCH_ROWS", rows)
     path, names = odd_queries(tmp_path / "q.fna")
     found = list(search(path, db, k=3, facets=["plasmid"]))
     assert [one.id for one in found] == names

@@ -13,8 +13,8 @@ import pytest
 
 from kinmer.fasta import read_records
 from kinmer.index import build_index, scanning
-from kinmer.queries import search, sources
-from kinmer.queries.writing import writer_of
+from kinmer.queries import search
+from kinmer.queries.formats import writer_of
 from tests.small_world import World, make_world
 
 pytest.importorskip("pyskani")
@@ -56,7 +56,7 @@ def test_threads_batches_and_order_change_nothing(
     assert len(wanted) >= 20
     assert lines(world.queries, db, way, 2) == wanted
     for rows in (1, 7):
-        monkeypatch.setattr(sources, "BATCH_ROWS", rows)
+        monkeypatch.setattr(search, "BATCH_ROWS", rows)
         assert lines(world.queries, db, way, 1) == wanted
     records = list(read_records(world.queries))
     order = np.random.default_rng(1).permutation(len(records)).tolist()

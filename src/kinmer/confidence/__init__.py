@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from kinmer.confidence.accounting import calibration_error
-from kinmer.confidence.calibration import Calibration
-from kinmer.confidence.judging import Judgements, judge
-from kinmer.confidence.learning import CASE_WEIGHTS, calibrate
-from kinmer.confidence.pools import CASES, HIDDEN, MEAN_BONUS, NO_KIN, Lineages, Pool, Sample, merge_genomes
-from kinmer.confidence.wording import NOTHING_NEAR, TOO_SHORT, Verdict, verdicts
+from kinmer.confidence.learn import CASE_WEIGHTS, calibrate, calibration_error
+from kinmer.confidence.model import Calibration
+from kinmer.confidence.pool import CASES, HIDDEN, MEAN_BONUS, NO_KIN, Lineages, Pool, Sample, merge_genomes
+from kinmer.confidence.verdict import NOTHING_NEAR, TOO_SHORT, Judgements, Verdict, judge, verdicts
 
 __all__ = [
     "CASES",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.logistic import Logistic
-from kinmer.confidence.material import GENUS, SPECIES, Material
-from kinmer.confidence.pools import CASES, NO_KIN
-from kinmer.confidence.voting import RANK_COUNT, descending
+from kinmer.confidence.model import FEW_GENERA, Logistic
+from kinmer.confidence.pool import CASES, NO_KIN
+from kinmer.confidence.training_set import GENUS, SPECIES, Material
+from kinmer.confidence.votes import RANK_COUNT, descending
 
 __all__ = ["FEW_GENERA", "Judged", "thresholds_of"]
 
@@ -32,9 +32,9 @@ DOMAIN, BELOW, ABOVE_GENUS = (0,), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4)
 NOVELTIES = (("new species",), ("new genus",), CASES[CASES.index("new family") : -1], (NO_KIN,))
 # By how much a right name is worth more than a right one at the rank above.
 DEEPER = 1.5
-# Of fewer genera than this no share above can be kept for certain; the least probability of a name then, and
-# up to `SHORTEST` bases, where a small reference has but one name for much that is like it by GC alone.
-FEW_GENERA, CAUTIOUS = 20, 0.9
+# The least probability of a name where there are fewer genera than `FEW_GENERA`, and up to `SHORTEST` bases,
+# where a small reference has but one name for much that is like it by GC alone.
+CAUTIOUS = 0.9
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

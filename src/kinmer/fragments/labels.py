@@ -68,7 +68,7 @@ NO_LABELS = Labels((), {}, {})
 def read_labels(path: str | Path, keys: Sequence[str] = ("sequence_id",)) -> Labels:
     """Read a table whose key is the first of the columns `keys` that it has.
 
-    What is missing (`kinmer.taxonomy.missing`) is "". Columns of ranks are called as the ranks, whatever
+    What is missing (`kinmer.taxonomy.lineage`) is "". Columns of ranks are called as the ranks, whatever
     their case and synonym (``Species``, ``superkingdom``).
 
     Raises InputError with file and line: no key, a column twice, a key twice, another number of fields.

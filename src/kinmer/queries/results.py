@@ -1,17 +1,79 @@
-"""What a search gives."""
+"""The records of a search: queries as they come, and what is found for each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kinmer.taxonomy import RANKS
 
-__all__ = ["NO_PROFILE", "Evidence", "Hit", "Homology", "MoleculeCall", "QueryResult", "RankCall"]
+__all__ = [
+    "BATCH_ROWS",
+    "NO_PROFILE",
+    "Evidence",
+    "Hit",
+    "Homology",
+    "MoleculeCall",
+    "Queries",
+    "QueryResult",
+    "RankCall",
+]
 
 NO_PROFILE = "no profile"
+# Queries embedded and searched together; the answers do not depend on it.
+BATCH_ROWS = 1024
+
+_T = TypeVar("_T")
 Homology = Literal["homologous", "composition only", "both"]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted.
+
+    numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
+    profile, and so no vector that means anything; empty for one that has. None: all have one. bases : of A,
+    C, G, T; counted : `kinmer.counting.counted_of`, by which it is judged; None: unknown.
+    """
+
+    ids: list[str]
+    lengths: Sequence[int | None]
+    vectors: NDArray[np.float32]
+    letters: Sequence[bytes] | None = None
+    numbers: NDArray[np.int64] | None = None
+    reasons: Sequence[str] | None = None
+    bases: Sequence[int] | None = None
+    counted: Sequence[int] | None = None
+
+    def parts(self) -> Iterator[Queries]:
+        """The same, at most `BATCH_ROWS` at a time."""
+        for start in range(0, len(self.ids), BATCH_ROWS):
+            yield self._taken(range(start, min(start + BATCH_ROWS, len(self.ids))))
+
+    def known(self) -> Queries:
+        """Those that have a profile."""
+        if self.reasons is None:
+            return self
+        return self._taken([row for row, reason in enumerate(self.reasons) if not reason])
+
+    def _taken(self, rows: Sequence[int]) -> Queries:
+        def taken(values: Sequence[_T] | None) -> list[_T] | None:
+            return None if values is None else [values[row] for row in rows]
+
+        return Queries(
+            [self.ids[row] for row in rows],
+            [self.lengths[row] for row in rows],
+            self.vectors[list(rows)],
+            taken(self.letters),
+            None if self.numbers is None else self.numbers[list(rows)],
+            taken(self.reasons),
+            taken(self.bases),
+            taken(self.counted),
+        )
 
 
 @dataclass(frozen=True)

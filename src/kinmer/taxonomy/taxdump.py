@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, InputError
 from kinmer.inputs import read_lines
 from kinmer.progress import step
-from kinmer.taxonomy.missing import taxon
-from kinmer.taxonomy.ranks import RANKS
-from kinmer.taxonomy.strings import Lineage
+from kinmer.taxonomy.lineage import RANKS, Lineage, taxon
 
 __all__ = ["Taxdump"]
 

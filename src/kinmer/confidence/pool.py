@@ -20,6 +20,7 @@ __all__ = [
     "merge_genomes",
 ]
 
+
 # What of a query the references may know, and the highest rank whose name they do not have; see `Sample`.
 HIDDEN: Mapping[str, int | None] = {
     "known": None,

@@ -1,22 +1,93 @@
-"""Learns from samples how far names can be trusted."""
+"""Learns from samples how far names can be trusted, and reports how good it is on other genera."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.accounting import account_of
-from kinmer.confidence.calibration import Calibration
-from kinmer.confidence.features import MOLECULE_COUNT, molecule_features, name_features
-from kinmer.confidence.logistic import Logistic, fit_logistic
-from kinmer.confidence.material import ABSENT, FOLDS, Material, material_of
-from kinmer.confidence.pools import CASES, Lineages, Sample
+from kinmer.confidence.model import Calibration, Logistic, fit_logistic
+from kinmer.confidence.pool import CASES, Lineages, Sample
 from kinmer.confidence.thresholds import Judged, thresholds_of
-from kinmer.confidence.voting import RANK_COUNT
+from kinmer.confidence.training_set import ABSENT, FOLDS, GENUS, SPECIES, Material, material_of
+from kinmer.confidence.votes import MOLECULE_COUNT, RANK_COUNT, molecule_features, name_features
+from kinmer.taxonomy import RANKS
 
-__all__ = ["CASE_WEIGHTS", "calibrate"]
+__all__ = ["CASE_WEIGHTS", "account_of", "calibrate", "calibration_error"]
+
+
+DIGITS = 4
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def calibration_error(likely: Floats, right: Bools, weights: Floats, bins: int = 10) -> float:
+    """Expected calibration error: the mean gap of confidence and accuracy over bins of equal width.
+
+    Naeini et al. 2015 (AAAI), weighted. NaN without queries.
+    """
+    if not weights.sum() > 0:
+        return float("nan")
+    place = np.minimum((likely * bins).astype(np.int64), bins - 1)
+    gap = 0.0
+    for one in range(bins):
+        own = place == one
+        gap += abs(float((weights[own] * (likely[own] - right[own])).sum()))
+    return gap / float(weights.sum())
+
+
+def account_of(
+    material: Material, judged: Sequence[Judged], thresholds: Sequence[Sequence[float]], lineages: Lineages
+) -> dict[str, Any]:
+    """How a calibration came about, JSON-able.
+
+    genera : learnt from, and species that have none. queries, species : learnt from, by case; of each a
+    number for every length. twins : species whose names are of what others are too. error : by rank, expected
+    calibration error. named : by rank and length, the share of the queries that get a name at the default
+    threshold, where it is present and where it is absent.
+    Errors and shares are of genera that the model had not seen; None where there are no queries.
+    """
+    places, kept = range(len(material.lengths)), ~material.twins
+    species = material.truth[:, SPECIES]
+    table: dict[str, dict[str, list[int]]] = {"queries": {}, "species": {}}
+    for at, case in enumerate(CASES):
+        rows = [np.flatnonzero(kept & (material.cases == at) & (material.bins == place)) for place in places]
+        table["queries"][case] = [len(one) for one in rows]
+        table["species"][case] = [len(np.unique(species[one])) for one in rows]
+    twins = np.unique(species[material.twins]).tolist()
+    return table | {
+        "lengths": list(material.lengths),
+        "weights": dict(material.given),
+        "genera": len(np.unique(material.group)),
+        "twins": sorted(lineages.names[SPECIES][one] for one in twins),
+        "error": {RANKS[rank]: _error(one) for rank, one in enumerate(judged)},
+        "named": {RANKS[rank]: _named(material, rank, judged[rank], thresholds) for rank in (GENUS, SPECIES)},
+    }
+
+
+def _error(judged: Judged) -> float | None:
+    seen = np.isfinite(judged.likely)
+    found = calibration_error(judged.likely[seen], judged.right[seen], judged.weights[seen])
+    return None if np.isnan(found) else round(found, DIGITS)
+
+
+def _named(
+    material: Material, rank: int, judged: Judged, thresholds: Sequence[Sequence[float]]
+) -> dict[str, list[float | None]]:
+    bins, gone = material.bins[judged.rows], material.absent(rank)[judged.rows]
+    named = np.nan_to_num(judged.likely) >= np.array(thresholds[rank])[bins]
+    found: dict[str, list[float | None]] = {}
+    for side, rows in (("present", ~gone), ("absent", gone)):
+        here = [rows & (bins == place) for place in range(len(material.lengths))]
+        found[side] = [
+            round(float(np.average(named[one], weights=judged.weights[one])), DIGITS) if one.any() else None
+            for one in here
+        ]
+    return found
+
 
 # What share of all queries each case is taken to be: half of them are of species that the references know.
 # What is farther away is rare here, but no case's own thresholds depend on how rare it is.
@@ -34,9 +105,6 @@ CASE_WEIGHTS: Mapping[str, float] = {
 LEAST_RIGHT, LEAST_QUERIES = 10, 50
 # Genera differ: more than is best for those that are learnt from.
 RIDGE = 2.0
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 def calibrate(

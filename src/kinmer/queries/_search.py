@@ -1,4 +1,4 @@
-"""The way of a query: counted, embedded by the index's own encoder, searched, judged, described."""
+"""A search: queries are read in blocks, embedded by the index's encoder, searched, judged, described."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinmer.errors import InputError, UsageError
+from kinmer.errors import InputError, SequenceError, UsageError
+from kinmer.fasta import base_count, is_stream
 from kinmer.index import KinIndex
 from kinmer.index.describing import INEXACT_WHOLES
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.queries.answering import Asked, Merge, answers
-from kinmer.queries.results import QueryResult
-from kinmer.queries.sources import BATCH_ROWS, Queries, read_queries
+from kinmer.profiles import table_kind
+from kinmer.queries.judge import Asked, Merge, answers
+from kinmer.queries.results import BATCH_ROWS, Queries, QueryResult
 from kinmer.stores import Metric, check_metric
 
 if TYPE_CHECKING:
@@ -22,11 +23,157 @@ if TYPE_CHECKING:
 
     from kinmer.profiles import Profiles
 
-__all__ = ["FACETS", "search", "search_ids"]
+__all__ = ["FACETS", "read_queries", "search", "search_ids"]
 
-FACETS = ("chromosome", "plasmid", "virus")
 
 Log = Callable[[str], None]
+
+
+def read_queries(
+    source: str | Path | AnnData | Profiles,
+    index: KinIndex,
+    *,
+    ids: str | Path | None,
+    min_length: int,
+    letters: bool,
+    threads: int | None,
+    log: Log,
+) -> Iterator[Queries]:
+    """The queries of at least `min_length` bases in `source`, block by block; see `kinmer.search`.
+
+    letters : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
+    """
+    if not _is_fasta(source):
+        if letters:
+            raise UsageError(
+                "there are no sequences to align", "evidence compares letters", "give the queries as FASTA"
+            )
+        return _from_profiles(source, index, ids, min_length)
+    if letters:
+        return _with_letters(str(source), index, min_length, threads, log)
+    return _from_fasta(str(source), index, min_length, threads, log)
+
+
+def _is_fasta(queries: object) -> bool:
+    """Whether queries are a file of sequences: no folder and no NumPy file."""
+    if not isinstance(queries, str | Path):
+        return False
+    path = Path(queries)
+    if is_stream(queries):
+        return True
+    if path.is_dir() or path.suffix in (".npy", ".zarr", ".h5ad"):
+        return False
+    return table_kind(path) is None
+
+
+def _from_fasta(
+    path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
+) -> Iterator[Queries]:
+    from kinmer.counting import bases_of, count_batches, counted_of
+    from kinmer.devices import cpu_threads
+
+    encoder = index.encoder
+    too_short = found = 0
+    for batch in count_batches([path], encoder.layout, min_length=min_length, threads=threads):
+        too_short += batch.too_short
+        if not batch.ids:
+            continue
+        found += len(batch.ids)
+        lengths, layout = batch.lengths.tolist(), encoder.layout
+        able = np.asarray(batch.counts[:, layout.blocks[0].columns].any(axis=1))
+        vectors = np.zeros((len(batch.ids), encoder.dim), dtype=np.float32)
+        if able.any():
+            with cpu_threads(threads):
+                vectors[able] = encoder.embed(batch.counts[able])
+        reasons = None
+        if not able.all():
+            reasons = [
+                "" if one else _reason(length, max(layout.ks))
+                for one, length in zip(able.tolist(), lengths, strict=True)
+            ]
+        bases, counted = (of(batch.counts, layout).tolist() for of in (bases_of, counted_of))
+        yield Queries(batch.ids, lengths, vectors, reasons=reasons, bases=bases, counted=counted)
+    _tell_short(path, found, too_short, min_length, log)
+
+
+def _with_letters(
+    path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
+) -> Iterator[Queries]:
+    """As `_from_fasta`, record by record: memory holds a block, or the longest query."""
+    from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
+
+    embedder = Embedder(index.encoder, None, threads)
+    too_short = found = 0
+    for block in read_blocks_of(path):
+        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
+        too_short += len(block.ids) - len(rows)
+        if not rows:
+            continue
+        ids, letters = [block.ids[row] for row in rows], [block.letters[row] for row in rows]
+        cuts = embedder.cut(RecordBlock(block.file, block.first, ids, letters))
+        # Only now is it known that their letters are nucleotides at all.
+        kept = [row for row, text in enumerate(letters) if base_count(text) >= min_length]
+        too_short += len(rows) - len(kept)
+        found += len(kept)
+        vectors = np.zeros((len(kept), index.encoder.dim), dtype=np.float32)
+        for row, at in enumerate(kept):
+            if (cut := cuts[at]) is not None:
+                vectors[row] = cut.vectors[0]
+        chosen = [(letters[at], cuts[at]) for at in kept]
+        k = max(index.encoder.layout.ks)
+        yield Queries(
+            [ids[at] for at in kept],
+            [len(text) for text, _ in chosen],
+            vectors,
+            [text for text, _ in chosen],
+            reasons=["" if cut is not None else _reason(len(text), k) for text, cut in chosen],
+            bases=[0 if cut is None else cut.bases for _, cut in chosen],
+            counted=[0 if cut is None else cut.counted for _, cut in chosen],
+        )
+    _tell_short(path, found, too_short, min_length, log)
+
+
+def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log) -> None:
+    if not found:
+        raise SequenceError(
+            "there is no query",
+            f"{too_short:,} have fewer than {min_length:,} bases (A, C, G, T)" if too_short else "",
+            "is --min-length right?" if too_short else "",
+            place="stdin" if path == "-" else path,
+        )
+    if too_short:
+        log(f"{too_short:,} queries shorter than {min_length:,} bases were left out")
+
+
+def _reason(length: int, k: int) -> str:
+    """Why a sequence of so many letters has no profile to compare."""
+    if not length:
+        return "it has no letters"
+    return f"it is shorter than {k} letters" if length < k else f"no {k} letters of A, C, G and T in a row"
+
+
+def _from_profiles(
+    queries: str | Path | AnnData | Profiles, index: KinIndex, ids: str | Path | None, min_length: int
+) -> Iterator[Queries]:
+    from kinmer.index.embedded import open_embedded
+
+    embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
+    lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)
+    bases = embedded.obs["bases"].tolist() if "bases" in embedded.obs else None
+    sizes = lengths if bases is None else bases
+    for start, vectors in embedded.blocks(0, BATCH_ROWS):
+        rows = [
+            row for row in range(len(vectors)) if (size := sizes[start + row]) is None or size >= min_length
+        ]
+        yield Queries(
+            [str(embedded.ids[start + row]) for row in rows],
+            [lengths[start + row] for row in rows],
+            vectors[rows],
+            bases=None if bases is None else [int(bases[start + row]) for row in rows],
+        )
+
+
+FACETS = ("chromosome", "plasmid", "virus")
 
 
 def search(
