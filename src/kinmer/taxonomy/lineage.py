@@ -1,6 +1,7 @@
 """Ranks, lineages and accessions, and what stands for "not known" in metadata and labels.
 
-One rule of missing values for every table, store and column, in three steps, each with all that the one before it has; case and outer blanks do not count:
+One rule of missing values for every table, store and column, in three steps, each with all that the one
+before it has; case and outer blanks do not count:
 
 1. In any column: an empty field, ``.``, a real missing value, and the texts that pandas, R and SQL write for
    one (``NA``, ``n/a``, ``#N/A``, ``nan``, ``None``, ``null``, ``<NA>``, ``NaT``).
