@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-import kinmer.index.scanning
+import kinmer.index.nearest
 from kinmer.confidence import Calibration
 from kinmer.confidence.model import Logistic
 from kinmer.errors import KinmerError
-from kinmer.index import IndexWriter, KinIndex, build_index, check_index
+from kinmer.index import IndexWriter, KinIndex, check_index
 from kinmer.index.calibration import Calibrated, Extent, write_calibration
-from kinmer.index.compacting import letters_file
-from kinmer.index.letters import read_letters
+from kinmer.index.commit import Change
 from kinmer.index.manifest import read_manifest
-from kinmer.index.writing import Change
+from kinmer.index.sequences import letters_file, read_letters
+from kinmer.library import build_index
 from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms
 
@@ -65,7 +65,7 @@ def _calibration() -> Calibration:
 def answers(folder: Path) -> list[Any]:
     """All that the index says of some queries, and of its entries."""
     # The engine is asked even where looking at every vector would be as fast.
-    kinmer.index.scanning.FEW = 0
+    kinmer.index.nearest.FEW = 0
     queries = np.random.default_rng(3).normal(size=(12, DIM)).astype(np.float32)
     with KinIndex.open(folder, threads=1) as index:
         asked = np.concatenate([queries, index.encoder.embed(TABLE.X[:4])])

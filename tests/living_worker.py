@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import kinmer
 from kinmer.index import IndexWriter
-from kinmer.index.writing import NewSequence
+from kinmer.index.commit import NewSequence
 
 __all__ = ["DIM", "LENGTH", "Known", "Model", "change", "letters_of", "sequence_of", "vectors_of"]
 

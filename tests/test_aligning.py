@@ -18,8 +18,9 @@ import kinmer.queries.evidence as aligning
 from kinmer.errors import InputError, UsageError
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
-from kinmer.index import KinIndex, add_to_index, build_index, delete_from_index, open_index, update_index
-from kinmer.index.changing import compact_index
+from kinmer.index import KinIndex, open_index
+from kinmer.library import add_to_index, build_index, delete_from_index, update_index
+from kinmer.library.update import compact_index
 from kinmer.queries import search
 from kinmer.queries.evidence import (
     ALIGNERS,
@@ -172,8 +173,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], list[Path]]:
         checked.append(path)
         return hash_file(path)
 
-    monkeypatch.setattr("kinmer.index.lettering.read_records", records)
-    monkeypatch.setattr("kinmer.index.lettering.hash_file", checksum)
+    monkeypatch.setattr("kinmer.index.sequences.read_records", records)
+    monkeypatch.setattr("kinmer.index.sequences.hash_file", checksum)
     return read, checked
 
 

@@ -16,10 +16,10 @@ from kinmer.clusters.agreement import agreements
 from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError
 from kinmer.fasta import base_count
-from kinmer.index import build_index
 from kinmer.index.sampling import _filled
 from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
+from kinmer.library import build_index
 from kinmer.profiles import open_profiles
 from kinmer.queries import QueryResult
 from kinmer.queries.formats import write_lineage

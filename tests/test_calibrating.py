@@ -17,22 +17,13 @@ import pytest
 from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT
 from kinmer.errors import FormatError, SequenceError, UsageError
 from kinmer.fasta import read_records
-from kinmer.index import (
-    KinIndex,
-    add_to_index,
-    build_index,
-    calibrate_index,
-    check_index,
-    delete_from_index,
-    describe_index,
-    open_index,
-    update_index,
-)
+from kinmer.index import KinIndex, check_index, describe_index, open_index
 from kinmer.index.calibration import CALIBRATION, Changes, Extent
-from kinmer.index.lettering import EntryLetters
 from kinmer.index.masking import masked_samples
 from kinmer.index.pooling import LineageBook
 from kinmer.index.sampling import sample_entries, sample_fragments
+from kinmer.index.sequences import EntryLetters
+from kinmer.library import add_to_index, build_index, calibrate_index, delete_from_index, update_index
 from kinmer.queries import QueryResult, search
 from tests.small_world import World, make_world
 

@@ -29,7 +29,7 @@ from kinmer.clusters.communities import (
     usual_distance,
 )
 from kinmer.errors import InputError, UsageError
-from kinmer.index import build_index
+from kinmer.library import build_index
 from kinmer.profiles import ProfileStore
 from kinmer.vectors import Graph, neighbour_graph, open_space
 from tests.organisms import encoder_of, organisms

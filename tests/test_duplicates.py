@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 import kinmer
-from kinmer.index import build_index
 from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
+from kinmer.library import build_index
 from kinmer.profiles import open_profiles
 from kinmer.vectors import Neighbors, contracted, neighbour_graph, open_space
 from kinmer.vectors.duplicates import dispersions, least_dispersions, word_counts

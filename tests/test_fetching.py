@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 from kinmer.errors import InputError, UsageError
-from kinmer.references import GenomeFile, fetch, find_genomes, verify_genome
-from kinmer.references import sessions as sessions_module
-from kinmer.references import transfers as transfers_module
-from kinmer.references.fetching import place_of
+from kinmer.library import downloads as sessions_module
+from kinmer.library import downloads as transfers_module
+from kinmer.library.downloads import fetch, place_of
+from kinmer.library.genomes import GenomeFile, verify_genome
+from kinmer.library.packages import find_genomes
 from tests.web_server import Page, Web, serving
 
 LENGTH = 300_000

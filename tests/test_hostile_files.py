@@ -28,10 +28,12 @@ from kinmer.errors import FormatError, InputError, KinmerError, ProfileError, Se
 from kinmer.fasta import read_blocks
 from kinmer.fasta.sources import HEADROOM, ChunkReader
 from kinmer.fragments.benchmarks import open_benchmark
-from kinmer.index.metadata import stage_metadata
 from kinmer.inputs import open_regular, parse_json, read_bytes, read_json, read_lines, text_of
+from kinmer.library.downloads import fetch
+from kinmer.library.genomes import GenomeFile
+from kinmer.library.metadata import stage_metadata
+from kinmer.library.packages import find_genomes
 from kinmer.networks import build_network
-from kinmer.references import GenomeFile, fetch, find_genomes
 from kinmer.where import compile_where
 from tests.hostile_worker import Kind, cases, make_base, outcome
 
@@ -215,7 +217,7 @@ def test_a_line_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.tsv.gz"
     path.write_bytes(gzip.compress(b"id\tgenus\n" + bytes(40 << 20), 1))
     code = (
-        "from pathlib import Path\nfrom kinmer.index.metadata import stage_metadata\n"
+        "from pathlib import Path\nfrom kinmer.library.metadata import stage_metadata\n"
         f"stage_metadata({str(path)!r}, Path({str(tmp_path / 's.sqlite')!r}))"
     )
     done = limited(code, megabytes=4000)

@@ -27,9 +27,10 @@ from kinmer.errors import (
     ProfileError,
     UsageError,
 )
-from kinmer.index import KinIndex, build_index, open_index
-from kinmer.index.schema import line_checksum
-from kinmer.index.trust import Trust
+from kinmer.index import KinIndex, open_index
+from kinmer.index.engine import Trust
+from kinmer.index.table import line_checksum
+from kinmer.library import build_index
 from kinmer.profiles import ProfileWriter
 from kinmer.stores import ENGINES, Metric
 from tests.organisms import encoder_of, organisms
@@ -435,8 +436,8 @@ def test_rows_that_rot_unseen_are_found_out_when_the_engine_is_built(index: Path
 
 BUILD = """
 import sys
-import kinmer.index.build as build
-import kinmer.index.feeding as feeding
+import kinmer.library.build as build
+import kinmer.library.feed as feeding
 from kinmer.errors import KinmerError
 feeding.BLOCK_ROWS = 16
 try:
@@ -500,12 +501,13 @@ def test_an_unfinished_build_of_something_else_is_begun_afresh(tmp_path: Path) -
 
 
 def test_a_build_goes_on_after_the_last_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kinmer.index import feeding, vectors
+    from kinmer.index import rows
+    from kinmer.library import feed
 
     store = store_of(tmp_path / "my.zarr", TABLE)
-    monkeypatch.setattr(feeding, "BLOCK_ROWS", 32)
+    monkeypatch.setattr(feed, "BLOCK_ROWS", 32)
     # A disk that fills up while the seventh block is on its way.
-    appended = vectors.RowFiles.append
+    appended = rows.RowFiles.append
 
     def append(self: Any, rows: NDArray[np.float32], records: NDArray[Any]) -> None:
         appended(self, rows, records)
@@ -513,7 +515,7 @@ def test_a_build_goes_on_after_the_last_commit(tmp_path: Path, monkeypatch: pyte
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(vectors.RowFiles, "append", append)
+        full.setattr(rows.RowFiles, "append", append)
         with pytest.raises(OSError, match="space"):
             build_index(store, tmp_path / "kin.db", encoder=ENCODER)
     assert not (tmp_path / "kin.db").exists()

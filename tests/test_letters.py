@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import FormatError
-from kinmer.index.letters import LetterFile, read_letters
+from kinmer.index.sequences import LetterFile, read_letters
 
 SEQUENCES = st.lists(
     st.one_of(st.binary(max_size=200), st.text("ACGTacgtuUNnRY-", max_size=400).map(str.encode)), max_size=6

@@ -23,24 +23,13 @@ from kinmer.errors import (
     SequenceError,
     UsageError,
 )
-from kinmer.index import (
-    IndexWriter,
-    KinIndex,
-    add_to_index,
-    build_index,
-    check_index,
-    compact_index,
-    delete_from_index,
-    describe_index,
-    index_rows,
-    open_index,
-    update_index,
-)
-from kinmer.index.entries import EntryTable
-from kinmer.index.letters import read_letters
+from kinmer.index import IndexWriter, KinIndex, check_index, describe_index, index_rows, open_index
+from kinmer.index.commit import NewSequence
 from kinmer.index.manifest import ENTRIES
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock
-from kinmer.index.writing import NewSequence
+from kinmer.index.sequences import read_letters
+from kinmer.index.table import EntryTable
+from kinmer.library import add_to_index, build_index, compact_index, delete_from_index, update_index
 from kinmer.profiles.journal import StoreLock
 from tests.organisms import encoder_of, organisms
 
@@ -501,7 +490,7 @@ def test_nothing_of_a_bad_file_is_in_and_all_of_the_others(
 
 
 def test_a_file_that_is_in_only_in_part_is_told_of(db: Path, tmp_path: Path) -> None:
-    from kinmer.index.changing import FeedSettings, feed_of_files, pour_into
+    from kinmer.library.update import FeedSettings, feed_of_files, pour_into
 
     one = fasta(tmp_path / "one.fna", {name: letters_of(2000, at) for at, name in enumerate("abc")})
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinmer.index import IndexWriter, KinIndex, build_index
-from kinmer.index.checking import check_index
-from kinmer.index.compacting import letters_file
-from kinmer.index.letters import read_letters
-from kinmer.index.vectors import GENOME
+from kinmer.index import IndexWriter, KinIndex
+from kinmer.index.check import check_index
+from kinmer.index.rows import GENOME
+from kinmer.index.sequences import letters_file, read_letters
+from kinmer.library import build_index
 from tests.living_worker import Known, Model, change, letters_of, vectors_of
 from tests.organisms import encoder_of, organisms
 
@@ -193,7 +193,7 @@ def check_leftovers(folder: Path, names: set[str]) -> None:
 @pytest.mark.slow
 def test_two_hundred_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The engine is asked even where looking at every vector would be as fast.
-    monkeypatch.setattr("kinmer.index.scanning.FEW", 0)
+    monkeypatch.setattr("kinmer.index.nearest.FEW", 0)
     came = run(tmp_path / "kin.db", 200, seed=0)
     cut = {what for what, _ in came}
     assert cut == {"add", "update", "delete", "metadata", "home", "compact", "finish"}, came
@@ -206,5 +206,5 @@ def test_what_was_committed_and_never_told_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_few_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinmer.index.scanning.FEW", 0)
+    monkeypatch.setattr("kinmer.index.nearest.FEW", 0)
     run(tmp_path / "kin.db", 8, seed=5000)

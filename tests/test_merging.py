@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.confidence import MEAN_BONUS
-from kinmer.index import KinIndex, build_index
-from kinmer.index.grouping import nearest_groups
-from kinmer.index.rows import Rows
-from kinmer.index.vectors import GENOME, ROW
+from kinmer.index import KinIndex
+from kinmer.index.nearest import nearest_groups
+from kinmer.index.rows import GENOME, ROW, Rows
+from kinmer.library import build_index
 from tests.small_world import World, make_world
 
 DIM = 6

@@ -9,9 +9,9 @@ import pytest
 from kinmer.clr import REFERENCE_CLR
 from kinmer.counting import count_files
 from kinmer.errors import InputError, MismatchError, SequenceError, UsageError
-from kinmer.index.metadata import stage_metadata
-from kinmer.index.unmatched import reason_for, refuse_entry_as_header, unmatched
 from kinmer.layout import check_layout, kmer_layout, profile_layout
+from kinmer.library.join import reason_for, refuse_entry_as_header, unmatched
+from kinmer.library.metadata import stage_metadata
 from kinmer.training import TrainSettings
 from kinmer.training.settings import check_reference
 from tests.hostile_worker import outcome

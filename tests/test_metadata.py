@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import FormatError, InputError, KinmerError
-from kinmer.index.metadata import Metadata, stage_metadata
+from kinmer.library.metadata import Metadata, stage_metadata
 from kinmer.taxonomy import RANKS
 from tests.test_taxonomy import COLI, GTDB_COLI, NEW, write_dump
 

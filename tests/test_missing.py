@@ -20,11 +20,12 @@ from kinmer.estimators.rows import RowError
 from kinmer.evaluate.measures import label_table
 from kinmer.fasta import read_records
 from kinmer.fragments import read_labels
-from kinmer.index import KinIndex, add_to_index, build_index, build_reference, update_index
-from kinmer.index.homonyms import homonyms
+from kinmer.index import KinIndex
 from kinmer.index.pooling import LineageBook
+from kinmer.library import add_to_index, build_index, build_reference, update_index
+from kinmer.library.join import homonyms
+from kinmer.library.packages import find_genomes
 from kinmer.queries import write_calls, write_krona, write_lineage
-from kinmer.references import find_genomes
 from kinmer.simulate import Community, write_community
 from kinmer.taxonomy import RANKS, known_rows, parse_lineage, rank_columns, rule_of, taxon
 from tests.organisms import encoder_of, organisms
@@ -191,8 +192,8 @@ def test_an_index_knows_no_such_taxon(way: str, genomes: Path, spoilt: pd.DataFr
             (number,) = index.numbers[:1]
             entry = index.entries(np.array([number]))[number]
         # As 0.1.0 kept it.
-        from kinmer.index.entries import EntryTable
-        from kinmer.index.writing import Change
+        from kinmer.index.commit import Change
+        from kinmer.index.table import EntryTable
 
         table = EntryTable(db / "entries.sqlite")
         change = Change(table)

@@ -15,20 +15,10 @@ import numpy as np
 import pytest
 
 from kinmer.errors import FormatError
-from kinmer.index import (
-    IndexWriter,
-    add_to_index,
-    check_index,
-    compact_index,
-    delete_from_index,
-    describe_index,
-    index_rows,
-    open_index,
-    schema,
-    update_index,
-)
+from kinmer.index import IndexWriter, check_index, describe_index, index_rows, open_index, table
 from kinmer.index import manifest as manifests
-from kinmer.index.vectors import GENOME
+from kinmer.index.rows import GENOME
+from kinmer.library import add_to_index, compact_index, delete_from_index, update_index
 from kinmer.queries import search_ids
 
 ARCHIVE = Path(__file__).parent / "formats" / "index-2.tar.gz"
@@ -72,7 +62,7 @@ def test_it_is_read_as_it_is(db: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
     # The same answers when it has been changed to today's format.
     IndexWriter(db, threads=1).close()
-    assert format_of(db) == schema.FORMAT
+    assert format_of(db) == table.FORMAT
     assert nearest(db) == answers
     assert check_index(db).whole
 
@@ -114,10 +104,10 @@ def test_a_kill_while_its_format_is_raised_leaves_it_usable(
 
     with monkeypatch.context() as patched:
         if at == "manifest":
-            patched.setattr("kinmer.index.entries.migrate", killed)
+            patched.setattr("kinmer.index.table.migrate", killed)
         else:
             # In the transaction: it is rolled back.
-            patched.setattr(schema, "_INDEXES", ("no SQL",))
+            patched.setattr(table, "_INDEXES", ("no SQL",))
         with pytest.raises((KeyboardInterrupt, FormatError)):
             IndexWriter(db, threads=1)
     assert format_of(db) == 3

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import InputError
-from kinmer.references import GenomeFile, fetch, find_genomes, is_taxonomy, verify_genome
+from kinmer.library.downloads import fetch
+from kinmer.library.genomes import GenomeFile, verify_genome
+from kinmer.library.packages import find_genomes, is_taxonomy
 from tests.web_server import Page, serving
 
 FASTA = b">a\nACGT\n"

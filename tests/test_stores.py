@@ -24,8 +24,7 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
-from kinmer.index.engines import build_engine, open_engine
-from kinmer.index.trust import Trust
+from kinmer.index.engine import Trust, build_engine, open_engine
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")

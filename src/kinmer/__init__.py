@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from kinmer.fragments import benchmark as benchmark
     from kinmer.fragments import fragment as fragment
     from kinmer.index import KinIndex as KinIndex
-    from kinmer.index import add_to_index as add_to_index
-    from kinmer.index import build_index as build_index
-    from kinmer.index import build_reference as build_reference
     from kinmer.index import check_index as check_index
-    from kinmer.index import compact_index as compact_index
-    from kinmer.index import delete_from_index as delete_from_index
     from kinmer.index import describe_index as describe_index
     from kinmer.index import open_index as open_index
-    from kinmer.index import update_index as update_index
     from kinmer.layout import Layout as Layout
     from kinmer.layout import kmer_layout as kmer_layout
     from kinmer.layout import profile_layout as profile_layout
+    from kinmer.library import add_to_index as add_to_index
+    from kinmer.library import build_index as build_index
+    from kinmer.library import build_reference as build_reference
+    from kinmer.library import compact_index as compact_index
+    from kinmer.library import delete_from_index as delete_from_index
+    from kinmer.library import update_index as update_index
     from kinmer.maps import MapResult as MapResult
     from kinmer.maps import open_map as open_map
     from kinmer.maps import place as place
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "add_to_index": "index",
+    "add_to_index": "library",
     "analyze_counts": "analyses",
     "analyze_distances": "analyses",
     "analyze_groups": "analyses",
@@ -74,15 +74,15 @@ _ROOMS = {
     "analyze_neighbors": "analyses",
     "analyze_one": "analyses",
     "benchmark": "fragments",
-    "build_index": "index",
-    "build_reference": "index",
+    "build_index": "library",
+    "build_reference": "library",
     "check_index": "index",
     "Clr": "clr",
     "cluster": "clusters",
-    "compact_index": "index",
+    "compact_index": "library",
     "compare_retrieval": "evaluate.retrieval",
     "count": "counting",
-    "delete_from_index": "index",
+    "delete_from_index": "library",
     "describe_index": "index",
     "embed": "embedding",
     "Encoder": "encoder",
@@ -115,7 +115,7 @@ _ROOMS = {
     "train": "training",
     "TrainSettings": "training",
     "tsne": "maps",
-    "update_index": "index",
+    "update_index": "library",
     "verify": "evaluate.locality",
     "write_community": "simulate",
 }

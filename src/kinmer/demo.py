@@ -30,8 +30,8 @@ from kinmer.evaluate.retrieval import agreement, precision_and_recall
 from kinmer.evaluate.statistics import Estimate
 from kinmer.files import FolderKind, check_output, read_json, remove, write_bytes, write_json
 from kinmer.fragments import fragment
-from kinmer.index import build_index
 from kinmer.index.manifest import INDEX
+from kinmer.library import build_index
 from kinmer.profiles import ProfileStore
 from kinmer.profiles.journal import STORE
 from kinmer.queries import search, write_tsv

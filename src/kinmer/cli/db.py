@@ -63,7 +63,7 @@ def add(
 ) -> None:
     """Add sequences; killed and called again, it goes on."""
     from kinmer.errors import UsageError
-    from kinmer.index import add_to_index
+    from kinmer.library import add_to_index
 
     if not sources:
         raise UsageError("there is nothing to add", check="give FASTA files or a profile store")
@@ -104,7 +104,7 @@ def update(
     threads: Threads = None,
 ) -> None:
     """Replace what came from the same file; without sequences only metadata, such as the taxonomy."""
-    from kinmer.index import update_index
+    from kinmer.library import update_index
 
     changed = update_index(
         index,
@@ -138,7 +138,7 @@ def delete(
     wait: Wait = 0.2,
 ) -> None:
     """Delete entries by id, by genome or by a condition, all in one commit."""
-    from kinmer.index import delete_from_index
+    from kinmer.library import delete_from_index
 
     names = [*(ids or ()), *(_listed(listed) if listed is not None else ())]
     gone = delete_from_index(
@@ -205,7 +205,8 @@ def check(index: Index) -> None:
 @db.command("compact")
 def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     """Write the files anew without what was deleted, and bring the engine up to date."""
-    from kinmer.index import compact_index, describe_index
+    from kinmer.index import describe_index
+    from kinmer.library import compact_index
 
     before = describe_index(index)
     compact_index(index, wait=wait, threads=threads, log=note)
@@ -216,7 +217,8 @@ def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
 @db.command("calibrate")
 def calibrate(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     """Learn anew from the references how far an answer can be trusted."""
-    from kinmer.index import calibrate_index, describe_index
+    from kinmer.index import describe_index
+    from kinmer.library import calibrate_index
 
     calibrate_index(index, wait=wait, threads=threads, log=note)
     note(f"{index}: {describe_index(index).calibrated}")

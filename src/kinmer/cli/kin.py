@@ -79,7 +79,8 @@ def index(
 ) -> None:
     """Build an index, or rebuild one's engine; killed and called again, it goes on."""
     from kinmer.errors import UsageError
-    from kinmer.index import KinIndex, build_index
+    from kinmer.index import KinIndex
+    from kinmer.library import build_index
 
     if (rebuild is None) == (not sources) or (sources and output is None):
         raise UsageError("give a store or FASTA files and --output, or --rebuild INDEX")
@@ -144,7 +145,7 @@ def reference(
     force: Force = False,
 ) -> None:
     """Build an index of genome files, every file a genome; called again, it adds what is new."""
-    from kinmer.index import build_reference
+    from kinmer.library import build_reference
 
     with build_reference(
         source,

@@ -10,10 +10,10 @@ from kinmer.confidence import calibrate
 from kinmer.errors import InputError
 from kinmer.index.calibration import Calibrated, Extent, write_calibration
 from kinmer.index.database import KinIndex
-from kinmer.index.lettering import EntryLetters
 from kinmer.index.masking import masked_samples
 from kinmer.index.pooling import LineageBook
 from kinmer.index.sampling import Fragments, sample_entries, sample_fragments
+from kinmer.index.sequences import EntryLetters
 
 __all__ = ["make_calibration"]
 

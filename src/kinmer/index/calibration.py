@@ -9,7 +9,7 @@ from typing import Any
 from kinmer.confidence import Calibration
 from kinmer.errors import FormatError
 from kinmer.files import read_json, write_json
-from kinmer.index.entries import EntryTable
+from kinmer.index.table import EntryTable
 from kinmer.inputs import is_sealed, sealed
 
 __all__ = ["CALIBRATION", "Calibrated", "Changes", "Extent", "read_calibration", "write_calibration"]

@@ -18,14 +18,11 @@ from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove
 from kinmer.index.calibration import Calibrated, read_calibration
-from kinmer.index.engines import build_engine, engine_folder, open_engine, update_engine
-from kinmer.index.entries import Entry, EntryTable, Genome
+from kinmer.index.engine import Trust, build_engine, engine_folder, open_engine, update_engine
 from kinmer.index.manifest import ENCODER, ENTRIES, read_manifest, save_manifest
-from kinmer.index.merging import Merging
-from kinmer.index.names import holders_of, names_of
+from kinmer.index.nearest import Labels, Merging, nearest_rows
 from kinmer.index.rows import Rows
-from kinmer.index.scanning import Labels, nearest_rows
-from kinmer.index.trust import Trust
+from kinmer.index.table import Entry, EntryTable, Genome, holders_of, names_of
 from kinmer.profiles.journal import StoreLock, is_locked
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 

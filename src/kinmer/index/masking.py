@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from kinmer.confidence import CASES, HIDDEN, NO_KIN, Sample
 from kinmer.index.database import KinIndex
 from kinmer.index.pooling import POOL, LineageBook, pool_of
+from kinmer.index.rows import GENOME
 from kinmer.index.sampling import TURNS, Fragments
-from kinmer.index.vectors import GENOME
 from kinmer.progress import step
 
 __all__ = ["masked_samples"]

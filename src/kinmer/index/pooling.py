@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kinmer.confidence import Lineages, Pool
 from kinmer.index.database import KinIndex
-from kinmer.index.entries import Entry
+from kinmer.index.table import Entry
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
 __all__ = ["MOLECULES", "POOL", "LineageBook", "molecule_column", "pool_of"]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from kinmer.fasta import base_count
 from kinmer.index.database import KinIndex
-from kinmer.index.entries import Entry
-from kinmer.index.lettering import EntryLetters
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.pooling import LineageBook
+from kinmer.index.sequences import EntryLetters
+from kinmer.index.table import Entry
 
 __all__ = ["LENGTHS", "TURNS", "Fragments", "sample_entries", "sample_fragments"]
 

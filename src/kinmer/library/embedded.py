@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedded", "open_embedded"]
 
+
 KEY = "X_kinmer"
 # Columns of the tables of k-mers; any other .npy table holds embeddings.
 PROFILE_COLUMNS = (2773, 10965)

@@ -16,24 +16,23 @@ from numpy.typing import NDArray
 from kinmer.errors import InputError, UsageError
 from kinmer.files import hash_file, remove
 from kinmer.index.database import KinIndex
-from kinmer.index.embedded import open_embedded
-from kinmer.index.feeding import (
+from kinmer.index.manifest import ENCODER
+from kinmer.index.pieces import pieces_of
+from kinmer.index.table import ambiguous, holders_of
+from kinmer.index.writer import ENTRIES_AT_ONCE, STAGED, IndexWriter
+from kinmer.library.embedded import open_embedded
+from kinmer.library.feed import (
     FastaFile,
     Feed,
+    Replace,
     files_at_hand,
     from_embedded,
     from_fasta,
     is_fasta,
     named_files,
 )
-from kinmer.index.homes import Replace
-from kinmer.index.homonyms import report_homonyms
-from kinmer.index.joining import Joined, genome_column
-from kinmer.index.living import ENTRIES_AT_ONCE, STAGED, IndexWriter
-from kinmer.index.manifest import ENCODER
-from kinmer.index.metadata import staged_metadata
-from kinmer.index.names import ambiguous, holders_of
-from kinmer.index.pieces import pieces_of
+from kinmer.library.join import Joined, genome_column, report_homonyms
+from kinmer.library.metadata import staged_metadata
 from kinmer.profiles import Profiles
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ __all__ = [
     "pour_into",
     "update_index",
 ]
+
 
 Log = Callable[[str], None]
 

@@ -9,20 +9,21 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
 from kinmer.fasta import is_stream, nonempty, prefixes_of, spooled
 from kinmer.files import hash_file, scratch
-from kinmer.index.embedded import Embedded
-from kinmer.index.homes import Homes, Replace
-from kinmer.index.joining import Joined, genome_column, plain_value
-from kinmer.index.living import IndexWriter
-from kinmer.index.metadata import KNOWN, RESERVED, Metadata
+from kinmer.index.commit import NewSequence
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
-from kinmer.index.writing import NewSequence
+from kinmer.index.table import EntryTable, Holder, ambiguous, holders_of
+from kinmer.index.writer import IndexWriter
 from kinmer.inputs import text_of
+from kinmer.library.embedded import Embedded
+from kinmer.library.join import Joined, genome_column, plain_value
+from kinmer.library.metadata import KNOWN, RESERVED, Metadata
 from kinmer.profiles import table_kind
 from kinmer.progress import step
 from kinmer.stores import check_vectors
@@ -31,7 +32,65 @@ from kinmer.taxonomy import known_values, rule_of
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["FastaFile", "Feed", "from_embedded", "from_fasta", "is_fasta", "named_files"]
+__all__ = ["FastaFile", "Feed", "Homes", "Replace", "from_embedded", "from_fasta", "is_fasta", "named_files"]
+
+
+# What an update replaces: what came from the same source, or entries of the same ids wherever they came from.
+Replace = Literal["own", "id"]
+
+
+@dataclass(frozen=True)
+class Homes:
+    """The genomes that the sequences of one source have in an index.
+
+    paths : what the index may call the source; none for what lies in memory. given : the genome was said, so
+    that its sequences are of no other. by : what is replaced. home : the genome of what is new, where nothing
+    else tells it.
+    """
+
+    table: EntryTable
+    paths: frozenset[str]
+    given: bool
+    by: Replace
+    home: str | None = None
+
+    def settle(self, sequences: Sequence[NewSequence]) -> tuple[list[NewSequence], list[int]]:
+        """The sequences with the genomes that they have here, and the numbers of entries that they replace.
+
+        Raises InputError where it cannot be told which entry a sequence replaces.
+        """
+        held = holders_of(self.table, (one.id for one in sequences))
+        settled, gone = list[NewSequence](), list[int]()
+        for one in sequences:
+            old = self._old(one, held.get(one.id, []))
+            untold = one.genome == one.id and not self.given
+            genome = self.home if old is None else old.genome
+            settled.append(replace(one, genome=genome) if genome is not None and untold else one)
+            gone += [] if old is None else [old.number]
+        return settled, gone
+
+    def _old(self, sequence: NewSequence, held: Sequence[Holder]) -> Holder | None:
+        """The entry that a sequence replaces; None where it is new."""
+        same = next((one for one in held if one.genome == sequence.genome), None)
+        if self.given:
+            return same
+        told = sequence.genome != sequence.id
+        if told and same is not None:
+            return same
+        own = [one for one in held if self.by == "id" or one.path in self.paths]
+        if len(own) > 1:
+            raise ambiguous(self.table, sequence.id, own)
+        if own:
+            return own[0]
+        if held and not told and self.home is None:
+            raise InputError(
+                f"the id {sequence.id!r} is in the index already, from {held[0].path or 'another source'}",
+                "an update replaces what came from the same file",
+                "say whose it is with --genome, or replace entries of any file with --by-id",
+                place=next(iter(self.paths), None),
+            )
+        return None
+
 
 # Rows of embedded sequences that are committed together.
 BLOCK_ROWS = 1 << 13

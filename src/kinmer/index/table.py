@@ -1,16 +1,20 @@
 """The entries of an index: an SQLite file whose commit is the index's.
 
-A row of the vector files exists when the committed ``state`` counts it and ``dead`` does not name it; the
+A row of the vector files exists when the committed ``state`` counts it and ``dead`` does not name it. The
 blocks that rows were written in are kept with their checksums. Every line that an answer is made of carries
 a checksum of its own, so that a damaged byte is an error and never another answer.
+
+An entry is known by its genome and its id: contigs of two genomes may have one id. Where an id is of one
+entry it is that entry's name, else the name is ``genome:id``.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +23,247 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError
-from kinmer.index import names as naming
-from kinmer.index.schema import FIXED, create_table, format_of, line_checksum, migrate, parts_of
+from kinmer.errors import FormatError, InputError
 from kinmer.inputs import parse_json
 
-__all__ = ["Block", "Entry", "EntryTable", "Genome"]
+__all__ = [
+    "FIXED",
+    "FORMAT",
+    "SEPARATOR",
+    "Block",
+    "Entry",
+    "EntryTable",
+    "Genome",
+    "Holder",
+    "ambiguous",
+    "create_table",
+    "format_of",
+    "holders_of",
+    "line_checksum",
+    "migrate",
+    "names_of",
+    "numbers_of",
+    "parts_of",
+    "quoted",
+    "resolved",
+]
+
+
+# 3: an entry is known by its genome and its id, and a file by its prefix too; until 2 ids were unique.
+FORMAT = 3
+# Values bound at once: the smallest limit of an SQLite of these years is 999.
+BOUND = 900
+# Columns of ``entries`` before the metadata.
+# Underscored, for a table of metadata may have columns of any name but the plain ones.
+FIXED = ("_entry", "_crc", "id", "_genome", "_first", "_rows", "_file", "length", "gc")
+_SCHEMA = """
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE blocks (first INTEGER PRIMARY KEY, rows INTEGER NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE dead (label INTEGER PRIMARY KEY);
+CREATE TABLE genomes (
+    genome INTEGER PRIMARY KEY, crc INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, label INTEGER
+);
+CREATE TABLE stale (genome INTEGER PRIMARY KEY);
+CREATE TABLE letters (
+    entry INTEGER PRIMARY KEY, offset INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL
+);
+CREATE TABLE files (
+    file INTEGER PRIMARY KEY, path TEXT NOT NULL, sha256 TEXT NOT NULL, genome TEXT, whole INTEGER NOT NULL,
+    prefix TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX files_path ON files (path);
+"""
+_INDEXES = (
+    "CREATE INDEX entries_genome ON entries (_genome)",
+    "CREATE INDEX entries_file ON entries (_file)",
+)
+
+
+def create_table(path: Path, columns: Sequence[str], state: dict[str, Any]) -> None:
+    """Make the file `path` with these metadata columns; `state`: JSON-able facts that are kept beside."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.executescript(_SCHEMA)
+        connection.execute(_entries("entries", columns))
+        for sql in _INDEXES:
+            connection.execute(sql)
+        facts = dict.fromkeys(
+            (
+                "rows",
+                "epoch",
+                "generation",
+                "entries",
+                "genomes",
+                "dead",
+                "next_entry",
+                "next_genome",
+                "letters",
+            ),
+            0,
+        )
+        for name, fact in {**facts, **state}.items():
+            text = json.dumps(fact)
+            connection.execute("INSERT INTO state VALUES (?, ?, ?)", (name, text, line_checksum(name, text)))
+    connection.close()
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """The format of a table, by its columns: 3, or 2."""
+    names = {str(line[1]) for line in connection.execute("PRAGMA table_info(files)")}
+    return FORMAT if "prefix" in names else 2
+
+
+def migrate(connection: sqlite3.Connection, columns: Sequence[str]) -> None:
+    """Turn a table of format 2 into one of today's, all of it in one transaction. No line is changed."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_entries("entries_3", columns))
+        connection.execute("INSERT INTO entries_3 SELECT * FROM entries ORDER BY _entry")
+        connection.execute("DROP TABLE entries")
+        connection.execute("ALTER TABLE entries_3 RENAME TO entries")
+        for sql in _INDEXES:
+            connection.execute(sql)
+        connection.execute("ALTER TABLE files ADD COLUMN prefix TEXT NOT NULL DEFAULT ''")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _entries(name: str, columns: Sequence[str]) -> str:
+    metadata = "".join(f", {quoted(column)}" for column in columns)
+    return (
+        f"CREATE TABLE {name} (_entry INTEGER PRIMARY KEY, _crc INTEGER NOT NULL, id TEXT NOT NULL, "
+        "_genome INTEGER NOT NULL, _first INTEGER NOT NULL, _rows INTEGER NOT NULL, _file INTEGER, "
+        f"length INTEGER, gc REAL{metadata}, UNIQUE (id, _genome))"
+    )
+
+
+def line_checksum(*values: Any) -> int:
+    """CRC-32 of some values of a line: texts, numbers and None."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+
+
+def quoted(name: str) -> str:
+    """An SQL name, whatever its letters."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def parts_of(values: list[Any]) -> Iterator[list[Any]]:
+    """The values in parts that SQLite binds at once."""
+    return (values[start : start + BOUND] for start in range(0, len(values), BOUND))
+
+
+# As SemiBin writes sample and contig.
+SEPARATOR = ":"
+# A name is taken apart at so many separators at most, and so many genomes are listed in a message.
+MOST_SPLITS, MOST_LISTED = 32, 5
+
+
+class Holder(NamedTuple):
+    """An entry that has an id: its number, its genome's name, the path of the file that it is from."""
+
+    number: int
+    id: str
+    genome: str
+    path: str | None
+
+
+def holders_of(table: EntryTable, ids: Iterable[str]) -> dict[str, list[Holder]]:
+    """By id the entries that have it, by number; ids of no entry are left out."""
+    found: dict[str, list[Holder]] = {}
+    with table.told():
+        for part in parts_of(list(dict.fromkeys(ids))):
+            sql = (
+                "SELECT e._entry, e.id, g.name, f.path FROM entries AS e JOIN genomes AS g "
+                "ON g.genome = e._genome LEFT JOIN files AS f ON f.file = e._file "
+                f"WHERE e.id IN ({','.join('?' * len(part))}) ORDER BY e._entry"
+            )
+            for line in table.connection.execute(sql, part):
+                found.setdefault(line[1], []).append(Holder(*line))
+    return found
+
+
+def numbers_of(
+    table: EntryTable, names: Sequence[str], *, genomes: Sequence[str] | None = None
+) -> NDArray[np.int64]:
+    """Numbers (n,) of entries by name (``id``, or ``genome:id``), -1 for those that are no entry.
+
+    genomes : only entries of these genomes, by their ids.
+
+    Raises InputError for a name that several entries go by.
+    """
+    found = resolved(table, names) if genomes is None else holders_of(table, names)
+    numbers = np.full(len(names), -1, dtype=np.int64)
+    for at, name in enumerate(names):
+        held = [one for one in found.get(name, ()) if genomes is None or one.genome in genomes]
+        if len(held) > 1:
+            raise ambiguous(table, name, held)
+        if held:
+            numbers[at] = held[0].number
+    return numbers
+
+
+def resolved(table: EntryTable, names: Sequence[str]) -> dict[str, list[Holder]]:
+    """By name all entries that it may mean: those of that id, and ``genome:id`` taken apart."""
+    found = holders_of(table, names)
+    parts = {name: _splits(name) for name in dict.fromkeys(names) if SEPARATOR in name}
+    if not parts:
+        return found
+    held = holders_of(table, (one for splits in parts.values() for _, one in splits))
+    for name, splits in parts.items():
+        known = {one.number for one in found.get(name, ())}
+        more = [
+            one
+            for genome, part in splits
+            for one in held.get(part, ())
+            if one.genome == genome and one.number not in known
+        ]
+        if more:
+            found.setdefault(name, []).extend(more)
+    return found
+
+
+def _splits(name: str) -> list[tuple[str, str]]:
+    """Genome and id for every separator that a name may be taken apart at."""
+    found, at = list[tuple[str, str]](), name.find(SEPARATOR)
+    while at >= 0 and len(found) < MOST_SPLITS:
+        found.append((name[:at], name[at + 1 :]))
+        at = name.find(SEPARATOR, at + 1)
+    return found
+
+
+def names_of(table: EntryTable, entries: Iterable[Entry]) -> dict[int, str]:
+    """By number the name of each entry: its id, or ``genome:id`` where other entries have that id too."""
+    given = list(entries)
+    if not table.state.get("equal_ids"):
+        return {one.number: one.id for one in given}
+    equal = set[str]()
+    with table.told():
+        for part in parts_of(list({one.id for one in given})):
+            sql = f"SELECT id FROM entries WHERE id IN ({','.join('?' * len(part))}) GROUP BY id"
+            equal.update(one for (one,) in table.connection.execute(f"{sql} HAVING COUNT(*) > 1", part))
+    shared = [one for one in given if one.id in equal]
+    genomes = table.genomes(np.array([one.genome for one in shared], dtype=np.int64)) if shared else {}
+    names = {one.number: f"{genomes[one.genome].name}{SEPARATOR}{one.id}" for one in shared}
+    # With separators within genomes and ids a name may be that of several: then the number tells them apart.
+    meant = resolved(table, list(names.values()))
+    names = {at: name if len(meant[name]) < 2 else f"{name}#{at}" for at, name in names.items()}
+    return {one.number: names.get(one.number, one.id) for one in given}
+
+
+def ambiguous(table: EntryTable, name: str, held: Sequence[Holder]) -> InputError:
+    """What to raise for a name that several entries go by."""
+    listed = ", ".join(repr(one.genome) for one in held[:MOST_LISTED])
+    more = f" and {len(held) - MOST_LISTED:,} more" if len(held) > MOST_LISTED else ""
+    return InputError(
+        f"{name!r} is in {len(held):,} genomes: {listed}{more}",
+        "it does not say which entry is meant",
+        f"say {held[0].genome + SEPARATOR + held[0].id!r}, or give its genome and its id",
+        place=table.path.parent,
+    )
+
 
 # Seconds that a reader waits for a writer's commit, and a commit for readers.
 PATIENCE = 60.0
@@ -64,7 +303,7 @@ class Genome(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows that were committed together, and their checksum (`kinmer.index.vectors.row_checksum`)."""
+    """Rows that were committed together, and their checksum (`kinmer.index.rows.row_checksum`)."""
 
     first: int
     rows: int
@@ -176,8 +415,8 @@ class EntryTable:
         return found
 
     def numbers_of(self, names: Sequence[str], *, genomes: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """Numbers (n,) of entries by name, -1 for no entry; see `kinmer.index.names.numbers_of`."""
-        return naming.numbers_of(self, names, genomes=genomes)
+        """Numbers (n,) of entries by name, -1 for no entry; see `kinmer.index.table.numbers_of`."""
+        return numbers_of(self, names, genomes=genomes)
 
     def contains(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n,) whether there are entries of these numbers."""

@@ -1,7 +1,6 @@
 """Changes of an index: rows to the end of the files first, then one commit of the table that tells of them.
 
-One writer at a time. A killed one leaves rows that no commit tells of; the next one cuts them off.
-"""
+One writer at a time. A killed one leaves rows that no commit tells of; the next one cuts them off."""
 
 from __future__ import annotations
 
@@ -18,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError
-from kinmer.index.entries import Block, Entry, EntryTable
-from kinmer.index.names import holders_of
-from kinmer.index.schema import FIXED, line_checksum, parts_of, quoted
-from kinmer.index.vectors import GENOME, PIECE, ROW, WHOLE, row_checksum
+from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, row_checksum
+from kinmer.index.table import FIXED, Block, Entry, EntryTable, holders_of, line_checksum, parts_of, quoted
 
 __all__ = ["Change", "NewSequence"]
 

@@ -1,4 +1,4 @@
-"""Changes of an index that lives: add, replace, delete, new metadata, compaction; each is whole or absent."""
+"""Changes of an index: add, replace, delete, new metadata, compaction; each is whole or absent."""
 
 from __future__ import annotations
 
@@ -16,21 +16,89 @@ from kinmer.errors import FormatError
 from kinmer.files import remove
 from kinmer.index.calibrating import make_calibration
 from kinmer.index.calibration import read_calibration
-from kinmer.index.compacting import letters_file, write_compacted
+from kinmer.index.commit import Change, NewSequence
 from kinmer.index.database import KinIndex
-from kinmer.index.entries import Entry, EntryTable
-from kinmer.index.letters import LetterFile
+from kinmer.index.engine import Trust
 from kinmer.index.manifest import ENTRIES, MAKING, raise_format, read_manifest
-from kinmer.index.means import genome_means
-from kinmer.index.names import names_of
-from kinmer.index.rows import Rows
-from kinmer.index.trust import Trust
-from kinmer.index.vectors import RowFiles, row_files
-from kinmer.index.writing import Change, NewSequence
+from kinmer.index.rows import WHOLE, RowFiles, Rows, row_checksum, row_files
+from kinmer.index.sequences import LetterFile, letters_file, read_letters
+from kinmer.index.table import Block, Entry, EntryTable, names_of
 from kinmer.profiles.journal import LEAST_WAIT, StoreLock
 from kinmer.progress import step
 
-__all__ = ["STAGED", "IndexWriter"]
+__all__ = ["MEAN_LETTERS", "STAGED", "IndexWriter", "genome_means", "write_compacted"]
+
+
+# A piece counts by its letters, up to so many: short ones are noisy, long ones no better than this.
+MEAN_LETTERS = 100_000
+
+
+def genome_means(index: KinIndex, genomes: NDArray[np.int64]) -> dict[int, NDArray[np.float32] | None]:
+    """The length-weighted mean vector (dim,) of each genome; None where it has a single vector, or none.
+
+    A sequence with pieces counts by these, one without by its whole.
+    """
+    return {int(number): _mean(index, int(number)) for number in genomes}
+
+
+def _mean(index: KinIndex, genome: int) -> NDArray[np.float32] | None:
+    rows = [
+        np.arange(one.first + (one.rows > 1), one.first + one.rows) for one in index.table.members(genome)
+    ]
+    labels = np.concatenate(rows) if rows else np.empty(0, np.int64)
+    if labels.size < 2:
+        return None
+    records = index.rows.records[labels]
+    letters = np.minimum(records["stop"] - records["start"], MEAN_LETTERS).astype(np.float64)
+    # Sequences of unknown length count alike.
+    weights = np.where(letters > 0, letters, letters.max() or 1.0)
+    weights = np.where(records["kind"] == WHOLE, np.maximum(weights, 1.0), weights)
+    vectors = index.rows.vectors[labels].astype(np.float64)
+    return np.asarray((weights[:, None] * vectors).sum(axis=0) / weights.sum(), dtype=np.float32)
+
+
+BLOCK_ROWS = 1 << 13
+LETTERS_AT_ONCE = 256
+
+
+def write_compacted(folder: Path, index: KinIndex, change: Change) -> None:
+    """Write the files of the next generation, and tell of them in `change`, which has begun."""
+    old, generation = index.rows, index.table.generation + 1
+    for path in (*row_files(folder, generation), letters_file(folder, generation)):
+        remove(path)
+    kept = np.flatnonzero(old.alive)
+    new_label = np.full(len(old), -1, dtype=np.int64)
+    new_label[kept] = np.arange(len(kept))
+    blocks = []
+    with RowFiles(folder, generation, index.dim, 0) as files, step("Compacting", len(kept)) as progress:
+        for start in range(0, len(kept), BLOCK_ROWS):
+            part = kept[start : start + BLOCK_ROWS]
+            vectors, records = np.asarray(old.vectors[part]), np.asarray(old.records[part])
+            files.append(vectors, records)
+            blocks.append(Block(start, len(part), row_checksum(vectors, records)))
+            progress.advance(len(part))
+    change.move_rows(new_label, blocks, generation)
+    _write_letters(folder, index, change, generation)
+
+
+def _write_letters(folder: Path, index: KinIndex, change: Change, generation: int) -> None:
+    source = letters_file(folder, index.table.generation)
+    if not source.is_file():
+        return
+    places: dict[int, tuple[int, int, int]] = {}
+    numbers: NDArray[Any] = index.table.lettered()
+    target = LetterFile(letters_file(folder, generation), 0)
+    end = 0
+    try:
+        for start in range(0, len(numbers), LETTERS_AT_ONCE):
+            part = index.table.letters(numbers[start : start + LETTERS_AT_ONCE])
+            written = target.append([read_letters(source, *place) for place in part.values()])
+            places |= dict(zip(part, written, strict=True))
+            end += sum(size for _, size, _ in written)
+    finally:
+        target.close()
+    change.move_letters(places, end)
+
 
 # An engine is brought up to date when it lacks more rows than this, or this share of all.
 LATE_ROWS, LATE_SHARE = 4096, 0.02
@@ -267,7 +335,7 @@ class IndexWriter:
             self._committed = before
 
     def names(self) -> Iterator[list[tuple[str, str]]]:
-        """Names (`kinmer.index.names`) and genomes' names of all entries, some at a time."""
+        """Names (`kinmer.index.table`) and genomes' names of all entries, some at a time."""
         for page in self._pages(added=0):
             genomes = self.table.genomes(np.array([one.genome for one in page]))
             told = names_of(self.table, page)
