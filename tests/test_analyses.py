@@ -31,7 +31,7 @@ from kinmer.analyses.distances import dip_of, gc_parting, modes_of
 from kinmer.analyses.outputs import plain
 from kinmer.cli import run
 from kinmer.errors import InputError, ProfileError, UsageError
-from kinmer.index import build_index
+from kinmer.library import build_index
 from kinmer.vectors import Space, open_space
 from tests.organisms import encoder_of, organisms
 

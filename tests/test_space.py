@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from kinmer import embed
 from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
-from kinmer.index import build_index
+from kinmer.library import build_index
 from kinmer.vectors import neighbour_graph, open_space, with_metadata
 from tests.organisms import encoder_of, organisms
 

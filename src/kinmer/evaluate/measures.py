@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError
 from kinmer.fragments import read_labels
-from kinmer.index.unmatched import LOOKED_AT, reason_for
+from kinmer.library.join import LOOKED_AT, reason_for
 from kinmer.taxonomy import RANKS
 
 __all__ = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError
 from kinmer.index import KinIndex
-from kinmer.index.lettering import EntryLetters
+from kinmer.index.sequences import EntryLetters
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout, kmer_layout
 from kinmer.machine import available_cores

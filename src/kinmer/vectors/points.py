@@ -19,9 +19,9 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.index import KinIndex, open_index
-from kinmer.index.metadata import KNOWN, stage_metadata
-from kinmer.index.unmatched import refuse_entry_as_header, unmatched
 from kinmer.layout import check_layout
+from kinmer.library.join import refuse_entry_as_header, unmatched
+from kinmer.library.metadata import KNOWN, stage_metadata
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles
 from kinmer.profiles.ids import read_ids
 from kinmer.progress import step
