@@ -18,14 +18,15 @@ FLOORS = {
     1: {"inputs"},
     2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
     3: {"arrays", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
-    4: {"profiles", "fragments", "simulate", "stores", "references", "confidence"},
+    4: {"profiles", "fragments", "simulate", "stores", "confidence"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
-    7: {"queries", "evaluate", "vectors"},
-    8: {"demo", "sweeps", "analyses", "maps", "clusters"},
-    9: {"reports"},
-    10: {"cli"},
-    11: {"__main__"},
+    7: {"library"},
+    8: {"queries", "evaluate", "vectors"},
+    9: {"demo", "sweeps", "analyses", "maps", "clusters"},
+    10: {"reports"},
+    11: {"cli"},
+    12: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

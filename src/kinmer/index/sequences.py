@@ -17,10 +17,10 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from kinmer.fragments.packed import pack_letters, unpack
 from kinmer.errors import FormatError, InputError
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
+from kinmer.fragments.packed import pack_letters, unpack
 from kinmer.index.database import KinIndex
 
 __all__ = ["EntryLetters", "LetterFile", "letters_file", "read_letters"]

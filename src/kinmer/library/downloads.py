@@ -1,4 +1,4 @@
-"""Genome files that are elsewhere, fetched by several threads: resumed where they broke, whole and verified."""
+"""Genome files that are elsewhere, fetched by several threads: resumed where they broke, verified."""
 
 from __future__ import annotations
 
