@@ -358,7 +358,8 @@ def test_every_url_has_its_own_place(tmp_path: Path) -> None:
 CALL = """
 import sys
 from pathlib import Path
-from kinmer.references import fetch, find_genomes
+from kinmer.library.downloads import fetch
+from kinmer.library.packages import find_genomes
 for file in fetch(find_genomes(sys.argv[1]), sys.argv[2], threads=2):
     print(file.genome, flush=True)
 """
