@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 from kinmer import embed
 from kinmer.cli import run
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
-from kinmer.index import build_index
+from kinmer.library import build_index
 from kinmer.maps import MapResult, descent, open_map, place, placement, projection, tsne
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
 from kinmer.maps.descent import Journal, Objective, State, descend
