@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from kinmer.fasta import read_records
-from kinmer.index import build_index, scanning
+from kinmer.index import nearest
+from kinmer.library import build_index
 from kinmer.queries import search
 from kinmer.queries.formats import writer_of
 from tests.small_world import World, make_world
@@ -51,7 +52,7 @@ def test_threads_batches_and_order_change_nothing(
     db: Path, world: World, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The engine is asked, few as the rows are.
-    monkeypatch.setattr(scanning, "FEW", 0)
+    monkeypatch.setattr(nearest, "FEW", 0)
     wanted = lines(world.queries, db, way, 1)
     assert len(wanted) >= 20
     assert lines(world.queries, db, way, 2) == wanted

@@ -170,7 +170,7 @@ def read_manifest(path: Path) -> list[GenomeFile]:
 
     A table in UTF-8 with tabs between fields and a header. Of the columns path, url, genome, sha256, md5 and
     size one of the first two is needed; all others are metadata. Upper and lower case are alike in these six
-    names. Which values are missing: see `kinmer.taxonomy.missing`. A relative path starts at the manifest.
+    names. Which values are missing: see `kinmer.taxonomy.lineage`. A relative path starts at the manifest.
     Where path and URL are given, the URL counts only if there is no such file yet.
 
     Raises InputError with the line: no such column, a column twice, too many fields, neither path nor URL, no

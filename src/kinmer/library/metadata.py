@@ -283,7 +283,7 @@ def stage_metadata(
     """Read the table `path` into a new SQLite file `database`; columns of `known` are left out.
 
     The table: see `kinmer.library.metadata.open_table`. Ids are of sequences or of genomes; what GTDB
-    puts before an accession (``RS_``, ``GB_``) goes. Which values are missing: see `kinmer.taxonomy.missing`;
+    puts before an accession (``RS_``, ``GB_``) goes. Which values are missing: see `kinmer.taxonomy.lineage`;
     so are fields that a line lacks at its end.
 
     Ranks that the table has no column for are added, with `taxdump` (the folder of NCBI's) from its column of

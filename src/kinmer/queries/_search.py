@@ -155,7 +155,7 @@ def _reason(length: int, k: int) -> str:
 def _from_profiles(
     queries: str | Path | AnnData | Profiles, index: KinIndex, ids: str | Path | None, min_length: int
 ) -> Iterator[Queries]:
-    from kinmer.index.embedded import open_embedded
+    from kinmer.library.embedded import open_embedded
 
     embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
     lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)

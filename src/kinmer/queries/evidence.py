@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kinmer.errors import UsageError
 from kinmer.index import KinIndex
-from kinmer.index.lettering import EntryLetters
+from kinmer.index.sequences import EntryLetters
 from kinmer.machine import available_cores
 from kinmer.queries.results import Evidence, Hit
 

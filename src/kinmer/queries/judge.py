@@ -13,8 +13,8 @@ from kinmer.confidence import TOO_SHORT, Calibration, Judgements, Lineages, judg
 from kinmer.errors import UsageError
 from kinmer.index import Entry, KinIndex
 from kinmer.index.pooling import MOLECULES, POOL, LineageBook, molecule_column, pool_of
-from kinmer.index.schema import quoted
-from kinmer.index.vectors import PIECE
+from kinmer.index.rows import PIECE
+from kinmer.index.table import quoted
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
 from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, Queries, QueryResult, RankCall
 from kinmer.stores import Metric, distances_to, sort_hits
