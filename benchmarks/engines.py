@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from kinmer.machine import available_cores
 from kinmer.stores import Metric, engine, exact_search
-from kinmer.stores.base import unit_rows
+from kinmer.stores.exact import unit_rows
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 ENGINES = ("exact", "hnsw", "faiss", "chroma")

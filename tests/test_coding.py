@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import kinmer
+from kinmer import kmers
 from kinmer.cli import app
 from kinmer.clr import Clr
 from kinmer.counting import count_files
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, MismatchError, UsageError
-from kinmer.kmers import KmerCounter, counter
+from kinmer.kmers import KmerCounter
 from kinmer.layout import (
     CODONS,
     GeneticCode,
@@ -159,8 +160,8 @@ def wrap(sequence: str, width: int, end: str = "\n") -> bytes:
 @pytest.fixture
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of 1,000 letters, and sequences shared out between threads from a few windows on."""
-    monkeypatch.setattr(counter, "WINDOW", 1000)
-    monkeypatch.setattr(counter, "_UNIT", 2000)
+    monkeypatch.setattr(kmers, "WINDOW", 1000)
+    monkeypatch.setattr(kmers, "_UNIT", 2000)
 
 
 # --- the kernel

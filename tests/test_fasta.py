@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import SequenceError
-from kinmer.fasta import nonempty, read_blocks, read_records, sources, spooled
+from kinmer.fasta import nonempty, read_blocks, read_records, spooled, streams
 
 Records = list[tuple[str, bytes]]
 
@@ -187,13 +187,13 @@ def test_a_hostile_zstandard_file_takes_bounded_memory(tmp_path: Path) -> None:
     path.write_bytes(packed + compressor.flush())
     assert path.stat().st_size < 1 << 17
     largest = 0
-    with sources.ChunkReader(path, 1 << 20) as chunks:
+    with streams.ChunkReader(path, 1 << 20) as chunks:
         total = 0
         for chunk in chunks:
-            total += chunk.stop - sources.HEADROOM
+            total += chunk.stop - streams.HEADROOM
             largest = max(largest, len(chunk.buffer))
     assert total == 3 + (256 << 20)
-    assert largest == sources.HEADROOM + (1 << 20)
+    assert largest == streams.HEADROOM + (1 << 20)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_hostile_zstandard_file_takes_bounded_memory(tmp_path: Path) -> None:
         (b">a\nACGT\n>b\x01gi|2\nACGT\n", "record 2: the id 'b\\x01gi|2' holds control characters"),
         (b">a\nACGT>b\nACGT\n", "record 1: a > within a sequence"),
         (b">a\rACGT\r>b\rACGT\r", "record 1: a carriage return within a header"),
-        (b">a" + b"x" * (sources.HEADROOM + 10), None),
+        (b">a" + b"x" * (streams.HEADROOM + 10), None),
     ],
 )
 def test_what_is_no_fasta_is_refused(tmp_path: Path, data: bytes, told: str | None) -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kinmer import kmers
 from kinmer.errors import UsageError
-from kinmer.kmers import KmerCounter, counter
+from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
 from tests.brute_force import brute_force
 
@@ -34,7 +35,7 @@ def random_sequence(length: int, seed: int, letters: str = "ACGT") -> str:
 @pytest.fixture
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Split sequences between threads from a few dozen bytes on."""
-    monkeypatch.setattr(counter, "_UNIT", 32)
+    monkeypatch.setattr(kmers, "_UNIT", 32)
 
 
 @pytest.mark.parametrize("max_k", range(1, 9))

@@ -33,7 +33,7 @@ from kinmer.profiles import (
     open_profiles,
 )
 from kinmer.profiles.arrays import RowArray, create_rows
-from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
+from kinmer.profiles.protocol import SeenIds, check_ids, hash_texts
 
 LAYOUT = kmer_layout(3)
 SIGNATURE = {"files": ["a.fna"], "max_k": 3}

@@ -224,7 +224,7 @@ def test_every_entry_of_a_graph_can_be_found(
     random = np.random.default_rng(6)
     centres = np.repeat(random.normal(size=(60, 24)), 100, axis=0)
     vectors = (centres + 0.02 * random.normal(size=(6000, 24))).astype(np.float32)
-    monkeypatch.setattr("kinmer.stores.hnsw.ONE_THREAD", one_thread)
+    monkeypatch.setattr("kinmer.stores.graph.ONE_THREAD", one_thread)
     with engine("hnsw").create(tmp_path, dim=24, metric=metric, threads=4) as store:
         for start in range(0, 6000, 2000):
             store.add(np.arange(start, start + 2000), vectors[start : start + 2000])

@@ -25,13 +25,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from kinmer.arrays import check_weights
 from kinmer.box import located
 from kinmer.clr import Clr
 from kinmer.devices import torch_device
 from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
-from kinmer.inputs import described, is_sealed, parse_json, read_bytes, sealed
+from kinmer.inputs import check_weights, described, is_sealed, parse_json, read_bytes, sealed
 from kinmer.layout import Layout
 from kinmer.networks import Network, build_network
 

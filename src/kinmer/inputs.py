@@ -1,4 +1,7 @@
-"""Files of others, read within bounds: regular ones only, and no more of them than there may be."""
+"""Files of others, read within bounds: regular ones only, and no more of them than there may be.
+
+Headers of stored arrays (NumPy, safetensors) are checked against the file's size first.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,21 @@ import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
+import numpy as np
 from isal import igzip, isal_zlib
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, InputError
+from kinmer.errors import FormatError, InputError, ProfileError
 
 __all__ = [
+    "check_weights",
     "described",
     "is_sealed",
+    "map_array",
     "open_regular",
     "parse_json",
     "read_bytes",
@@ -28,6 +37,7 @@ __all__ = [
     "sealed",
     "text_of",
 ]
+
 
 # What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst, and so does JSON
 # of three times the size that is mostly text: journals name every file, 80 to 100 MB for 500,000 genomes.
@@ -254,3 +264,88 @@ def _lines_of(file: Any, path: Path, longest: int, most: int | None) -> Iterator
 
 def _ended(line: bytes, number: int) -> bytes:
     return (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).removesuffix(b"\r")
+
+
+# Of safetensors: a hundred bytes a tensor.
+LARGEST_HEADER = 1 << 20
+_NPY_MAGIC = b"\x93NUMPY"
+# A header is a Python literal, and numpy reads it with Python's own tokenizer and parser.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    KeyError,
+    RecursionError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
+)
+_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+
+
+def map_array(path: str | Path) -> NDArray[Any]:
+    """The array in an ``.npy`` file, mapped to be read; nothing pickled is looked at.
+
+    Raises ProfileError: no such file, not a regular one, no ``.npy``, a shape that the file is too short for,
+    values that are no plain numbers.
+    """
+    path = Path(path)
+    try:
+        with open_regular(path) as file:
+            dtype, shape, fortran = _header(file)
+            offset, size = file.tell(), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise ProfileError("no such file", check="is the path right?", place=path) from None
+    except _UNREADABLE as error:
+        what = described(path)
+        raise _damaged(path, str(error) if what == "an .npy table" else f"it is {what}") from error
+    if dtype.kind not in "biuf" or dtype.subdtype is not None:
+        raise _damaged(path, f"it holds {str(dtype)[:60]}, not numbers")
+    needed = math.prod(shape) * dtype.itemsize
+    if any(length < 0 for length in shape) or offset + needed > size:
+        raise _damaged(path, f"its header says {_written(shape)} of {dtype}, its size is {size:,} bytes")
+    if not needed:
+        return np.zeros(math.prod(shape), dtype).reshape(shape)
+    table: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+    return table
+
+
+def check_weights(path: str | Path) -> None:
+    """Refuse, before it is parsed, a safetensors file that is no regular one or has a header out of bounds.
+
+    Raises FormatError.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            header = int.from_bytes(file.read(8), "little")
+    except (OSError, InputError) as error:
+        raise FormatError("the weights cannot be read", str(error)) from error
+    if size < 8 or header > size - 8 or header > LARGEST_HEADER:
+        raise FormatError(
+            f"{Path(path).name} is damaged",
+            f"its header would have {header:,} of {size:,} bytes; {LARGEST_HEADER:,} are possible",
+        )
+
+
+def _header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
+        raise ValueError("its first bytes are not those of one")
+    file.seek(0)
+    version = npy_format.read_magic(file)
+    if version not in _READERS:
+        raise ValueError(f"its format is {version[0]}.{version[1]}, this version reads 1.0 and 2.0")
+    shape, fortran, dtype = _READERS[version](file)
+    if any(isinstance(length, bool) for length in shape) or len(shape) > 32:
+        raise ValueError("its shape is none")
+    return dtype, shape, fortran
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    text = " × ".join(f"{length:,}" if length < 1 << 63 else "over 2⁶³" for length in shape)
+    return text or "a single value"
+
+
+def _damaged(path: Path, why: str) -> ProfileError:
+    return ProfileError("this is no .npy table, or it is cut off", why, "was it copied whole?", place=path)

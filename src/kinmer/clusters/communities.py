@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.errors import UsageError
 from kinmer.progress import step
 from kinmer.stores import sort_hits
-from kinmer.stores.base import distances_to, unit_rows
+from kinmer.stores.exact import distances_to, unit_rows
 from kinmer.vectors import Space
 from kinmer.vectors.duplicates import Search
 from kinmer.vectors.neighbor_graph import Graph

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.counting.bases import bases_of
 from kinmer.errors import MismatchError, SequenceError
 from kinmer.fasta import BLOCK_BYTES, FastaBlock, read_blocks
 from kinmer.inputs import text_of
@@ -18,7 +18,23 @@ from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
 from kinmer.layout import Layout
 from kinmer.machine import available_cores
 
-__all__ = ["Batch", "Position", "count_batches", "source_of"]
+__all__ = ["Batch", "Position", "bases_of", "count_batches", "counted_of", "source_of"]
+
+
+def bases_of(counts: NDArray[Any], layout: Layout) -> NDArray[np.int64]:
+    """(n,) A, C, G, T of sequences, from their profiles of counts (n, width)."""
+    return np.asarray(counts[:, layout.bases.columns].sum(axis=1, dtype=np.int64))
+
+
+def counted_of(counts: NDArray[Any], layout: Layout) -> NDArray[np.int64]:
+    """(n,) bases of the gapless sequence that would have as many k-mers of the largest k; 0 without any.
+
+    The bases themselves, less what stands in runs too short for a k-mer, and k - 1 for every gap.
+    """
+    block = layout.blocks[0]
+    windows = counts[:, block.columns].sum(axis=1, dtype=np.int64)
+    return np.where(windows > 0, windows + block.k - 1, 0)
+
 
 # Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
 BATCH_BYTES = 48 << 20

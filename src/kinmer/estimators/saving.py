@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from kinmer import __version__
-from kinmer.arrays import check_weights
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, MismatchError
 from kinmer.files import (
@@ -26,7 +25,7 @@ from kinmer.files import (
     write_bytes,
     write_json,
 )
-from kinmer.inputs import described
+from kinmer.inputs import check_weights, described
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.arrays import map_array
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.counting import count_batches
 from kinmer.embedding import KEY
@@ -22,9 +21,10 @@ from kinmer.evaluate.measures import DEPTH, Found, barred_pairs, label_table
 from kinmer.evaluate.neighbours import Metric, nearest
 from kinmer.fasta import read_blocks
 from kinmer.fragments import open_benchmark
+from kinmer.inputs import map_array
 from kinmer.layout import Layout, check_layout, kmer_layout
 from kinmer.profiles import Profiles, StoredProfiles, open_profiles
-from kinmer.profiles.ids import read_ids
+from kinmer.profiles.protocol import read_ids
 from kinmer.progress import step
 
 if TYPE_CHECKING:

@@ -1,9 +1,7 @@
 """FASTA, plain or compressed, in blocks of bytes or whole records."""
 
-from kinmer.fasta.bases import base_count
-from kinmer.fasta.blocks import BLOCK_BYTES, FastaBlock, read_blocks, read_records
-from kinmer.fasta.samples import prefixes_of
-from kinmer.fasta.sources import is_stream, nonempty, spooled
+from kinmer.fasta.records import BLOCK_BYTES, FastaBlock, base_count, prefixes_of, read_blocks, read_records
+from kinmer.fasta.streams import is_stream, nonempty, spooled
 
 __all__ = [
     "BLOCK_BYTES",

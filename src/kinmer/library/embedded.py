@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.arrays import map_array
 from kinmer.box import boxed_for, located
 from kinmer.errors import MismatchError, ProfileError, UsageError
 from kinmer.files import hash_ids
+from kinmer.inputs import map_array
 from kinmer.layout import Layout, check_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles, stamp_of, table_kind
-from kinmer.profiles.ids import read_ids
+from kinmer.profiles.protocol import read_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData

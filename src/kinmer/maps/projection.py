@@ -32,7 +32,7 @@ from kinmer.maps.mapfiles import (
 from kinmer.profiles import AnnDataProfiles, StoredProfiles
 from kinmer.progress import step
 from kinmer.stores import Metric
-from kinmer.stores.base import unit_rows
+from kinmer.stores.exact import unit_rows
 from kinmer.vectors import Graph, Space, neighbour_graph, open_space, with_metadata
 from kinmer.vectors.points import RAW
 

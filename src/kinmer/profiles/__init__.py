@@ -3,14 +3,18 @@
 `open_profiles` takes any of them; `ProfileWriter` makes a store.
 """
 
-from kinmer.profiles.base import Profiles, Values
-from kinmer.profiles.h5ad import H5adProfiles
-from kinmer.profiles.matrix import MatrixWriter
-from kinmer.profiles.memory import AnnDataProfiles
-from kinmer.profiles.opening import ProfilesInfo, info, open_profiles, stamp_of, table_kind
-from kinmer.profiles.store import ProfileStore
-from kinmer.profiles.stored import StoredProfiles
-from kinmer.profiles.table import NpyProfiles
+from kinmer.profiles.protocol import Profiles, Values
+from kinmer.profiles.readers import (
+    AnnDataProfiles,
+    NpyProfiles,
+    ProfilesInfo,
+    info,
+    open_profiles,
+    stamp_of,
+    table_kind,
+)
+from kinmer.profiles.store import MatrixWriter, ProfileStore
+from kinmer.profiles.stored import H5adProfiles, StoredProfiles
 from kinmer.profiles.writer import ProfileWriter
 
 __all__ = [

@@ -34,14 +34,16 @@ from kinmer.profiles.arrays import (
     COLUMN_ROWS,
     TEXT,
     RowArray,
+    begin_append,
+    chunk_rows_of,
     create_rows,
+    describe,
     restore_document,
     sync_files,
     write_array,
+    write_skeleton,
+    write_uns,
 )
-from kinmer.profiles.base import Values, check_rows, gc_of
-from kinmer.profiles.checksums import NodeSums
-from kinmer.profiles.ids import SeenIds, check_ids, hash_texts
 from kinmer.profiles.journal import (
     JOURNAL,
     LOCK,
@@ -52,10 +54,12 @@ from kinmer.profiles.journal import (
     journal_of,
     part_of,
 )
+from kinmer.profiles.protocol import SeenIds, Values, check_ids, check_rows, gc_of, hash_texts
 from kinmer.profiles.root import (
     AGAIN,
     EMBEDDING,
     KINMER,
+    NodeSums,
     Root,
     node_documents,
     node_names,
@@ -64,7 +68,6 @@ from kinmer.profiles.root import (
     write_group,
     write_root,
 )
-from kinmer.profiles.schema import begin_append, chunk_rows_of, describe, write_skeleton, write_uns
 from kinmer.profiles.store import ProfileStore
 
 __all__ = ["ProfileWriter"]

@@ -9,8 +9,16 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from kinmer.errors import UsageError
-from kinmer.stores.base import Metric, VectorStore, check_metric, check_vectors, distances_to, sort_hits
-from kinmer.stores.exact import ExactStore, exact_search
+from kinmer.stores.exact import (
+    ExactStore,
+    Metric,
+    VectorStore,
+    check_metric,
+    check_vectors,
+    distances_to,
+    exact_search,
+    sort_hits,
+)
 
 __all__ = [
     "ENGINES",
@@ -25,7 +33,7 @@ __all__ = [
     "sort_hits",
 ]
 
-_CLASSES = {"exact": "ExactStore", "hnsw": "HnswStore", "chroma": "ChromaStore"}
+_CLASSES = {"exact": "exact.ExactStore", "hnsw": "graph.HnswStore", "chroma": "chroma.ChromaStore"}
 ENGINES = tuple(_CLASSES)
 
 
@@ -39,5 +47,6 @@ def engine(name: str) -> type[VectorStore]:
             "the engine chroma needs it",
             "pip install 'kinmer[chroma]', or rebuild the index with --engine hnsw",
         )
-    found: type[VectorStore] = getattr(import_module(f"kinmer.stores.{name}"), _CLASSES[name])
-    return found
+    module, _, cls = _CLASSES[name].partition(".")
+    chosen: type[VectorStore] = getattr(import_module(f"kinmer.stores.{module}"), cls)
+    return chosen

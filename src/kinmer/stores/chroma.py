@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError
 from kinmer.files import read_json, write_json
-from kinmer.stores.base import Labels, Metric, Vectors, check_vectors
+from kinmer.stores.exact import Labels, Metric, Vectors, check_vectors
 from kinmer.stores.graph import GraphStore
 
 __all__ = ["ChromaStore"]

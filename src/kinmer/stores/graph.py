@@ -1,4 +1,4 @@
-"""What engines with a graph of neighbors share: a way to every entry, whatever was deleted and added.
+"""Engines with a graph of neighbors, and the default: HNSW (Malkov and Yashunin 2018), by usearch.
 
 Neighbor graphs forget. Where the nodes of deleted entries are given to new ones or moved, the edges that led
 through them to old entries are cut; and insertions prune edges, at times the last that lead to a cluster.
@@ -8,21 +8,40 @@ Measured by benchmarks/history.py. Hence:
 - once they are half as many as the entries, the graph is built again without them;
 - a flush after additions asks for every entry by its own vector. What the graph does not give is inserted
   again, and where that does not help it is kept aside, compared with every query by itself.
+
+usearch was measured beside faiss (benchmarks/engines.py): alike in recall and speed, but a usearch file is
+mapped instead of read, entries can be deleted, and no second OpenMP runtime meets PyTorch's in one process.
 """
 
 from __future__ import annotations
 
+import os
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from usearch.index import Index
 
-from kinmer.stores.base import Labels, Metric, Vectors, VectorStore, distances_to
-from kinmer.stores.exact import search_pages
+from kinmer.errors import EngineError, FormatError, MismatchError
+from kinmer.files import file_checksum, read_json, sync_directory, write_json
+from kinmer.machine import available_cores
+from kinmer.stores.exact import (
+    Labels,
+    Metric,
+    Vectors,
+    VectorStore,
+    distances_to,
+    search_pages,
+    sort_hits,
+    unit_rows,
+)
 
-__all__ = ["PAGE", "GraphStore"]
+__all__ = ["PAGE", "GraphStore", "HnswStore"]
+
 
 # Most marks: half as many as there are entries (a third of the graph, up to which recall is that of a graph
 # built at once), but some hundreds in a small one.
@@ -131,3 +150,253 @@ class GraphStore(VectorStore):
     def _history(self) -> dict[str, Any]:
         """What a description of the store tells of marks and of entries kept aside."""
         return {"marked": self._marked, "aside": self._aside[0].tolist()}
+
+
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
+# A graph that has grown in several rounds is searched this much wider: without that, recall@10 was .003 below
+# that of a graph built at once (20,000 × 384, benchmarks/history.py), with it .001.
+EXPANSION_CHANGED = 192
+# An entry can be reached where a search this narrow reaches it: the wider one of queries then surely does.
+# The first is enough for nearly all and costs a third of the second.
+EXPANSIONS_CHECK = (16, 64)
+# Keys from here on are of deleted entries: usearch gives the nodes of what it deletes itself to new ones.
+MARKS = 1 << 62
+# More candidates than asked for, so many times again where deleted entries leave too few.
+SPARE, WIDER, WIDEST = 16, 4, 4096
+# Threads make a graph that depends on their timing; up to this many entries one thread is fast enough, and
+# the same entries give the same graph.
+ONE_THREAD = 50_000
+REBUILD_BLOCK = 1 << 14
+EDGE_BYTES = 1 << 20
+
+
+class HnswStore(GraphStore):
+    """usearch's graph: float16 unit vectors for cosine, float32 for l2, whose scale nobody knows.
+
+    Files: ``graph-N.usearch``; ``store.json`` holds N, the file's size and a checksum of its ends, and comes
+    last, with a checksum of all of it, which whoever opens it may compare. An opened graph is mapped and is
+    read into memory only when it is changed.
+    """
+
+    name = "hnsw"
+    tolerance = 2e-3
+
+    def __init__(self, directory: Path, *, dim: int, metric: Metric, threads: int | None = None) -> None:
+        super().__init__(directory, dim=dim, metric=metric, threads=threads)
+        self._index: Any = self._empty()
+        self._mapped = False
+        self._generation = 0
+
+    @classmethod
+    def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
+        """An empty store; see `VectorStore.create`."""
+        return cls(Path(directory), dim=dim, metric=metric, threads=threads)
+
+    @classmethod
+    def open(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
+        """The flushed graph, mapped; see `VectorStore.open`."""
+        store = cls(Path(directory), dim=dim, metric=metric, threads=threads)
+        told = read_json(store.directory / "store.json")
+        if told.get("dim") != dim or told.get("metric") != metric:
+            raise MismatchError("the store is of another dimension or metric", place=store.directory)
+        try:
+            store._generation = int(told["generation"])
+            # usearch believes what it maps: a file cut short would bring the process down.
+            if _signature(store._file) != told["signature"]:
+                raise FormatError("the graph is damaged", "its bytes have changed", place=store._file)
+            store._marked = int(told.get("marked", 0))
+            # Up to 0.1.0 a graph that had been changed could lack ways to what it holds.
+            if "marked" not in told and store._generation > 1:
+                raise FormatError("the graph is of an older kinmer", "it can miss entries", place=store._file)
+            store._load(view=True)
+            store._set_aside(np.array(told.get("aside", []), dtype=np.int64))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise FormatError("the store is damaged", str(error), place=store.directory) from error
+        if len(store) != told.get("entries") or store._index.ndim != dim:
+            raise FormatError("the graph is damaged", "it is not the one described", place=store._file)
+        return store
+
+    def __len__(self) -> int:
+        return len(self._index) - self._marked
+
+    def contains(self, labels: Labels) -> NDArray[np.bool_]:
+        """Which labels are in the store."""
+        if not len(self._index):
+            return np.zeros(len(labels), dtype=bool)
+        held = np.asarray(self._index.contains(labels.astype(np.uint64)), dtype=bool)
+        return held & (labels < MARKS)
+
+    def flush(self) -> None:
+        """Make sure that every entry can be found, and write the graph beside the old one."""
+        self._repair()
+        if self._mapped:
+            return
+        old = self._file
+        self._generation += 1
+        self._index.save(str(self._file))
+        with self._file.open("rb+") as file:
+            os.fsync(file.fileno())
+        sync_directory(self.directory)
+        write_json(
+            self.directory / "store.json",
+            {
+                "dim": self.dim,
+                "metric": self.metric,
+                "generation": self._generation,
+                "entries": len(self),
+                **self._history(),
+                "signature": _signature(self._file),
+                "files": {self._file.name: file_checksum(self._file)},
+            },
+        )
+        old.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let the graph go."""
+        self._index = None
+
+    @property
+    def _file(self) -> Path:
+        return self.directory / f"graph-{self._generation}.usearch"
+
+    @property
+    def _threads(self) -> int:
+        return self.threads or available_cores()
+
+    def _load(self, *, view: bool) -> None:
+        try:
+            index = Index.restore(str(self._file), view=view)
+        except RuntimeError as error:
+            raise FormatError("the graph is damaged", str(error), place=self._file) from error
+        if index is None:
+            raise FormatError("the graph is damaged", "usearch does not know it", place=self._file)
+        self._index, self._mapped = self._tuned(index), view
+
+    @staticmethod
+    def _tuned(index: Any) -> Any:
+        # Neither is kept in the file.
+        index.expansion_add, index.expansion_search = EXPANSION_ADD, EXPANSION_SEARCH
+        return index
+
+    def _empty(self) -> Any:
+        return self._tuned(
+            Index(
+                ndim=self.dim,
+                # Not the dot product of unit vectors: rounded to float16 their lengths are off by more
+                # than the distances between strains, and cosine takes the lengths out again.
+                metric="cos" if self.metric == "cosine" else "l2sq",
+                dtype="f16" if self.metric == "cosine" else "f32",
+                connectivity=CONNECTIVITY,
+                expansion_add=EXPANSION_ADD,
+            )
+        )
+
+    def _writable(self) -> Any:
+        if self._mapped:
+            self._load(view=False)
+            if self._index.stats.nodes != len(self._index):
+                # Written by an older kinmer, which had usearch delete.
+                self._rebuild(np.empty(0, dtype=np.int64))
+                self._marked, self._grown = 0, True
+        return self._index
+
+    def _known_as(self, vectors: Vectors) -> Vectors:
+        return unit_rows(vectors) if self.metric == "cosine" else vectors
+
+    def _held(self, labels: Labels) -> Vectors:
+        return _vectors_of(self._index, labels, self.dim)
+
+    def _labels(self) -> Labels:
+        keys = np.asarray(self._index.keys, dtype=np.uint64)
+        return np.sort(keys[keys < MARKS]).astype(np.int64)
+
+    def _add(self, labels: Labels, vectors: Vectors) -> None:
+        if labels.max() >= MARKS:
+            raise ValueError(f"a label is {MARKS} or more")
+        super()._add(labels, self._known_as(vectors))
+
+    def _insert(self, labels: Labels, vectors: Vectors) -> None:
+        index = self._writable()
+        threads = 1 if len(index) + len(labels) <= ONE_THREAD else self._threads
+        # Sequences come genome by genome. A graph that grows so has clusters that few edges lead into, and
+        # neighbors that are inserted at the same moment miss each other; a seeded shuffle avoids both.
+        order = np.random.Generator(np.random.PCG64(len(labels))).permutation(len(labels))
+        try:
+            index.add(labels[order].astype(np.uint64), vectors[order], threads=threads, copy=True)
+        except (RuntimeError, MemoryError) as error:
+            raise EngineError("usearch cannot add entries", str(error), place=self.directory) from error
+
+    def _mark(self, labels: Labels) -> None:
+        index = self._writable()
+        marks = MARKS + self._marked + np.arange(len(labels), dtype=np.int64)
+        index.rename(labels.astype(np.uint64), marks.astype(np.uint64))
+
+    def _rebuild(self, gone: Labels) -> None:
+        labels = np.setdiff1d(self._labels(), gone, assume_unique=True)
+        old, self._index, self._mapped = self._index, self._empty(), False
+        labels = np.random.Generator(np.random.PCG64(len(labels))).permutation(labels)
+        for start in range(0, len(labels), REBUILD_BLOCK):
+            part = labels[start : start + REBUILD_BLOCK]
+            self._insert(part, _vectors_of(old, part, self.dim))
+
+    def _near(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        asked = self._known_as(queries)
+        labels = np.full((len(queries), k), -1, dtype=np.int64)
+        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        nodes = len(self._index)
+        wide = min(nodes, k * nodes // len(self) + SPARE) if self._marked else k
+        left = np.arange(len(queries))
+        while left.size:
+            labels[left], far[left] = sort_hits(*self._ask(asked[left], wide), k)
+            left = left[(labels[left] < 0).any(axis=1)]
+            if not self._marked or wide >= min(nodes, WIDEST):
+                break
+            wide = min(nodes, wide * WIDER)
+        if left.size:
+            # Deleted entries stand in the way, or k is a large part of all: every entry is looked at.
+            labels[left], far[left] = self._look_at_all(asked[left], k)
+        # To usearch two zero vectors are the same; here a zero vector is at distance 1 from everything.
+        zero = ~queries.any(axis=1, keepdims=True)
+        return labels, np.where(zero & (labels >= 0), np.float32(1), far) if self.metric == "cosine" else far
+
+    def _ask(self, asked: Vectors, k: int) -> tuple[Labels, Vectors]:
+        """Labels and distances (q, k) as the graph has them; -1 and inf for deleted and missing ones."""
+        nodes = len(self._index)
+        least = EXPANSION_SEARCH if self._generation <= 1 else EXPANSION_CHANGED
+        self._index.expansion_search = max(least * nodes // max(1, len(self)), 2 * k)
+        found = self._index.search(asked, k, threads=self._threads)
+        labels = np.full((len(asked), k), -1, dtype=np.int64)
+        far = np.full((len(asked), k), np.inf, dtype=np.float32)
+        keys, distances = (np.atleast_2d(one) for one in (found.keys, found.distances))
+        counts = np.atleast_1d(getattr(found, "counts", len(found.keys)))
+        there = (np.arange(keys.shape[1]) < counts[:, None]) & (keys < MARKS)
+        labels[:, : keys.shape[1]] = np.where(there, keys.astype(np.int64), -1)
+        near = np.sqrt(np.maximum(distances, 0)) if self.metric == "l2" else np.clip(distances, 0, 2)
+        far[:, : keys.shape[1]] = np.where(there, near, np.inf)
+        return labels, far
+
+    def _unreached(self, labels: Labels) -> Labels:
+        for expansion in EXPANSIONS_CHECK:
+            if not labels.size:
+                break
+            self._index.expansion_search = expansion
+            found = self._index.search(self._held(labels), min(16, len(self._index)), threads=self._threads)
+            # Where the last hit is as near as the first, many entries are the same and any of them will do.
+            keys, far = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
+            there = (keys == labels[:, None].astype(np.uint64)).any(axis=1)
+            labels = labels[~there & (far[:, -1] > far[:, 0])]
+        return labels
+
+
+def _vectors_of(index: Any, labels: Labels, dim: int) -> Vectors:
+    return np.asarray(index.get(labels.astype(np.uint64)), dtype=np.float32).reshape(-1, dim)
+
+
+def _signature(path: Path) -> list[int]:
+    """Size of a file and CRC-32 of its first and last megabyte: reading all of it could take minutes."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        first = file.read(EDGE_BYTES)
+        file.seek(max(0, size - EDGE_BYTES))
+        return [size, zlib.crc32(first), zlib.crc32(file.read(EDGE_BYTES))]

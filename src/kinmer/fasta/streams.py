@@ -25,6 +25,7 @@ from kinmer.inputs import described, text_of
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
+
 # Room in front of every chunk for the header that the chunk before ended in. A longer one is no header.
 HEADROOM = 1 << 20
 # One chunk is parsed and counted, one is ready, one is filled.

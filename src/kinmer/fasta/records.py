@@ -1,22 +1,94 @@
 """Where every record's letters stand in the bytes of a file, block by block, and whole records.
 
-A record longer than a block goes on in the next one, so memory does not depend on the input.
+A record longer than a block continues in the next one, so memory does not depend on the input.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import SequenceError
-from kinmer.fasta.sources import HEADROOM, Chunk, ChunkReader, source_name
+from kinmer.errors import SequenceError, UsageError
+from kinmer.fasta.streams import HEADROOM, Chunk, ChunkReader, source_name
 
-__all__ = ["BLOCK_BYTES", "FastaBlock", "read_blocks", "read_records"]
+__all__ = [
+    "BLOCK_BYTES",
+    "SEPARATOR",
+    "FastaBlock",
+    "base_count",
+    "prefixes_of",
+    "read_blocks",
+    "read_records",
+    "sample_of",
+]
+
+
+_OTHERS = bytes(byte for byte in range(256) if byte not in b"ACGTUacgtu")
+
+
+def base_count(letters: bytes) -> int:
+    """Number of the letters A, C, G, T and U, in either case."""
+    return len(letters.translate(None, _OTHERS))
+
+
+# Between sample and contig, as SemiBin writes and VAMB can be told to read.
+SEPARATOR = ":"
+_SUFFIXES = re.compile(r"(\.(fna|fasta|fas|fa|ffn|fsa|seq))?(\.(gz|bgz|bz2|xz|zst))?$", re.IGNORECASE)
+
+
+def sample_of(path: str | Path) -> str:
+    """The sample that a file is called after: its name without the suffixes of FASTA and of compression."""
+    name = Path(path).name
+    return _SUFFIXES.sub("", name) or name
+
+
+def prefixes_of(
+    files: Sequence[str | Path], *, prefix: str = "", sample_from_file: bool = False
+) -> list[str]:
+    """What to put before the ids of each file: `prefix`, or with `sample_from_file` ``SAMPLE:``.
+
+    Raises UsageError for both, for a prefix that no id may have, for two files of one sample's name, and for
+    a stream, which has no name.
+    """
+    if not sample_from_file:
+        if prefix and (not prefix.isprintable() or any(map(str.isspace, prefix))):
+            raise UsageError(
+                f"the prefix {prefix!r} cannot be used", "an id has no blanks, tabs and line breaks"
+            )
+        return [prefix] * len(files)
+    if prefix:
+        raise UsageError(
+            "a prefix and samples from the files exclude each other", check="give one of the two"
+        )
+    seen: dict[str, str | Path] = {}
+    for file in files:
+        if str(file) == "-":
+            raise UsageError(
+                "stdin has no name to call a sample after", check="use --prefix, such as --prefix S1:"
+            )
+        sample = sample_of(file)
+        if any(map(str.isspace, sample)) or not sample.isprintable():
+            raise UsageError(
+                f"the file's name gives the sample {sample!r}",
+                "an id has no blanks, tabs and line breaks",
+                "rename it, or use --prefix",
+                place=file,
+            )
+        if sample in seen and str(seen[sample]) != str(file):
+            raise UsageError(
+                f"{seen[sample]} and this file give the same sample, {sample!r}",
+                "their sequences could not be told apart",
+                "rename one of them, or take them one by one with --prefix",
+                place=file,
+            )
+        seen[sample] = file
+    return [sample_of(file) + SEPARATOR for file in files]
+
 
 BLOCK_BYTES = 1 << 24
 _LINE_FEED = 10
