@@ -17,7 +17,7 @@ FLOORS = {
     0: {"errors"},
     1: {"inputs"},
     2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
-    3: {"arrays", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
+    3: {"tables", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
     4: {"profiles", "fragments", "simulate", "stores", "confidence"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
