@@ -21,14 +21,13 @@ import typer
 import zstandard
 
 from kinmer import inputs
-from kinmer.arrays import map_array
 from kinmer.cli import GENERAL, app, run
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, KinmerError, ProfileError, SequenceError, UsageError
 from kinmer.fasta import read_blocks
-from kinmer.fasta.sources import HEADROOM, ChunkReader
+from kinmer.fasta.streams import HEADROOM, ChunkReader
 from kinmer.fragments.benchmarks import open_benchmark
-from kinmer.inputs import open_regular, parse_json, read_bytes, read_json, read_lines, text_of
+from kinmer.inputs import map_array, open_regular, parse_json, read_bytes, read_json, read_lines, text_of
 from kinmer.library.downloads import fetch
 from kinmer.library.genomes import GenomeFile
 from kinmer.library.metadata import stage_metadata

@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.arrays import map_array
 from kinmer.box import located
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.index import KinIndex, open_index
+from kinmer.inputs import map_array
 from kinmer.layout import check_layout
 from kinmer.library.join import refuse_entry_as_header, unmatched
 from kinmer.library.metadata import KNOWN, stage_metadata
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles
-from kinmer.profiles.ids import read_ids
+from kinmer.profiles.protocol import read_ids
 from kinmer.progress import step
 from kinmer.stores import Metric, check_metric
 from kinmer.taxonomy import normal_accession
