@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint types check clean
+.PHONY: demo test test-slow lint types docs check clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kinmer needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -30,7 +30,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-check: lint types test test-slow
+docs: $(READY)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs site
+
+check: lint types docs test test-slow
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output site
