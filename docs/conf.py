@@ -2,7 +2,13 @@
 
 project = "kinmer"
 author = "The kinmer authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["notebooks", "*.py"]
 html_theme = "sphinx_book_theme"
 html_title = "kinmer"
@@ -13,4 +19,3 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 nitpicky = False
-
