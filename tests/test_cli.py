@@ -50,7 +50,7 @@ def write(path: str, records: dict[str, str]) -> Path:
     return Path(path)
 
 
-SMALL = ("--latent", "8", "--hidden", "32,16", "--epochs", "3", "--batch", "16", "--threads", "1")
+SMALL = ("--latent", "8", "--set", "hidden=32x16", "--epochs", "3", "--batch", "16", "--threads", "1")
 
 
 def test_from_fasta_to_kin(kinmer: Kinmer) -> None:

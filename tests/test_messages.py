@@ -13,7 +13,7 @@ from kinmer.layout import check_layout, kmer_layout, profile_layout
 from kinmer.library.join import reason_for, refuse_entry_as_header, unmatched
 from kinmer.library.metadata import stage_metadata
 from kinmer.training import TrainSettings
-from kinmer.training.settings import check_reference
+from kinmer.training.settings import check_original
 from tests.hostile_worker import outcome
 
 
@@ -65,9 +65,9 @@ def test_what_lacks_in_the_profiles_is_said() -> None:
 def test_the_reference_takes_no_seven_mers() -> None:
     settings = TrainSettings(clr=REFERENCE_CLR)
     with pytest.raises(UsageError, match="2,772 features"):
-        check_reference(settings, kmer_layout(7))
-    check_reference(settings, kmer_layout(6))
-    check_reference(TrainSettings(), kmer_layout(7))
+        check_original(settings, kmer_layout(7))
+    check_original(settings, kmer_layout(6))
+    check_original(TrainSettings(), kmer_layout(7))
 
 
 def test_a_group_of_commands_alone_says_what_lacks() -> None:

@@ -438,18 +438,18 @@ def test_the_command(
     from kinmer.cli import run
 
     files, labels = genomes
-    options = (
-        "--preset pairs --latent 8 --batch 24 --epochs 1 --epoch-pairs 24 --length 1000-4000 --no-coding"
-    )
-    more = "--max-k 3 --reuse 2 --hard 0.5 --precision fp32 -t 1"
+    options = "--preset pairs --latent 8 --batch 24 --epochs 1 --set epoch_pairs=24 --set lengths=1000x4000"
+    more = "--no-coding --max-k 3 --set reuse=2 --hard 0.5 --set precision=fp32 -t 1"
     argv = ["train", *map(str, files), "-o", str(tmp_path / "e"), "--labels", str(labels)]
     assert run([*argv, *options.split(), *more.split()]) == 0
     encoder = Encoder.load(tmp_path / "e")
     assert (encoder.dim, encoder.layout.ks, encoder.layout.coding) == (8, (3, 2, 1), False)
     assert encoder.training["settings"]["lengths"] == [1_000, 4_000]
     assert encoder.training["settings"]["hard"] == 0.5
-    assert "retrieval" in capsys.readouterr().err
-    assert run([*argv, "--force", "--network", "linear"]) == 2
+    err = capsys.readouterr().err
+    assert "retrieval" in err
+    assert "warning: --hard is an old name · write --set hard=0.5" in err
+    assert run([*argv, "--force", "--set", "network=linear"]) == 2
     assert "pairs for the network linear" in capsys.readouterr().err
 
 

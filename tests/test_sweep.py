@@ -28,12 +28,13 @@ from kinmer.encoder import Encoder
 from kinmer.errors import KinmerError, UsageError
 from kinmer.fragments import read_labels
 from kinmer.layout import kmer_layout
-from kinmer.sweeps.parameters import Range, Space, parse_range, parse_value, settings_of, text_of, trial_name
+from kinmer.sweeps.parameters import Range, Space, parse_range, trial_name
 from kinmer.sweeps.study import sweep
 from kinmer.sweeps.summaries import SweepReport, differing, figure, summaries, t_quantile
 from kinmer.sweeps.trials import Setup, Task, trained_on
 from kinmer.sweeps.workers import _Process
 from kinmer.training import TrainSettings
+from kinmer.training.settings import parse_value, text_of, train_settings
 from tests.organisms import organisms
 
 SMALL: dict[str, Any] = {"epochs": 2, "hidden": (16, 8), "batch": 64, "precision": "fp32"}
@@ -341,7 +342,7 @@ def test_ranges_settings_and_names() -> None:
     assert (settings.latent, settings.seed, settings.epochs) == (3, 7, 500)
     assert (settings.clr.scope, settings.clr.value) == ("block", 1e-6)
     assert trial_name(settings) == trial_name(TrainSettings.from_dict(settings.to_dict()))
-    names = {trial_name(settings_of("default", {"latent": latent})) for latent in (3, 4, 384)}
+    names = {trial_name(train_settings("default", latent=latent)) for latent in (3, 4, 384)}
     assert len(names) == 3
 
 

@@ -21,13 +21,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinmer.cli.encoders import OLD_OPTIONS, _without_old_options
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, TrainingError, UsageError
 from kinmer.networks import Vae, vae_loss
 from kinmer.training import TrainSettings, train, train_settings
 from kinmer.training.checkpoints import Checkpoints
-from kinmer.training.settings import PRESETS
+from kinmer.training.settings import PRESETS, flat, settings_table
 from tests.organisms import organisms
 
 threads = torch.get_num_threads
@@ -544,7 +545,8 @@ def test_settings_are_checked_at_once(wrong: dict[str, Any]) -> None:
 
 
 def test_presets() -> None:
-    reference = PRESETS["reference"]
+    reference = PRESETS["original"]
+    assert train_settings("reference") == train_settings("original") == reference
     assert (reference.latent, reference.beta, reference.batch, reference.epochs) == (384, 0.05, 1024, 500)
     assert (reference.learning_rate, reference.min_learning_rate) == (1e-4, 1e-6)
     assert reference.clr == REFERENCE_CLR
@@ -553,9 +555,57 @@ def test_presets() -> None:
     assert replace(default, clr=REFERENCE_CLR, epochs=500) == reference
     assert train_settings("reference", beta=0.1).beta == 0.1
     assert repr(train_settings("default", beta=0.1)) == "TrainSettings(beta=0.1)"
-    with pytest.raises(UsageError, match="presets: default, reference, pairs"):
+    with pytest.raises(UsageError, match="presets: default, original, pairs"):
         train_settings("best")
     with pytest.raises(UsageError, match="depth"):
         train_settings("default", depth=3)
     with pytest.raises(FormatError, match="depth"):
         TrainSettings.from_dict({"depth": 3})
+
+
+def test_the_documented_table_of_settings_is_the_current_one() -> None:
+    page = Path(__file__).parent.parent / "docs" / "settings.md"
+    assert settings_table() in page.read_text(encoding="utf-8"), (
+        "kinmer train --list-settings prints the table"
+    )
+
+
+def test_every_former_option_sets_what_it_set(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"--clr": "joint", "--pseudocount": "counts", "--compile": None, "--length": "2000-9000"}
+    values |= {"--network": "residual", "--objective": "pairs", "--hidden": "8,4", "--precision": "fp32"}
+    values |= {"--embedding-precision": "bf16", "--kin-positives": None}
+    argv = []
+    for option in OLD_OPTIONS:
+        value = values.get(option, "0.5" if parse_kind(option) is float else "3")
+        argv += [option] if value is None else [option, value]
+    read = _without_old_options([*argv, "--epochs", "5"])
+    assert read[-2:] == ["--epochs", "5"]
+    assert read[:-2:2] == ["--set"] * len(OLD_OPTIONS)
+    settings = train_settings(**dict(one.split("=") for one in read[1:-2:2]))
+    assert (settings.hidden, settings.lengths, settings.clr) == (
+        (8, 4),
+        (2000, 9000),
+        Clr(scope="joint", pseudocount="counts"),
+    )
+    assert (settings.warmup_epochs, settings.stop_patience, settings.compile, settings.kin_positives) == (
+        3,
+        3,
+        True,
+        True,
+    )
+    assert len(capsys.readouterr().err.splitlines()) == len(OLD_OPTIONS)
+    assert _without_old_options(["--no-compile", "--beta=0.1"]) == [
+        "--set",
+        "compile=false",
+        "--set",
+        "beta=0.1",
+    ]
+
+
+def parse_kind(option: str) -> type:
+    """The type of a former option's setting."""
+    return (
+        float
+        if isinstance(flat(TrainSettings(virus_share=0.1).to_dict())[OLD_OPTIONS[option]], float)
+        else int
+    )

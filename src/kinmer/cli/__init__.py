@@ -21,7 +21,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from kinmer import __version__
-from kinmer.cli import analysis, clusters, db, encoders, evaluation, explore, fitting, kin, profiles, sweeps
+from kinmer.cli import analysis, clusters, db, encoders, evaluation, explore, kin, profiles
 from kinmer.cli.options import set_quiet
 from kinmer.cli.output import complain, prepare_streams, say
 from kinmer.errors import KinmerError, UsageError
@@ -42,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (profiles, fitting, encoders, kin, evaluation, sweeps, analysis, explore, clusters, db):
+for room in (profiles, encoders, kin, evaluation, analysis, explore, clusters, db):
     room.register(app)
 
 

@@ -1,45 +1,139 @@
-"""Commands that make and use encoders: train, embed, model summary."""
+"""Commands that make and use encoders: fit, train, sweep, embed, model summary."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from kinmer.cli.options import Force, Ids, Threads, note, parse_length, whole_numbers
+from kinmer.cli.options import Force, Ids, Seed, Threads, note, parse_length, whole_numbers
 from kinmer.cli.output import say
+
+if TYPE_CHECKING:
+    from kinmer.layout import Layout
 
 __all__ = ["register"]
 
-Encoder = Annotated[
-    Path | None,
-    typer.Option("--encoder", "-e", help="Folder or name of the encoder (default: kinmer's own)."),
-]
+Code = Literal["auto", "11", "4"]
+FASTA, ADVANCED = "Fragments of FASTA files", "Advanced"
+# Settings shown of a sweep.
+SHOWN = 20
+# Options that `train` had for its settings; they are still read.
+OLD_OPTIONS = {
+    "--warmup": "warmup_epochs",
+    "--patience": "stop_patience",
+    "--clr": "clr.scope",
+    "--pseudocount": "clr.pseudocount",
+    "--pseudocount-value": "clr.value",
+    "--length": "lengths",
+    **{
+        f"--{name.replace('_', '-')}": name
+        for name in (
+            *("objective", "network", "hidden", "beta", "validation", "precision", "embedding_precision"),
+            *("compile", "epoch_pairs", "reuse", "hard", "virus_share", "temperature", "pair_weight"),
+            *("kin_positives", "anchor", "dropout", "weight_decay", "linear_rate"),
+        )
+    },
+}
+OLD_FLAGS = ("--compile", "--kin-positives")
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
-    app.command("train")(train)
+    app.command("fit")(fit)
+    app.command("train", cls=_Train)(train)
     app.command("embed")(embed)
+    app.command("sweep")(sweep)
     model = typer.Typer(help="Look at networks and encoders.", no_args_is_help=True)
     model.command("summary")(summary)
     app.add_typer(model, name="model")
 
 
-def _setting(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
-    return typer.Option(*names, help=f"{help} (default: the preset's).", show_default=False, **more)
+def _option(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
+    return typer.Option(*names, help=help, show_default=more.pop("show_default", False), **more)
+
+
+def _setting(help: str, *names: str) -> Any:  # noqa: A002
+    return _option(f"{help} (default: the preset's).", *names)
 
 
 def _fasta(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
-    """An option for FASTA files alone."""
-    return typer.Option(
-        *names, help=help, rich_help_panel="Fragments of FASTA files", **{"show_default": False, **more}
-    )
+    return _option(help, *names, rich_help_panel=FASTA, **more)
 
 
-def _fasta_setting(help: str, *names: str) -> Any:  # noqa: A002
-    return _fasta(f"{help} (default: the preset's).", *names)
+Output = Annotated[Path, _option("Folder of the encoder to write.", "--output", "-o")]
+Encoder = Annotated[
+    Path | None,
+    typer.Option("--encoder", "-e", help="Folder or name of the encoder (default: kinmer's own)."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Memory = Annotated[
+    float | None,
+    _option("GB that profiles may take; more is streamed.", "--memory", rich_help_panel=ADVANCED),
+]
+Labels = Annotated[
+    Path | None,
+    _fasta(
+        "TSV with sequence_id and any of genome_id, species, ani95_cluster, genus, domain; without it every "
+        "sequence is a genome of its own.",
+        "--labels",
+    ),
+]
+Folds = Annotated[Path | None, _fasta("TSV with sequence_id and fold.", "--folds")]
+Fold = Annotated[str | None, _fasta("The fold whose sequences are left out.", "--fold")]
+MaxK = Annotated[
+    int, _fasta("Largest k; all smaller ones come with it.", "--max-k", min=1, max=8, show_default=True)
+]
+Coding = Annotated[bool, _fasta("Reading frames beside k-mers.", "--coding/--no-coding", show_default=True)]
+GeneticCode = Annotated[
+    Code, _fasta("By which reading frames are recognized.", "--genetic-code", show_default=True)
+]
+Fixed = Annotated[
+    list[str] | None,
+    _option(
+        "Any other setting; repeatable (see kinmer train --list-settings).", "--set", metavar="NAME=VALUE"
+    ),
+]
+
+
+def _list_settings(wanted: bool) -> None:
+    if wanted:
+        from kinmer.training.settings import settings_table
+
+        say(settings_table())
+        raise typer.Exit()
+
+
+class _Train(TyperCommand):
+    """`train`, which also takes its former options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _without_old_options(args))
+
+
+def _without_old_options(args: list[str]) -> list[str]:
+    """Former options of settings, written as ``--set``, with a warning."""
+    left, new = list(args), list[str]()
+    while left:
+        argument = left.pop(0)
+        option, equals, value = argument.partition("=")
+        flag = option.replace("--no-", "--", 1)
+        name = OLD_OPTIONS.get(flag if flag in OLD_FLAGS else option)
+        if name is None or (flag not in OLD_FLAGS and not equals and not left):
+            new.append(argument)
+            continue
+        if flag in OLD_FLAGS:
+            value = str(flag == option).lower()
+        elif not equals:
+            value = left.pop(0)
+        if name == "lengths":
+            bases = parse_length(value)
+            value = "x".join(map(str, (bases, bases) if isinstance(bases, int) else bases))
+        note(f"warning: {option} is an old name · write --set {name}={value}")
+        new += ["--set", f"{name}={value}"]
+    return new
 
 
 def train(
@@ -50,145 +144,49 @@ def train(
             show_default=False,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the encoder to write.")],
+    output: Output,
     preset: Annotated[
         str,
         typer.Option(
-            help="default (a VAE), reference (the same with joint CLR, 1e-6, 500 epochs), or pairs (a linear "
+            help="default (a VAE), original (the same with joint CLR, 1e-6, 500 epochs), or pairs (a linear "
             "encoder, from the discriminant solution on, trained on pairs of fragments)."
         ),
     ] = "default",
-    objective: Annotated[
-        Literal["vae", "pairs", "both"] | None,
-        _setting("vae: reconstruct profiles; pairs: tell genomes apart, needs FASTA; both", "--objective"),
-    ] = None,
-    network: Annotated[
-        Literal["vae", "linear", "residual"] | None,
-        _setting("vae; linear; or residual, a linear map and --hidden layers on top", "--network"),
-    ] = None,
-    latent: Annotated[int | None, _setting("Latent dimensions", "--latent")] = None,
-    hidden: Annotated[str | None, _setting("Hidden layers, such as 1024,512", "--hidden")] = None,
-    beta: Annotated[float | None, _setting("Weight of the KL part", "--beta")] = None,
-    warmup: Annotated[int | None, _setting("Epochs of the KL warm-up", "--warmup")] = None,
     epochs: Annotated[int | None, _setting("Epochs at most", "--epochs")] = None,
     batch: Annotated[int | None, _setting("Rows of a step; a pair is two", "--batch")] = None,
+    latent: Annotated[int | None, _setting("Dimensions of the embedding", "--latent")] = None,
     rate: Annotated[float | None, _setting("Learning rate of Adam", "--learning-rate")] = None,
-    validation: Annotated[
-        float | None, _setting("Share of rows (of FASTA: of species) held out", "--validation")
-    ] = None,
-    stop: Annotated[
-        int | None, _setting("Epochs without progress before the end; 0: never", "--patience")
-    ] = None,
-    scope: Annotated[str | None, _setting("CLR of each block, or joint", "--clr")] = None,
-    pseudocount: Annotated[str | None, _setting("relative, constant or counts", "--pseudocount")] = None,
-    value: Annotated[float | None, _setting("The pseudocount's value", "--pseudocount-value")] = None,
-    precision: Annotated[str | None, _setting("auto, fp32 or bf16", "--precision")] = None,
-    embedding_precision: Annotated[
-        str | None, _setting("fp32, or bf16: faster, within 1e-3 of a distance", "--embedding-precision")
-    ] = None,
-    compiled: Annotated[bool | None, _setting("Compile the step", "--compile/--no-compile")] = None,
     seed: Annotated[int | None, _setting("Seed of everything random", "--seed")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    fixed: Fixed = None,
+    list_settings: Annotated[
+        bool,
+        _option("Print all settings and end.", "--list-settings", is_eager=True, callback=_list_settings),
+    ] = False,
+    device: Device = "auto",
     threads: Threads = None,
-    memory: Annotated[float | None, typer.Option(help="GB that profiles may take; more is streamed.")] = None,
-    labels: Annotated[
-        Path | None,
-        _fasta(
-            "TSV with sequence_id and any of genome_id, species, ani95_cluster, genus, domain; without it "
-            "the fragments of a sequence are its pairs.",
-            "--labels",
-        ),
-    ] = None,
-    folds: Annotated[Path | None, _fasta("TSV with sequence_id and fold.", "--folds")] = None,
-    fold: Annotated[str | None, _fasta("The fold whose sequences are left out.", "--fold")] = None,
-    max_k: Annotated[int, _fasta("Largest k.", "--max-k", min=1, max=8, show_default=True)] = 6,
-    coding: Annotated[
-        bool, _fasta("Reading frames beside k-mers.", "--coding/--no-coding", show_default=True)
-    ] = True,
-    genetic_code: Annotated[
-        Literal["auto", "11", "4"],
-        _fasta("By which reading frames are found.", "--genetic-code", show_default=True),
-    ] = "auto",
-    lengths: Annotated[
-        str | None, _fasta_setting("Bases of a fragment: low-high, log-uniform", "--length")
-    ] = None,
-    epoch_pairs: Annotated[int | None, _fasta_setting("Pairs of an epoch", "--epoch-pairs")] = None,
-    reuse: Annotated[
-        int | None,
-        _fasta_setting("Batches that a counted fragment is in; 1 counts everything afresh", "--reuse"),
-    ] = None,
-    hard: Annotated[
-        float | None, _fasta_setting("Share of a batch's genomes that come by genus", "--hard")
-    ] = None,
-    virus_share: Annotated[
-        float | None, _fasta_setting("Viruses' share of the pairs", "--virus-share")
-    ] = None,
-    temperature: Annotated[float | None, _fasta_setting("Of the loss of pairs", "--temperature")] = None,
-    pair_weight: Annotated[
-        float | None, _fasta_setting("Weight of that loss beside the VAE's", "--pair-weight")
-    ] = None,
-    kin_positives: Annotated[
-        bool | None,
-        _fasta_setting(
-            "Genomes of one species are pairs too, or only no negatives", "--kin-positives/--no-kin-positives"
-        ),
-    ] = None,
-    anchor: Annotated[
-        float | None,
-        _fasta_setting("Constant coordinate of linear and residual networks; 0: none", "--anchor"),
-    ] = None,
-    dropout: Annotated[float | None, _fasta_setting("Dropout of the residual network", "--dropout")] = None,
-    weight_decay: Annotated[float | None, _fasta_setting("Decay of the weights", "--weight-decay")] = None,
-    linear_rate: Annotated[
-        float | None,
-        _fasta_setting("Learning rate of a residual network's linear map, as a share", "--linear-rate"),
-    ] = None,
-    ids: Ids = None,
     force: Force = False,
+    labels: Labels = None,
+    folds: Folds = None,
+    fold: Fold = None,
+    max_k: MaxK = 6,
+    coding: Coding = True,
+    genetic_code: GeneticCode = "auto",
+    memory: Memory = None,
+    ids: Ids = None,
 ) -> None:
-    """Train an encoder on profiles or on pairs of fragments; killed and called again, it goes on."""
-    from kinmer.layout import GeneticCode, profile_layout
-    from kinmer.training import clr_settings, train_settings
+    """Train an encoder on profiles or on pairs of fragments; the same command resumes a killed training."""
+    from kinmer.errors import UsageError
     from kinmer.training import train as train_encoder
+    from kinmer.training import train_settings
     from kinmer.training.settings import fasta_files
 
-    given: dict[str, Any] = {
-        "latent": latent,
-        "hidden": None if hidden is None else whole_numbers(hidden, "--hidden"),
-        "beta": beta,
-        "warmup_epochs": warmup,
-        "epochs": epochs,
-        "batch": batch,
-        "learning_rate": rate,
-        "validation": validation,
-        "stop_patience": stop,
-        "precision": precision,
-        "embedding_precision": embedding_precision,
-        "compile": compiled,
-        "seed": seed,
-        "objective": objective,
-        "network": network,
-        "lengths": None if lengths is None else _lengths(lengths),
-        "epoch_pairs": epoch_pairs,
-        "reuse": reuse,
-        "hard": hard,
-        "virus_share": virus_share,
-        "temperature": temperature,
-        "pair_weight": pair_weight,
-        "kin_positives": kin_positives,
-        "anchor": anchor,
-        "dropout": dropout,
-        "weight_decay": weight_decay,
-        "linear_rate": linear_rate,
-    }
-    changes = {name: setting for name, setting in given.items() if setting is not None}
-    settings = train_settings(preset, **changes)
-    settings = clr_settings(settings, scope=scope, pseudocount=pseudocount, value=value)
+    own = {"epochs": epochs, "batch": batch, "latent": latent, "learning_rate": rate, "seed": seed}
+    changes = {name: value for name, value in own.items() if value is not None}
+    more = _pairs(fixed, "--set")
+    if twice := sorted(changes.keys() & more.keys()):
+        raise UsageError(f"the training setting {twice[0]} is given twice")
+    settings = train_settings(preset, **changes, **more)
     files = fasta_files(source)
-    layout = None
-    if files is not None:
-        codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}
-        layout = profile_layout(max_k, coding=coding, genetic_code=codes[genetic_code])
     train_encoder(
         source[0] if files is None else files,
         output,
@@ -196,7 +194,7 @@ def train(
         labels=labels,
         folds=folds,
         fold=fold,
-        layout=layout,
+        layout=None if files is None else _layout(max_k, coding, genetic_code),
         ids=ids,
         device=device,
         threads=threads,
@@ -207,9 +205,185 @@ def train(
     note(f"encoder written to {output}")
 
 
-def _lengths(text: str) -> tuple[int, int]:
-    bases = parse_length(text)
-    return (bases, bases) if isinstance(bases, int) else bases
+def _layout(max_k: int, coding: bool, genetic_code: str) -> Layout:
+    from kinmer.layout import profile_layout
+
+    return profile_layout(max_k, coding=coding, genetic_code=_code(genetic_code))
+
+
+def _code(text: str) -> Any:
+    return text if text == "auto" else int(text)
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
+    """NAME=VALUE of a repeatable option."""
+    from kinmer.errors import UsageError
+
+    pairs: dict[str, Any] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE, not {one!r}")
+        if name in pairs:
+            raise UsageError(f"{option} is given twice for {name}", check="separate its values by commas")
+        pairs[name] = value
+    return pairs
+
+
+def fit(
+    output: Output,
+    source: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="FASTA files, or a store for pca (raw and 4-mer need neither).", show_default=False
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["raw", "4-mer", "pca", "discriminant"], typer.Option(help="How the encoder is made.")
+    ] = "discriminant",
+    labels: Labels = None,
+    folds: Folds = None,
+    fold: Fold = None,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions of pca and discriminant.")] = 384,
+    max_k: MaxK = 6,
+    coding: Coding = True,
+    genetic_code: GeneticCode = "auto",
+    per_group: Annotated[int, typer.Option(min=1, help="Fragments of every genome.")] = 100,
+    length: Annotated[str, typer.Option(help="Bases of a fragment: low-high, log-uniform.")] = "1000-100000",
+    virus_share: Annotated[float, typer.Option(min=0, max=1, help="Viruses' share of the weight.")] = 0.2,
+    power: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the whitening of what varies within a genome.")
+    ] = 0.8,
+    anchor: Annotated[
+        float, typer.Option(min=0, help="Constant last coordinate, in lengths of genomes' vectors; 0: none.")
+    ] = 1.0,
+    original: Annotated[
+        bool, typer.Option("--original-clr", help="Joint CLR with 1e-6, as the original pipeline.")
+    ] = False,
+    reference: Annotated[bool, typer.Option("--reference-clr", hidden=True)] = False,
+    ids: Ids = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Make an encoder in closed form: raw profiles, principal components, discriminant directions."""
+    from kinmer.clr import REFERENCE_CLR
+    from kinmer.training.fit import FitSettings
+    from kinmer.training.fit import fit as fit_encoder
+    from kinmer.training.settings import BLOCK_CLR, fasta_files
+
+    if reference:
+        note("warning: --reference-clr is an old name · write --original-clr")
+    bases = parse_length(length)
+    settings = FitSettings(
+        method=method,
+        dim=dim,
+        max_k=max_k,
+        coding=coding,
+        genetic_code=_code(genetic_code),
+        per_group=per_group,
+        lengths=(bases, bases) if isinstance(bases, int) else bases,
+        virus_share=virus_share,
+        power=power,
+        anchor=anchor,
+        clr=REFERENCE_CLR if original or reference else BLOCK_CLR,
+        seed=seed,
+    )
+    files = fasta_files(source) if source else None
+    fit_encoder(
+        source[0] if source and files is None else files,
+        output,
+        settings=settings,
+        labels=labels,
+        folds=folds,
+        fold=fold,
+        ids=ids,
+        threads=threads,
+        force=force,
+        log=note,
+    )
+    note(f"encoder written to {output}")
+
+
+def sweep(
+    source: Annotated[
+        list[Path],
+        typer.Argument(help="What kinmer train takes: a profile store, or FASTA files.", show_default=False),
+    ],
+    output: Annotated[Path, _option("Folder of the sweep.", "--output", "-o")],
+    grid: Annotated[
+        list[str] | None, _option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        _option("Range to draw from; repeatable.", "--range", metavar="NAME=LOW:HIGH[:log]"),
+    ] = None,
+    fixed: Annotated[
+        list[str] | None, _option("A setting of all trials; repeatable.", "--set", metavar="NAME=VALUE")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="What the settings are changes of.")] = "default",
+    seeds: Annotated[str, typer.Option(help="Seeds that every setting is trained with.")] = "0",
+    draws: Annotated[
+        int | None, typer.Option("--random", min=1, help="Settings to draw (grid: the whole product).")
+    ] = None,
+    search: Annotated[
+        Literal["grid", "random", "tpe"] | None,
+        typer.Option(help="How settings are chosen (default: grid, with --random random)."),
+    ] = None,
+    search_seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Score by retrieval on it (default: by validation loss).")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Only queries of this fold of the benchmark.")
+    ] = None,
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", metavar="F,G", help="Folds that are not trained on either.")
+    ] = None,
+    metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Distance of the retrieval.")] = "cosine",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trials at a time.")] = 1,
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    labels: Labels = None,
+    max_k: MaxK = 6,
+    coding: Coding = True,
+    genetic_code: GeneticCode = "auto",
+    memory: Memory = None,
+    ids: Ids = None,
+) -> None:
+    """Train with many settings and seeds and compare them; the same command resumes a killed sweep."""
+    from kinmer.sweeps import sweep as run_sweep
+    from kinmer.training.settings import fasta_files
+
+    files = fasta_files(source)
+    report = run_sweep(
+        source[0] if files is None else files,
+        output,
+        grid=_pairs(grid, "--grid"),
+        ranges=_pairs(ranges, "--range"),
+        fixed=_pairs(fixed, "--set"),
+        preset=preset,
+        seeds=whole_numbers(seeds, "--seeds"),
+        draws=draws,
+        search=search,
+        search_seed=search_seed,
+        benchmark=benchmark,
+        fold=fold,
+        leave_out=() if leave_out is None else whole_numbers(leave_out, "--leave-out"),
+        metric=metric,
+        labels=labels,
+        layout=None if files is None else _layout(max_k, coding, genetic_code),
+        jobs=jobs,
+        ids=ids,
+        device=device,
+        threads=threads,
+        memory=None if memory is None else int(memory * 1e9),
+        force=force,
+        log=note,
+    )
+    say(report.table(SHOWN))
+    note(f"tables and pictures: {output}")
 
 
 def embed(
@@ -222,7 +396,7 @@ def embed(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows embedded together.")] = 4096,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     threads: Threads = None,
     min_length: Annotated[int, typer.Option(min=0, help="Leave out shorter sequences of a FASTA.")] = 1000,
     ids: Ids = None,
@@ -247,7 +421,7 @@ def embed(
 
 def summary(
     encoder: Annotated[
-        Path | None, typer.Argument(help="An encoder's folder (default: the reference network).")
+        Path | None, typer.Argument(help="An encoder's folder (default: the original network).")
     ] = None,
     latent: Annotated[int, typer.Option(min=1, help="Latent dimensions.")] = 256,
     max_k: Annotated[int, typer.Option(min=1, max=8, help="Largest k.")] = 6,

@@ -6,16 +6,14 @@ import hashlib
 import itertools
 import json
 import math
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kinmer.errors import UsageError
-from kinmer.training import TrainSettings, train_settings
+from kinmer.training.settings import TrainSettings, number_type, parse_value, text_of, train_settings
 
-__all__ = ["Range", "Space", "flat", "parse_range", "parse_value", "settings_of", "text_of", "trial_name"]
+__all__ = ["Range", "Space", "parse_range", "trial_name"]
 
 
 NAME_LETTERS = 12
@@ -74,10 +72,7 @@ class Space:
         named: dict[str, Range] = {}
         for name, one in ranges.items():
             span = parse_range(one) if isinstance(one, str) else one
-            kind = _kind(name)
-            if kind not in (int, float):
-                raise UsageError(f"the training setting {name} has no range", "it is no number")
-            named[name] = replace(span, whole=True) if kind is int else span
+            named[name] = replace(span, whole=True) if number_type(name) is int else span
         values = {
             name: tuple(parse_value(name, one) for one in _listed(some)) for name, some in choices.items()
         }
@@ -95,7 +90,7 @@ class Space:
             if not texts or len(set(texts)) != len(texts):
                 raise UsageError(f"the values of {name} are one or more, each once, not {', '.join(texts)}")
         for one in self._checked():
-            settings_of(self.preset, one)
+            train_settings(self.preset, **one)
 
     def _checked(self) -> Iterator[dict[str, Any]]:
         """Changes that a bad value shows up in: the whole product, with either end of every range."""
@@ -117,26 +112,7 @@ class Space:
 
     def settings(self, varied: Mapping[str, Any], seed: int) -> TrainSettings:
         """Of one trial; UsageError where values do not go together."""
-        return settings_of(self.preset, {**self.fixed, **varied, "seed": seed})
-
-
-def settings_of(preset: str, changes: Mapping[str, Any]) -> TrainSettings:
-    """The preset's settings with some changed, parts of a setting by dotted names.
-
-    Raises UsageError for unknown names and for values that make no sense.
-    """
-    base, plain = train_settings(preset), {}
-    parts: dict[str, dict[str, Any]] = {}
-    for name, value in changes.items():
-        _kind(name)
-        owner, _, part = name.partition(".")
-        if part:
-            parts.setdefault(owner, {})[part] = value
-        else:
-            plain[name] = value
-    for owner, some in parts.items():
-        plain[owner] = replace(plain.get(owner, getattr(base, owner)), **some)
-    return train_settings(preset, **plain)
+        return train_settings(self.preset, **{**self.fixed, **varied, "seed": seed})
 
 
 def trial_name(settings: TrainSettings) -> str:
@@ -147,40 +123,6 @@ def trial_name(settings: TrainSettings) -> str:
     told = settings.to_dict()
     text = json.dumps({name: told[name] for name in settings.changes()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:NAME_LETTERS]
-
-
-def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in JSON form with dotted names for parts of a setting."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= {f"{name}.{part}": one for part, one in flat(value).items()}
-        else:
-            found[name] = value
-    return found
-
-
-def text_of(value: Any) -> str:
-    """A value as `parse_value` reads it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return "x".join(map(text_of, value))
-    return repr(value) if isinstance(value, float) else str(value)
-
-
-def parse_value(name: str, value: Any) -> Any:
-    """A setting's value out of its text, by the setting's type; anything but a text stays as it is.
-
-    Raises UsageError for an unknown name or a text that is no such value.
-    """
-    kind = _kind(name)
-    if not isinstance(value, str):
-        return value
-    try:
-        return _read(kind, value.strip())
-    except ValueError:
-        raise UsageError(f"the training setting {name} is {_wanted(kind)}, not {value!r}") from None
 
 
 def parse_range(text: str) -> Range:
@@ -198,65 +140,3 @@ def parse_range(text: str) -> Range:
 
 def _listed(values: Sequence[Any] | str) -> Iterable[Any]:
     return values.split(",") if isinstance(values, str) else values
-
-
-@cache
-def _kinds() -> dict[str, Any]:
-    """The type of every setting, and of every part of a setting that has parts."""
-    found: dict[str, Any] = {}
-    hints = get_type_hints(TrainSettings)
-    for one in fields(TrainSettings):
-        kind = found[one.name] = hints[one.name]
-        if is_dataclass(kind):
-            inner = get_type_hints(kind)
-            found |= {f"{one.name}.{part.name}": inner[part.name] for part in fields(kind)}
-    return found
-
-
-def _kind(name: str) -> Any:
-    if name not in _kinds():
-        known = (one for one, kind in _kinds().items() if not is_dataclass(kind))
-        raise UsageError(f"there is no training setting {name!r}", check=f"there are {', '.join(known)}")
-    return _kinds()[name]
-
-
-def _read(kind: Any, text: str) -> Any:
-    """A value of type `kind`; ValueError where the text is none."""
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return next((one for one in inside if str(one) == text), None) or _fail(text)
-    if origin in (Union, types.UnionType):
-        for one in inside:
-            try:
-                return _read(one, text)
-            except ValueError:
-                continue
-        return _fail(text)
-    if kind is types.NoneType:
-        return None if text.lower() == "none" else _fail(text)
-    if origin is tuple:
-        return tuple(_read(inside[0], one) for one in text.replace(",", "x").split("x"))
-    if kind is bool:
-        return (
-            {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _fail(text)
-        )
-    return kind(text) if kind in (int, float, str) else _fail(text)
-
-
-def _fail(text: str) -> Any:
-    raise ValueError(text)
-
-
-def _wanted(kind: Any) -> str:
-    """What a setting of this type takes, for people."""
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return " or ".join(map(str, inside))
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(_wanted, inside))
-    if origin is tuple:
-        return f"a row of values with x between them, each {_wanted(inside[0])}"
-    if is_dataclass(kind):
-        return f"given part by part ({', '.join(one.name for one in fields(kind))})"
-    named = {int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "none"}
-    return named.get(kind, "a text")

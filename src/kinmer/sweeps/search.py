@@ -19,7 +19,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from kinmer.sweeps.parameters import Space, text_of
+from kinmer.sweeps.parameters import Space
+from kinmer.training.settings import text_of
 
 __all__ = ["Draw", "Search", "SearchKind"]
 

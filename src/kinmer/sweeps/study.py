@@ -13,10 +13,11 @@ from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.files import FolderKind, clear_temporaries, read_json, remove, write_json
 from kinmer.layout import Layout
 from kinmer.machine import available_cores, available_memory
-from kinmer.sweeps.parameters import Range, Space, flat, trial_name
+from kinmer.sweeps.parameters import Range, Space, trial_name
 from kinmer.sweeps.summaries import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
 from kinmer.sweeps.trials import Data, Setup, Task, is_final, prepared
 from kinmer.sweeps.workers import Here, Processes, Runner
+from kinmer.training.settings import flat
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kinmer.files import replaced_text, write_json
-from kinmer.sweeps.parameters import flat, text_of
+from kinmer.training.settings import flat, text_of
 
 __all__ = [
     "ENCODERS",

@@ -1,6 +1,23 @@
-"""Training: settings, the loop, and what it stands on; `train` is the way in."""
+"""Training: settings, the loop, and what it stands on; `train` is the way in.
 
-from kinmer.training.loop import train
-from kinmer.training.settings import PRESETS, TrainSettings, clr_settings, train_settings
+The settings load without PyTorch, which `train` needs.
+"""
 
-__all__ = ["PRESETS", "TrainSettings", "clr_settings", "train", "train_settings"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kinmer.training.settings import PRESETS, TrainSettings, train_settings
+
+if TYPE_CHECKING:
+    from kinmer.training.loop import train as train
+
+__all__ = ["PRESETS", "TrainSettings", "train", "train_settings"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "train":
+        raise AttributeError(f"module 'kinmer.training' has no attribute {name!r}")
+    from kinmer.training.loop import train
+
+    return train

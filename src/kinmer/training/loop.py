@@ -39,7 +39,7 @@ from kinmer.training.log import EpochLog, card, training_curve
 from kinmer.training.settings import (
     PRESETS,
     TrainSettings,
-    check_reference,
+    check_original,
     fasta_files,
     refuse_labels,
     train_settings,
@@ -130,10 +130,10 @@ def train(
         if files is None:
             refuse_labels(labels, folds, fold, layout)
             profiles = open_profiles(source, ids=ids)
-            check_reference(chosen, profiles.layout)
+            check_original(chosen, profiles.layout)
             data = RowData(profiles, chosen)
         else:
-            check_reference(chosen, layout)
+            check_original(chosen, layout)
             kept = nonempty(files, log)
             packed = PackedSequences.read(kept, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
             data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)

@@ -1,162 +1,134 @@
-"""Settings of a training: checked at once, the same in JSON."""
+"""Settings of a training: types, limits and meanings in one place, the same in JSON and as text."""
 
 from __future__ import annotations
 
 import math
+import operator
+import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.layout import Layout
 
 __all__ = [
+    "BLOCK_CLR",
     "PRESETS",
-    "NetworkName",
-    "Objective",
-    "TrainPrecision",
     "TrainSettings",
-    "check_reference",
-    "clr_settings",
+    "check_original",
     "fasta_files",
+    "flat",
+    "number_type",
+    "parse_value",
     "refuse_labels",
+    "settings_table",
+    "text_of",
     "train_settings",
 ]
 
-
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
-TrainPrecision = Literal["auto", "fp32", "bf16"]
-Objective = Literal["vae", "pairs", "both"]
-NetworkName = Literal["vae", "linear", "residual"]
+# The original pipeline's transform is over the 2,772 features of the 6- to 1-mers.
+ORIGINAL_K = 6
 
 
-@dataclass(frozen=True, kw_only=True)
+def _setting(default: Any, meaning: str, **limits: float) -> Any:
+    """A field with its meaning and limits: least and most are included, above and below are not."""
+    return field(default=default, metadata={"meaning": meaning, "limits": limits})
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainSettings:
-    """How to train an encoder; raises UsageError where a value makes no sense.
+    """How to train an encoder; `settings_table` lists every setting with its meaning.
 
-    Without changes these are the reference's settings, with a CLR per block and a pseudocount of 0.5/n in
-    place of its joint CLR with 1e-6, because that finds far more kin.
+    Without changes these are the settings of the original pipeline, with a CLR per block and a pseudocount of
+    0.5/n in place of its joint CLR with 1e-6, because that finds far more kin. The settings from `objective`
+    on are for training on fragments, which are drawn from sequences.
 
-    The settings from `objective` on are of training on pairs of fragments, which are drawn from sequences;
-    `lengths`, `reuse`, `hard`, `virus_share` and `epoch_pairs` also of a VAE that is trained on fragments.
-
-    Parameters
-    ----------
-    latent, hidden : sizes of the latent space and of the encoder's hidden layers (the decoder mirrors them).
-    beta : weight of the KL part.
-    warmup_epochs : epochs in which that weight rises linearly from 0; never more than half of `epochs`.
-    learning_rate, min_learning_rate : of Adam, at first and at least.
-    plateau_patience, plateau_factor : after so many epochs without a better validation loss the learning
-        rate is multiplied by the factor.
-    stop_patience : training ends after so many epochs without a better validation loss; 0: never early.
-    batch : rows of a step, over all processes; two of them make a pair.
-    epochs : passes over the training rows at most.
-    validation : share of the rows held out for validation; of fragments, share of the species.
-    seed : of weights, split, order and noise; whole number from 0.
-    clr : the transform.
-    precision : of the training's matrix products; ``auto`` is bf16 where the machine multiplies it natively.
-    embedding_precision : of the trained encoder's.
-    compile : compile the step with TorchInductor; needs a C++ compiler.
-    objective : ``vae``, reconstruct profiles; ``pairs``, bring two fragments of one genome together and part
-        them from all others (`kinmer.networks.pair_loss`); ``both``, the sum.
-    network : ``vae``; ``linear``, started from the discriminant directions; ``residual``, that and a network
-        with the layers `hidden` on top. The last two are trained on pairs alone.
-    temperature : of the pair loss. pair_weight : its weight where there is another one.
-    kin_positives : fragments of other genomes of the same kin are partners too (else they are left out).
-    lengths : of fragments, log-uniform between them.
-    reuse, hard, virus_share : see `kinmer.fragments.pairs.ViewSettings`.
-    epoch_pairs : pairs of an epoch.
-    anchor : last coordinate of a linear or residual network (see `kinmer.networks.Linear`), in the typical
-        length of a vector at the start; 0: none.
-    dropout : in the residual network. weight_decay : of all matrices, decoupled (AdamW).
-    linear_rate : learning rate of a residual network's linear map, as a share of the rest's.
+    Raises
+    ------
+    UsageError : a value has the wrong type, is out of its limits, or does not go with another one.
     """
 
-    latent: int = 384
-    hidden: tuple[int, ...] = (1024, 512)
-    beta: float = 0.05
-    warmup_epochs: int = 10
-    learning_rate: float = 1e-4
-    min_learning_rate: float = 1e-6
-    plateau_patience: int = 10
-    plateau_factor: float = 0.5
-    stop_patience: int = 40
-    batch: int = 1024
-    epochs: int = 200
-    validation: float = 0.1
-    seed: int = 0
-    clr: Clr = BLOCK_CLR
-    precision: TrainPrecision = "auto"
-    embedding_precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
-    objective: Objective = "vae"
-    network: NetworkName = "vae"
-    temperature: float = 0.07
-    pair_weight: float = 100.0
-    kin_positives: bool = False
-    lengths: tuple[int, int] = (1_000, 100_000)
-    reuse: int = 8
-    hard: float = 0.0
-    virus_share: float | None = None
-    epoch_pairs: int = 32_768
-    anchor: float = 1.0
-    dropout: float = 0.0
-    weight_decay: float = 0.0
-    linear_rate: float = 1.0
+    latent: int = _setting(384, "dimensions of the latent space, which is the embedding", least=1)
+    hidden: tuple[int, ...] = _setting(
+        (1024, 512), "sizes of the encoder's hidden layers; the decoder mirrors them", least=1
+    )
+    beta: float = _setting(0.05, "weight of the KL part", least=0)
+    warmup_epochs: int = _setting(
+        10, "epochs in which that weight rises from 0; never more than half of all epochs", least=0
+    )
+    learning_rate: float = _setting(1e-4, "learning rate of Adam at the start", above=0)
+    min_learning_rate: float = _setting(1e-6, "the lowest learning rate", least=0)
+    plateau_patience: int = _setting(
+        10, "epochs without a better validation loss before the learning rate is lowered", least=1
+    )
+    plateau_factor: float = _setting(0.5, "what the learning rate is then multiplied by", above=0, below=1)
+    stop_patience: int = _setting(
+        40, "epochs without a better validation loss before training ends; 0: never", least=0
+    )
+    batch: int = _setting(1024, "rows of a step, over all processes; a pair is two", least=2)
+    epochs: int = _setting(200, "passes over the training rows at most", least=1)
+    validation: float = _setting(
+        0.1, "share of rows held out for validation; of FASTA files, share of the species", above=0, below=1
+    )
+    seed: int = _setting(0, "seed of weights, split, order and noise", least=0, below=2**63)
+    clr: Clr = _setting(BLOCK_CLR, "the centered log-ratio transform")  # noqa: RUF009
+    precision: Literal["auto", "fp32", "bf16"] = _setting(
+        "auto", "precision of the training; auto is bf16 where the machine multiplies it natively"
+    )
+    embedding_precision: Literal["fp32", "bf16"] = _setting(
+        "fp32", "precision of the trained encoder; bf16 is faster, distances within 1e-3"
+    )
+    compile: bool = _setting(False, "compile the step with TorchInductor; needs a C++ compiler")
+    objective: Literal["vae", "pairs", "both"] = _setting(
+        "vae", "vae reconstructs profiles; pairs tells genomes apart, from FASTA files; both is the sum"
+    )
+    network: Literal["vae", "linear", "residual"] = _setting(
+        "vae", "linear starts from the discriminant directions; residual adds hidden layers to it"
+    )
+    temperature: float = _setting(0.07, "temperature of the pair loss", above=0)
+    pair_weight: float = _setting(100.0, "weight of the pair loss beside the VAE's", least=0)
+    kin_positives: bool = _setting(
+        False, "genomes of one species are partners too; else they are only never negatives"
+    )
+    lengths: tuple[int, int] = _setting(
+        (1_000, 100_000), "shortest and longest fragment in bases, log-uniform between them", least=1
+    )
+    reuse: int = _setting(8, "batches that a counted fragment is in; 1 counts everything afresh", least=1)
+    hard: float = _setting(0.0, "share of a batch's genomes that come by genus", least=0, most=1)
+    virus_share: float | None = _setting(
+        None, "share of viruses among the pairs; none: as many as there are", least=0, most=1
+    )
+    epoch_pairs: int = _setting(32_768, "pairs of an epoch", least=1)
+    anchor: float = _setting(
+        1.0, "constant coordinate of a linear or residual network, in typical lengths; 0: none", least=0
+    )
+    dropout: float = _setting(0.0, "dropout in the residual network", least=0, below=1)
+    weight_decay: float = _setting(0.0, "decay of all matrices, decoupled (AdamW)", least=0)
+    linear_rate: float = _setting(
+        1.0, "learning rate of a residual network's linear map, as a share of the rest's", least=0
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "lengths", tuple(self.lengths))
-        least = {"latent": 1, "warmup_epochs": 0, "plateau_patience": 1, "stop_patience": 0, "batch": 2}
-        for name, low in {**least, "epochs": 1, "seed": 0}.items():
-            value = getattr(self, name)
-            _check(name, value, type(value) is int and value >= low, f"a whole number of at least {low}")
-        _check("seed", self.seed, self.seed < 2**63, "below 2^63")
-        sizes = all(type(size) is int and size >= 1 for size in self.hidden)
-        _check("hidden", self.hidden, bool(self.hidden) and sizes, "one or more whole numbers of at least 1")
-        _check("beta", self.beta, _number(self.beta) and self.beta >= 0, "a number of at least 0")
+        for name, known in _known().items():
+            if "." not in name:
+                value = getattr(self, name)
+                _check(name, value, _fits(known.kind, value, known.limits), _wanted(known.kind, known.limits))
+        _check("hidden", self.hidden, bool(self.hidden), "one or more layers")
+        _check("lengths", self.lengths, self.lengths[0] <= self.lengths[1], "two, ascending")
         rate, floor = self.learning_rate, self.min_learning_rate
-        _check("learning_rate", rate, _number(rate) and rate > 0, "a number above 0")
-        _check(
-            "min_learning_rate", floor, _number(floor) and 0 <= floor <= rate, "between 0 and learning_rate"
-        )
-        for name in ("plateau_factor", "validation"):
-            value = getattr(self, name)
-            _check(name, value, _number(value) and 0 < value < 1, "between 0 and 1")
-        _check("clr", self.clr, isinstance(self.clr, Clr), "a Clr")
-        _check("precision", self.precision, self.precision in get_args(TrainPrecision), "auto, fp32 or bf16")
-        own = self.embedding_precision
-        _check("embedding_precision", own, own in ("fp32", "bf16"), "fp32 or bf16")
-        for name in ("compile", "kin_positives"):
-            value = getattr(self, name)
-            _check(name, value, isinstance(value, bool), "true or false")
-        self._check_pairs()
-
-    def _check_pairs(self) -> None:
-        """Check the settings of training on pairs."""
-        _check("objective", self.objective, self.objective in get_args(Objective), "vae, pairs or both")
-        _check("network", self.network, self.network in get_args(NetworkName), "vae, linear or residual")
+        _check("min_learning_rate", floor, floor <= rate, "between 0 and learning_rate")
         fits = self.network == "vae" or self.objective == "pairs"
         _check("objective", self.objective, fits, f"pairs for the network {self.network}")
-        for name in ("reuse", "epoch_pairs"):
-            value = getattr(self, name)
-            _check(name, value, type(value) is int and value >= 1, "a whole number of at least 1")
-        _check("temperature", self.temperature, _number(self.temperature) and self.temperature > 0, "above 0")
-        for name in ("pair_weight", "weight_decay", "linear_rate", "anchor"):
-            value = getattr(self, name)
-            _check(name, value, _number(value) and value >= 0, "a number of at least 0")
-        _check("dropout", self.dropout, _number(self.dropout) and 0 <= self.dropout < 1, "from 0 to below 1")
-        for name, value in (("hard", self.hard), ("virus_share", self.virus_share)):
-            share = value is None if name == "virus_share" else False
-            _check(name, value, share or (_number(value) and 0 <= (value or 0) <= 1), "from 0 to 1")
-        whole = len(self.lengths) == 2 and all(type(one) is int for one in self.lengths)
-        _check("lengths", self.lengths, whole and 1 <= self.lengths[0] <= self.lengths[1], "two, ascending")
 
     def __repr__(self) -> str:
-        changed = (f"{name}={value!r}" for name, value in self.changes().items())
-        return f"TrainSettings({', '.join(changed)})"
+        return f"TrainSettings({', '.join(f'{name}={value!r}' for name, value in self.changes().items())})"
 
     def changes(self) -> dict[str, Any]:
         """The settings that are not the defaults."""
@@ -188,8 +160,117 @@ class TrainSettings:
             raise FormatError("the settings of training cannot be read", str(error)) from error
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def train_settings(preset: str = "default", **changes: Any) -> TrainSettings:
+    """The settings of a preset with some changed.
+
+    Parameters
+    ----------
+    preset : ``default``, ``original`` (also ``reference``) or ``pairs``.
+    changes : values, or texts of them, by the setting's name; ``clr.scope`` and the like for a part of one.
+
+    Raises
+    ------
+    UsageError : an unknown preset or setting, or a value that makes no sense.
+    """
+    base = PRESETS.get(ALIASES.get(preset, preset))
+    if base is None:
+        raise UsageError(f"there is no preset {preset!r}", check=f"presets: {', '.join(PRESETS)}")
+    values: dict[str, Any] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        owner, _, part = name.partition(".")
+        target = parts.setdefault(owner, {}) if part else values
+        target[part or name] = parse_value(name, value)
+    for owner, some in parts.items():
+        values[owner] = replace(values.get(owner, getattr(base, owner)), **some)
+    return replace(base, **values)
+
+
+def settings_table() -> str:
+    """All settings with what they take, the default and the meaning: a table in Markdown."""
+    rows = [("setting", "takes", "default", "meaning"), ("---",) * 4]
+    for name, known in _known().items():
+        if not is_dataclass(known.kind):
+            takes = _wanted(known.kind, known.limits)
+            rows.append((f"`{name}`", takes, f"`{text_of(known.default).lower()}`", known.meaning))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in JSON form with dotted names for parts of a setting."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{part}": one for part, one in flat(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def text_of(value: Any) -> str:
+    """A value as `parse_value` reads it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "x".join(map(text_of, value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def parse_value(name: str, value: Any) -> Any:
+    """A setting's value out of its text, by the setting's type; anything but a text stays as it is.
+
+    Raises UsageError for an unknown name or a text that is not such a value.
+    """
+    kind = _kind(name)
+    if not isinstance(value, str):
+        return value
+    try:
+        return _read(kind, value.strip())
+    except ValueError:
+        raise UsageError(f"the training setting {name} is {_wanted(kind)}, not {value!r}") from None
+
+
+def number_type(name: str) -> type[int] | type[float]:
+    """int or float, whichever a setting is; UsageError for a setting that is not a number."""
+    kind = _kind(name)
+    if kind not in (int, float):
+        raise UsageError(f"the training setting {name} has no range", "it is not a number")
+    return int if kind is int else float
+
+
+class _Known(NamedTuple):
+    kind: Any
+    default: Any
+    meaning: str
+    limits: Mapping[str, float]
+
+
+_CLR_PARTS = {
+    "scope": "block centers every k on its own; joint all together, as the original pipeline",
+    "pseudocount": "what the value is added to: relative, frequencies, as value/n; constant; counts",
+    "value": "the pseudocount's value",
+}
+
+
+@cache
+def _known() -> dict[str, _Known]:
+    """Every setting, and every part of a setting that has parts, by name."""
+    found: dict[str, _Known] = {}
+    hints, parts = get_type_hints(TrainSettings), get_type_hints(Clr)
+    for one in fields(TrainSettings):
+        default, meaning, limits = one.default, one.metadata["meaning"], one.metadata["limits"]
+        found[one.name] = _Known(hints[one.name], default, meaning, limits)
+    for part, meaning in _CLR_PARTS.items():
+        limits = {"above": 0.0} if part == "value" else {}
+        found[f"clr.{part}"] = _Known(parts[part], getattr(BLOCK_CLR, part), meaning, limits)
+    return found
+
+
+def _kind(name: str) -> Any:
+    if name not in _known():
+        there = (one for one, known in _known().items() if not is_dataclass(known.kind))
+        raise UsageError(f"there is no training setting {name!r}", check=f"there are {', '.join(there)}")
+    return _known()[name].kind
 
 
 def _check(name: str, value: object, right: bool, wanted: str) -> None:
@@ -197,10 +278,77 @@ def _check(name: str, value: object, right: bool, wanted: str) -> None:
         raise UsageError(f"the training setting {name} must be {wanted}, not {value!r}")
 
 
+_TESTS = {"least": operator.ge, "above": operator.gt, "most": operator.le, "below": operator.lt}
+
+
+def _fits(kind: Any, value: Any, limits: Mapping[str, float]) -> bool:
+    """Whether a value is of a type and within its limits."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inside
+    if origin in (Union, types.UnionType):
+        return any(_fits(one, value, limits) for one in inside)
+    if origin is tuple:
+        number = len(value) if inside[1] is Ellipsis else len(inside)
+        return len(value) == number and all(_fits(inside[0], one, limits) for one in value)
+    if kind not in (int, float):
+        return isinstance(value, kind)
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+        return False
+    return math.isfinite(value) and all(_TESTS[name](value, limit) for name, limit in limits.items())
+
+
+def _read(kind: Any, text: str) -> Any:
+    """A value of type `kind`; ValueError where the text is none."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        for one in inside:
+            try:
+                return _read(one, text)
+            except ValueError:
+                continue
+    elif origin is tuple:
+        return tuple(_read(inside[0], one) for one in text.replace(",", "x").split("x"))
+    elif kind in (int, float, str):
+        return kind(text)
+    named: dict[Any, dict[str, Any]] = {
+        bool: {"true": True, "false": False},
+        types.NoneType: {"none": None},
+    }
+    known = {one: one for one in inside} if origin is Literal else named.get(kind, {})
+    key = text if origin is Literal else text.lower()
+    if key not in known:
+        raise ValueError(text)
+    return known[key]
+
+
+def _wanted(kind: Any, limits: Mapping[str, float] | None = None) -> str:
+    """What a setting of this type takes, in words."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(str, inside))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_wanted(one, limits) for one in inside)
+    if origin is tuple:
+        return f"values joined by x, each {_wanted(inside[0], limits)}"
+    if is_dataclass(kind):
+        return f"given part by part ({', '.join(one.name for one in fields(kind))})"
+    named = {int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "none"}
+    text = named.get(kind, "a text")
+    if not limits or kind not in (int, float):
+        return text
+    low, high = limits.get("least", limits.get("above")), limits.get("most", limits.get("below"))
+    if high is None or kind is int:
+        return f"{text} {'of at least' if 'least' in limits else 'above'} {low}"
+    if "above" in limits:
+        return f"between {low} and {high}"
+    return f"from {low} to {'' if 'most' in limits else 'below '}{high}"
+
+
 PRESETS: dict[str, TrainSettings] = {
     "default": TrainSettings(),
-    # The reference system's final configuration: 500 epochs at most, joint CLR with pseudocount 1e-6.
-    "reference": TrainSettings(epochs=500, clr=REFERENCE_CLR),
+    # The final configuration of the original pipeline: 500 epochs at most, joint CLR with pseudocount 1e-6.
+    "original": TrainSettings(epochs=500, clr=REFERENCE_CLR),
     # The linear encoder, from the discriminant solution on.
     "pairs": TrainSettings(
         objective="pairs",
@@ -212,44 +360,17 @@ PRESETS: dict[str, TrainSettings] = {
         virus_share=0.2,
     ),
 }
+# Names of presets that were used before.
+ALIASES = {"reference": "original"}
 
 
-def train_settings(preset: str = "default", **changes: Any) -> TrainSettings:
-    """The preset's settings with some changed; UsageError for an unknown preset or setting."""
-    if preset not in PRESETS:
-        raise UsageError(f"there is no preset {preset!r}", check=f"presets: {', '.join(PRESETS)}")
-    names = {one.name for one in fields(TrainSettings)}
-    unknown = sorted(set(changes) - names)
-    if unknown:
-        raise UsageError(
-            f"unknown settings of training: {', '.join(unknown)}", check=", ".join(sorted(names))
-        )
-    return replace(PRESETS[preset], **changes)
-
-
-def clr_settings(
-    settings: TrainSettings,
-    *,
-    scope: str | None = None,
-    pseudocount: str | None = None,
-    value: float | None = None,
-) -> TrainSettings:
-    """The settings with parts of their transform changed; UsageError where a part makes no sense."""
-    given = {"scope": scope, "pseudocount": pseudocount, "value": value}
-    changes: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
-    return replace(settings, clr=replace(settings.clr, **changes))
-
-
-# The reference's transform is over the 2,772 features of the 6- to 1-mers.
-REFERENCE_K = 6
+# ---- the source of a training
 
 
 def fasta_files(source: object) -> list[str | Path] | None:
     """The FASTA files that a source is; None for what `open_profiles` takes."""
     if isinstance(source, list | tuple):
-        if len(source) == 1:
-            return fasta_files(source[0])
-        return list(source)
+        return fasta_files(source[0]) if len(source) == 1 else list(source)
     if not isinstance(source, str | Path):
         return None
     path = Path(source)
@@ -266,11 +387,11 @@ def refuse_labels(*given: object) -> None:
         )
 
 
-def check_reference(settings: TrainSettings, layout: Layout | None) -> None:
-    """Refuse 7-mers under the reference's transform: its joint CLR is over the 6- to 1-mers."""
-    if layout is not None and settings.clr == REFERENCE_CLR and layout.ks[0] > REFERENCE_K:
+def check_original(settings: TrainSettings, layout: Layout | None) -> None:
+    """Refuse 7-mers under the original pipeline's transform: its joint CLR is over the 6- to 1-mers."""
+    if layout is not None and settings.clr == REFERENCE_CLR and layout.ks[0] > ORIGINAL_K:
         raise UsageError(
-            f"the preset reference takes 6- to 1-mers, 2,772 features, these are {layout.width:,}",
-            f"{layout.ks[0]}-mers would be another transform than the reference's",
+            f"the preset original takes 6- to 1-mers, 2,772 features, these are {layout.width:,}",
+            f"{layout.ks[0]}-mers would be another transform than the original pipeline's",
             "leave them out: kinmer import or count with --max-k 6",
         )
