@@ -564,7 +564,7 @@ def test_presets() -> None:
 
 
 def test_the_documented_table_of_settings_is_the_current_one() -> None:
-    page = Path(__file__).parent.parent / "docs" / "settings.md"
+    page = Path(__file__).parent.parent / "docs" / "commands.md"
     assert settings_table() in page.read_text(encoding="utf-8"), (
         "kinmer train --list-settings prints the table"
     )
