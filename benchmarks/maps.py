@@ -136,10 +136,10 @@ def _grid_gb() -> float:
 
 
 def _kinmer(options: argparse.Namespace) -> tuple[NDArray[Any], float]:
-    from kinmer import tsne
+    from kinmer import make_map
 
     stem = options.target.with_suffix("")
-    made = tsne(
+    made = make_map(
         options.vectors, iterations=options.iterations, threads=options.threads, output=stem, force=True
     )
     assert made.divergence is not None

@@ -79,9 +79,9 @@ def test_what_lies_apart_is_no_outlier() -> None:
 def test_a_lonely_pixel_grows_and_hides_nothing() -> None:
     counts = np.zeros((9, 9))
     counts[2, 2], counts[2, 3] = 5, 1
-    colours = np.zeros((9, 9, 3))
-    colours[2, 2], colours[2, 3] = (1, 0, 0), (0, 1, 0)
-    grown, found = _spread(colours, counts)
+    colors = np.zeros((9, 9, 3))
+    colors[2, 2], colors[2, 3] = (1, 0, 0), (0, 1, 0)
+    grown, found = _spread(colors, counts)
     assert found[2, 2] == 5
     assert found[2, 3] == 1
     assert (grown[2, 2] == (1, 0, 0)).all()
@@ -91,7 +91,7 @@ def test_a_lonely_pixel_grows_and_hides_nothing() -> None:
     assert (grown[2, 4] == (0, 1, 0)).all()
     counts[4:9, 4:9] = 2
     # A full area keeps its edge.
-    assert (_spread(colours, counts)[1][4:, 3] == 0).all()
+    assert (_spread(colors, counts)[1][4:, 3] == 0).all()
 
 
 def test_the_difference_of_two_groups_is_that_of_their_shares() -> None:
@@ -104,7 +104,7 @@ def test_the_difference_of_two_groups_is_that_of_their_shares() -> None:
     assert float(gap[:5, 5:].sum()) == pytest.approx(-800)
 
 
-def test_the_largest_names_have_a_colour() -> None:
+def test_the_largest_names_have_a_color() -> None:
     names = np.repeat([f"g{one}" for one in range(9)], [90, 80, 70, 60, 50, 40, 30, 20, 10])
     figure = map_by_category(RNG.normal(size=(450, 2)), [*names.tolist()])
     legend = figure.axes[0].get_legend()
@@ -129,8 +129,8 @@ def test_a_pixel_has_the_mean_of_its_points_and_the_name_of_most() -> None:
     assert image is not None
     filled = np.argwhere(np.asarray(image)[..., 3] > 0)
     # The upper row is that of the larger y: a mean of three, nearer the yellow end.
-    colours = [tuple(np.asarray(image)[row, column, :3]) for row, column in filled]
-    high, low = np.array(colours[0]), np.array(colours[-1])
+    colors = [tuple(np.asarray(image)[row, column, :3]) for row, column in filled]
+    high, low = np.array(colors[0]), np.array(colors[-1])
     scale = matplotlib.colormaps["viridis"]
     assert high == pytest.approx(np.array(scale(0.75)[:3]), abs=1e-6)
     assert low == pytest.approx(np.array(scale(0.125)[:3]), abs=1e-6)
@@ -203,7 +203,7 @@ def test_a_page_holds_what_it_was_given(tmp_path: Path) -> None:
         wanted = ["–" if one in (None, "") else str(one) for one in columns[name]]
         assert [told[name]["names"][code] for code in codes] == wanted
         assert sum(told[name]["counts"]) == rows
-        assert len(told[name]["colours"]) == len(told[name]["shown"]) == len(told[name]["counts"])
+        assert len(told[name]["colors"]) == len(told[name]["shown"]) == len(told[name]["counts"])
 
 
 def test_too_many_names_are_left_out(tmp_path: Path) -> None:
@@ -256,13 +256,13 @@ def test_a_page_opens_without_a_network_and_finds_an_id(tmp_path: Path, browsing
         assert tip.startswith("contig_77")
         assert "<b>Vibrio</b>" in tip or "Bacillus" in tip or "–" in tip
         assert browser.wait("document.getElementById('number').textContent", 20) == "1 chosen"
-        # Another colour, and one name alone.
+        # Another color, and one name alone.
         browser.ask("(() => { const m = document.getElementById('color'); m.value = 'gc'; m.onchange(); })()")
         browser.wait("!!document.getElementById('bar')", 20)
         time.sleep(0.5)
         browser.picture(tmp_path / "shot.png")
         from matplotlib.image import imread
 
-        # The map is drawn: there is colour in it.
+        # The map is drawn: there is color in it.
         shot = imread(tmp_path / "shot.png")[:, :1000, :3]
         assert (np.ptp(shot, axis=2) > 0.2).sum() > 500

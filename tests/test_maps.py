@@ -1,4 +1,4 @@
-"""Maps: affinities and descent against openTSNE's own, neighbours that stay together, kills, few points."""
+"""Maps: affinities and descent against openTSNE's own, neighbors that stay together, kills, few points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kinmer import embed
 from kinmer.cli import run
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.library import build_index
-from kinmer.maps import MapResult, descent, open_map, place, placement, projection, tsne
+from kinmer.maps import MapResult, descent, make_map, open_map, place, placement, projection
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
 from kinmer.maps.descent import Journal, Objective, State, descend
 from kinmer.maps.picture import beside, check_color
@@ -37,11 +37,11 @@ QUICK: dict[str, Any] = {"iterations": 150, "threads": 1}
 
 
 def clumps(points: int, *, dim: int = 24, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(points, dim) vectors around some centres that are the same for every seed, and their groups."""
-    centres = np.random.default_rng(7).normal(size=(GROUPS, dim))
+    """(points, dim) vectors around some centers that are the same for every seed, and their groups."""
+    centers = np.random.default_rng(7).normal(size=(GROUPS, dim))
     rng = np.random.default_rng(seed)
     group = rng.integers(0, GROUPS, points)
-    return (centres[group] + 0.35 * rng.normal(size=(points, dim))).astype(np.float32), group
+    return (centers[group] + 0.35 * rng.normal(size=(points, dim))).astype(np.float32), group
 
 
 def table_of(path: Path, vectors: NDArray[np.floating[Any]], name: str = "s") -> Path:
@@ -67,7 +67,7 @@ def groups_kept(points: NDArray[Any], group: NDArray[Any]) -> float:
 
 
 def graph_of(tmp_path: Path, points: int, k: int) -> Graph:
-    """The neighbours of some clumps."""
+    """The neighbors of some clumps."""
     return neighbour_graph(open_space(table_of(tmp_path / "some.npy", clumps(points)[0])), k)
 
 
@@ -82,7 +82,7 @@ def as_matrix(found: Affinities) -> csr_matrix:
 
 
 def oracle(graph: Graph, perplexity: float = 10) -> Any:
-    """openTSNE's affinities of the same neighbours."""
+    """openTSNE's affinities of the same neighbors."""
     near = nearest_neighbors.PrecomputedNeighbors(graph.indices.copy(), graph.distances.copy())
     return affinity.PerplexityBasedNN(knn_index=near, perplexity=perplexity)
 
@@ -104,7 +104,7 @@ def test_lines_between_directions() -> None:
     assert (straight(far.copy(), "l2") == far).all()
 
 
-def test_neighbours_that_are_not_there_have_no_share() -> None:
+def test_neighbors_that_are_not_there_have_no_share() -> None:
     indices = np.array([[1, 2], [0, -1], [-1, -1]], np.int32)
     distances = np.array([[0.5, 0.5], [0.5, np.inf], [np.inf, np.inf]], np.float32)
     shares = calibrate(indices, distances.copy(), 1.5, threads=1)
@@ -165,20 +165,20 @@ def test_the_start_is_the_plane_of_the_principal_components(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_neighbours_stay_together(tmp_path: Path, method: Any) -> None:
+def test_neighbors_stay_together(tmp_path: Path, method: Any) -> None:
     if method == "umap":
         pytest.importorskip("umap")
     vectors, group = clumps(400)
     path = table_of(tmp_path / "some.npy", vectors)
     space = open_space(path)
     start = start_of(space, plane_of(space), 0)
-    made = tsne(path, method=method, perplexity=10, **QUICK)
+    made = make_map(path, method=method, perplexity=10, **QUICK)
     assert kept(vectors, made.coordinates) > 1.5 * kept(vectors, start)
     assert groups_kept(made.coordinates, group) > 0.97 > groups_kept(start, group)
     assert made.coordinates.dtype == np.float32
-    again = tsne(path, method=method, perplexity=10, **QUICK)
+    again = make_map(path, method=method, perplexity=10, **QUICK)
     assert (again.coordinates == made.coordinates).all()
-    other = tsne(path, method=method, perplexity=10, seed=1, **QUICK)
+    other = make_map(path, method=method, perplexity=10, seed=1, **QUICK)
     assert not (other.coordinates == made.coordinates).all()
 
 
@@ -189,7 +189,7 @@ def test_new_points_come_to_their_own(tmp_path: Path, fast: bool, monkeypatch: p
     monkeypatch.setattr(placement, "FEW_QUERIES", 20)
     vectors, group = clumps(400)
     path = table_of(tmp_path / "old.npy", vectors)
-    known = tsne(path, perplexity=10, output=tmp_path / "map", **QUICK)
+    known = make_map(path, perplexity=10, output=tmp_path / "map", **QUICK)
     fresh, theirs = clumps(60, seed=1)
     more = table_of(tmp_path / "new.npy", fresh, "n")
     placed = place(more, tmp_path / "map.json", output=tmp_path / "placed.tsv", threads=1)
@@ -206,7 +206,7 @@ def test_new_points_come_to_their_own(tmp_path: Path, fast: bool, monkeypatch: p
 def test_placing_refuses_what_is_of_another_space(tmp_path: Path) -> None:
     held, encoder = organisms(60), encoder_of()
     embed(held, encoder)
-    known = tsne(held, **QUICK)
+    known = make_map(held, **QUICK)
     others = organisms(30, seed=5)
     assert len(place(others, known, vectors=encoder, reference=held)) == 30
     with pytest.raises(InputError, match="vectors are not there"):
@@ -224,11 +224,11 @@ class KilledError(Exception):
     """Stands for a kill."""
 
 
-def test_a_killed_map_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_map_resumes_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "KEEP_ABOVE", 0)
     monkeypatch.setattr(descent, "SAVE_SECONDS", 0.0)
     path = table_of(tmp_path / "some.npy", clumps(200)[0])
-    whole = tsne(path, **QUICK)
+    whole = make_map(path, **QUICK)
     saves, stops = 0, [3, 12]  # In the first iterations, and after them.
     keep = Journal.keep_state
 
@@ -242,18 +242,18 @@ def test_a_killed_map_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Journal, "keep_state", killed)
     for _ in stops:
         with pytest.raises(KilledError):
-            tsne(path, output=tmp_path / "map", **QUICK)
+            make_map(path, output=tmp_path / "map", **QUICK)
         assert not (tmp_path / "map.tsv").exists()
     monkeypatch.setattr(Journal, "keep_state", keep)
     monkeypatch.setattr(projection, "neighbour_graph", None)  # They are there already.
-    found = tsne(path, output=tmp_path / "map", **QUICK)
+    found = make_map(path, output=tmp_path / "map", **QUICK)
     assert (found.coordinates == whole.coordinates).all()
     assert found.divergence == whole.divergence
     assert sorted(one.name for one in tmp_path.glob("*map*")) == ["map.json", "map.tsv"]
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_state_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
     folder = tmp_path / ".map.map"
     journal = Journal(folder, {"seed": 0})
     journal.keep_state(State(np.ones((2, 2)), 7, np.zeros((2, 2)), np.ones((2, 2))))
@@ -273,7 +273,7 @@ def test_few_and_equal_points(tmp_path: Path, method: Any, points: int, same: bo
     if method == "umap":
         pytest.importorskip("umap")
     vectors = np.repeat(clumps(1)[0], points, axis=0) if same else clumps(points)[0]
-    made = tsne(table_of(tmp_path / "some.npy", vectors), method=method, **QUICK)
+    made = make_map(table_of(tmp_path / "some.npy", vectors), method=method, **QUICK)
     assert made.coordinates.shape == (points, 2)
     assert np.isfinite(made.coordinates).all()
     if method == "tsne" and points < 90:
@@ -288,7 +288,7 @@ def test_extreme_vectors(tmp_path: Path, scale: float) -> None:
     vectors, group = clumps(150)
     path = table_of(tmp_path / "some.npy", (vectors * scale).astype(np.float32))
     for metric in ("cosine", "l2"):
-        made = tsne(path, metric=metric, perplexity=10, **QUICK)
+        made = make_map(path, metric=metric, perplexity=10, **QUICK)
         assert groups_kept(made.coordinates, group) > 0.9
 
 
@@ -300,7 +300,7 @@ def test_coordinates_stand_beside_the_profiles(tmp_path: Path) -> None:
     embed(path, encoder)
     known = tmp_path / "known.tsv"
     known.write_text(f'id\tgroup\n{held.obs_names[3]}\tsaid "a b"\n')
-    made = tsne(path, output=tmp_path / "map.html", metadata=known, **QUICK)
+    made = make_map(path, output=tmp_path / "map.html", metadata=known, **QUICK)
     assert (ProfileStore.open(path).read_obsm("X_tsne") == made.coordinates).all()
     assert (anndata.read_zarr(path).obsm["X_tsne"] == made.coordinates).all()
     for source in (path, tmp_path / "map", tmp_path / "map.tsv"):
@@ -314,29 +314,29 @@ def test_coordinates_stand_beside_the_profiles(tmp_path: Path) -> None:
         )
     assert open_map(tmp_path / "map").obs["group"].dropna().tolist() == ['said "a b"']
     assert open_map(tmp_path / "map").obs["length"].tolist() == made.obs["length"].tolist()
-    tsne(path, **QUICK)  # The same again is no replacement.
+    make_map(path, **QUICK)  # The same again is no replacement.
     with pytest.raises(UsageError, match="has X_tsne already"):
-        tsne(path, seed=1, **QUICK)
-    tsne(path, seed=1, keep=False, **QUICK)
+        make_map(path, seed=1, **QUICK)
+    make_map(path, seed=1, keep=False, **QUICK)
     assert (ProfileStore.open(path).read_obsm("X_tsne") == made.coordinates).all()
-    fresh = tsne(path, seed=1, force=True, **QUICK)
+    fresh = make_map(path, seed=1, force=True, **QUICK)
     assert (ProfileStore.open(path).read_obsm("X_tsne") == fresh.coordinates).all()
     embed(held, encoder)
-    beside = tsne(held, **QUICK)
+    beside = make_map(held, **QUICK)
     assert (held.obsm["X_tsne"] == beside.coordinates).all()
     assert (open_map(held).coordinates == made.coordinates).all()
     build_index(path, tmp_path / "kin.db", encoder=encoder)
-    assert (tsne(tmp_path / "kin.db", **QUICK).coordinates == made.coordinates).all()
+    assert (make_map(tmp_path / "kin.db", **QUICK).coordinates == made.coordinates).all()
 
 
 def test_what_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = table_of(tmp_path / "some.npy", clumps(20)[0])
     for settings in ({"perplexity": 0}, {"iterations": 0}, {"method": "pca"}):
         with pytest.raises(UsageError):
-            tsne(path, **settings)
-    made = tsne(path, output=tmp_path / "map", **QUICK)
+            make_map(path, **settings)
+    made = make_map(path, output=tmp_path / "map", **QUICK)
     with pytest.raises(UsageError, match="exists already"):
-        tsne(path, output=tmp_path / "map", **QUICK)
+        make_map(path, output=tmp_path / "map", **QUICK)
     with pytest.raises(InputError, match="no such map"):
         open_map(tmp_path / "absent")
     told = json.loads((tmp_path / "map.json").read_text())
@@ -351,7 +351,7 @@ def test_what_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "openTSNE", None)
     monkeypatch.setattr("kinmer.maps.mapfiles.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"kinmer\[explore\]"):
-        tsne(path)
+        make_map(path)
 
 
 def test_the_command_maps_draws_and_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,7 +396,7 @@ def test_the_command_maps_draws_and_places(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_old_and_new_points_lie_in_one_picture(tmp_path: Path) -> None:
-    made = tsne(table_of(tmp_path / "some.npy", clumps(30)[0]), **QUICK)
+    made = make_map(table_of(tmp_path / "some.npy", clumps(30)[0]), **QUICK)
     both = beside(made, replace(made, coordinates=made.coordinates + 1))
     assert both.coordinates.tolist() == [*made.coordinates.tolist(), *(made.coordinates + 1).tolist()]
     assert both.obs["placed"].tolist() == ["on the map"] * 30 + ["placed"] * 30

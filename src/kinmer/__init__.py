@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from kinmer.library import delete_from_index as delete_from_index
     from kinmer.library import update_index as update_index
     from kinmer.maps import MapResult as MapResult
+    from kinmer.maps import make_map as make_map
     from kinmer.maps import open_map as open_map
     from kinmer.maps import place as place
-    from kinmer.maps import tsne as tsne
     from kinmer.npy import export_profiles as export_profiles
     from kinmer.npy import import_profiles as import_profiles
     from kinmer.profiles import ProfileStore as ProfileStore
@@ -100,6 +100,7 @@ _ROOMS = {
     "KinmerError": "errors",
     "kmer_layout": "layout",
     "Layout": "layout",
+    "make_map": "maps",
     "MapResult": "maps",
     "open_index": "index",
     "open_map": "maps",
@@ -114,16 +115,23 @@ _ROOMS = {
     "sweep": "sweeps",
     "train": "training",
     "TrainSettings": "training",
-    "tsne": "maps",
     "update_index": "library",
     "verify": "evaluate.locality",
     "write_community": "simulate",
 }
 
+# Old names, which still work with a warning.
+_RENAMED = {"tsne": "make_map"}
+
 __all__ = sorted(_ROOMS, key=str.lower)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        import warnings
+
+        warnings.warn(f"kinmer.{name} is now kinmer.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _ROOMS:
         raise AttributeError(f"module 'kinmer' has no attribute {name!r}")
     return getattr(import_module(f"kinmer.{_ROOMS[name]}"), name)

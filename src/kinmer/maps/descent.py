@@ -1,41 +1,43 @@
 """The optimization of a map: openTSNE's, with an attraction over lean affinities; it can be resumed."""
 
+# mypy: disallow_untyped_decorators=False
+
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, TrainingError
 from kinmer.files import read_json, remove, replaced, write_json
-from kinmer.maps import affinity
 from kinmer.maps.affinity import Affinities
-from kinmer.progress import Step, step
+from kinmer.progress import step
 
-__all__ = ["EXAGGERATED", "FAST_ABOVE", "Journal", "Objective", "State", "descend"]
-
+__all__ = ["FAST_ABOVE", "Journal", "Objective", "State", "descend"]
 
 # The first iterations, in which all attraction is 12 times as strong (openTSNE's defaults).
 EXAGGERATED, EXAGGERATION, MOMENTUM = 250, 12.0, 0.8
 # From here on repulsion is interpolated on a grid (Linderman et al. 2019), below it comes from a tree
 # (van der Maaten 2014): openTSNE's own threshold.
 FAST_ABOVE = 10_000
-# Points of which all pairs are looked at for the divergence that is reported.
+# Up to so many points the reported divergence is that of all pairs.
 EXACT = 5000
-# Iterations from one look at the clock to the next: each costs an evaluation of the divergence.
+# Iterations between two looks at the clock; each look costs an evaluation of the divergence.
 LOOK = 10
 SAVE_SECONDS = 60.0
+FORMAT = 1
 
 
 @dataclass
 class State:
-    """All that the optimisation needs to go on; points, update and gains (n, 2); `done`: iterations."""
+    """All that the optimization needs to resume; points, update and gains (n, 2); `done`: iterations."""
 
     points: NDArray[np.float64]
     done: int = 0
@@ -43,30 +45,24 @@ class State:
     gains: NDArray[np.float64] | None = None
 
 
-@dataclass
 class Objective:
     """What openTSNE calls for divergence and gradient: its repulsion, and our attraction over float32 rows.
 
-    Exaggeration is a factor here instead of one in P, so that P stays what it is.
+    A fifth faster than openTSNE's own at 100,000 points, in three quarters of the memory. `exaggeration` is
+    a factor here instead of one in P, so P stays as it is.
     """
 
-    affinities: Affinities
-    threads: int
-    exaggeration: float = 1.0
-    _pool: ThreadPoolExecutor = field(init=False)
-    alone: Any = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, affinities: Affinities, threads: int, exaggeration: float = 1.0) -> None:
         from scipy.sparse import csr_matrix
 
-        self._pool = ThreadPoolExecutor(self.threads)
-        starts, pieces = self.affinities.starts, 4 * self.threads
-        edges = np.searchsorted(starts, np.linspace(0, starts[-1], pieces + 1)[1:-1])
-        self._edges = np.concatenate([[0], edges, [len(self.affinities)]])
-        # openTSNE gives repulsion and attraction together. With one entry on the diagonal there is no
+        self.affinities, self.exaggeration = affinities, exaggeration
+        self._pool = ThreadPoolExecutor(threads)
+        starts, size = affinities.starts, len(affinities)
+        edges = np.searchsorted(starts, np.linspace(0, starts[-1], 4 * threads + 1)[1:-1])
+        self._edges = np.concatenate([[0], edges, [size]])
+        # openTSNE returns repulsion and attraction together. With one entry on the diagonal there is no
         # attraction, and its divergence is the logarithm of the sum of all q.
-        shape = (len(self.affinities), len(self.affinities))
-        self.alone = csr_matrix(([1.0], ([0], [0])), shape=shape)
+        self.alone: Any = csr_matrix(([1.0], ([0], [0])), shape=(size, size))
 
     def __call__(
         self, embedding: Any, P: Any, *, should_eval_error: bool = False, **settings: Any
@@ -77,36 +73,16 @@ class Objective:
         log_sum, gradient = part(embedding, self.alone, should_eval_error=True, **settings)[:2]
         points, gradient, rows = np.asarray(embedding), np.asarray(gradient), self.affinities
         parts = (rows.starts, rows.columns, rows.values, points)
-        self._each(affinity.attract, *parts, self.exaggeration, gradient)
+        self._each(_attract, *parts, self.exaggeration, gradient)
         if not should_eval_error:
             return np.nan, gradient
-        sums = np.sum(self._each(affinity.divergence, *parts), axis=0)
+        sums = np.sum(self._each(_divergence, *parts), axis=0)
         return float(sums[0] + sums[1] * log_sum), gradient
 
     def _each(self, kernel: Callable[..., Any], *arguments: Any) -> list[Any]:
         spans = zip(self._edges[:-1], self._edges[1:], strict=True)
-        asked = [self._pool.submit(kernel, int(first), int(last), *arguments) for first, last in spans]
-        return [one.result() for one in asked]
-
-
-class _Watch:
-    """Called by openTSNE now and then: shows the divergence, and lets the state be saved."""
-
-    def __init__(
-        self, progress: Step, first: int, state: Callable[[int], State], save: Callable[[State], None] | None
-    ) -> None:
-        self._progress, self._first, self._state, self._save = progress, first, state, save
-        self._saved = time.monotonic()
-        self._shown = 0
-
-    def __call__(self, iteration: int, error: float, embedding: object) -> bool:
-        # openTSNE calls before the step of this iteration is made.
-        self._progress.advance(iteration - self._shown, note=f"KL {error:.3f}")
-        self._shown = iteration
-        if self._save is not None and time.monotonic() - self._saved >= SAVE_SECONDS:
-            self._save(self._state(self._first + iteration - 1))
-            self._saved = time.monotonic()
-        return False
+        jobs = [self._pool.submit(kernel, int(first), int(last), *arguments) for first, last in spans]
+        return [job.result() for job in jobs]
 
 
 def descend(
@@ -117,75 +93,119 @@ def descend(
     threads: int,
     save: Callable[[State], None] | None = None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Coordinates (n, 2) and their Kullback–Leibler divergence after all `iterations`, from `state` on.
+    """Coordinates (n, 2) and their Kullback-Leibler divergence after all `iterations`, from `state` on.
 
     Learning rate n / exaggeration (Belkina et al. 2019), steps of at most 5: openTSNE's defaults. A run that
-    goes on from a saved state ends in the very coordinates of one never stopped.
+    resumes from a saved state ends in the same coordinates as one that was never stopped.
 
-    Raises TrainingError where a coordinate is no number.
+    Raises TrainingError if a coordinate is not a number.
     """
-    from openTSNE import TSNEEmbedding, affinity
+    from openTSNE import TSNEEmbedding
+    from openTSNE.affinity import Affinities as HeldAffinities
     from openTSNE.tsne import gradient_descent
 
     objective = Objective(affinities, threads)
-    held = affinity.Affinities()
+    held = HeldAffinities()
     held.P = objective.alone
-    optimiser = gradient_descent()
-    optimiser.update, optimiser.gains = state.update, state.gains
+    optimizer = gradient_descent()
+    optimizer.update, optimizer.gains = state.update, state.gains
     early = min(EXAGGERATED, iterations // 3)
-    map_ = TSNEEmbedding(state.points, held, negative_gradient_method=objective, optimizer=optimiser)
+    moving = TSNEEmbedding(state.points, held, negative_gradient_method=objective, optimizer=optimizer)
+    saved, shown, begun = time.monotonic(), 0, 0
 
-    def now(done: int) -> State:
-        return State(np.asarray(map_), done, optimiser.update, optimiser.gains)
+    def watch(iteration: int, error: float, embedding: object) -> bool:
+        # openTSNE calls this before it makes the step of the iteration.
+        nonlocal saved, shown
+        progress.advance(iteration - shown, note=f"KL {error:.3f}")
+        shown = iteration
+        if save is not None and time.monotonic() - saved >= SAVE_SECONDS:
+            save(State(np.asarray(moving), begun + iteration - 1, optimizer.update, optimizer.gains))
+            saved = time.monotonic()
+        return False
 
     divergence = np.nan
     with step("Map", iterations) as progress:
         progress.advance(state.done)
         for first, last, strength in ((0, early, EXAGGERATION), (early, iterations, 1.0)):
-            done = max(first, state.done)
-            if done >= last:
+            begun, shown, saved = max(first, state.done), 0, time.monotonic()
+            if begun >= last:
                 continue
             objective.exaggeration = strength
-            map_.optimize(
-                n_iter=last - done,
+            moving.optimize(
+                n_iter=last - begun,
                 inplace=True,
                 propagate_exception=True,
                 learning_rate=len(affinities) / strength,
                 momentum=MOMENTUM,
                 n_jobs=threads,
-                callbacks=[_Watch(progress, done, now, save)],
+                callbacks=[watch],
                 callbacks_every_iters=LOOK,
             )
-            divergence = float(map_.kl_divergence)
-    points = np.array(map_)
+            divergence = float(moving.kl_divergence)
+    points = np.array(moving)
     if not np.isfinite(points).all():
-        raise TrainingError("a coordinate is no number", "the optimisation has run away", "report it")
-    return points, exact_divergence(affinities, points) if len(points) <= EXACT else divergence
+        raise TrainingError("a coordinate is not a number", "the optimization has diverged", "report it")
+    return points, _exact_divergence(affinities, points) if len(points) <= EXACT else divergence
 
 
-def exact_divergence(affinities: Affinities, points: NDArray[np.float64]) -> float:
-    """Kullback–Leibler divergence of a map (n, 2) over all pairs; never below 0 but for rounding.
+def _exact_divergence(affinities: Affinities, points: NDArray[np.float64]) -> float:
+    """Kullback-Leibler divergence of a map (n, 2) over all pairs, at least 0.
 
-    The trees of the optimisation pass over points that lie on one another, which is all of them where they
-    are few.
+    The optimization's trees skip points that lie on one another, which small maps may consist of.
     """
     parts = (affinities.starts, affinities.columns, affinities.values, points)
-    found, mass = affinity.divergence(0, len(points), *parts)
+    attraction, mass = _divergence(0, len(points), *parts)
     total = float(-len(points))
     for start in range(0, len(points), 1024):
         gaps = points[start : start + 1024, None, :] - points[None, :, :]
         total += float((1 / (1 + (gaps**2).sum(axis=2))).sum())
-    return max(0.0, float(found + mass * np.log(total))) if total > 0 else 0.0
+    return max(0.0, float(attraction + mass * np.log(total))) if total > 0 else 0.0
 
 
-FORMAT = 1
+@njit(nogil=True, cache=True, fastmath=True)
+def _attract(
+    first: int,
+    last: int,
+    starts: Any,
+    columns: Any,
+    values: Any,
+    points: Any,
+    strength: float,
+    gradient: Any,
+) -> None:
+    """Add `strength` times the attraction of rows first … last to the gradient (n, 2)."""
+    for i in range(first, last):
+        x, y, gx, gy = points[i, 0], points[i, 1], 0.0, 0.0
+        for edge in range(starts[i], starts[i + 1]):
+            j = columns[edge]
+            dx, dy = x - points[j, 0], y - points[j, 1]
+            force = values[edge] / (1.0 + dx * dx + dy * dy)
+            gx += force * dx
+            gy += force * dy
+        gradient[i, 0] += strength * gx
+        gradient[i, 1] += strength * gy
+
+
+@njit(nogil=True, cache=True)
+def _divergence(first: int, last: int, starts: Any, columns: Any, values: Any, points: Any) -> Any:
+    """Sums over rows first … last: of p log(p / q), q not normalized, and of p."""
+    total, mass = 0.0, 0.0
+    for i in range(first, last):
+        for edge in range(starts[i], starts[i + 1]):
+            p = np.float64(values[edge])
+            if p > 0:
+                j = columns[edge]
+                dx, dy = points[i, 0] - points[j, 0], points[i, 1] - points[j, 1]
+                total += p * np.log(p * (1.0 + dx * dx + dy * dy))
+                mass += p
+    return total, mass
 
 
 class Journal:
-    """Neighbours, once they are found, and the state of the descent, once a minute.
+    """What a killed map resumes from: the neighbors, and once a minute the state of the optimization.
 
-    Tied to a signature of input and settings: what another run left is removed. Without a folder nothing is
-    kept.
+    Kept in a hidden folder beside the output, tied to a signature of input and settings. What a run with
+    other settings has left is removed. Without a folder nothing is kept.
     """
 
     def __init__(self, folder: Path | None, signature: dict[str, Any]) -> None:
@@ -202,18 +222,13 @@ class Journal:
         folder.mkdir()
         write_json(folder / "signature.json", wanted)
 
-    @property
-    def kept(self) -> bool:
-        """Whether anything is kept."""
-        return self._folder is not None
+    def neighbors(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+        """Indices and conditional probabilities (n, k); None if they have not been kept."""
+        indices, conditional = self._read("indices.npy"), self._read("conditional.npy")
+        return None if indices is None or conditional is None else (indices, conditional)
 
-    def neighbours(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
-        """Indices and conditional probabilities (n, k); None where they were not found yet."""
-        found = self._read("indices.npy"), self._read("conditional.npy")
-        return None if found[0] is None or found[1] is None else (found[0], found[1])
-
-    def keep_neighbours(self, indices: NDArray[np.int32], conditional: NDArray[np.float32]) -> None:
-        """Keep what took longest to find."""
+    def keep_neighbors(self, indices: NDArray[np.int32], conditional: NDArray[np.float32]) -> None:
+        """Keep what takes longest to find."""
         self._write("indices.npy", indices)
         self._write("conditional.npy", conditional)
 
@@ -222,20 +237,19 @@ class Journal:
         kept = self._read("state.npy")
         if kept is None:
             return None
-        done = int(kept[0, 0])
-        points, update, gains = np.split(kept[1:], 3)
-        return State(points.copy(), done, update.copy(), gains.copy())
+        points, update, gains = (part.copy() for part in np.split(kept[1:], 3))
+        return State(points, int(kept[0, 0]), update, gains)
 
     def keep_state(self, state: State) -> None:
         """Replace the state that is kept."""
         assert state.update is not None
         assert state.gains is not None
-        # One array, one file: whole or not there.
+        # One array in one file, so that it is complete or absent.
         head = np.array([[state.done, 0]], float)
         self._write("state.npy", np.concatenate([head, state.points, state.update, state.gains]))
 
     def discard(self) -> None:
-        """The map is whole: nothing of this is needed any more."""
+        """Remove everything: the map is complete."""
         if self._folder is not None:
             remove(self._folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,19 +24,22 @@ __all__ = [
     "MapResult",
     "Method",
     "More",
-    "check_method",
+    "check_installed",
     "check_outputs",
-    "check_room",
-    "keep_in",
-    "need",
+    "check_stored",
     "open_map",
     "stem_of",
+    "store_map",
     "write_map",
 ]
 
-
 Method = Literal["tsne", "umap"]
+# Where the coordinates of a method are kept in ``obsm``.
 KEYS: dict[str, str] = {"tsne": "X_tsne", "umap": "X_umap"}
+FORMAT = 1
+SUFFIXES = (".tsv", ".json", ".png", ".svg", ".html")
+# Rows of the table written together.
+ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class MapResult:
     coordinates : (n, 2) float32.
     obs : (n rows, index = ids) what is known of the sequences.
     method : ``tsne`` or ``umap``.
-    settings : what it was made with: perplexity, neighbours, iterations, metric, seed, …
-    source : where the points come from: place, vectors, encoder, fingerprint of ids and vectors.
-    divergence : Kullback–Leibler divergence in nats (t-SNE), or None.
+    settings : what it was made with: perplexity, neighbors, iterations, metric, seed, …
+    source : where the points come from: location, vectors, encoder, fingerprint of ids and vectors.
+    divergence : Kullback-Leibler divergence in nats (t-SNE), or None.
     notes : what a reader should know, such as a perplexity that was lowered.
     """
 
@@ -69,29 +72,28 @@ class MapResult:
 
     @property
     def key(self) -> str:
-        """The name under which the coordinates stand in ``obsm``."""
+        """The key of the coordinates in ``obsm``."""
         return KEYS[self.method]
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the map was made, for JSON."""
+        return {
+            "settings": dict(self.settings),
+            "source": dict(self.source),
+            "divergence": self.divergence,
+            "notes": list(self.notes),
+        }
 
-def check_method(method: str) -> None:
-    """UsageError where there is no such method, or it is not installed."""
-    if method not in get_args(Method):
-        raise UsageError(f"the method must be one of {', '.join(get_args(Method))}, not {method!r}")
-    need("openTSNE" if method == "tsne" else "umap", "explore" if method == "tsne" else "umap")
+
+# Writes more files of a map, given a stem, and returns their paths.
+More = Callable[[MapResult, Path], list[Path]]
 
 
-def need(module: str, extra: str) -> None:
-    """UsageError where a library of an extra is not there."""
+def check_installed(module: str, extra: str) -> None:
+    """UsageError if a library of an extra is missing."""
     if find_spec(module) is None:
         raise UsageError(f"{module} is not installed", "maps need it", f"pip install 'kinmer[{extra}]'")
-
-
-FORMAT = 1
-SUFFIXES = (".tsv", ".json", ".png", ".svg", ".html")
-ROWS = 1 << 16
-
-# Draws a map, at a stem; gives the paths.
-More = Callable[[MapResult, Path], list[Path]]
 
 
 def stem_of(output: str | Path) -> Path:
@@ -99,108 +101,105 @@ def stem_of(output: str | Path) -> Path:
     path = Path(output)
     stem = path.with_suffix("") if path.suffix in SUFFIXES else path
     if not stem.name:
-        raise UsageError(f"{str(output)!r} is no name for a map")
+        raise UsageError(f"{str(output)!r} is not a valid name for a map")
     return stem
 
 
-def check_outputs(stem: Path, *, force: bool) -> Path:
-    """The stem, where nothing is in the way."""
+def check_outputs(output: str | Path | None, *, force: bool) -> Path | None:
+    """The stem of an output, if there is one; UsageError if its table or JSON exists."""
+    if output is None:
+        return None
+    stem = stem_of(output)
     for suffix in (".tsv", ".json"):
         check_output(f"{stem}{suffix}", force=force)
     return stem
 
 
 def write_map(result: MapResult, stem: str | Path, *, more: More | None = None) -> list[Path]:
-    """Write the table, what is told of it, and what `more` draws beside them, all together; gives the paths.
+    """Write the table and the JSON, and what `more` adds, all together; returns the paths.
 
-    more : is given the map and a stem to write at, and gives the paths that it has written.
+    more : is called with the map and a stem to write at, and returns the paths that it has written.
     """
     stem = Path(stem)
-    with written_together(*(Path(f"{stem}{suffix}") for suffix in SUFFIXES)) as (table, told, *_):
+    with written_together(*(Path(f"{stem}{suffix}") for suffix in SUFFIXES)) as (table, record, *_):
         _write_table(result, table)
-        write_json(
-            told,
-            {
-                "format": FORMAT,
-                "kinmer": __version__,
-                "points": len(result),
-                "ids": hash_ids(result.ids),
-                "settings": dict(result.settings),
-                "source": dict(result.source),
-                "divergence": result.divergence,
-                "notes": list(result.notes),
-            },
-        )
-        written = [table, told, *(more(result, table.with_name(stem.name)) if more is not None else ())]
+        head = {"format": FORMAT, "kinmer": __version__, "points": len(result), "ids": hash_ids(result.ids)}
+        write_json(record, {**head, **result.provenance})
+        written = [table, record, *(more(result, table.with_name(stem.name)) if more is not None else ())]
     return [stem.with_name(path.name) for path in written]
 
 
 def _write_table(result: MapResult, path: Path) -> None:
-    known = [name for name in result.obs.columns if name not in ("id", "x", "y")]
+    columns = [name for name in result.obs.columns if name not in ("id", "x", "y")]
     with replaced_text(path) as file:
-        file.write("\t".join(["id", "x", "y", *(str(name) for name in known)]) + "\n")
+        file.write("\t".join(["id", "x", "y", *(str(name) for name in columns)]) + "\n")
         for start in range(0, len(result), ROWS):
             part = slice(start, start + ROWS)
             # Nine digits give every float32 back.
-            places = ([f"{one:.9g}" for one in result.coordinates[part, axis]] for axis in (0, 1))
-            rest = (_shown(result.obs[name].iloc[part]) for name in known)
-            rows = zip(result.ids[part], *places, *rest, strict=True)
+            points = ([f"{value:.9g}" for value in result.coordinates[part, axis]] for axis in (0, 1))
+            others = (_texts(result.obs[name].iloc[part]) for name in columns)
+            rows = zip(result.ids[part], *points, *others, strict=True)
             file.write("".join("\t".join(row) + "\n" for row in rows))
 
 
-def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
-    """A map that was made before.
-
-    source : its stem or one of its files; or a profile store or an AnnData with ``obsm["X_tsne"]`` (`method`
-        ``umap``: ``X_umap``).
-
-    Raises InputError where there is none, FormatError where it is damaged.
-    """
-    if isinstance(source, str | Path):
-        stem = stem_of(source)
-        if Path(f"{stem}.json").is_file() and not (Path(source) / "zarr.json").exists():
-            return _from_files(stem)
-        if not Path(source).exists():
-            raise InputError("there is no such map", check="is the path right?", place=source)
-        if not (table_kind(Path(source)) or (what := described(source)) == "a profile store"):
-            raise FormatError(
-                "this is no map",
-                f"it is {what}",
-                "give a map's stem or one of its files, or a store that has one",
-                place=source,
-            )
-    profiles = open_profiles(source)
-    key = KEYS[method]
-    told: dict[str, Any] = {}
-    if isinstance(profiles, StoredProfiles) and key in profiles.obsm_keys():
-        coordinates, told = profiles.read_obsm(key), profiles.embedding(key) or {}
-    elif isinstance(profiles, AnnDataProfiles) and key in profiles.obsm_keys():
-        coordinates = profiles.read_obsm(key)
+def _texts(column: pd.Series) -> list[str]:
+    """Fields of a column; empty where a value is missing."""
+    missing = column.isna().to_numpy()
+    if pd.api.types.is_float_dtype(column):
+        texts = [f"{value:.6g}" for value in column]
     else:
-        place = str(source) if isinstance(source, str | Path) else None
-        raise InputError(f"there is no {key} beside the profiles", check="run kinmer map first", place=place)
+        texts = [" ".join(str(value).split()) for value in column.astype(object)]
+    return ["" if gone else text for text, gone in zip(texts, missing, strict=True)]
+
+
+def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
+    """Open a map that was made before.
+
+    Parameters
+    ----------
+    source : its stem or one of its files, or a profile store or an AnnData with the map in ``obsm``.
+    method : which of the maps in ``obsm``: ``X_tsne`` or ``X_umap``.
+
+    Raises
+    ------
+    InputError : there is no map. FormatError : it is damaged.
+    """
+    location = source if isinstance(source, str | Path) else None
+    if location is not None:
+        stem = stem_of(location)
+        if Path(f"{stem}.json").is_file() and not (Path(location) / "zarr.json").exists():
+            return _from_files(stem)
+        if not Path(location).exists():
+            raise InputError("there is no such map", check="is the path right?", place=location)
+        if not (table_kind(Path(location)) or (kind := described(location)) == "a profile store"):
+            raise FormatError(
+                "this is not a map",
+                f"it is {kind}",
+                "give a map's stem or one of its files, or a store that has one",
+                place=location,
+            )
+    profiles, key = open_profiles(source), KEYS[method]
+    if not isinstance(profiles, StoredProfiles | AnnDataProfiles) or key not in profiles.obsm_keys():
+        raise InputError(
+            f"there is no {key} beside the profiles", check="run kinmer map first", place=location
+        )
+    record = profiles.embedding(key) or {}
     return MapResult(
         ids=profiles.ids,
-        coordinates=np.ascontiguousarray(coordinates[:, :2], np.float32),
+        coordinates=np.ascontiguousarray(profiles.read_obsm(key)[:, :2], np.float32),
         obs=profiles.obs,
         method=method,
-        settings=told.get("settings", {}),
-        source=told.get("source", {}),
-        divergence=told.get("divergence"),
-        notes=tuple(told.get("notes", ())),
+        settings=record.get("settings", {}),
+        source=record.get("source", {}),
+        divergence=record.get("divergence"),
+        notes=tuple(record.get("notes", ())),
     )
 
 
 def _from_files(stem: Path) -> MapResult:
-    told = read_json(f"{stem}.json")
-    table = Path(f"{stem}.tsv")
-    kinds = {"settings": dict, "source": dict, "notes": list, "points": int, "ids": str}
-    whole = all(isinstance(told.get(name), kind) for name, kind in kinds.items())
-    whole = whole and isinstance(told.get("divergence"), float | None) and _is_known(told)
-    if told.get("format") != FORMAT or not whole:
-        raise FormatError("this is no map that this kinmer reads", place=f"{stem}.json")
+    record, table = _read_record(Path(f"{stem}.json")), Path(f"{stem}.tsv")
     try:
-        # kinmer 0.1.0 wrote a dot where nothing is known; an id may be one.
+        # kinmer 0.1.0 wrote a dot for a missing value, but an id may be a dot.
         rows = pd.read_csv(
             table, sep="\t", na_values=["", "."], keep_default_na=False, dtype={"id": str}, quoting=3
         )
@@ -208,86 +207,66 @@ def _from_files(stem: Path) -> MapResult:
         ids = rows.pop("id").fillna(".").to_numpy(object)
     except (OSError, KeyError, ValueError) as error:
         raise FormatError("the map's table cannot be read", str(error), place=table) from error
-    if len(rows) != told["points"] or hash_ids(ids) != told["ids"]:
+    if len(rows) != record["points"] or hash_ids(ids) != record["ids"]:
         raise FormatError("the table is not the one that was written", "rows have changed", place=table)
     if not np.isfinite(coordinates).all():
-        raise FormatError("a point has no coordinates", "x and y are numbers", place=table)
+        raise FormatError("a point has no coordinates", "x and y must be numbers", place=table)
     return MapResult(
         ids=ids,
         coordinates=coordinates,
         obs=rows.drop(columns=["x", "y"]).set_index(pd.Index(ids)),
-        method=str(told["settings"].get("method", "tsne")),
-        settings=told["settings"],
-        source=told["source"],
-        divergence=told["divergence"],
-        notes=tuple(told["notes"]),
+        method=str(record["settings"].get("method", "tsne")),
+        settings=record["settings"],
+        source=record["source"],
+        divergence=record["divergence"],
+        notes=tuple(record["notes"]),
     )
 
 
-def _is_known(told: dict[str, Any]) -> bool:
-    """Whether a map tells how it was made in words that this version has."""
-    settings, source = told["settings"], told["source"]
-    made = settings.get("method", "tsne") in tuple(KEYS) and all(
-        isinstance(one, str) for one in told["notes"]
+def _read_record(path: Path) -> dict[str, Any]:
+    """The JSON of a map; FormatError if this version cannot read it."""
+    record = read_json(path)
+    kinds = {"settings": dict, "source": dict, "notes": list, "points": int, "ids": str}
+    origin = {"place": str, "vectors": str, "metric": str, "dim": int, "fingerprint": str}
+    valid = (
+        record.get("format") == FORMAT
+        and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+        and isinstance(record.get("divergence"), float | None)
+        and record["settings"].get("method", "tsne") in tuple(KEYS)
+        and all(isinstance(note, str) for note in record["notes"])
+        and (not record["source"] or all(isinstance(record["source"].get(n), k) for n, k in origin.items()))
     )
-    wanted = {"place": str, "vectors": str, "metric": str, "dim": int, "fingerprint": str}
-    return made and (not source or all(isinstance(source.get(name), kind) for name, kind in wanted.items()))
+    if not valid:
+        raise FormatError("this is not a map that this kinmer reads", place=path)
+    return record
 
 
-def _shown(column: pd.Series) -> list[str]:
-    """What stands in the table; nothing where nothing is known."""
-    nothing = column.isna().to_numpy()
-    if pd.api.types.is_float_dtype(column):
-        shown = [f"{one:.6g}" for one in column]
-    else:
-        shown = [" ".join(str(one).split()) for one in column.astype(object)]
-    return ["" if gone else one for one, gone in zip(shown, nothing, strict=True)]
-
-
-def check_room(
-    profiles: Profiles | None,
-    method: str,
-    settings: Mapping[str, Any],
-    source: Mapping[str, Any],
-    *,
-    force: bool,
-) -> None:
-    """UsageError where a store has a map already that was made otherwise."""
-    key = KEYS[method]
+def check_stored(profiles: Profiles | None, key: str, asked: Mapping[str, Any], *, force: bool) -> None:
+    """UsageError if a store has a map under `key` that was made with other settings or of another source."""
     if force or not isinstance(profiles, ProfileStore) or key not in profiles.obsm_keys():
         return
-    if not _is_same(profiles.embedding(key), settings, source):
+    stored = profiles.embedding(key) or {}
+    if any(stored.get(name) != dict(value) for name, value in asked.items()):
         raise UsageError(
             f"the store has {key} already",
-            "it was made otherwise",
+            "it was made with other settings or of other vectors",
             "use --force to replace it, or --no-store to leave it",
             place=profiles.path,
         )
 
 
-def keep_in(profiles: Profiles | None, result: MapResult) -> None:
-    """Write the coordinates into ``obsm`` of a store or an AnnData; nothing where there is neither."""
-    told = {
-        "settings": dict(result.settings),
-        "source": dict(result.source),
-        "divergence": result.divergence,
-        "notes": list(result.notes),
-    }
+def store_map(profiles: Profiles | None, result: MapResult) -> None:
+    """Write the coordinates into ``obsm`` of a store or an AnnData; nothing if there is neither."""
+    record = result.provenance
     if isinstance(profiles, AnnDataProfiles):
         table = profiles.anndata
         table.obsm[result.key] = result.coordinates
-        held = table.uns.get("kinmer", {})
-        described = json.loads(held.get("embedding", "{}"))
-        table.uns["kinmer"] = {**held, "embedding": json.dumps({**described, result.key: told})}
+        known = table.uns.get("kinmer", {})
+        embeddings = {**json.loads(known.get("embedding", "{}")), result.key: record}
+        table.uns["kinmer"] = {**known, "embedding": json.dumps(embeddings)}
     elif isinstance(profiles, ProfileStore):
-        if profiles.embedding(result.key) == json.loads(json.dumps(told)):
+        if profiles.embedding(result.key) == json.loads(json.dumps(record)):
             return
-        with profiles.obsm_writer(result.key, 2, provenance=told) as writer:
+        with profiles.obsm_writer(result.key, 2, provenance=record) as writer:
             writer.append(np.ascontiguousarray(result.coordinates[writer.rows :]))
             writer.finish()
-
-
-def _is_same(told: Mapping[str, Any] | None, settings: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
-    if told is None:
-        return False
-    return told.get("settings") == dict(settings) and told.get("source") == dict(source)

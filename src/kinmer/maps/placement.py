@@ -13,24 +13,23 @@ from numpy.typing import NDArray
 
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.machine import available_cores
 from kinmer.maps.affinity import calibrate, straight
 from kinmer.maps.descent import FAST_ABOVE
 from kinmer.maps.mapfiles import (
+    KEYS,
     MapResult,
     More,
+    check_installed,
     check_outputs,
-    check_room,
-    keep_in,
-    need,
+    check_stored,
     open_map,
-    stem_of,
+    store_map,
     write_map,
 )
-from kinmer.maps.projection import encoder_of, fingerprint_of, space_of, told_of
+from kinmer.maps.projection import cores_for, encoder_of, fingerprint_of, source_record
 from kinmer.progress import step
 from kinmer.stores import engine, exact_search
-from kinmer.vectors import Space
+from kinmer.vectors import Space, space_of
 from kinmer.vectors.neighbor_graph import EXACT_BELOW
 from kinmer.vectors.points import RAW
 
@@ -43,8 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["place"]
 
-
-# openTSNE's settings for new points: they see few neighbours, and go to them in small steps.
+# openTSNE's settings for new points: they see few neighbors, and move towards them in small steps.
 PERPLEXITY, MEDIAN_OF, ITERATIONS = 5.0, 25, 250
 DESCENT = {
     "learning_rate": 0.1,
@@ -55,7 +53,7 @@ DESCENT = {
 }
 # New points do not see each other, so any number of them can be placed at a time.
 BLOCK = 1 << 16
-# So many queries look at every vector sooner than a graph over the vectors is built.
+# For up to so many queries, comparing with every vector takes less time than building a graph.
 FEW_QUERIES = 20_000
 Nearest = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.float32]]]
 
@@ -77,28 +75,28 @@ def place(
     """Coordinates of new sequences on a t-SNE map; those of the map stay where they are.
 
     Every point starts at the median of its 25 nearest on the map and is moved by openTSNE's partial
-    optimisation towards its 15 nearest, at perplexity 5 (Poličar et al. 2023). New points do not see each
-    other, so the place of one does not depend on what else is placed.
+    optimization towards its 15 nearest, at perplexity 5 (Poličar et al. 2023). New points do not see each
+    other, so the position of one does not depend on what else is placed.
 
     Parameters
     ----------
-    source, vectors, ids, metadata, threads, output, keep, force, more : as `tsne`.
+    source, vectors, ids, metadata, threads, output, keep, force, more : as of `make_map`.
     into : a map, or one of its files, or its stem.
-    reference : where the map's own vectors are; None: where the map says that they were.
+    reference : the map's own vectors; None: at the location that the map recorded.
 
     Raises
     ------
     MismatchError : vectors of another encoder or width, or a reference that has changed since.
-    UsageError : a map that is no t-SNE, and what `tsne` raises.
+    UsageError : a map that is not a t-SNE, and what `make_map` raises.
     """
-    need("openTSNE", "explore")
-    stem = None if output is None else check_outputs(stem_of(output), force=force)
+    check_installed("openTSNE", "explore")
+    stem = check_outputs(output, force=force)
     known = into if isinstance(into, MapResult) else open_map(into)
     if known.method != "tsne":
         raise UsageError("sequences can be placed into a map by t-SNE only", f"this one is by {known.method}")
     old = _reference_of(known, reference)
     new = space_of(source, vectors=vectors, ids=ids, metric=old.metric, metadata=metadata)
-    _check_kin(new, old, known)
+    _check_same_space(new, old, known)
     settings = {
         "method": "tsne",
         "metric": old.metric,
@@ -106,42 +104,34 @@ def place(
         "iterations": ITERATIONS,
         "into": dict(known.source),
     }
-    told = told_of(new, fingerprint_of(new))
+    origin = source_record(new, fingerprint_of(new))
     if keep:
-        check_room(new.profiles, "tsne", settings, told, force=force)
-    cores = min(threads or available_cores(), 1 + len(new) // 500)
-    points = _placed(new, old, known.coordinates, cores)
-    result = MapResult(
-        ids=new.ids,
-        coordinates=points.astype(np.float32),
-        obs=new.obs,
-        method="tsne",
-        settings=settings,
-        source=told,
-    )
+        check_stored(new.profiles, KEYS["tsne"], {"settings": settings, "source": origin}, force=force)
+    points = _placed(new, old, known.coordinates, cores_for(len(new), threads))
+    result = MapResult(new.ids, points.astype(np.float32), new.obs, "tsne", settings, origin)
     if keep:
-        keep_in(new.profiles, result)
+        store_map(new.profiles, result)
     if stem is not None:
         write_map(result, stem, more=more)
     return result
 
 
 def _reference_of(known: MapResult, reference: Any) -> Space:
-    """The points of the map, as they were when it was made."""
-    told = known.source
-    if not told:
-        raise InputError("the map does not know where its points come from", check="make it with kinmer map")
+    """The vectors of the map; MismatchError if they have changed since it was made."""
+    origin = known.source
+    if not origin:
+        raise InputError("the map has no record of its vectors", check="make it with kinmer map")
     if "into" in known.settings:
         raise UsageError(
             "this map holds placed sequences only", check="give the map that they were placed into"
         )
-    where = told["place"] if reference is None else reference
-    if isinstance(where, str | Path) and not Path(where).exists():
+    location = origin["place"] if reference is None else reference
+    if isinstance(location, str | Path) and not Path(location).exists():
         raise InputError(
-            "the map's vectors are not there", check="say where they are: --reference", place=where
+            "the map's vectors are not there", check="say where they are: --reference", place=location
         )
-    space = space_of(where, vectors=told["vectors"], ids=None, metric=told["metric"])
-    if fingerprint_of(space) != told["fingerprint"]:
+    space = space_of(location, vectors=origin["vectors"], ids=None, metric=origin["metric"])
+    if fingerprint_of(space) != origin["fingerprint"]:
         raise MismatchError(
             "these are not the vectors that the map was made of",
             "ids or vectors have changed since",
@@ -151,8 +141,8 @@ def _reference_of(known: MapResult, reference: Any) -> Space:
     return space
 
 
-def _check_kin(new: Space, old: Space, known: MapResult) -> None:
-    """MismatchError where the new vectors do not belong to the same space."""
+def _check_same_space(new: Space, old: Space, known: MapResult) -> None:
+    """MismatchError if distances between the new vectors and the map's would mean nothing."""
     made, wanted = encoder_of(new).get("encoder_fingerprint"), known.source.get("encoder_fingerprint")
     others = bool(made and wanted and made != wanted)
     raw = new.vectors != old.vectors and (new.vectors in RAW or old.vectors in RAW)
@@ -170,22 +160,22 @@ def _placed(new: Space, old: Space, coordinates: NDArray[np.float32], threads: i
     if len(old) < 2:
         return np.repeat(coordinates.astype(np.float64), len(new), axis=0)
     # openTSNE wants the map in the middle of its grid.
-    centre = (coordinates.max(axis=0).astype(np.float64) + coordinates.min(axis=0)) / 2
-    frame = _frame(coordinates - centre, threads)
+    center = (coordinates.max(axis=0).astype(np.float64) + coordinates.min(axis=0)) / 2
+    frame = _frame(coordinates - center, threads)
     points = np.empty((len(new), 2))
     k = min(MEDIAN_OF, len(old))
-    with _nearest_by(old, len(new), k, threads) as nearest, step("Placing", len(new)) as progress:
+    with _nearest_of(old, len(new), k, threads) as nearest, step("Placing", len(new)) as progress:
         for start, block in new.blocks(BLOCK):
             indices, distances = nearest(block)
-            part = slice(start, start + len(block))
             lines = straight(distances, old.metric)
-            points[part] = _moved(frame, indices.astype(np.int32), lines, threads) + centre
+            moved = _moved(frame, indices.astype(np.int32), lines, threads)
+            points[start : start + len(block)] = moved + center
             progress.advance(len(block))
     return points
 
 
 def _frame(points: NDArray[np.float64], threads: int) -> Any:
-    """The map as openTSNE knows it."""
+    """The map as an embedding of openTSNE."""
     from openTSNE import TSNEEmbedding, affinity
     from scipy.sparse import csr_matrix
 
@@ -198,7 +188,7 @@ def _frame(points: NDArray[np.float64], threads: int) -> Any:
 def _moved(
     frame: Any, indices: NDArray[np.int32], distances: NDArray[np.float32], threads: int
 ) -> NDArray[np.float64]:
-    """Coordinates of new points by their neighbours (m, k) on the map, the nearest first."""
+    """Coordinates of new points by their neighbors (m, k) on the map, the nearest first."""
     from openTSNE.tsne import PartialTSNEEmbedding
     from scipy.sparse import csr_matrix
 
@@ -215,14 +205,14 @@ def _moved(
 
 
 @contextmanager
-def _nearest_by(old: Space, queries: int, k: int, threads: int) -> Iterator[Nearest]:
+def _nearest_of(old: Space, queries: int, k: int, threads: int) -> Iterator[Nearest]:
     """A function from vectors (m, dim) to indices and distances (m, k) of their nearest on the map."""
     if old.index is not None and old.metric == old.index.metric and old.index.engine != "exact":
         index, numbers = old.index, old.index.numbers
 
         def near(block: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            found, far, _ = index.search(block, k)
-            return np.searchsorted(numbers, found), far
+            matches, distances, _ = index.search(block, k)
+            return np.searchsorted(numbers, matches), distances
 
         yield near
         return
@@ -232,7 +222,7 @@ def _nearest_by(old: Space, queries: int, k: int, threads: int) -> Iterator[Near
         return
     with tempfile.TemporaryDirectory() as folder:
         store = engine("hnsw").create(folder, dim=old.dim, metric=old.metric, threads=threads)
-        with step("Building the neighbour graph", len(old)) as progress:
+        with step("Building the neighbor graph", len(old)) as progress:
             for start, block in mapped.blocks(BLOCK):
                 store.add(np.arange(start, start + len(block)), block)
                 progress.advance(len(block))

@@ -1,5 +1,5 @@
 "use strict";
-// The map's page: unpacks the data beside it, draws them, finds, colours, chooses.
+// The map's page: unpacks the data beside it, draws them, finds, colors, chooses.
 
 const about = JSON.parse(document.getElementById("about").textContent);
 const at = (id) => document.getElementById(id);
@@ -71,7 +71,7 @@ async function main() {
       one !== one ? 0 : Math.min(1, Math.max(0, (to(one) - start) / span)));
   }
 
-  async function colour(name) {
+  async function color(name) {
     current = columns.find((one) => one.name === name);
     const settings = { backgroundColor: themed(), colorBy: null, pointColor: [0, 0.447, 0.698, 1] };
     const points = { x, y };
@@ -83,10 +83,10 @@ async function main() {
         options.zDataType = "continuous";
         settings.pointColor = about.scale;
       } else {
-        // The largest have a colour each, all others share the last one.
-        points.z = Float32Array.from(current.values, (one) => Math.min(one, current.colours.length - 1));
+        // The largest have a color each, all others share the last one.
+        points.z = Float32Array.from(current.values, (one) => Math.min(one, current.colors.length - 1));
         options.zDataType = "categorical";
-        settings.pointColor = current.colours;
+        settings.pointColor = current.colors;
       }
     }
     if (index) options.spatialIndex = index;
@@ -117,7 +117,7 @@ async function main() {
     current.shown.forEach((name, code) => {
       const button = document.createElement("button");
       const dot = document.createElement("i"), text = document.createElement("span"), count = document.createElement("b");
-      dot.style.background = current.colours[code];
+      dot.style.background = current.colors[code];
       text.textContent = name;
       count.textContent = whole.format(current.counts[code]);
       button.append(dot, text, count);
@@ -132,7 +132,7 @@ async function main() {
     for (const other of at("legend").children) other.setAttribute("aria-pressed", "false");
     if (pressed) return plot.unfilter();
     button.setAttribute("aria-pressed", "true");
-    const last = current.colours.length - 1, rows = [];
+    const last = current.colors.length - 1, rows = [];
     current.values.forEach((one, row) => { if (Math.min(one, last) === code) rows.push(row); });
     return plot.filter(rows);
   }
@@ -276,12 +276,12 @@ async function main() {
   new ResizeObserver(() => plot.set({ width: "auto", height: "auto" })).observe(canvas.parentElement);
 
   const menu = at("color");
-  for (const name of ["", ...columns.filter((one) => one.colours || one.kind === "number").map((one) => one.name)]) {
+  for (const name of ["", ...columns.filter((one) => one.colors || one.kind === "number").map((one) => one.name)]) {
     menu.add(new Option(name || "nothing", name));
   }
   menu.value = about.color;
-  menu.onchange = () => colour(menu.value);
-  await colour(about.color);
+  menu.onchange = () => color(menu.value);
+  await color(about.color);
   at("state").textContent = "";
   if ((await frame()) > SMOOTH_MS) canvas.addEventListener("mousedown", grab, { capture: true });
   // For whoever measures the page.
