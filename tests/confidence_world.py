@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import HIDDEN, Lineages, Pool, Sample
+from kinmer.confidence import HIDDEN, LabeledPool, Lineages, Pool
 
 FAMILIES, GENERA, SPECIES, STRAINS = 8, 3, 3, 2
 LENGTHS = (2_000, 10_000, 50_000)
@@ -29,7 +29,7 @@ def lineages() -> Lineages:
     return Lineages(codes, names)
 
 
-def sample(case: str, number: int, seed: int, world: Lineages | None = None) -> Sample:
+def sample(case: str, number: int, seed: int, world: Lineages | None = None) -> LabeledPool:
     """Queries of strains of the world's genomes, as they would be if the case were so."""
     world = lineages() if world is None else world
     rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def sample(case: str, number: int, seed: int, world: Lineages | None = None) -> 
     if rank is not None:
         hidden |= same[:, :, rank]
     far = np.where(hidden, np.inf, np.minimum(far, 1.5)).astype(np.float32)
-    return Sample(case, _pool(far, lengths), world.codes[own], np.zeros(number, np.int8))
+    return LabeledPool(case, _pool(far, lengths), world.codes[own], np.zeros(number, np.int8))
 
 
 def _pool(far: NDArray[np.float32], lengths: NDArray[np.int64]) -> Pool:
@@ -56,7 +56,7 @@ def _pool(far: NDArray[np.float32], lengths: NDArray[np.int64]) -> Pool:
     return Pool(far, genomes, nothing, nothing, lengths.astype(np.int64))
 
 
-def samples(number: int, seed: int) -> list[Sample]:
+def samples(number: int, seed: int) -> list[LabeledPool]:
     """All cases of the world, with their shares of the queries."""
     return [sample(case, round(number * share), seed + at) for at, (case, share) in enumerate(SHARES.items())]
 

@@ -14,14 +14,14 @@ import numpy as np
 
 import kinmer.index.nearest
 from kinmer.confidence import Calibration
+from kinmer.confidence.calibrator import Calibrated, Extent, calibration_of
 from kinmer.confidence.model import Logistic
 from kinmer.errors import KinmerError
-from kinmer.index import IndexWriter, KinIndex, check_index
-from kinmer.index.calibration import Calibrated, Extent, write_calibration
+from kinmer.index import IndexWriter, KinIndex
 from kinmer.index.commit import Change
-from kinmer.index.manifest import read_manifest
+from kinmer.index.manifest import read_manifest, write_calibration
 from kinmer.index.sequences import letters_file, read_letters
-from kinmer.library import build_index
+from kinmer.library import build_index, check_index
 from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms
 
@@ -33,7 +33,8 @@ TABLE = organisms(40)
 def begin(folder: Path, old: Path) -> None:
     """An index with genomes, pieces, deleted rows and rows that the engine lacks; `old`: as it was before."""
     build_index(TABLE, folder, encoder=encoder_of(), calibrate=False, threads=1).close()
-    write_calibration(folder, read_manifest(folder)["index"], Calibrated(_calibration(), "", Extent(40, 0)))
+    made = Calibrated(_calibration(), "", Extent(40, 0))
+    write_calibration(folder, read_manifest(folder)["index"], made.to_dict())
     shutil.copytree(folder, old)
     new = [(f"n{at}", Known(0, f"kind {at % 5}", f"g{at % 7}")) for at in range(30)]
     with IndexWriter(folder, threads=1) as writer:
@@ -81,7 +82,7 @@ def answers(folder: Path) -> list[Any]:
         file = letters_file(folder, index.table.generation)
         letters = {one: read_letters(file, *place) for one, place in index.table.letters(numbers).items()}
         names = [f"s{at}" for at in range(40)] + [f"n{at}" for at in range(30)]
-        calibrated = index.calibrated()
+        calibrated = calibration_of(index)
         assert calibrated is not None
         assert calibrated.calibration is not None
         return [

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from kinmer import count
 from kinmer.clusters.agreement import agreements
+from kinmer.confidence.probes import _filled
 from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError
 from kinmer.fasta import base_count
-from kinmer.index.sampling import _filled
 from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
 from kinmer.library import build_index

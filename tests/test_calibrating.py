@@ -15,15 +15,24 @@ import numpy as np
 import pytest
 
 from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT
+from kinmer.confidence.calibrator import Changes, Extent, calibration_of
+from kinmer.confidence.masking import masked_samples
+from kinmer.confidence.pool import LineageBook
+from kinmer.confidence.probes import sample_entries, sample_probes
 from kinmer.errors import FormatError, SequenceError, UsageError
 from kinmer.fasta import read_records
-from kinmer.index import KinIndex, check_index, describe_index, open_index
-from kinmer.index.calibration import CALIBRATION, Changes, Extent
-from kinmer.index.masking import masked_samples
-from kinmer.index.pooling import LineageBook
-from kinmer.index.sampling import sample_entries, sample_fragments
+from kinmer.index import KinIndex, open_index
+from kinmer.index.manifest import CALIBRATION
 from kinmer.index.sequences import EntryLetters
-from kinmer.library import add_to_index, build_index, calibrate_index, delete_from_index, update_index
+from kinmer.library import (
+    add_to_index,
+    build_index,
+    calibrate_index,
+    check_index,
+    delete_from_index,
+    describe_index,
+    update_index,
+)
 from kinmer.queries import QueryResult, search
 from tests.small_world import World, make_world
 
@@ -86,7 +95,7 @@ def test_the_least_probability_is_heeded(made: Path, world: World) -> None:
 def test_what_a_case_takes_out_is_in_no_pool(made: Path) -> None:
     with open_index(made) as index, index.reading():
         book = LineageBook(index)
-        fragments = sample_fragments(index, book, EntryLetters(index), seed=1, threads=1)
+        fragments = sample_probes(index, book, EntryLetters(index), seed=1, threads=1)
         samples = masked_samples(index, book, fragments)
         codes, rows = book.lineages().codes, len(index.rows)
     assert {one.case for one in samples} >= {"known", "new species", "new genus", "new phylum", "new domain"}
@@ -207,7 +216,7 @@ def test_it_is_made_anew_when_enough_has_changed(db: Path, world: World) -> None
     second = stamp(db)
     assert second != first
     with KinIndex.open(db) as index:
-        told = index.calibrated()
+        told = calibration_of(index)
         assert told is not None
         assert not told.is_stale(index.table)
     calibrate_index(db, threads=1)
@@ -222,7 +231,7 @@ def test_an_index_that_has_become_another_one_says_so(db: Path, world: World) ->
 
     add_to_index(db, world.later, metadata=world.metadata, calibrate=False, threads=1, log=said.append)
     with KinIndex.open(db) as index:
-        told = index.calibrated()
+        told = calibration_of(index)
         assert told is not None
         changes = told.changes(index.table)
     # Entries are many more than genomes: their share alone would hide what came.
@@ -273,7 +282,7 @@ def test_a_calibration_of_kinmer_0_1_0_still_opens(db: Path, world: World) -> No
     (db / CALIBRATION).write_text(json.dumps({**body, "crc": zlib.crc32(text.encode())}))
     assert any(one.rank is not None for one in ask(db, world))
     with KinIndex.open(db) as index:
-        found = index.calibrated()
+        found = calibration_of(index)
         assert found is not None
         assert not found.is_stale(index.table)
         assert found.calibration is not None
@@ -309,7 +318,7 @@ def test_a_kill_leaves_a_whole_one_or_none(world: World, tmp_path: Path) -> None
     db = tmp_path / "kin.db"
     settings = {"metadata": world.metadata, "keep_sequences": True, "calibrate": False, "threads": 1}
     build_index(world.references, db, **settings).close()  # type: ignore[arg-type]
-    script = f"from kinmer.index import calibrate_index\ncalibrate_index({str(db)!r}, threads=1)"
+    script = f"from kinmer.library import calibrate_index\ncalibrate_index({str(db)!r}, threads=1)"
     process = subprocess.Popen([sys.executable, "-c", script])
     time.sleep(2.5)
     process.send_signal(signal.SIGKILL)

@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from kinmer.confidence import (
     CASE_WEIGHTS,
     CASES,
-    MEAN_BONUS,
     NOTHING_NEAR,
     TOO_SHORT,
     Calibration,
     Judgements,
     Lineages,
     Pool,
-    Sample,
     Verdict,
     calibrate,
     calibration_error,
@@ -33,8 +31,10 @@ from kinmer.confidence import (
     verdicts,
 )
 from kinmer.confidence.model import Logistic, fit_logistic
+from kinmer.confidence.pool import LabeledPool
 from kinmer.confidence.training_set import sample_weights, twin_queries
 from kinmer.confidence.votes import vote
+from kinmer.index.nearest import MEAN_BONUS
 from kinmer.taxonomy import RANKS
 from tests.confidence_world import LENGTHS, SHARES, lineages, part_of, sample, samples
 
@@ -354,14 +354,14 @@ def test_the_same_samples_give_the_same_calibration(calibration: Calibration) ->
 def test_molecules_are_told_by_what_is_near() -> None:
     rng = np.random.default_rng(0)
 
-    def made(seed: int) -> Sample:
+    def made(seed: int) -> LabeledPool:
         one = sample("known", 900, seed)
         own = rng.choice(3, 900, p=[0.6, 0.2, 0.2]).astype(np.int8)
         rows = np.where(rng.random(one.pool.genomes.shape) < 0.7, own[:, None], rng.integers(0, 3, (900, 1)))
         pool = Pool(
             one.pool.distances, one.pool.genomes, one.pool.kinds, rows.astype(np.int8), one.pool.lengths
         )
-        return Sample("known", pool, one.truth, own)
+        return LabeledPool("known", pool, one.truth, own)
 
     calibration = calibrate([made(1), *samples(300, 50)[1:]], WORLD)
     assert calibration is not None
@@ -380,7 +380,7 @@ def test_too_little_to_learn_from_is_no_calibration() -> None:
     one = sample("known", 200, 0)
     unnamed = np.full_like(one.truth, -1)
     bare = Lineages(np.full_like(WORLD.codes, -1), ((),) * 7)
-    assert calibrate([Sample("known", one.pool, unnamed, one.molecule)], bare) is None
+    assert calibrate([LabeledPool("known", one.pool, unnamed, one.molecule)], bare) is None
 
 
 def test_few_genomes_whose_species_are_all_known_reach_no_farther_than_strains() -> None:
@@ -393,7 +393,7 @@ def test_few_genomes_whose_species_are_all_known_reach_no_farther_than_strains()
         kinds = np.zeros((80, 3), np.int8)
         return Pool(far, np.tile(np.arange(3), (80, 1)), kinds, kinds, np.full(80, 5_000))
 
-    known = Sample("known", near(0.02, 0.06), np.zeros((80, 7), np.int32), np.zeros(80, np.int8))
+    known = LabeledPool("known", near(0.02, 0.06), np.zeros((80, 7), np.int32), np.zeros(80, np.int8))
     calibration = calibrate([known], few)
     assert calibration is not None
     told = verdicts(judge(near(0.02, 0.05), few, calibration), few)

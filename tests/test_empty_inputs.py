@@ -18,9 +18,8 @@ from kinmer.cli import run
 from kinmer.counting import count_files
 from kinmer.errors import SequenceError
 from kinmer.fragments import fragment
-from kinmer.index import check_index
 from kinmer.index.engine import STAMP
-from kinmer.library import add_to_index, build_index, build_reference
+from kinmer.library import add_to_index, build_index, build_reference, check_index
 from kinmer.profiles import ProfileStore
 from kinmer.queries import search, write_tsv
 from tests.organisms import encoder_of

@@ -9,14 +9,16 @@ import pytest
 
 from kinmer.counting import count, count_files
 from kinmer.errors import InputError, ProfileError, SequenceError, UsageError
-from kinmer.index import KinIndex, check_index, index_rows, open_index
+from kinmer.index import KinIndex, open_index
 from kinmer.index.sequences import EntryLetters
 from kinmer.library import (
     add_to_index,
     build_index,
     build_reference,
+    check_index,
     compact_index,
     delete_from_index,
+    index_rows,
     update_index,
 )
 from kinmer.queries import search, search_ids, writer_of

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from kinmer.errors import KinmerError
-from kinmer.index import check_index, describe_index, index_rows, open_index
+from kinmer.index import open_index
+from kinmer.library import check_index, describe_index, index_rows
 from kinmer.queries import search, search_ids
 from tests.kill_worker import Runner
 from tests.organisms import encoder_of

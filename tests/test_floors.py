@@ -18,15 +18,16 @@ FLOORS = {
     1: {"inputs"},
     2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
     3: {"tables", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
-    4: {"profiles", "fragments", "simulate", "stores", "confidence"},
+    4: {"profiles", "fragments", "simulate", "stores"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
-    7: {"library"},
-    8: {"queries", "evaluate", "vectors"},
-    9: {"demo", "sweeps", "analyses", "maps", "clusters"},
-    10: {"reports"},
-    11: {"cli"},
-    12: {"__main__"},
+    7: {"confidence"},
+    8: {"library"},
+    9: {"queries", "evaluate", "vectors"},
+    10: {"demo", "sweeps", "analyses", "maps", "clusters"},
+    11: {"reports"},
+    12: {"cli"},
+    13: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

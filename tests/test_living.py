@@ -23,13 +23,22 @@ from kinmer.errors import (
     SequenceError,
     UsageError,
 )
-from kinmer.index import IndexWriter, KinIndex, check_index, describe_index, index_rows, open_index
+from kinmer.index import IndexWriter, KinIndex, open_index
 from kinmer.index.commit import NewSequence
 from kinmer.index.manifest import ENTRIES
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock
 from kinmer.index.sequences import read_letters
 from kinmer.index.table import EntryTable
-from kinmer.library import add_to_index, build_index, compact_index, delete_from_index, update_index
+from kinmer.library import (
+    add_to_index,
+    build_index,
+    check_index,
+    compact_index,
+    delete_from_index,
+    describe_index,
+    index_rows,
+    update_index,
+)
 from kinmer.profiles.journal import StoreLock
 from tests.organisms import encoder_of, organisms
 

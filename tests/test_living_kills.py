@@ -14,10 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from kinmer.index import IndexWriter, KinIndex
-from kinmer.index.check import check_index
 from kinmer.index.rows import GENOME
 from kinmer.index.sequences import letters_file, read_letters
-from kinmer.library import build_index
+from kinmer.library import build_index, check_index
 from tests.living_worker import Known, Model, change, letters_of, vectors_of
 from tests.organisms import encoder_of, organisms
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 import kinmer
 from kinmer.clusters.agreement import agreement_of, evaluate_clusters
+from kinmer.confidence.pool import LineageBook
 from kinmer.estimators import KinmerClassifier
 from kinmer.estimators.rows import RowError
 from kinmer.evaluate.measures import label_table
 from kinmer.fasta import read_records
 from kinmer.fragments import read_labels
 from kinmer.index import KinIndex
-from kinmer.index.pooling import LineageBook
 from kinmer.library import add_to_index, build_index, build_reference, update_index
 from kinmer.library.join import homonyms
 from kinmer.library.packages import find_genomes

@@ -15,10 +15,18 @@ import numpy as np
 import pytest
 
 from kinmer.errors import FormatError
-from kinmer.index import IndexWriter, check_index, describe_index, index_rows, open_index, table
+from kinmer.index import IndexWriter, open_index, table
 from kinmer.index import manifest as manifests
 from kinmer.index.rows import GENOME
-from kinmer.library import add_to_index, compact_index, delete_from_index, update_index
+from kinmer.library import (
+    add_to_index,
+    check_index,
+    compact_index,
+    delete_from_index,
+    describe_index,
+    index_rows,
+    update_index,
+)
 from kinmer.queries import search_ids
 
 ARCHIVE = Path(__file__).parent / "formats" / "index-2.tar.gz"

@@ -17,7 +17,7 @@ import pytest
 
 from kinmer.cli import run
 from kinmer.index import open_index
-from kinmer.index.check import check_index
+from kinmer.library import check_index
 from kinmer.simulate import Community, write_community
 from kinmer.taxonomy import RANKS
 from tests.organisms import encoder_of

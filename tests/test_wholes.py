@@ -18,11 +18,10 @@ from kinmer.counting import count_batches
 from kinmer.encoder import Encoder
 from kinmer.errors import SequenceError
 from kinmer.estimators.rows import embed_rows
-from kinmer.index import describe_index
 from kinmer.index import pieces as module
 from kinmer.index.manifest import save_manifest
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, pieces_of, read_blocks_of
-from kinmer.library import add_to_index, build_index, update_index
+from kinmer.library import add_to_index, build_index, describe_index, update_index
 
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 # Codons without a stop, so that frames run across tiles and windows.

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from kinmer.fragments import benchmark as benchmark
     from kinmer.fragments import fragment as fragment
     from kinmer.index import KinIndex as KinIndex
-    from kinmer.index import check_index as check_index
-    from kinmer.index import describe_index as describe_index
     from kinmer.index import open_index as open_index
     from kinmer.layout import Layout as Layout
     from kinmer.layout import kmer_layout as kmer_layout
@@ -41,8 +39,10 @@ if TYPE_CHECKING:
     from kinmer.library import add_to_index as add_to_index
     from kinmer.library import build_index as build_index
     from kinmer.library import build_reference as build_reference
+    from kinmer.library import check_index as check_index
     from kinmer.library import compact_index as compact_index
     from kinmer.library import delete_from_index as delete_from_index
+    from kinmer.library import describe_index as describe_index
     from kinmer.library import update_index as update_index
     from kinmer.maps import MapResult as MapResult
     from kinmer.maps import make_map as make_map
@@ -76,14 +76,14 @@ _ROOMS = {
     "benchmark": "fragments",
     "build_index": "library",
     "build_reference": "library",
-    "check_index": "index",
+    "check_index": "library",
     "Clr": "clr",
     "cluster": "clusters",
     "compact_index": "library",
     "compare_retrieval": "evaluate.retrieval",
     "count": "counting",
     "delete_from_index": "library",
-    "describe_index": "index",
+    "describe_index": "library",
     "embed": "embedding",
     "Encoder": "encoder",
     "evaluate_clusters": "clusters",

@@ -163,7 +163,7 @@ def list_entries(
 ) -> None:
     """The entries as a table: id, genome, length, GC, number of vectors, metadata."""
     from kinmer.files import check_output, replaced_text
-    from kinmer.index import index_rows
+    from kinmer.library import index_rows
     from kinmer.queries import write_rows
 
     if output is not None:
@@ -185,7 +185,7 @@ def info(
     """Entries, vectors, engine, encoder, metadata, calibration."""
     import json
 
-    from kinmer.index import describe_index
+    from kinmer.library import describe_index
 
     told = describe_index(index)
     say(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
@@ -194,7 +194,7 @@ def info(
 @db.command("check")
 def check(index: Index) -> None:
     """Read all of an index and prove it whole; exit 1 where it is not."""
-    from kinmer.index import check_index
+    from kinmer.library import check_index
 
     report = check_index(index)
     say(report.text())
@@ -205,8 +205,7 @@ def check(index: Index) -> None:
 @db.command("compact")
 def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     """Write the files anew without what was deleted, and bring the engine up to date."""
-    from kinmer.index import describe_index
-    from kinmer.library import compact_index
+    from kinmer.library import compact_index, describe_index
 
     before = describe_index(index)
     compact_index(index, wait=wait, threads=threads, log=note)
@@ -217,8 +216,7 @@ def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
 @db.command("calibrate")
 def calibrate(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     """Learn anew from the references how far an answer can be trusted."""
-    from kinmer.index import describe_index
-    from kinmer.library import calibrate_index
+    from kinmer.library import calibrate_index, describe_index
 
     calibrate_index(index, wait=wait, threads=threads, log=note)
     note(f"{index}: {describe_index(index).calibrated}")

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from kinmer.confidence.calibrator import Calibrated, calibration_of, refresh_calibration, warn_stale
 from kinmer.confidence.learn import CASE_WEIGHTS, calibrate, calibration_error
 from kinmer.confidence.model import Calibration
-from kinmer.confidence.pool import CASES, HIDDEN, MEAN_BONUS, NO_KIN, Lineages, Pool, Sample, merge_genomes
+from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, LabeledPool, Lineages, Pool, merge_genomes
 from kinmer.confidence.verdict import NOTHING_NEAR, TOO_SHORT, Judgements, Verdict, judge, verdicts
 
 __all__ = [
     "CASES",
     "CASE_WEIGHTS",
     "HIDDEN",
-    "MEAN_BONUS",
     "NOTHING_NEAR",
     "NO_KIN",
     "TOO_SHORT",
+    "Calibrated",
     "Calibration",
     "Judgements",
+    "LabeledPool",
     "Lineages",
     "Pool",
-    "Sample",
     "Verdict",
     "calibrate",
     "calibration_error",
+    "calibration_of",
     "judge",
     "merge_genomes",
+    "refresh_calibration",
     "verdicts",
+    "warn_stale",
 ]

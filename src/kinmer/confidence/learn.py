@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.model import Calibration, Logistic, fit_logistic
-from kinmer.confidence.pool import CASES, Lineages, Sample
+from kinmer.confidence.pool import CASES, LabeledPool, Lineages
 from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.training_set import ABSENT, FOLDS, GENUS, SPECIES, Material, material_of
 from kinmer.confidence.votes import MOLECULE_COUNT, RANK_COUNT, molecule_features, name_features
@@ -108,7 +108,7 @@ RIDGE = 2.0
 
 
 def calibrate(
-    samples: Sequence[Sample], lineages: Lineages, *, weights: Mapping[str, float] = CASE_WEIGHTS
+    samples: Sequence[LabeledPool], lineages: Lineages, *, weights: Mapping[str, float] = CASE_WEIGHTS
 ) -> Calibration | None:
     """Learn from queries whose truth is known; None where there are too few.
 

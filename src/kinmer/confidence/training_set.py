@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, Lineages, Pool, Sample
+from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, LabeledPool, Lineages, Pool
 from kinmer.confidence.votes import RANK_COUNT, VIRUS, Votes, vote
 
 __all__ = ["ABSENT", "FOLDS", "GENUS", "SPECIES", "Material", "material_of", "sample_weights", "twin_queries"]
@@ -174,7 +174,7 @@ class Material:
         )
 
 
-def material_of(samples: Sequence[Sample], lineages: Lineages, given: Mapping[str, float]) -> Material:
+def material_of(samples: Sequence[LabeledPool], lineages: Lineages, given: Mapping[str, float]) -> Material:
     """The samples, none of which may be empty."""
     width = max(one.pool.distances.shape[1] for one in samples)
     pool = Pool(

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove
-from kinmer.index.calibration import Calibrated, read_calibration
 from kinmer.index.engine import Trust, build_engine, engine_folder, open_engine, update_engine
-from kinmer.index.manifest import ENCODER, ENTRIES, read_manifest, save_manifest
+from kinmer.index.manifest import ENCODER, ENTRIES, read_calibration, read_manifest, save_manifest
 from kinmer.index.nearest import Labels, Merging, nearest_rows
 from kinmer.index.rows import Rows
 from kinmer.index.table import Entry, EntryTable, Genome, holders_of, names_of
@@ -214,14 +213,17 @@ class KinIndex:
         """How often the metadata have been changed."""
         return int(self.table.state.get("labels", 0))
 
-    def calibrated(self) -> Calibrated | None:
-        """How far answers can be trusted, as it was learnt; None where it was not. FormatError for damage."""
-        told = read_calibration(self.path, self.manifest["index"])
-        if told is None and self.table.state.get("calibrated"):
+    def stored_calibration(self) -> dict[str, Any] | None:
+        """The kept calibration, for `kinmer.confidence` to read; None where the index was never calibrated.
+
+        Raises FormatError where it is damaged or gone.
+        """
+        stored = read_calibration(self.path, self.manifest["index"])
+        if stored is None and self.table.state.get("calibrated"):
             raise FormatError(
-                "the calibration is gone", check="make it anew: kinmer db calibrate", place=self.path
+                "the calibration is gone", check="make it again: kinmer db calibrate", place=self.path
             )
-        return told
+        return stored
 
     def select(self, where: str) -> NDArray[np.int64]:
         """Ascending numbers of the entries for which a condition holds, such as ``length > 50000``.

@@ -16,21 +16,26 @@ if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
 __all__ = [
+    "CALIBRATION",
     "ENCODER",
     "ENTRIES",
     "FORMAT",
     "INDEX",
     "MAKING",
     "MANIFEST",
+    "damaged_calibration",
     "raise_format",
+    "read_calibration",
     "read_manifest",
     "save_manifest",
+    "write_calibration",
     "write_manifest",
 ]
 
 # Formats that are read; what is written is `FORMAT`.
 READ = (2, FORMAT)
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
+CALIBRATION, CALIBRATION_FORMAT = "calibration.json", 1
 # What an index is being made of; gone when it is made.
 MAKING = "making.json"
 # An engine's folder is its library's own.
@@ -118,3 +123,33 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not (texts and known and isinstance(dim, int) and dim > 0):
         raise FormatError("index.json is damaged", "a field is missing or unknown", place=path / MANIFEST)
     return manifest
+
+
+def write_calibration(path: Path, index: str, body: dict[str, Any]) -> None:
+    """Keep a calibration of the index called `index` at `path`. body : see `kinmer.confidence`."""
+    stamp = {"kind": "kinmer calibration", "format": CALIBRATION_FORMAT, "index": index}
+    write_json(path / CALIBRATION, sealed({**stamp, **body}))
+
+
+def read_calibration(path: Path, index: str) -> dict[str, Any] | None:
+    """What is kept as the calibration of the index called `index` at `path`; None where there is none.
+
+    Raises FormatError where it is damaged or of another index.
+    """
+    location = path / CALIBRATION
+    if not location.is_file():
+        return None
+    body = read_json(location)
+    known = body.get("kind") == "kinmer calibration" and body.get("format") == CALIBRATION_FORMAT
+    if not known or not is_sealed(body):
+        raise damaged_calibration(location, "its checksum is another")
+    if body["index"] != index:
+        raise damaged_calibration(location, "it is of another index")
+    return body
+
+
+def damaged_calibration(location: Path, why: str) -> FormatError:
+    """The error for a calibration that cannot be used."""
+    return FormatError(
+        "the calibration is damaged", why, "make it again: kinmer db calibrate", place=location
+    )

@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import MEAN_BONUS
 from kinmer.index.rows import GENOME, Rows
 from kinmer.stores import Metric, VectorStore, distances_to, exact_search, sort_hits
 
 if TYPE_CHECKING:
     from kinmer.index.database import KinIndex
 
-__all__ = ["MOST_ROWS", "Labels", "Merging", "first_of_each", "nearest_groups", "nearest_rows"]
+__all__ = ["MEAN_BONUS", "MOST_ROWS", "Labels", "Merging", "first_of_each", "nearest_groups", "nearest_rows"]
 
 
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+# A genome's mean vector counts as so much nearer than it is: it has less noise than a piece's. Measured on
+# fragments of known genomes.
+MEAN_BONUS = 0.01
 # Where so few rows may be hits, looking at each is as fast as asking the engine.
 FEW = 10_000
 # The engine is asked again for so many times more where too few of its candidates may be hits.

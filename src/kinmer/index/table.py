@@ -665,6 +665,14 @@ class EntryTable:
             raise ValueError("its state is incomplete")
         return state
 
+    def count_from(self, kind: str, number: int) -> int:
+        """How many "genomes" or "entries" have this number or a higher one."""
+        column = "genome" if kind == "genomes" else "_entry"
+        with self.told():
+            sql = f"SELECT COUNT(*) FROM {kind} WHERE {column} >= ?"
+            (count,) = self.connection.execute(sql, (number,)).fetchone()
+        return int(count)
+
     @contextmanager
     def told(self) -> Iterator[None]:
         """Turn what SQLite says of a damaged file into a FormatError."""

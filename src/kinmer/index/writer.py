@@ -12,14 +12,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError
 from kinmer.files import remove
-from kinmer.index.calibrating import make_calibration
-from kinmer.index.calibration import read_calibration
 from kinmer.index.commit import Change, NewSequence
 from kinmer.index.database import KinIndex
 from kinmer.index.engine import Trust
-from kinmer.index.manifest import ENTRIES, MAKING, raise_format, read_manifest
+from kinmer.index.manifest import ENTRIES, MAKING, raise_format, read_manifest, write_calibration
 from kinmer.index.rows import WHOLE, RowFiles, Rows, row_checksum, row_files
 from kinmer.index.sequences import LetterFile, letters_file, read_letters
 from kinmer.index.table import Block, Entry, EntryTable, names_of
@@ -132,7 +129,7 @@ class IndexWriter:
     ) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self._log, self._threads = log or (lambda line: None), threads
+        self.log, self.threads = log or (lambda line: None), threads
         self._committed = committed or (lambda what, ids: None)
         self._lock = lock or StoreLock(self.path, wait=wait)
         self._own_lock = lock is None
@@ -262,7 +259,7 @@ class IndexWriter:
 
     def compact(self) -> None:
         """Write the rows alive and kept letters into new files, without those of deleted entries."""
-        with KinIndex.open(self.path, log=self._log, threads=self._threads) as index:
+        with KinIndex.open(self.path, log=self.log, threads=self.threads) as index:
             index.rows.check_blocks(index.table.blocks())
             old = self.table.generation
             change = Change(self.table)
@@ -278,13 +275,13 @@ class IndexWriter:
         """
         self._renew_means()
         if len(self.table):
-            with KinIndex.open(self.path, log=self._log, threads=self._threads) as index:
+            with KinIndex.open(self.path, log=self.log, threads=self.threads) as index:
                 most = max(LATE_ROWS, int(LATE_SHARE * len(index.rows)))
                 index.prepare(behind=most if behind is None else behind)
 
     def _renew_means(self) -> None:
         for numbers in self._stale():
-            with KinIndex.open(self.path, log=self._log) as index:
+            with KinIndex.open(self.path, log=self.log) as index:
                 means = genome_means(index, numbers)
             change = Change(self.table)
             with change.begin(derived=True):
@@ -292,32 +289,12 @@ class IndexWriter:
                 vectors, records = change.set_genomes(means)
                 self._write(rows, vectors, records)
 
-    def calibrate(self, *, anew: bool = False) -> None:
-        """Learn from the references how far an answer can be trusted; not again while little has changed.
-
-        anew : whatever has changed.
-        """
-        try:
-            told = read_calibration(self.path, self.manifest["index"])
-        except FormatError as error:
-            self._log(str(error))
-            told = None
-        if anew or told is None or told.is_stale(self.table):
-            make_calibration(self.path, threads=self._threads, log=self._log)
-            change = Change(self.table)
-            with change.begin(derived=True):
-                # From now on it is missed where it is gone.
-                change.state("calibrated", True)
-
-    def warn_stale(self) -> None:
-        """Say so where the calibration no longer fits what the index has become."""
-        try:
-            told = read_calibration(self.path, self.manifest["index"])
-        except FormatError as error:
-            self._log(str(error))
-            return
-        if told is not None and (line := told.warning(self.table)):
-            self._log(line)
+    def keep_calibration(self, body: dict[str, Any]) -> None:
+        """Keep what `kinmer.confidence` has learned; from now on it is missed where it is gone."""
+        write_calibration(self.path, self.manifest["index"], body)
+        change = Change(self.table)
+        with change.begin(derived=True):
+            change.state("calibrated", True)
 
     @contextmanager
     def watched(self, committed: Callable[[str, list[str]], None]) -> Iterator[None]:

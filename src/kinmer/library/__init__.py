@@ -7,10 +7,12 @@ update_index : replaces sequences, or metadata alone
 delete_from_index : by id, genome or condition
 compact_index : leaves out what was deleted
 calibrate_index : learns how far answers can be trusted
+check_index, describe_index : whether an index is whole, and what it holds
 find_genomes, verify_genome : the files of a reference
 """
 
 from kinmer.library.build import build_index, build_reference
+from kinmer.library.check import CheckReport, IndexInfo, IndexRow, check_index, describe_index, index_rows
 from kinmer.library.genomes import GenomeFile, verify_genome
 from kinmer.library.packages import find_genomes
 from kinmer.library.update import (
@@ -22,14 +24,20 @@ from kinmer.library.update import (
 )
 
 __all__ = [
+    "CheckReport",
     "GenomeFile",
+    "IndexInfo",
+    "IndexRow",
     "add_to_index",
     "build_index",
     "build_reference",
     "calibrate_index",
+    "check_index",
     "compact_index",
     "delete_from_index",
+    "describe_index",
     "find_genomes",
+    "index_rows",
     "update_index",
     "verify_genome",
 ]

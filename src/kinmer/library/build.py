@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from kinmer.confidence import refresh_calibration, warn_stale
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.fasta import is_stream, spooled
 from kinmer.files import (
@@ -191,7 +192,7 @@ def build_of_feed(
             _fill(writer, feed, staged, metadata, log)
             writer.finish(behind=0)
             if calibrate:
-                writer.calibrate()
+                refresh_calibration(writer)
         _publish(building, path, lock)
     except InputError as error:
         # The same call would fail again: there is nothing to go on with but the other files of a bad one.
@@ -407,9 +408,9 @@ def build_reference(
             tell(f"{len(writer.table) - before:,} sequences added to {before:,}")
             writer.finish()
             if calibrate:
-                writer.calibrate()
+                refresh_calibration(writer)
             else:
-                writer.warn_stale()
+                warn_stale(writer)
         return KinIndex.open(path, log=log, threads=threads)
     feed = from_fasta(
         files,

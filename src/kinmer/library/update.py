@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.confidence import refresh_calibration, warn_stale
 from kinmer.errors import InputError, UsageError
 from kinmer.files import hash_file, remove
 from kinmer.index.database import KinIndex
@@ -104,9 +105,9 @@ def add_to_index(
             pour_into(writer, feed, metadata, taxdump, log=tell)
         writer.finish()
         if calibrate:
-            writer.calibrate()
+            refresh_calibration(writer)
         else:
-            writer.warn_stale()
+            warn_stale(writer)
         return len(writer.table) - before
 
 
@@ -154,9 +155,9 @@ def update_index(
                 changed = pour_into(writer, feed, metadata, taxdump, replace=by, log=tell)
         writer.finish()
         if calibrate:
-            writer.calibrate()
+            refresh_calibration(writer)
         else:
-            writer.warn_stale()
+            warn_stale(writer)
         return changed
 
 
@@ -193,7 +194,7 @@ def delete_from_index(
             with KinIndex.open(db) as index:
                 numbers = np.concatenate([numbers, index.select(where)])
         gone = writer.delete(np.unique(numbers), request=request)
-        writer.warn_stale()
+        warn_stale(writer)
         return gone
 
 
@@ -213,7 +214,7 @@ def calibrate_index(
     """Learn anew from an index's own sequences how far its answers can be trusted."""
     with IndexWriter(db, log=log, threads=threads, wait=wait) as writer:
         writer.finish()
-        writer.calibrate(anew=True)
+        refresh_calibration(writer, force=True)
 
 
 def _request(*asked: Any) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from kinmer.errors import InputError, SequenceError, UsageError
 from kinmer.fasta import base_count, is_stream
 from kinmer.index import KinIndex
-from kinmer.index.check import INEXACT_WHOLES
 from kinmer.index.pieces import has_exact_wholes
+from kinmer.library.check import INEXACT_WHOLES
 from kinmer.profiles import table_kind
 from kinmer.queries.judge import Asked, Merge, answers
 from kinmer.queries.results import BATCH_ROWS, Queries, QueryResult

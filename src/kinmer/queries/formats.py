@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from kinmer.errors import UsageError
-from kinmer.index import IndexRow
+from kinmer.library import IndexRow
 from kinmer.queries.results import NO_PROFILE, Hit, QueryResult
 from kinmer.taxonomy import RANKS
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import TOO_SHORT, Calibration, Judgements, Lineages, judge, verdicts
+from kinmer.confidence import TOO_SHORT, Calibration, Judgements, Lineages, calibration_of, judge, verdicts
+from kinmer.confidence.pool import MOLECULES, POOL, LineageBook, molecule_column, pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Entry, KinIndex
-from kinmer.index.pooling import MOLECULES, POOL, LineageBook, molecule_column, pool_of
 from kinmer.index.rows import PIECE
 from kinmer.index.table import quoted
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
@@ -92,7 +92,7 @@ class Judge:
             return
         self._epoch = self._index.table.epoch
         self._book = LineageBook(self._index)
-        told = self._index.calibrated()
+        told = calibration_of(self._index)
         self._calibration = None if told is None else told.calibration
         if told is not None and (line := told.warning(self._index.table)) and line != self._warned:
             self._warned = line

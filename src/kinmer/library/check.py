@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.confidence import calibration_of
 from kinmer.errors import EngineError, FormatError, KinmerError
 from kinmer.index.database import KinIndex
 from kinmer.index.engine import EngineBehindError, Trust, open_engine
@@ -152,7 +153,7 @@ def _table(index: KinIndex) -> Iterator[str]:
 
 
 def _calibration(index: KinIndex) -> Iterator[str]:
-    index.calibrated()
+    calibration_of(index)
     yield from ()
 
 
@@ -374,8 +375,8 @@ def describe_index(path: str | Path) -> IndexInfo:
 
 
 def _calibrated(index: KinIndex) -> str:
-    told = index.calibrated()
-    return "" if told is None else told.text(index.table)
+    kept = calibration_of(index)
+    return "" if kept is None else kept.text(index.table)
 
 
 def index_rows(path: str | Path, where: str | None = None) -> Iterator[IndexRow]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import CASES, HIDDEN, NO_KIN, Sample
+from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, POOL, LabeledPool, LineageBook, pool_of
+from kinmer.confidence.probes import TURNS, Probes
 from kinmer.index.database import KinIndex
-from kinmer.index.pooling import POOL, LineageBook, pool_of
 from kinmer.index.rows import GENOME
-from kinmer.index.sampling import TURNS, Fragments
 from kinmer.progress import step
 
 __all__ = ["masked_samples"]
+
 
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 1 << 15, 256
 FAMILY, GENUS, SPECIES = 4, 5, 6
@@ -28,7 +28,7 @@ Labels = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> list[Sample]:
+def masked_samples(index: KinIndex, book: LineageBook, fragments: Probes) -> list[LabeledPool]:
     """A sample for every case, with the fragments that it is possible for.
 
     known : the query's own genome is taken out where its species has another one. Where it has none, the
@@ -42,7 +42,7 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> 
     """
     rows = _Rows(index, book)
     truth = book.codes(fragments.genome)
-    found: list[Sample] = []
+    found: list[LabeledPool] = []
     with step("Calibrating", len(fragments)) as progress:
         for start in range(0, len(fragments), QUERIES_AT_ONCE):
             part = np.arange(start, min(len(fragments), start + QUERIES_AT_ONCE))
@@ -55,7 +55,7 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Fragments) -> 
                     continue
                 own = part[able]
                 pool = pool_of(index, book, labels[able], far[able], fragments.bases[own])
-                found.append(Sample(case, pool, truth[own], book.molecules(fragments.entry[own])))
+                found.append(LabeledPool(case, pool, truth[own], book.molecules(fragments.entry[own])))
             progress.advance(len(part))
     return found
 
@@ -99,7 +99,7 @@ class _Asked:
     """Some fragments: which cases they are possible for, and what each takes out."""
 
     def __init__(
-        self, rows: _Rows, fragments: Fragments, truth: NDArray[np.int32], part: NDArray[np.int64]
+        self, rows: _Rows, fragments: Probes, truth: NDArray[np.int32], part: NDArray[np.int64]
     ) -> None:
         self._rows = rows
         self._genome, self._entry = fragments.genome[part], fragments.entry[part]

@@ -1,4 +1,4 @@
-"""Fragments of an index's own genomes, by which its answers are calibrated."""
+"""Probes of an index's own genomes, by which its answers are calibrated."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.confidence.pool import LineageBook
 from kinmer.fasta import base_count
 from kinmer.index.database import KinIndex
 from kinmer.index.pieces import Embedder, RecordBlock
-from kinmer.index.pooling import LineageBook
 from kinmer.index.sequences import EntryLetters
 from kinmer.index.table import Entry
 
-__all__ = ["LENGTHS", "TURNS", "Fragments", "sample_entries", "sample_fragments"]
+__all__ = ["LENGTHS", "TURNS", "Probes", "sample_entries", "sample_probes"]
+
 
 # From the shortest on that anything can be said of; the short ones lie close, where answers change most.
 LENGTHS = (100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
-# Fragments of one length, in all and of one genome.
+# Probes of one length, in all and of one genome.
 PER_LENGTH, PER_GENOME = 500, 4
 # Dot products of all fragments with all rows, and the fewest fragments whatever they cost.
 MOST_PRODUCTS, LEAST = 6e9, 1_200
@@ -39,7 +40,7 @@ _Place = tuple[int, int, int, int, bool]
 
 
 @dataclass(frozen=True)
-class Fragments:
+class Probes:
     """Queries cut from an index's own sequences.
 
     vectors : (q, dim). entry, genome : (q,) numbers that they are of. start, stop : (q,) letters.
@@ -63,10 +64,10 @@ class Fragments:
         return len(self.entry)
 
 
-def sample_fragments(
+def sample_probes(
     index: KinIndex, book: LineageBook, letters: EntryLetters, *, seed: int, threads: int | None
-) -> Fragments:
-    """Fragments of `LENGTHS` of genomes of as many species as possible, where sequences are long enough."""
+) -> Probes:
+    """Probes of `LENGTHS` of genomes of as many species as possible, where sequences are long enough."""
     rng = np.random.default_rng(seed)
     total = max(LEAST, min(PER_LENGTH * len(LENGTHS), int(MOST_PRODUCTS / max(1, len(index.rows)))))
     per_length = total // len(LENGTHS)
@@ -154,7 +155,7 @@ def _random(text: bytes, rng: np.random.Generator) -> bytes:
     return rng.choice(_ACGT, size, p=[0.5 - strong, strong, strong, 0.5 - strong]).tobytes()
 
 
-def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Fragments:
+def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Probes:
     """Whole sequences of known length as they lie in the index, where there are no letters to cut."""
     rng = np.random.default_rng(seed)
     genomes = _some_genomes(index, book, PER_LENGTH, rng)
@@ -176,10 +177,10 @@ def _fragments(
     random: NDArray[np.float32] | None,
     kept: Sequence[_Place],
     bases: Sequence[int],
-) -> Fragments:
+) -> Probes:
     told = np.array([place[:4] for place in kept], dtype=np.int64).reshape(-1, 4)
     extra = np.array([place[4] for place in kept], dtype=bool)
-    return Fragments(
+    return Probes(
         vectors,
         strains,
         random,
