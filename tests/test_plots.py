@@ -89,7 +89,7 @@ def test_every_pair_and_sequence_is_drawn_once() -> None:
         assert sum(bar.get_height() for bar in axis.patches) == 70  # type: ignore[attr-defined]
 
 
-def test_categories_keep_their_colour_and_the_rest_is_grey() -> None:
+def test_categories_keep_their_color_and_the_rest_is_gray() -> None:
     labels = ["common"] * 30 + ["rare"] * 2 + ["middle"] * 10
     figure = plots.scatter_by_category(RNG.normal(size=(42, 2)), {"phylum": labels}, largest=2)
     drawn = [one for one in figure.axes[0].collections if isinstance(one, PathCollection)]
@@ -98,8 +98,8 @@ def test_categories_keep_their_colour_and_the_rest_is_grey() -> None:
         "common": 30,
         "middle": 10,
     }
-    colours = {tuple(np.asarray(one.get_facecolor())[0]) for one in drawn}
-    assert len(colours) == 3
+    colors = {tuple(np.asarray(one.get_facecolor())[0]) for one in drawn}
+    assert len(colors) == 3
 
 
 def test_nothing_global_changes() -> None:

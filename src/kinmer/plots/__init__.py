@@ -1,17 +1,15 @@
-"""Arrays to figures, in one style.
-
-Every function gives a `Figure`; `save` writes it as PNG and SVG.
-"""
+"""Arrays to figures, in one style. Every function returns a `Figure`; `save` writes it as PNG and SVG."""
 
 from kinmer.plots.charts import (
     distance_against_mse,
+    lengths_and_gc,
     mse_by_rank,
     retrieval_bars,
     retrieval_panels,
     sweep_map,
     sweep_panels,
 )
-from kinmer.plots.scatter import lengths_and_gc, scatter_by_category
+from kinmer.plots.scatter import scatter_by_category
 from kinmer.plots.style import PALETTE, save
 
 __all__ = [

@@ -8,13 +8,23 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import ArrayLike
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
 
-from kinmer.plots.style import DENSITY, MARKERS, PALETTE, STYLE, legend_above, panels_of, plain, span
+from kinmer.plots.style import (
+    DENSITY,
+    MARKERS,
+    PALETTE,
+    STYLE,
+    bases,
+    color_bar,
+    legend_above,
+    panels_of,
+    plain,
+    span,
+)
 
 __all__ = [
     "cluster_sizes",
@@ -23,6 +33,7 @@ __all__ = [
     "distance_histograms",
     "group_shares",
     "in_degrees",
+    "lengths_and_gc",
     "mse_by_rank",
     "nearest_distances",
     "one_and_all",
@@ -32,28 +43,60 @@ __all__ = [
     "sweep_panels",
 ]
 
+_AXES = {"cosine": "cosine distance", "l2": "Euclidean distance"}
+Interval = tuple[ArrayLike, ArrayLike, ArrayLike]
+
+
+def _distance(metric: str) -> str:
+    return plain(_AXES.get(metric, metric))
+
+
+def _side_by_side(number: int, of: int, groups: int) -> tuple[NDArray[np.floating[Any]], float]:
+    """Positions (groups,) and width of the bars of series `number`."""
+    thick = 0.8 / max(1, of)
+    return np.arange(groups) + (number - (of - 1) / 2) * thick, thick * 0.92
+
+
+@matplotlib.rc_context(STYLE)
+def lengths_and_gc(lengths: ArrayLike, gc: ArrayLike) -> Figure:
+    """Histograms of sequence lengths (bases, log scale) and GC content (fractions, drawn in percent)."""
+    figure, (left, right) = panels_of(2, width=4.2, height=3.2)
+    size = np.asarray(lengths, float)
+    low, high = max(size.min(), 1), max(size.max(), size.min() * 1.1, 2)
+    left.hist(size, bins=np.geomspace(low, high, 41).tolist(), color=PALETTE[0])
+    left.set_xscale("log")
+    left.xaxis.set_major_formatter(FuncFormatter(bases))
+    left.xaxis.set_minor_formatter(NullFormatter() if high / low > 20 else FuncFormatter(bases))
+    left.set_xlabel("sequence length (log scale)")
+    share = 100 * np.asarray(gc, float)
+    right.hist(share, bins=np.linspace(*span(share), 41).tolist(), color=PALETTE[2])
+    right.set_xlabel("GC content (%)")
+    for axis in (left, right):
+        axis.set_ylabel("sequences")
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
 
 @matplotlib.rc_context(STYLE)
 def retrieval_bars(
     groups: Sequence[str],
-    series: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
+    series: Mapping[str, Interval],
     *,
     ylabel: str = "nearest is of the same species (%)",
     xlabel: str = "query length",
 ) -> Figure:
     """Bars with intervals.
 
-    `series`: name -> (share, low, high), one per group and in 0–1; NaN leaves a gap.
+    series : name -> (share, low, high), one per group, as fractions; NaN leaves a gap.
     """
     width = max(5.0, 0.35 * len(groups) * (len(series) + 1) + 1.5)
     figure, (axis,) = panels_of(1, width=min(width, 11), height=3.9)
-    thick = 0.8 / max(1, len(series))
-    for number, (name, (share, low, high)) in enumerate(series.items()):
-        value, under, over = (100 * np.asarray(one, float) for one in (share, low, high))
-        place = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * thick
-        error = np.maximum(np.stack([value - under, over - value]), 0)
-        axis.bar(place, value, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=plain(name))
-        axis.errorbar(place, value, error, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
+    for number, (name, interval) in enumerate(series.items()):
+        value, low, high = (100 * np.asarray(part, float) for part in interval)
+        at, thick = _side_by_side(number, len(series), len(groups))
+        error = np.maximum(np.stack([value - low, high - value]), 0)
+        axis.bar(at, value, thick, color=PALETTE[number % len(PALETTE)], label=plain(name))
+        axis.errorbar(at, value, error, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
     axis.set_xticks(np.arange(len(groups)), list(map(plain, groups)))
     axis.grid(visible=False, axis="x")
     axis.set_ylim(0, 102)
@@ -66,8 +109,7 @@ def retrieval_bars(
 @matplotlib.rc_context(STYLE)
 def retrieval_panels(
     panels: Mapping[
-        str,
-        tuple[str, Sequence[str], Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]]],
+        str, tuple[str, Sequence[str], Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]]]
     ],
     *,
     ylabel: str = "nearest has the label (%)",
@@ -75,30 +117,28 @@ def retrieval_panels(
 ) -> Figure:
     """Shares with intervals as bands and their ceiling dashed, a panel each, in rows of `columns`.
 
-    `panels`: title -> (name of the axis, its places, series -> (share, low, high, ceiling)), one share for
-    every place and in 0–1; NaN leaves a gap.
+    panels : title -> (label of the axis, its positions, series -> (share, low, high, ceiling)), one share for
+        every position, as fractions; NaN leaves a gap.
     """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(3.4 * columns, 4.6), 3.1 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    for number, (title, (axis_name, places, series)) in enumerate(panels.items()):
-        axis = figure.add_subplot(rows, columns, number + 1)
-        x = np.arange(len(places))
-        for place, (name, lines) in enumerate(series.items()):
-            share, low, high, ceiling = (100 * np.asarray(one, float) for one in lines)
-            colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % 7]
-            axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            axis.plot(x, share, color=colour, marker=marker, markersize=4, label=plain(name))
-            if place == 0:
+    figure, axes = panels_of(len(panels), columns=columns, width=3.4, height=3.1, least=4.6, top=0.5)
+    for number, (axis, (title, (label, positions, series))) in enumerate(
+        zip(axes, panels.items(), strict=True)
+    ):
+        x = np.arange(len(positions))
+        for at, (name, lines) in enumerate(series.items()):
+            share, low, high, ceiling = (100 * np.asarray(line, float) for line in lines)
+            color = PALETTE[at % len(PALETTE)]
+            axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+            axis.plot(x, share, color=color, marker=MARKERS[at % 7], markersize=4, label=plain(name))
+            if at == 0:
                 axis.plot(x, ceiling, color="#666666", linestyle="--", linewidth=1.2, label="ceiling")
-        axis.set_xticks(x, list(map(plain, places)))
+        axis.set_xticks(x, list(map(plain, positions)))
         axis.set_ylim(0, 102)
         axis.set_title(plain(title), loc="left", fontsize=10)
-        axis.set_xlabel(plain(axis_name))
+        axis.set_xlabel(plain(label))
         if number % columns == 0:
             axis.set_ylabel(plain(ylabel))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
     return figure
 
@@ -109,18 +149,14 @@ def distance_against_mse(
 ) -> Figure:
     """Latent distance against k-mer MSE, one density panel per metric.
 
-    `panels`: name of the distance -> (distances, k-mer MSEs), equally long; `notes`: a line above a panel.
+    panels : name of the distance -> (distances, k-mer MSEs), equally long. notes : a line above a panel.
     """
     figure, axes = panels_of(len(panels), width=4.6, height=3.9)
     for axis, (name, (distances, errors)) in zip(axes, panels.items(), strict=True):
         x, y = np.asarray(distances, float).ravel(), np.asarray(errors, float).ravel()
-        extent = (*span(x), *span(y))
-        drawn = axis.hexbin(
-            x, y, gridsize=48, extent=extent, mincnt=1, cmap=DENSITY, norm=LogNorm(), linewidths=0.1
-        )
-        bar = figure.colorbar(drawn, ax=axis, pad=0.02)
-        bar.set_label("pairs per cell")
-        bar.outline.set_visible(False)
+        look: Any = {"mincnt": 1, "cmap": DENSITY, "norm": LogNorm(), "linewidths": 0.1}
+        drawn = axis.hexbin(x, y, gridsize=48, extent=(*span(x), *span(y)), **look)
+        color_bar(figure, drawn, axis, "pairs per cell")
         axis.set_xlabel(plain(name))
         axis.set_ylabel("k-mer MSE (CLR space)")
         if notes and notes.get(name):
@@ -131,34 +167,26 @@ def distance_against_mse(
 @matplotlib.rc_context(STYLE)
 def mse_by_rank(
     ranks: Sequence[int],
-    series: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
+    series: Mapping[str, Interval],
     *,
     random: tuple[float, float] | None = None,
 ) -> Figure:
-    """Mean k-mer MSE at every neighbour rank.
+    """Mean k-mer MSE at every neighbor rank.
 
-    `series`: name -> (mean, low, high), one value per rank, low and high bounding the interval; `random`:
-    mean and standard deviation of random pairs, drawn as a band.
+    series : name -> (mean, low, high), one value per rank, with the ends of the interval. random : mean and
+        standard deviation of random pairs, drawn as a band.
     """
     figure, (axis,) = panels_of(1, width=5.6, height=3.9)
     if random is not None:
         mean, sd = random
         axis.axhspan(max(mean - sd, 0), mean + sd, color="#EEEEEE", zorder=0)
         axis.axhline(mean, color="#888888", linestyle="--", linewidth=1.2, label="random pairs, mean ± sd")
-    for number, (name, (mean_at, low, high)) in enumerate(series.items()):
-        colour = PALETTE[number % len(PALETTE)]
-        axis.fill_between(
-            ranks, np.asarray(low, float), np.asarray(high, float), color=colour, alpha=0.18, linewidth=0
-        )
-        axis.plot(
-            ranks,
-            np.asarray(mean_at, float),
-            color=colour,
-            marker=MARKERS[number % 7],
-            markersize=4,
-            label=plain(name),
-        )
-    axis.set_xlabel("rank of the neighbour")
+    for number, (name, interval) in enumerate(series.items()):
+        value, low, high = (np.asarray(part, float) for part in interval)
+        color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % 7]
+        axis.fill_between(ranks, low, high, color=color, alpha=0.18, linewidth=0)
+        axis.plot(ranks, value, color=color, marker=marker, markersize=4, label=plain(name))
+    axis.set_xlabel("rank of the neighbor")
     axis.set_ylabel("k-mer MSE (CLR space)")
     axis.set_ylim(bottom=0)
     axis.set_xticks(list(ranks))
@@ -172,38 +200,37 @@ def sweep_panels(
 ) -> Figure:
     """Scores over the values of every setting, a panel each, in rows of `columns`.
 
-    `panels`: setting -> (values, scores), a point for each; numbers are drawn to scale (a logarithmic one
-    where they span more than a factor of 20), texts side by side. A line joins the means where values recur.
+    panels : setting -> (values, scores), a point for each. Numbers are drawn to scale (a logarithmic one if
+        they span more than a factor of 20), texts side by side. A line joins the means if values recur.
     """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(3.6 * columns, 4.6), 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    first: Axes | None = None
-    for number, (name, (values, scores)) in enumerate(panels.items()):
-        axis = figure.add_subplot(rows, columns, number + 1, sharey=first)
-        first = first or axis
-        y = np.asarray(scores, float)
-        texts = any(isinstance(one, str) for one in values)
-        kinds = sorted({str(one) for one in values}) if texts else sorted(set(values))
-        x = np.array([kinds.index(str(one)) if texts else one for one in values], float)
-        axis.scatter(x, y, s=22, color=PALETTE[0], alpha=0.6, linewidths=0)
-        if len(kinds) < len(x):
-            places = np.unique(x)
-            means = [y[x == place].mean() for place in places]
-            axis.plot(places, means, color=PALETTE[3], marker="_", markersize=12, label="mean")
-            axis.legend()
-        if texts:
-            axis.set_xticks(range(len(kinds)), list(map(plain, kinds)))
-            axis.margins(x=0.2)
-        elif x.min() > 0 and x.max() / x.min() > 20:
-            axis.set_xscale("log")
-        elif len(kinds) <= 6:
-            axis.set_xticks(kinds)
+    figure, axes = panels_of(len(panels), columns=columns, width=3.6, height=3.2, least=4.6)
+    for number, (axis, (name, (values, scores))) in enumerate(zip(axes, panels.items(), strict=True)):
+        if number:
+            axis.sharey(axes[0])
+        _scores_over(axis, values, np.asarray(scores, float))
         axis.set_xlabel(plain(name))
         if number % columns == 0:
             axis.set_ylabel(plain(ylabel))
     return figure
+
+
+def _scores_over(axis: Axes, values: Sequence[Any], y: NDArray[np.float64]) -> None:
+    texts = any(isinstance(value, str) for value in values)
+    kinds = sorted({str(value) for value in values}) if texts else sorted(set(values))
+    x = np.array([kinds.index(str(value)) if texts else value for value in values], float)
+    axis.scatter(x, y, s=22, color=PALETTE[0], alpha=0.6, linewidths=0)
+    if len(kinds) < len(x):
+        places = np.unique(x)
+        means = [y[x == place].mean() for place in places]
+        axis.plot(places, means, color=PALETTE[3], marker="_", markersize=12, label="mean")
+        axis.legend()
+    if texts:
+        axis.set_xticks(range(len(kinds)), list(map(plain, kinds)))
+        axis.margins(x=0.2)
+    elif x.min() > 0 and x.max() / x.min() > 20:
+        axis.set_xscale("log")
+    elif len(kinds) <= 6:
+        axis.set_xticks(kinds)
 
 
 @matplotlib.rc_context(STYLE)
@@ -214,52 +241,46 @@ def sweep_map(
     rows: tuple[str, Sequence[str]],
     label: str = "score",
 ) -> Figure:
-    """A map of scores over two settings, with the figure in every cell; None leaves a gap.
+    """A heat map of scores over two settings, with the score in every cell; None leaves a gap.
 
-    `scores`: a row for every value of `rows`, a column for every one of `columns` (name, values).
+    scores : a row for every value of `rows`, a column for every value of `columns` (name, values).
     """
-    values = np.array([[np.nan if one is None else one for one in row] for row in scores], float)
-    size = (2.4 + 0.9 * len(columns[1]), 1.6 + 0.6 * len(rows[1]))
-    figure = Figure(figsize=(max(size[0], 4.6), max(size[1], 3.0)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.add_subplot()
+    values = np.array([[np.nan if score is None else score for score in row] for row in scores], float)
+    width, height = 2.4 + 0.9 * len(columns[1]), 1.6 + 0.6 * len(rows[1])
+    figure, (axis,) = panels_of(1, width=width, height=max(height, 3.0), least=4.6)
     low, high = span(values[np.isfinite(values)])
     drawn = axis.imshow(values, cmap=DENSITY, vmin=low, vmax=high, aspect="auto")
-    for (row, column), one in np.ndenumerate(values):
-        if np.isfinite(one):
-            dark = (one - low) / (high - low) > 0.5
-            axis.text(column, row, f"{one:.4g}", ha="center", va="center", color="white" if dark else "black")
+    for (row, column), score in np.ndenumerate(values):
+        if np.isfinite(score):
+            color = "white" if (score - low) / (high - low) > 0.5 else "black"
+            axis.text(column, row, f"{score:.4g}", ha="center", va="center", color=color)
     axis.set_xticks(range(len(columns[1])), list(map(plain, columns[1])))
     axis.set_yticks(range(len(rows[1])), list(map(plain, rows[1])))
     axis.grid(visible=False)
     axis.set_xlabel(plain(columns[0]))
     axis.set_ylabel(plain(rows[0]))
-    bar = figure.colorbar(drawn, ax=axis, pad=0.02)
-    bar.set_label(plain(label))
-    bar.outline.set_visible(False)
+    color_bar(figure, drawn, axis, label)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def group_shares(clusters: Sequence[str], shares: Mapping[str, ArrayLike], q: ArrayLike) -> Figure:
-    """Bars of each group's share (0–1) in every cluster; a star where q is below .05.
+    """Bars of each group's share (a fraction) in every cluster; a star if q is below .05.
 
-    `shares`: group -> (clusters,).
+    shares : group -> (clusters,).
     """
     width = 2.0 + 0.28 * len(clusters) * max(1.5, len(shares) / 2)
     figure, (axis,) = panels_of(1, width=float(np.clip(width, 5, 14)), height=3.9)
-    thick = 0.8 / max(1, len(shares))
     tallest = np.zeros(len(clusters))
     for number, (name, values) in enumerate(shares.items()):
         height = 100 * np.asarray(values, float)
         tallest = np.maximum(tallest, height)
-        place = np.arange(len(clusters)) + (number - (len(shares) - 1) / 2) * thick
-        axis.bar(place, height, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=plain(name))
-    for at in np.flatnonzero(np.nan_to_num(np.asarray(q, float), nan=1.0) < 0.05):
-        axis.annotate("*", (float(at), float(tallest[at])), ha="center", va="bottom", fontsize=12)
-    axis.set_xticks(
-        np.arange(len(clusters)), list(map(plain, clusters)), rotation=90 if len(clusters) > 12 else 0
-    )
+        at, thick = _side_by_side(number, len(shares), len(clusters))
+        axis.bar(at, height, thick, color=PALETTE[number % len(PALETTE)], label=plain(name))
+    for star in np.flatnonzero(np.nan_to_num(np.asarray(q, float), nan=1.0) < 0.05):
+        axis.annotate("*", (float(star), float(tallest[star])), ha="center", va="bottom", fontsize=12)
+    turned = 90 if len(clusters) > 12 else 0
+    axis.set_xticks(np.arange(len(clusters)), list(map(plain, clusters)), rotation=turned)
     axis.grid(visible=False, axis="x")
     axis.set_ylim(0, max(1e-9, float(tallest.max()) * 1.12))
     axis.set_xlabel("cluster (* q < 0.05)")
@@ -272,44 +293,38 @@ def group_shares(clusters: Sequence[str], shares: Mapping[str, ArrayLike], q: Ar
 def cluster_sizes(sizes: ArrayLike, gc_sd: ArrayLike) -> Figure:
     """Sizes of clusters by rank, and size against the standard deviation of GC within (fractions)."""
     size, spread = np.asarray(sizes, float), 100 * np.asarray(gc_sd, float)
-    told = np.isfinite(spread) & (size > 1)
-    figure, axes = panels_of(2 if told.any() else 1, width=4.4, height=3.5)
+    known = np.isfinite(spread) & (size > 1)
+    figure, axes = panels_of(2 if known.any() else 1, width=4.4, height=3.5)
     axes[0].plot(np.arange(1, len(size) + 1), np.sort(size)[::-1], color=PALETTE[0], marker="o", markersize=3)
     axes[0].set_xscale("log")
     axes[0].set_yscale("log")
-    axes[0].set_xlabel("cluster, the largest first")
-    axes[0].set_ylabel("sequences in it")
-    if told.any():
-        axes[1].scatter(size[told], spread[told], s=12, color=PALETTE[2], alpha=0.6, linewidths=0)
+    axes[0].set_xlabel("clusters, largest first")
+    axes[0].set_ylabel("sequences in the cluster")
+    if known.any():
+        axes[1].scatter(size[known], spread[known], s=12, color=PALETTE[2], alpha=0.6, linewidths=0)
         axes[1].set_xscale("log")
         axes[1].set_ylim(bottom=0)
         axes[1].set_xlabel("sequences in the cluster")
-        axes[1].set_ylabel("sd of GC within (percentage points)")
+        axes[1].set_ylabel("sd of GC within the cluster (percentage points)")
     return figure
 
 
-_AXES = {"cosine": "cosine distance", "l2": "Euclidean distance"}
-
-
 @matplotlib.rc_context(STYLE)
-def distance_histograms(
-    panels: Mapping[str, tuple[ArrayLike, Mapping[str, ArrayLike], str]],
-) -> Figure:
+def distance_histograms(panels: Mapping[str, tuple[ArrayLike, Mapping[str, ArrayLike], str]]) -> Figure:
     """Histograms of pairs, a panel for every metric.
 
-    `panels`: name of the distance -> (edges (b + 1,), kind of pair -> counts (b,), a line above the panel).
-    The first kind holds the others: where there are others, it is an outline.
+    panels : name of the distance -> (edges (b + 1,), kind of pair -> counts (b,), a line above the panel).
+        The first kind includes the others; if there are others, it is an outline.
     """
     figure, axes = panels_of(len(panels), width=4.8, height=3.6)
     for axis, (name, (edges, parts, note)) in zip(axes, panels.items(), strict=True):
-        (whole, counts), *kinds = parts.items()
+        (whole, counts), *kinds = ((plain(kind), np.asarray(counts)) for kind, counts in parts.items())
+        steps = np.asarray(edges)
         if kinds:
-            axis.stairs(
-                np.asarray(counts), np.asarray(edges), color="#666666", linewidth=1.2, label=plain(whole)
-            )
-        for number, (kind, some) in enumerate(kinds or [(whole, counts)]):
-            axis.stairs(np.asarray(some), np.asarray(edges), fill=True, color=PALETTE[number], alpha=0.55)
-            axis.stairs(np.asarray(some), np.asarray(edges), color=PALETTE[number], label=plain(kind))
+            axis.stairs(counts, steps, color="#666666", linewidth=1.2, label=whole)
+        for color, (kind, some) in zip(PALETTE, kinds or [(whole, counts)], strict=False):
+            axis.stairs(some, steps, fill=True, color=color, alpha=0.55)
+            axis.stairs(some, steps, color=color, label=kind)
         axis.set_xlabel(plain(name))
         axis.set_ylabel("pairs")
         axis.yaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -320,30 +335,31 @@ def distance_histograms(
     return figure
 
 
+def _thousands(value: float, _: object = None) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
 @matplotlib.rc_context(STYLE)
 def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, metric: str) -> Figure:
     """Histogram of distances (n,) to the nearest other; `below`: threshold -> share, as lines.
 
-    A share is left out where it would lie on the one before.
+    A share is left out where it would overlap the one before.
     """
     figure, (axis,) = panels_of(1, width=6.0, height=3.8)
-    far = np.asarray(distances, float)
-    axis.hist(far, bins=100, color=PALETTE[0], histtype="stepfilled")
-    high = float(far.max())
-    told = -np.inf
+    values = np.asarray(distances, float)
+    axis.hist(values, bins=100, color=PALETTE[0], histtype="stepfilled")
+    high, last = float(values.max()), -np.inf
     for level, share in sorted(below.items()):
         if level > high:
             continue
         axis.axvline(level, color="#666666", linewidth=1, linestyle="--")
-        if level - told < 0.025 * high:
-            continue
-        told = level
-        text = f"{100 * share:.3g} %"
-        place = axis.get_xaxis_transform()
-        axis.text(level, 1.01, text, transform=place, rotation=45, fontsize=8, color="#444444")
+        if level - last >= 0.025 * high:
+            last = level
+            look: Any = {"rotation": 45, "fontsize": 8, "color": "#444444"}
+            axis.text(level, 1.01, f"{100 * share:.3g} %", transform=axis.get_xaxis_transform(), **look)
     axis.set_xlim(left=0)
-    lines = "\nabove the lines: share of the sequences that are nearer" if np.isfinite(told) else ""
-    axis.set_xlabel(f"{plain(_AXES.get(metric, metric))} to the nearest other sequence{lines}")
+    lines = "\ndashed lines: share of sequences with a smaller distance" if np.isfinite(last) else ""
+    axis.set_xlabel(f"{_distance(metric)} to the nearest other sequence{lines}")
     axis.set_ylabel("sequences")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -351,7 +367,7 @@ def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, met
 
 @matplotlib.rc_context(STYLE)
 def counts_and_lines(
-    centres: ArrayLike,
+    centers: ArrayLike,
     counts: ArrayLike,
     lines: Sequence[tuple[float, float, float, float, float | None]],
     *,
@@ -359,16 +375,14 @@ def counts_and_lines(
 ) -> Figure:
     """Counts (b,) over bins, and lines through them: (low, high, slope, intercept, R²)."""
     figure, (axis,) = panels_of(1, width=6.0, height=4.0)
-    axis.scatter(np.asarray(centres), np.asarray(counts), s=14, color="#888888", linewidths=0)
+    axis.scatter(np.asarray(centers), np.asarray(counts), s=14, color="#888888", linewidths=0)
     for number, (low, high, slope, intercept, r2) in enumerate(lines):
         x = np.array([low, high])
-        fit = "" if r2 is None else f", R² = {r2:.3f}"
-        axis.plot(
-            x, intercept + slope * x, color=PALETTE[number % len(PALETTE)], label=f"{low:.3g}–{high:.3g}{fit}"
-        )
+        label = f"{low:.3g}–{high:.3g}" + ("" if r2 is None else f", R² = {r2:.3f}")
+        axis.plot(x, intercept + slope * x, color=PALETTE[number % len(PALETTE)], label=label)
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0)
-    axis.set_xlabel(f"{plain(_AXES.get(metric, metric))} to the nearest other sequence")
+    axis.set_xlabel(f"{_distance(metric)} to the nearest other sequence")
     axis.set_ylabel("sequences in the bin")
     if lines:
         legend_above(axis, columns=3)
@@ -379,14 +393,13 @@ def counts_and_lines(
 def one_and_all(name: str, distances: Mapping[str, ArrayLike]) -> Figure:
     """Histograms of one sequence's distances to all others, a panel for every metric."""
     figure, axes = panels_of(len(distances), width=4.4, height=3.4)
-    for number, (axis, (metric, far)) in enumerate(zip(axes, distances.items(), strict=True)):
-        axis.hist(np.asarray(far, float), bins=100, color=PALETTE[number], histtype="stepfilled")
-        axis.set_xlabel(plain(_AXES.get(metric, metric)))
+    for color, axis, (metric, values) in zip(PALETTE, axes, distances.items(), strict=False):
+        axis.hist(np.asarray(values, float), bins=100, color=color, histtype="stepfilled")
+        axis.set_xlabel(_distance(metric))
         axis.set_ylabel("sequences")
         axis.set_xlim(left=0)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    shown = name if len(name) <= 70 else f"{name[:69]}…"
-    axes[0].set_title(plain(shown), loc="left", fontsize=10)
+    axes[0].set_title(plain(name), loc="left", fontsize=10)
     return figure
 
 
@@ -394,19 +407,16 @@ def one_and_all(name: str, distances: Mapping[str, ArrayLike]) -> Figure:
 def in_degrees(degree: ArrayLike, k: int) -> Figure:
     """How many sequences are among the k nearest of at least so many others, both axes logarithmic."""
     figure, (axis,) = panels_of(1, width=5.4, height=3.9)
-    found = np.sort(np.asarray(degree))
-    there = found[found > 0]
-    values, first = np.unique(there, return_index=True)
-    axis.plot(values, 100 * (len(there) - first) / len(found), marker="o", markersize=3, color=PALETTE[0])
+    degrees = np.sort(np.asarray(degree))
+    hubs = degrees[degrees > 0]
+    values, first = np.unique(hubs, return_index=True)
+    axis.plot(values, 100 * (len(hubs) - first) / len(degrees), marker="o", markersize=3, color=PALETTE[0])
     axis.axvline(k, color="#666666", linestyle="--", linewidth=1, label=f"mean: {k}")
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlabel(f"times among the {k} nearest of another, at least")
+    axis.set_xlabel(f"among the {k} nearest of at least so many sequences")
     axis.set_ylabel("sequences (%)")
-    axis.set_title(f"never: {100 * (len(found) - len(there)) / len(found):.1f} %", loc="right", fontsize=10)
+    never = 100 * (len(degrees) - len(hubs)) / len(degrees)
+    axis.set_title(f"never: {never:.1f} %", loc="right", fontsize=10)
     legend_above(axis, columns=1)
     return figure
-
-
-def _thousands(value: float, _: object = None) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

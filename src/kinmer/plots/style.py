@@ -21,6 +21,7 @@ __all__ = [
     "PALETTE",
     "STYLE",
     "bases",
+    "color_bar",
     "legend_above",
     "panels_of",
     "plain",
@@ -28,8 +29,7 @@ __all__ = [
     "span",
 ]
 
-
-# Okabe & Ito's colours, which stay apart for every kind of colour vision; black is kept for text.
+# Okabe and Ito's colors, which stay apart for every kind of color vision; black is kept for text.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DENSITY = LinearSegmentedColormap.from_list("density", ["#DCE9F5", "#6AAED6", "#0072B2", "#08306B"])
@@ -53,16 +53,20 @@ STYLE: Any = {
     "svg.hashsalt": "kinmer",
     "svg.fonttype": "none",
 }
+# A picture grows with its longest line of text.
+LONGEST = 60
+# A space of no width, which all fonts have.
+_JOINT = "\u200b"
 
 
 def save(figure: Figure, stem: str | Path, *, dpi: int = 160) -> list[Path]:
-    """Write ``stem.png`` and ``stem.svg``, each whole or not at all; the same data give the same bytes."""
+    """Write ``stem.png`` and ``stem.svg``, each complete or not at all; the same data give the same bytes."""
     stem = Path(stem)
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         content = io.BytesIO()
         with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-            # A letter that no font has is drawn as a box; tables have the names as they are.
+            # A character that the font lacks is drawn as a box; tables have the names as they are.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(content, format=kind, dpi=dpi, metadata=metadata)
         path = stem.with_name(f"{stem.name}.{kind}")
@@ -73,11 +77,18 @@ def save(figure: Figure, stem: str | Path, *, dpi: int = 160) -> list[Path]:
     return written
 
 
-def panels_of(number: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with `number` panels side by side, each `width` × `height` inches."""
-    figure = Figure(figsize=(width * number, height), layout="constrained")
+def panels_of(
+    number: int, *, width: float, height: float, columns: int | None = None, least: float = 0, top: float = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `number` panels of `width` × `height` inches, side by side or in rows of `columns`.
+
+    least : smallest width of the figure; top : height to add for a legend, in inches.
+    """
+    across = min(columns or number, number)
+    rows = -(-number // across)
+    figure = Figure(figsize=(max(width * across, least), height * rows + top), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, number, place + 1) for place in range(number)]
+    return figure, [figure.add_subplot(rows, across, panel + 1) for panel in range(number)]
 
 
 def legend_above(axis: Axes, *, columns: int) -> None:
@@ -87,8 +98,15 @@ def legend_above(axis: Axes, *, columns: int) -> None:
     )
 
 
+def color_bar(figure: Figure, drawn: Any, axis: Axes, label: str, **settings: Any) -> None:
+    """A bar beside the axis that explains its colors."""
+    bar = figure.colorbar(drawn, ax=axis, pad=0.02, **settings)
+    bar.set_label(plain(label))
+    bar.outline.set_visible(False)
+
+
 def span(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The range of the values, widened where it is a single point."""
+    """The range of the values, widened if it is a single point."""
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         margin = max(abs(low) * 0.05, 1e-6)
@@ -104,18 +122,12 @@ def bases(value: float, _: object = None) -> str:
     return f"{value:g} b"
 
 
-# A picture grows with its longest line.
-LONGEST = 60
-# Of no width, and in the font of all pictures.
-_JOINT = "\u200b"
-
-
 def plain(text: object) -> str:
-    """A text that matplotlib draws letter by letter: dollars mark no formula, and it stays in legends.
+    """A text that matplotlib draws as it is: dollars mark no formula, and legends show it.
 
-    Controls and other letters that cannot be seen are escaped; what is longer than 60 letters is cut.
+    Invisible characters are escaped, and what is longer than 60 characters is cut.
     """
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text))
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     if len(shown) > LONGEST:
         shown = f"{shown[: LONGEST - 1]}…"
     # A legend leaves out what begins with an underscore.
