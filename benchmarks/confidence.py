@@ -20,7 +20,7 @@ from peers_scores import machine
 from side_by_side import prepare
 from side_by_side_draw import read_genomes
 
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores
 
 
 def main() -> None:

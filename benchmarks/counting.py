@@ -34,8 +34,8 @@ from kinmer.counting import count_files
 from kinmer.fasta import read_blocks
 from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
-from kinmer.machine import available_cores
 from kinmer.profiles import ProfileStore
+from kinmer.resources import available_cores
 from kinmer.simulate import random_contigs, write_random_contigs
 
 LAYOUT = kmer_layout(6)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores
 from kinmer.stores import Metric, engine, exact_search
 from kinmer.stores.exact import unit_rows
 

@@ -26,7 +26,7 @@ from peers_kraken import write_library
 from peers_run import Result, Step, Tool, ToolError, run_tool
 from peers_scores import machine, score, tables, write_json
 
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores
 
 HERE = Path(__file__).resolve().parent
 

@@ -29,7 +29,7 @@ from side_by_side_tools import PEERS, Peer
 
 from kinmer import FitSettings, fit
 from kinmer.fasta import read_records
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores
 
 HERE = Path(__file__).resolve().parent
 PER_GROUP = 60

@@ -15,9 +15,9 @@ HOUSE = Path(kinmer.__file__).parent
 
 FLOORS = {
     0: {"errors"},
-    1: {"inputs"},
-    2: {"layout", "progress", "networks", "plots", "files", "machine", "devices"},
-    3: {"tables", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
+    1: {"inputs", "resources"},
+    2: {"layout", "progress", "linear", "plots", "files"},
+    3: {"networks", "tables", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
     4: {"profiles", "fragments", "simulate", "stores"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},
@@ -27,13 +27,15 @@ FLOORS = {
     10: {"demo", "sweeps", "analyses", "maps", "clusters"},
     11: {"reports"},
     12: {"cli"},
-    13: {"__main__"},
+    13: {"networks", "__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
 FORBIDDEN = {
     "fasta": {"kinmer.kmers", "kinmer.layout"},
     "clr": {"torch", "kinmer.files", "pathlib"},
+    "encoder": {"torch"},
+    "linear": {"torch"},
     "networks": {"kinmer.files", "pathlib", "anndata", "zarr"},
     "training": {"kinmer.stores", "kinmer.taxonomy", "kinmer.index"},
     "stores": {"kinmer.fasta", "kinmer.encoder", "torch"},

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kinmer.errors import FormatError, UsageError
 from kinmer.layout import kmer_layout
+from kinmer.linear import summary
 from kinmer.networks import (
     NETWORKS,
     Vae,
@@ -19,7 +20,6 @@ from kinmer.networks import (
     block_mse,
     build_network,
     parameter_count,
-    summary,
     vae_loss,
 )
 

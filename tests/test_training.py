@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
 
 
 def weights_of(encoder: Encoder) -> dict[str, torch.Tensor]:
-    return dict(encoder.network.state_dict())
+    return {name: torch.from_numpy(array) for name, array in encoder.network.weights().items()}
 
 
 def same_weights(one: Encoder, other: Encoder) -> bool:

@@ -17,7 +17,6 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from kinmer.box import boxed, boxed_for, origin_of
-from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.fasta import is_stream
@@ -37,6 +36,7 @@ from kinmer.layout import check_layout
 from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of, table_kind
 from kinmer.profiles.journal import STORE, is_locked, part_of
 from kinmer.progress import step
+from kinmer.resources import cpu_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -6,33 +6,36 @@ pickled. The fingerprint covers all that a vector depends on, so that vectors of
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import platform
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors
-import safetensors.torch
-import torch
+import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor
 
 from kinmer.box import located
 from kinmer.clr import Clr
-from kinmer.devices import torch_device
-from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
+from kinmer.errors import (
+    FormatError,
+    InputError,
+    KinmerError,
+    MismatchError,
+    NotInstalledError,
+    ProfileError,
+    UsageError,
+)
 from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
 from kinmer.inputs import check_weights, described, is_sealed, parse_json, read_bytes, sealed
 from kinmer.layout import Layout
-from kinmer.networks import Network, build_network
+from kinmer.linear import LINEAR, Columns, EncoderNetwork, Projection, build
 
 __all__ = ["ENCODER", "FORMAT", "Encoder", "Precision", "check_encoder_output", "library_versions"]
 
@@ -48,17 +51,16 @@ ENCODER = FolderKind(
 )
 Precision = Literal["fp32", "bf16"]
 
-# Rows go through transform and network in tiles of one size, the last one padded, each tile on one thread: a
-# matrix product's rounding depends on its shape and its threads, so a sequence gets the same vector to the
-# last bit however many are embedded with it, on however many cores. Threads that share no tile never wait for
-# each other either, which PyTorch's own do at every step, and badly so when another process has their core.
-CPU_TILE, GPU_TILE = 256, 4096
-
 
 def library_versions() -> dict[str, str]:
     """Versions of what the vectors were made with."""
-    names = ("kinmer", "torch", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    known = {"python": platform.python_version()}
+    for name in ("kinmer", "torch", "numpy"):
+        try:
+            known[name] = version(name)
+        except PackageNotFoundError:  # PyTorch, which linear encoders do without.
+            continue
+    return known
 
 
 def check_encoder_output(path: str | Path, *, force: bool = False) -> Path:
@@ -71,7 +73,8 @@ class Encoder:
 
     Parameters
     ----------
-    network : its `width` must be the layout's.
+    network : a `Projection` or `Columns` (NumPy), or a network of `kinmer.networks` (PyTorch); its `width`
+        must be the layout's.
     layout, clr : the profiles it takes and the transform between them and the network.
     precision : of the network's matrix products; part of the encoder, because vectors of a query and of an
         index must be made alike. The transform and the result are float32 with either.
@@ -87,7 +90,7 @@ class Encoder:
 
     def __init__(
         self,
-        network: Network,
+        network: EncoderNetwork,
         layout: Layout,
         clr: Clr,
         *,
@@ -101,14 +104,13 @@ class Encoder:
             raise MismatchError(f"the network takes {network.width} features, the layout has {layout.width}")
         if precision not in get_args(Precision):
             raise UsageError(f"the precision must be fp32 or bf16, not {precision!r}")
-        self.network = network.eval().requires_grad_(False)
+        self.network = network
         self.layout, self.clr, self.precision = layout, clr, precision
         self.dim = network.dim
         self.training, self.metrics, self.card = dict(training or {}), [dict(one) for one in metrics], card
         self.versions = dict(versions or library_versions())
-        self.device = torch.device("cpu")
-        self.fingerprint = _fingerprint(self._identity(), network.state_dict())
-        self.to(next((one.device for one in network.parameters()), self.device))
+        self.fingerprint = _fingerprint(self._identity(), network.weights())
+        self.to(network.place)
 
     def __repr__(self) -> str:
         return f"Encoder({self.layout.width} -> {self.dim}, {self.fingerprint[:12]})"
@@ -118,12 +120,18 @@ class Encoder:
         """What an encoder that comes with kinmer is called; empty for others."""
         return str(self.training.get("name", ""))
 
-    def to(self, device: str | torch.device) -> Encoder:
-        """Move the network to `device` and embed there from now on; returns the encoder itself."""
-        self.device = torch_device(device) if isinstance(device, str) else device
-        self.network.to(self.device)
-        # Autocast would round the weights anew for every tile.
-        self._product = self.network if self.precision == "fp32" else _rounded(self.network)
+    def to(self, device: str) -> Encoder:
+        """Embed on `device` from now on; returns the encoder itself.
+
+        A linear encoder stays with NumPy for ``auto`` and ``cpu``. Raises UsageError where the device cannot
+        be used, or PyTorch is needed for it and not installed.
+        """
+        network = self.network
+        if isinstance(network, Projection | Columns) and device not in ("auto", "cpu"):
+            from kinmer.networks import on_device
+
+            network = on_device(network, device)
+        self.device, self._ready = network.ready(device, self.precision)
         return self
 
     def embed(self, profiles: NDArray[Any], values: str = "counts") -> NDArray[np.float32]:
@@ -136,19 +144,7 @@ class Encoder:
                 f"the encoder takes profiles of {self.layout.width} features, these are {profiles.shape}",
                 check=f"count with {self.layout.options}",
             )
-        vectors = np.empty((len(profiles), self.dim), np.float32)
-        tile = CPU_TILE if self.device.type == "cpu" else GPU_TILE
-
-        def embed_from(start: int) -> None:
-            part = profiles[start : start + tile]
-            vectors[start : start + len(part)] = self._embed_tile(part, values, tile)
-
-        starts = range(0, len(profiles), tile)
-        if self.device.type == "cpu":
-            _on_threads(embed_from, starts)
-        else:
-            for start in starts:
-                embed_from(start)
+        vectors = self._ready.vectors(profiles, lambda rows: self.clr(rows, self.layout, values))
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise ProfileError(
@@ -157,16 +153,6 @@ class Encoder:
                 place=f"row {int(np.argmin(finite)) + 1}",
             )
         return vectors
-
-    @torch.inference_mode()
-    def _embed_tile(self, profiles: NDArray[Any], values: str, tile: int) -> NDArray[np.float32]:
-        counts = torch.from_numpy(np.ascontiguousarray(profiles, dtype=np.float32)).to(self.device)
-        x = self.clr(counts, self.layout, values)
-        padded = torch.nn.functional.pad(x, (0, 0, 0, tile - len(x)))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            vectors = self._product.embed(padded)[: len(profiles)]
-        result: NDArray[np.float32] = vectors.float().cpu().numpy()
-        return result
 
     def _identity(self) -> dict[str, Any]:
         """What else than its weights makes this encoder."""
@@ -180,8 +166,8 @@ class Encoder:
     def write(self, folder: str | Path) -> None:
         """Write the encoder's files into a folder that exists."""
         folder = Path(folder)
-        weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-        write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
+        weights = {name: np.asarray(array, order="C") for name, array in self.network.weights().items()}
+        write_bytes(folder / WEIGHTS, safetensors.numpy.save(weights))
         told = {
             METRICS: "".join(json.dumps(one) + "\n" for one in self.metrics).encode(),
             CARD: self.card.encode(),
@@ -238,6 +224,8 @@ class Encoder:
             raise _damaged(directory / CONFIG, "its checksum is another")
         try:
             encoder = cls._from_config(config, directory)
+        except NotInstalledError:
+            raise
         except KinmerError as error:
             raise FormatError(error.what, error.why, error.check, place=directory) from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -253,15 +241,7 @@ class Encoder:
     @classmethod
     def _from_config(cls, config: dict[str, Any], directory: Path) -> Encoder:
         name, settings = config["network"]["name"], config["network"]["settings"]
-        # The settings are another's word: nothing is allocated before the weights are seen to be as large.
-        with torch.device("meta"):
-            planned = build_network(name, settings)
-        weights = _read_weights(directory / WEIGHTS, planned)
-        network = build_network(name, settings)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise FormatError("the weights do not fit the network", str(error).splitlines()[-1]) from error
+        network = _network(name, settings, directory / WEIGHTS)
         return cls(
             network,
             Layout.from_dict(config["layout"]),
@@ -274,52 +254,41 @@ class Encoder:
         )
 
 
-def _on_threads(embed_from: Callable[[int], None], starts: range) -> None:
-    """Call `embed_from` for all `starts` on as many threads as PyTorch would use for each of them."""
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(
-            max(1, min(threads, len(starts))), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            for done in [pool.submit(embed_from, start) for start in starts]:
-                done.result()
-    finally:
-        # A thread's call also sets what threads to come begin with.
-        torch.set_num_threads(threads)
+def _network(name: str, settings: Mapping[str, Any], path: Path) -> EncoderNetwork:
+    """The network with the weights in a file, which has them in its shapes."""
+    if name not in ("residual", "vae"):
+        linear: Projection | Columns = build(LINEAR, name, settings)
+        return linear.load(_read_weights(path, linear.shapes()))
+    from kinmer.networks import build_network, planned_shapes
+
+    # The settings are not trusted: nothing is allocated before the weights are seen to be as large.
+    weights = _read_weights(path, planned_shapes(name, settings))
+    return build_network(name, settings).load(weights)
 
 
-def _rounded(network: Network) -> Network:
-    """A copy of the network with the weights of its matrix products in bfloat16."""
-    rounded = copy.deepcopy(network)
-    for module in rounded.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.to(torch.bfloat16)
-    return rounded
-
-
-def _fingerprint(identity: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) over settings and every tensor's name, type, shape and bytes."""
+def _fingerprint(identity: Mapping[str, Any], weights: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 (hex) over settings and every array's name, type, shape and bytes."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        array = np.asarray(weights[name], order="C")
+        # PyTorch's name of the type: the fingerprints of 0.1.0 have it.
+        digest.update(f"{name} torch.{array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def _read_weights(path: Path, planned: Network) -> dict[str, Tensor]:
+def _read_weights(path: Path, wanted: Mapping[str, list[int]]) -> dict[str, NDArray[Any]]:
     """The weights in a file that has those of the network, in their shapes."""
     check_weights(path)
-    wanted = {name: list(tensor.shape) for name, tensor in planned.state_dict().items()}
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             held = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         if held != wanted:
-            name = min(one for one in {*held, *wanted} if held.get(one) != wanted.get(one))
+            name = min(name for name in {*held, *wanted} if held.get(name) != wanted.get(name))
             raise FormatError(
                 "the weights do not fit the network", f"{name} is {held.get(name)}, not {wanted.get(name)}"
             )
-        return safetensors.torch.load_file(path)
+        return safetensors.numpy.load_file(path)
     except (OSError, SafetensorError) as error:
         raise FormatError("the weights cannot be read", str(error)) from error
 

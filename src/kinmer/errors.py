@@ -2,6 +2,7 @@
 
 KinmerError                 exit 1   the run failed
 ├── UsageError              exit 2   settings that do not go together, an output that exists
+│   └── NotInstalledError            a library that this step needs, and the extra that brings it
 ├── InputError              exit 2   what was given cannot be used
 │   ├── SequenceError                not FASTA, truncated, protein, duplicate ids, nothing long enough
 │   ├── ProfileError                 wrong columns, NaN, negative values, ids that do not match the rows
@@ -16,6 +17,7 @@ in front where there is one.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 __all__ = [
@@ -24,10 +26,12 @@ __all__ = [
     "InputError",
     "KinmerError",
     "MismatchError",
+    "NotInstalledError",
     "ProfileError",
     "SequenceError",
     "TrainingError",
     "UsageError",
+    "require",
 ]
 
 
@@ -70,6 +74,10 @@ class UsageError(KinmerError):
     exit_code = 2
 
 
+class NotInstalledError(UsageError):
+    """A library that only some steps need is not installed."""
+
+
 class InputError(KinmerError):
     """What was given cannot be used."""
 
@@ -98,3 +106,14 @@ class TrainingError(KinmerError):
 
 class EngineError(KinmerError):
     """A vector engine failed."""
+
+
+# What people call the modules that are not named like their package.
+_PACKAGES = {"torch": "PyTorch", "sklearn": "scikit-learn", "chromadb": "ChromaDB"}
+
+
+def require(module: str, why: str, extra: str) -> None:
+    """Raise NotInstalledError, with the `extra` of kinmer that brings it, where `module` is not installed."""
+    if find_spec(module) is None:
+        name = _PACKAGES.get(module, module)
+        raise NotInstalledError(f"{name} is not installed", why, f'pip install "kinmer[{extra}]"')

@@ -428,12 +428,16 @@ def summary(
 ) -> None:
     """Print the layers of a network and their parameters."""
     from kinmer.layout import kmer_layout
-    from kinmer.networks import Network, Vae
-    from kinmer.networks import summary as summarise
+    from kinmer.linear import EncoderNetwork
+    from kinmer.linear import summary as summarise
 
-    network: Network = Vae(width=kmer_layout(max_k).width, latent=latent)
+    network: EncoderNetwork
     if encoder is not None:
         from kinmer.encoder import Encoder as StoredEncoder
 
         network = StoredEncoder.load(encoder).network
+    else:
+        from kinmer.networks import Vae
+
+        network = Vae(width=kmer_layout(max_k).width, latent=latent)
     say(summarise(network))

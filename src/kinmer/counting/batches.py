@@ -16,7 +16,7 @@ from kinmer.fasta import BLOCK_BYTES, FastaBlock, read_blocks
 from kinmer.inputs import text_of
 from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
 from kinmer.layout import Layout
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores
 
 __all__ = ["Batch", "Position", "bases_of", "count_batches", "counted_of", "source_of"]
 

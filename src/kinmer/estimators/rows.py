@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder
 from kinmer.errors import InputError, UsageError
 from kinmer.kmers import MAX_LETTERS, KmerCounter
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores, cpu_threads
 
 __all__ = ["RowError", "SettingError", "check_rows", "embed_rows", "text_rows"]
 

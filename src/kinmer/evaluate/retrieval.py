@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.devices import cpu_threads
 from kinmer.errors import UsageError
 from kinmer.evaluate.measures import (
     FEW,
@@ -26,6 +25,7 @@ from kinmer.evaluate.neighbours import Metric
 from kinmer.evaluate.scores import Difference, Hubs, Measured, RetrievalReport, Score
 from kinmer.evaluate.statistics import Cell, Cells, Estimate, estimate, intervals, resampled
 from kinmer.evaluate.trials import Encoders, Pool, benchmark_trials, encoders_of, search_trial, vector_trial
+from kinmer.resources import cpu_threads
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder

@@ -146,7 +146,7 @@ class Embedder:
     """Counts and embeds records by an encoder."""
 
     def __init__(self, encoder: Encoder, pieces: Pieces | None, threads: int | None = None) -> None:
-        from kinmer.machine import available_cores
+        from kinmer.resources import available_cores
 
         self._encoder, self._pieces, self._threads = encoder, pieces, threads
         self._counter = KmerCounter(encoder.layout, threads or available_cores())
@@ -177,7 +177,7 @@ class Embedder:
         return found
 
     def _embed(self, waiting: list[NDArray[np.uint32]]) -> NDArray[np.float32]:
-        from kinmer.devices import cpu_threads
+        from kinmer.resources import cpu_threads
 
         with cpu_threads(self._threads):
             vectors = self._encoder.embed(np.concatenate(waiting))

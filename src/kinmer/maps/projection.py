@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.files import hash_ids
-from kinmer.machine import available_cores
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
 from kinmer.maps.descent import Journal, State, descend
 from kinmer.maps.mapfiles import (
@@ -30,6 +29,7 @@ from kinmer.maps.mapfiles import (
 )
 from kinmer.profiles import AnnDataProfiles, StoredProfiles
 from kinmer.progress import step
+from kinmer.resources import available_cores
 from kinmer.stores import Metric
 from kinmer.stores.exact import unit_rows
 from kinmer.vectors import Graph, Space, neighbour_graph, space_of

@@ -70,7 +70,7 @@ def _from_fasta(
     path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
 ) -> Iterator[Queries]:
     from kinmer.counting import bases_of, count_batches, counted_of
-    from kinmer.devices import cpu_threads
+    from kinmer.resources import cpu_threads
 
     encoder = index.encoder
     too_short = found = 0

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from kinmer.errors import UsageError
 from kinmer.index import KinIndex
 from kinmer.index.sequences import EntryLetters
-from kinmer.machine import available_cores
 from kinmer.queries.results import Evidence, Hit
+from kinmer.resources import available_cores
 
 __all__ = [
     "ALIGNERS",

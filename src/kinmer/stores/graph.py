@@ -28,7 +28,7 @@ from usearch.index import Index
 
 from kinmer.errors import EngineError, FormatError, MismatchError
 from kinmer.files import file_checksum, read_json, sync_directory, write_json
-from kinmer.machine import available_cores
+from kinmer.resources import available_cores
 from kinmer.stores.exact import (
     Labels,
     Metric,

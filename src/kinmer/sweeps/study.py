@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from kinmer.errors import FormatError, KinmerError, UsageError
+from kinmer.errors import FormatError, KinmerError, UsageError, require
 from kinmer.files import FolderKind, clear_temporaries, read_json, remove, write_json
 from kinmer.layout import Layout
-from kinmer.machine import available_cores, available_memory
+from kinmer.resources import available_cores, available_memory
 from kinmer.sweeps.parameters import Range, Space, trial_name
 from kinmer.sweeps.summaries import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
 from kinmer.sweeps.trials import Data, Setup, Task, is_final, prepared
@@ -204,8 +203,8 @@ def sweep(
 def _search_kind(
     search: SearchKind | None, draws: int | None, ranges: Mapping[str, Any] | None
 ) -> SearchKind:
-    if importlib.util.find_spec("optuna") is None:
-        raise UsageError("a sweep needs optuna", check="pip install 'kinmer[sweep]'")
+    require("optuna", "a sweep needs it", "sweep")
+    require("torch", "training needs it", "train")
 
     kind = search or ("random" if draws is not None else "grid")
     if kind not in get_args(SearchKind):

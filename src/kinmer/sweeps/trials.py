@@ -369,7 +369,6 @@ def _run(task: Task, setup: Setup) -> dict[str, Any]:
     # Here, and not above: the house's other processes need no torch to read records.
     from kinmer.encoder import Encoder
     from kinmer.layout import Layout
-    from kinmer.networks import parameter_count
     from kinmer.training import TrainSettings, train
 
     path = Path(task.encoder)
@@ -412,6 +411,6 @@ def _run(task: Task, setup: Setup) -> dict[str, Any]:
         "epochs": results["epochs"],
         "seconds": sum(one.get("seconds", 0.0) for one in encoder.metrics),
         "scoring_seconds": None if cells is None else time.monotonic() - started,
-        "parameters": parameter_count(encoder.network),
+        "parameters": sum(layer.parameters for layer in encoder.network.layers()),
         "fingerprint": encoder.fingerprint,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kinmer.errors import require
 from kinmer.training.settings import PRESETS, TrainSettings, train_settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["PRESETS", "TrainSettings", "train", "train_settings"]
 def __getattr__(name: str) -> Any:
     if name != "train":
         raise AttributeError(f"module 'kinmer.training' has no attribute {name!r}")
+    require("torch", "training needs it", "train")
     from kinmer.training.loop import train
 
     return train

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError, TrainingError, UsageError
 from kinmer.layout import Layout
-from kinmer.machine import available_memory
 from kinmer.networks import Network, Vae
 from kinmer.profiles import Profiles
 from kinmer.progress import step
+from kinmer.resources import available_memory
 from kinmer.training.settings import TrainSettings
 
 __all__ = [

@@ -16,22 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import scipy.linalg
-import torch
 from numpy.typing import NDArray
 
 from kinmer.clr import Clr
-from kinmer.devices import cpu_threads
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError, UsageError
 from kinmer.fasta import nonempty
 from kinmer.fragments.packed import PackedSequences
 from kinmer.fragments.pairs import sample_fragments
 from kinmer.layout import GeneticCode, Layout, profile_layout
-from kinmer.machine import available_cores
-from kinmer.networks import Columns, Linear, Network
-from kinmer.networks.linear import NOTHING
+from kinmer.linear import NOTHING, Columns, EncoderNetwork, Projection
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step
+from kinmer.resources import available_cores, cpu_threads
 from kinmer.training.log import markdown_table
 from kinmer.training.settings import BLOCK_CLR, fasta_files
 
@@ -268,7 +265,7 @@ class FitSettings:
     per_group : fragments drawn of every genome (of every sequence without a label).
     lengths : their shortest and longest; log-uniform between them.
     virus_share : share of all the weight that viruses have among other genomes.
-    anchor : last coordinate of ``discriminant``, the same for all sequences (see `kinmer.networks.Linear`),
+    anchor : last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`),
         as a multiple of the median length of genomes' vectors; 0: none.
     components, power, ridge : see `fit_discriminant`. codon, phase : see `column_weights`.
     clr : the transform. seed : of the fragments.
@@ -375,7 +372,7 @@ def fit(
 
 def _columns(
     settings: FitSettings, source: Any, ids: str | Path | None
-) -> tuple[Network, Layout, Mapping[str, Any]]:
+) -> tuple[EncoderNetwork, Layout, Mapping[str, Any]]:
     """The network of ``raw`` and ``4-mer``."""
     files = source is None or fasta_files(source) is not None
     if files:
@@ -458,7 +455,7 @@ def _drawn_of_files(
     return _Drawn(layout, "counts", ((counts, groups) for counts, groups, _ in fragments), weight, facts)
 
 
-def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | None) -> Linear:
+def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | None) -> Projection:
     layout = drawn.layout
     sample = Sample(
         drawn.blocks,
@@ -481,8 +478,8 @@ def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | N
         )
     anchor = settings.anchor * found.length
     dim = len(found.weight) + (anchor > 0)
-    network = Linear(width=layout.width, dim=dim, optional=optional_spans(layout), anchor=anchor)
-    return network.fill(torch.from_numpy(found.mean), torch.from_numpy(found.weight))
+    network = Projection(width=layout.width, dim=dim, optional=optional_spans(layout), anchor=anchor)
+    return network.load({"mean": found.mean, "weight": found.weight})
 
 
 def _card(settings: FitSettings, training: Mapping[str, Any], dim: int) -> str:

@@ -21,17 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinmer.devices import cpu_threads, torch_device
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
 from kinmer.fasta import nonempty
 from kinmer.files import built_aside
 from kinmer.fragments.packed import PackedSequences
 from kinmer.layout import Layout, profile_layout
-from kinmer.machine import available_cores
-from kinmer.networks import build_network
+from kinmer.networks import build_network, torch_device
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import Step, step
+from kinmer.resources import available_cores, cpu_threads
 from kinmer.training.checkpoints import Checkpoints, Interrupt, interruptible
 from kinmer.training.contrast import FragmentData
 from kinmer.training.data import RowData

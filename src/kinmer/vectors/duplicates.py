@@ -17,9 +17,9 @@ from kinmer.index import KinIndex
 from kinmer.index.sequences import EntryLetters
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout, kmer_layout
-from kinmer.machine import available_cores
 from kinmer.profiles import Profiles
 from kinmer.progress import step
+from kinmer.resources import available_cores
 from kinmer.vectors.neighbor_graph import Graph
 from kinmer.vectors.points import BLOCK_ROWS, Space
 
