@@ -110,6 +110,8 @@ def test_numpy_and_torch_give_the_same_vectors_and_neighbors(name: str) -> None:
         assert ours.dtype == np.float32
         length = max(1.0, float(np.linalg.norm(theirs, axis=1).max(initial=0)))
         assert np.abs(ours - theirs).max(initial=0) <= 1e-6 * length, what
+    # A sequence without a count has no direction but that of rounding.
+    counts = np.delete(counts, 7, axis=0)
     similar = [cosines(encoder.embed(counts)), cosines(in_torch(encoder, counts))]
     ours, theirs = (np.argsort(-one, axis=1)[:, :10] for one in similar)
     # Rows that are as near as another to within rounding may change places.
