@@ -27,7 +27,7 @@ FLOORS = {
     10: {"demo", "sweeps", "analyses", "maps", "clusters"},
     11: {"reports"},
     12: {"cli"},
-    13: {"networks", "__main__"},
+    13: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
