@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from kinmer.errors import UsageError
-from kinmer.files import built_aside, check_output, take_name, written_together
+from kinmer.files import built_aside, take_name, written_together
+from kinmer.folders import check_output
 
 
 def folder_of(path: Path, text: str) -> Path:
@@ -122,7 +123,7 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
     with written_together(tmp_path / "a") as (aside,):
         aside.write_text("mine")
         subprocess.run(
-            [sys.executable, "-c", "from kinmer.files import check_output; check_output('a')"],
+            [sys.executable, "-c", "from kinmer.folders import check_output; check_output('a')"],
             cwd=tmp_path,
             check=True,
         )

@@ -17,7 +17,7 @@ FLOORS = {
     0: {"errors"},
     1: {"inputs", "resources"},
     2: {"layout", "progress", "linear", "plots", "files"},
-    3: {"networks", "tables", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
+    3: {"networks", "tables", "folders", "fasta", "kmers", "clr", "taxonomy", "where", "box"},
     4: {"profiles", "fragments", "simulate", "stores"},
     5: {"encoder", "counting", "npy"},
     6: {"training", "embedding", "index", "estimators"},

@@ -323,10 +323,10 @@ def test_a_damaged_engine_is_built_anew(damage: Any, index: Path) -> None:
 
 
 def test_while_another_process_builds_every_vector_is_looked_at(index: Path) -> None:
-    from kinmer.profiles.journal import StoreLock
+    from kinmer.folders import Workshop
 
     remove_engine(index)
-    lock = StoreLock(index)
+    lock = Workshop(index)
     try:
         with open_index(index) as found:
             np.testing.assert_array_equal(found.search(VECTORS[:9], 5)[0], brute(VECTORS[:9], "cosine", 5)[0])

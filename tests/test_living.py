@@ -23,6 +23,7 @@ from kinmer.errors import (
     SequenceError,
     UsageError,
 )
+from kinmer.folders import Workshop
 from kinmer.index import IndexWriter, KinIndex, open_index
 from kinmer.index.commit import NewSequence
 from kinmer.index.manifest import ENTRIES
@@ -39,7 +40,6 @@ from kinmer.library import (
     index_rows,
     update_index,
 )
-from kinmer.profiles.journal import StoreLock
 from tests.organisms import encoder_of, organisms
 
 ENCODER = encoder_of()
@@ -337,7 +337,7 @@ def test_a_deletion_that_was_never_told_of_may_be_given_again(db: Path) -> None:
 
 
 def test_a_second_writer_is_told_or_waits(db: Path) -> None:
-    lock = StoreLock(db)
+    lock = Workshop(db)
     with pytest.raises(UsageError, match="another process"):
         IndexWriter(db, wait=0)
     threading.Timer(0.5, lock.release).start()

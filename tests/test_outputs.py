@@ -12,7 +12,8 @@ import pytest
 
 from kinmer.cli import run
 from kinmer.errors import UsageError
-from kinmer.files import check_output, guarded_inputs, replaced_text
+from kinmer.files import replaced_text
+from kinmer.folders import check_output, guarded_inputs
 
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 

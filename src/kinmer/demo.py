@@ -28,12 +28,13 @@ from kinmer.evaluate.locality import verify
 from kinmer.evaluate.neighbours import nearest
 from kinmer.evaluate.retrieval import agreement, precision_and_recall
 from kinmer.evaluate.statistics import Estimate
-from kinmer.files import FolderKind, check_output, read_json, remove, write_bytes, write_json
+from kinmer.files import read_json, remove, write_bytes, write_json
+from kinmer.folders import FolderKind, check_output
 from kinmer.fragments import fragment
 from kinmer.index.manifest import INDEX
 from kinmer.library import build_index
 from kinmer.profiles import ProfileStore
-from kinmer.profiles.journal import STORE
+from kinmer.profiles.root import STORE
 from kinmer.queries import search, write_tsv
 from kinmer.simulate import COMMUNITY, Community, write_community
 from kinmer.training import TrainSettings, train

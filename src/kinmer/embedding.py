@@ -21,7 +21,6 @@ from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.fasta import is_stream
 from kinmer.files import (
-    check_output,
     hold,
     is_held,
     read_json,
@@ -32,9 +31,10 @@ from kinmer.files import (
     write_bytes,
     write_json,
 )
+from kinmer.folders import Workshop, check_output
 from kinmer.layout import check_layout
 from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of, table_kind
-from kinmer.profiles.journal import STORE, is_locked, part_of
+from kinmer.profiles.root import STORE, part_of
 from kinmer.progress import step
 from kinmer.resources import cpu_threads
 
@@ -162,7 +162,7 @@ def _place(source: object, output: str | Path | None, force: bool) -> Path | Non
 
 def _refuse_second(path: Path) -> None:
     """UsageError where another process embeds into the same output."""
-    if is_held(_part_of(path)) or is_locked(_counts_of(path)) or is_locked(part_of(_counts_of(path))):
+    if is_held(_part_of(path)) or any(map(Workshop.is_busy, (_counts_of(path), part_of(_counts_of(path))))):
         raise UsageError("another process is writing this output", check="wait for it, or end it", place=path)
 
 

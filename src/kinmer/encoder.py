@@ -32,7 +32,8 @@ from kinmer.errors import (
     ProfileError,
     UsageError,
 )
-from kinmer.files import FolderKind, built_aside, check_output, read_json, write_bytes, write_json
+from kinmer.files import built_aside, read_json, write_bytes, write_json
+from kinmer.folders import FolderKind, check_output
 from kinmer.inputs import check_weights, described, is_sealed, parse_json, read_bytes, sealed
 from kinmer.layout import Layout
 from kinmer.linear import LINEAR, Columns, EncoderNetwork, Projection, build

@@ -1,4 +1,8 @@
-"""Files that are whole or absent: atomic writes, folders built aside, hashes."""
+"""Files that are whole or absent: atomic writes, folders built aside, locks, hashes.
+
+An output that is made in one go grows in a hidden file or folder ``.NAME.kinmer-xxxxxxxx`` beside it, locked
+by its process, and is gone if that fails.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,25 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, TextIO
 
 from isal import isal_zlib
 
-from kinmer.errors import KinmerError, UsageError
 from kinmer.inputs import parse_json, read_json
 
 __all__ = [
-    "FolderKind",
     "built_aside",
-    "check_folder",
-    "check_output",
     "clear_temporaries",
     "file_checksum",
-    "guarded_inputs",
     "hash_file",
     "hash_ids",
     "hold",
     "is_held",
+    "is_pipe",
     "read_json",
     "remove",
     "replaced",
@@ -53,14 +51,8 @@ _CRC_BYTES = 1 << 22
 # Hidden files and folders of a run that goes on are called .NAME.kinmer-xxxxxxxx and locked by its process.
 _MARK = ".kinmer-"
 _TEMPORARY = re.compile(r"\..+\.kinmer-[a-z0-9_]{8}")
-# What any folder of kinmer's may hold beside its own files: temporary files (those of kinmer 0.1.0 have no
-# mark), locks and journals, and what a desktop leaves.
-_ANYWHERE = r"(?:.*/)?(?:\..+\.(?:kinmer-)?[a-z0-9_]{8}|\.kinmer-[^/]+(?:/.*)?|\.DS_Store)"
 _NEW, _OLD, _MOVES = "new", "old", "moves.json"
-# Files that tell a folder in which no output may be written, because it is read: stores, indexes, encoders.
-_OURS = ("zarr.json", ".zgroup", "index.json", "config.json", "benchmark.json")
 _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
-_inputs: ContextVar[tuple[Path, ...]] = ContextVar("inputs", default=())
 
 
 def sync_directory(path: Path) -> None:
@@ -79,7 +71,7 @@ def replaced(path: str | Path) -> Iterator[IO[bytes]]:
     A reader sees the old or the new content, never a part. A pipe or a device is written to as it comes.
     """
     path = Path(path)
-    if _is_stream(path):
+    if is_pipe(path):
         with _stream(path) as file:
             yield file
         return
@@ -124,167 +116,7 @@ def remove(path: str | Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class FolderKind:
-    """A folder that kinmer writes, such as an index: what is known of it tells what may be replaced.
-
-    what : such as ``index``. marker : its JSON file that `says` accepts; empty for a kind without, which its
-    files' names tell. names : a pattern of the path, relative to the folder, of every file that may be in it.
-    """
-
-    what: str
-    marker: str
-    says: Callable[[dict[str, Any]], bool]
-    names: str
-
-    def is_at(self, path: Path) -> bool:
-        """Whether a folder has the marker of this kind."""
-        if not self.marker:
-            return True
-        try:
-            return self.says(read_json(path / self.marker))
-        except (KinmerError, OSError, AttributeError, KeyError, TypeError):
-            return False
-
-    def strange(self, path: Path) -> str | None:
-        """The first file in a folder, by its path in it, that kinmer does not write there; None for none."""
-        known = re.compile(f"(?:{self.names})|{_ANYWHERE}")
-        for parent, folders, files in os.walk(path):
-            folders.sort()
-            links = [name for name in folders if Path(parent, name).is_symlink()]
-            for name in sorted([*files, *links]):
-                inside = Path(parent, name).relative_to(path).as_posix()
-                if name in links or known.fullmatch(inside) is None:
-                    return inside
-        return None
-
-
-@contextmanager
-def guarded_inputs(paths: Iterable[str | Path]) -> Iterator[None]:
-    """Within the block `check_output` refuses an output that is one of these, or within one."""
-    token = _inputs.set(tuple(Path(path) for path in paths))
-    try:
-        yield
-    finally:
-        _inputs.reset(token)
-
-
-def check_output(
-    path: str | Path,
-    *,
-    force: bool = False,
-    hint: str = "use --force to replace it",
-    kind: FolderKind | None = None,
-    stream: bool = False,
-) -> Path:
-    """The path of an output, where nothing would be lost by writing it. What a killed run left of it goes.
-
-    Parameters
-    ----------
-    force : what is there may be replaced: by a file a regular file; by a folder of a `kind` such a folder,
-        with nothing in it that kinmer does not write, or an empty one. Links are never replaced or followed.
-    hint : what to do about an output that exists.
-    kind : of a folder; None for a file.
-    stream : it may be a pipe or a device, such as ``/dev/stdout``.
-
-    Raises UsageError for all else: what is no name for an output, lies in no folder, or is an input.
-    """
-    path = Path(path)
-    if path.name in ("", "..", "~") or "\0" in str(path):
-        raise UsageError(f"{str(path)!r} is not a name for an output", check="name a file or folder")
-    parent = path.absolute().parent
-    try:
-        if not parent.is_dir():
-            raise UsageError(f"the folder {parent} does not exist", place=path)
-        there = path.exists() or path.is_symlink()
-    except OSError as error:
-        raise UsageError("the output cannot be written", error.strerror or str(error), place=path) from error
-    if _is_stream(path) or parent == Path("/dev"):
-        if stream and there:
-            return path
-        raise UsageError(
-            "the output is a device or a pipe", "this output takes a name of its own", "name one", place=path
-        )
-    settle(path)
-    _refuse_input(path)
-    if not (path.exists() or path.is_symlink()):
-        return path
-    if kind is None and path.is_dir() and not path.is_symlink():
-        # No --force replaces it: an argument that is in another's place, mostly.
-        raise UsageError(
-            "the output exists, and is a folder", "a file takes its name", "choose another", place=path
-        )
-    if not force:
-        raise UsageError("the output exists already", check=hint, place=path)
-    if path.is_symlink():
-        raise UsageError(
-            "the output is a link",
-            "replacing it could lose what it leads to",
-            "name what it leads to, or remove the link",
-            place=path,
-        )
-    if kind is not None:
-        _refuse_strange(path, kind)
-    elif not path.is_file():
-        raise UsageError(
-            "the output is not a regular file", "a file takes its name", "choose another", place=path
-        )
-    return path
-
-
-def check_folder(path: Path, kind: FolderKind) -> None:
-    """UsageError where a working folder holds what kinmer does not write there."""
-    if path.is_symlink() or not path.is_dir() or (strange := kind.strange(path)) is not None:
-        named = f"holds {strange}" if path.is_dir() and not path.is_symlink() else "is not a folder"
-        raise UsageError(
-            f"{path.name}, where the {kind.what} is to grow, {named}",
-            "kinmer does not write that",
-            "move it away, or choose another output",
-            place=path,
-        )
-
-
-def _refuse_strange(path: Path, kind: FolderKind) -> None:
-    """UsageError where a folder, or what stands in its place, is not kinmer's alone."""
-    why, check = "replacing it would remove other files", "choose another output"
-    if path.is_dir() and Path.cwd().resolve().is_relative_to(path.resolve()):
-        raise UsageError("the output holds the current folder", why, check, place=path)
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not path.is_dir() or not kind.is_at(path):
-        what = "is a folder that holds" if path.is_dir() else "is"
-        raise UsageError(f"the output {what} no {kind.what}", why, check, place=path)
-    if (strange := kind.strange(path)) is not None:
-        raise UsageError(
-            f"the output holds {strange}, which kinmer did not write",
-            why,
-            "move it away, or choose another output",
-            place=path,
-        )
-
-
-def _refuse_input(path: Path) -> None:
-    """UsageError where writing `path` would change what is read: an input, its folder, or a file in it."""
-    real = path.resolve()
-    for one in _inputs.get():
-        if not one.exists() or _is_stream(one):
-            continue
-        source = one.resolve()
-        within = (
-            real.is_relative_to(source) and source.is_dir() and any((one / name).exists() for name in _OURS)
-        )
-        if real == source or source.is_relative_to(real) or within or (path.exists() and path.samefile(one)):
-            inside = source.is_relative_to(real) and source != real
-            what = "holds" if inside else "lies in" if within and real != source else "is"
-            raise UsageError(
-                f"the output {what} the input {one}",
-                "it would be lost while it is read",
-                "choose another output",
-                place=path,
-            )
-
-
-def _is_stream(path: Path) -> bool:
+def is_pipe(path: Path) -> bool:
     """Whether a path leads to a pipe or a character device, or to an open file of this process."""
     try:
         mode = path.stat().st_mode
@@ -429,7 +261,8 @@ def _temporary(path: Path, *, folder: bool) -> Iterator[tuple[Path, int]]:
             descriptor = os.open(name, os.O_RDONLY)
         else:
             descriptor, name = tempfile.mkstemp(prefix=_prefix(path), dir=parent)
-        hold(descriptor)
+        with suppress(OSError):
+            hold(descriptor)
         if Path(name).exists():
             break
         os.close(descriptor)  # Another process took it for a killed run's before it was locked.
@@ -438,27 +271,6 @@ def _temporary(path: Path, *, folder: bool) -> Iterator[tuple[Path, int]]:
     finally:
         remove(name)
         os.close(descriptor)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the file or folder; see `hold`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return not hold(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def hold(descriptor: int) -> bool:
-    """Lock a file until it is closed or its process ends; whether that can be done and nobody else has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _prefix(path: Path) -> str:
@@ -490,11 +302,12 @@ def _remove_stale(path: Path) -> None:
     except OSError:
         return
     try:
-        if not hold(descriptor):
-            return
-        if path.is_dir():
-            _undo(path)
-        remove(path)
+        if hold(descriptor):
+            if path.is_dir():
+                _undo(path)
+            remove(path)
+    except OSError:
+        return
     finally:
         os.close(descriptor)
 
@@ -503,6 +316,32 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def hold(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock a file until it is closed or its process ends; False where another process has it.
+
+    Raises OSError on a file system without locks.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the file or folder; see `hold`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not hold(descriptor, shared=True)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def hash_ids(ids: Iterable[str]) -> str:

@@ -14,10 +14,11 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from kinmer.errors import ProfileError, UsageError
-from kinmer.files import check_output, write_bytes, written_together
+from kinmer.files import write_bytes, written_together
+from kinmer.folders import check_output
 from kinmer.layout import Layout, kmer_layout
 from kinmer.profiles import NpyProfiles, Profiles, ProfileStore, ProfileWriter, open_profiles
-from kinmer.profiles.journal import STORE
+from kinmer.profiles.root import STORE
 from kinmer.progress import step
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from kinmer.clusters import cluster
 from kinmer.clusters.partition import CLUSTERING
 from kinmer.embedding import KEY
 from kinmer.errors import KinmerError, UsageError
-from kinmer.files import FolderKind, check_output, write_bytes, written_together
+from kinmer.files import write_bytes, written_together
+from kinmer.folders import FolderKind, check_output
 from kinmer.maps import make_map
 from kinmer.maps.picture import rendered, write_picture
 from kinmer.profiles import info

@@ -111,7 +111,7 @@ def _end_as_by_ctrl_c() -> None:
 
 
 def _guard_inputs(command: Any) -> None:
-    """No command writes its output over what it reads: see `kinmer.files.check_output`."""
+    """No command writes its output over what it reads: see `kinmer.folders.check_output`."""
     for one in getattr(command, "commands", {}).values():
         _guard_inputs(one)
     call = command.callback
@@ -119,7 +119,7 @@ def _guard_inputs(command: Any) -> None:
         return
 
     def guarded(**given: Any) -> Any:
-        from kinmer.files import guarded_inputs
+        from kinmer.folders import guarded_inputs
 
         paths: list[str | Path] = []
         for name, value in given.items():

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _checked(output: Path | None, kind: type[Analysis], force: bool) -> None:
-    from kinmer.files import check_output
+    from kinmer.folders import check_output
 
     for path in kind.outputs(stem(output)) if output is not None else ():
         check_output(path, force=force)

@@ -99,7 +99,7 @@ def evaluate_clusters(
     from kinmer.clusters import ClusterReport
     from kinmer.clusters import evaluate_clusters as evaluate_them
     from kinmer.clusters.agreement import RANKS
-    from kinmer.files import check_output
+    from kinmer.folders import check_output
 
     for path in ClusterReport.outputs(output) if output is not None else ():
         check_output(path, force=force)

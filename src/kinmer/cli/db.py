@@ -162,7 +162,8 @@ def list_entries(
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
 ) -> None:
     """The entries as a table: id, genome, length, GC, number of vectors, metadata."""
-    from kinmer.files import check_output, replaced_text
+    from kinmer.files import replaced_text
+    from kinmer.folders import check_output
     from kinmer.library import index_rows
     from kinmer.queries import write_rows
 

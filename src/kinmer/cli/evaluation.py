@@ -65,7 +65,7 @@ def retrieval(
     """How often are the nearest entries of the right species, genus, molecule? With intervals, ceilings."""
     from kinmer.evaluate.retrieval import evaluate_retrieval
     from kinmer.evaluate.scores import RetrievalReport
-    from kinmer.files import check_output
+    from kinmer.folders import check_output
 
     if output is not None:
         for path in RetrievalReport.outputs(stem(output), differences=baseline is not None):

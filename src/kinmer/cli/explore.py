@@ -77,7 +77,7 @@ def map_(
     force: Force = False,
 ) -> None:
     """Draw all sequences on a map, similar ones close together, or place new ones on an existing map."""
-    from kinmer.files import check_output
+    from kinmer.folders import check_output
     from kinmer.maps import draw, make_map, open_map, place
     from kinmer.maps.mapfiles import stem_of
     from kinmer.maps.picture import beside, check_color

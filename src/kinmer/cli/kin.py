@@ -211,7 +211,8 @@ def search(
 ) -> None:
     """Find the nearest relatives of every query, and what they say of it."""
     from kinmer.errors import UsageError
-    from kinmer.files import check_output, replaced_text
+    from kinmer.files import replaced_text
+    from kinmer.folders import check_output
     from kinmer.queries import search as find
     from kinmer.queries import search_ids, writer_of
 
@@ -282,7 +283,7 @@ def verify(
     from kinmer.clr import REFERENCE_CLR
     from kinmer.evaluate.locality import LocalityReport
     from kinmer.evaluate.locality import verify as hold
-    from kinmer.files import check_output
+    from kinmer.folders import check_output
 
     if output is not None:
         stem(output)

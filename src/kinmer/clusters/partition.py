@@ -36,7 +36,8 @@ from kinmer.clusters.communities import (
 )
 from kinmer.embedding import KEY
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import FolderKind, built_aside, check_output, hash_ids, read_json, settle
+from kinmer.files import built_aside, hash_ids, read_json, settle
+from kinmer.folders import FolderKind, check_output
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.progress import step
 from kinmer.stores import Metric

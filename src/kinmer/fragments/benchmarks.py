@@ -20,15 +20,8 @@ from typing import Any
 import numpy as np
 
 from kinmer.errors import FormatError, SequenceError, UsageError
-from kinmer.files import (
-    FolderKind,
-    built_aside,
-    check_output,
-    hash_file,
-    read_json,
-    replaced_text,
-    write_json,
-)
+from kinmer.files import built_aside, hash_file, read_json, replaced_text, write_json
+from kinmer.folders import FolderKind, check_output
 from kinmer.fragments.cuts import COLUMNS, Cutter, FragmentWriter, Place, fragment_writer, records
 from kinmer.fragments.labels import (
     CASES,

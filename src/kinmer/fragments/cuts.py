@@ -14,7 +14,8 @@ from isal import igzip
 
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta import is_stream, nonempty, read_records, spooled
-from kinmer.files import check_output, scratch, written_together
+from kinmer.files import scratch, written_together
+from kinmer.folders import check_output
 from kinmer.fragments.labels import NO_LABELS, Labels, key_of, read_labels
 from kinmer.progress import step
 

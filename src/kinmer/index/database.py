@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove
+from kinmer.folders import Workshop
 from kinmer.index.engine import Trust, build_engine, engine_folder, open_engine, update_engine
 from kinmer.index.manifest import ENCODER, ENTRIES, read_calibration, read_manifest, save_manifest
 from kinmer.index.nearest import Labels, Merging, nearest_rows
 from kinmer.index.rows import Rows
 from kinmer.index.table import Entry, EntryTable, Genome, holders_of, names_of
-from kinmer.profiles.journal import StoreLock, is_locked
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ class KinIndex:
         if name not in ENGINES:
             raise UsageError(f"the engine must be one of {', '.join(ENGINES)}, not {name!r}")
         check_metric(measure)
-        lock = StoreLock(self.path)
+        lock = Workshop(self.path)
         try:
             with self.reading():
                 self._close_engine()
@@ -357,7 +357,7 @@ class KinIndex:
 
     def _load(self) -> None:
         """Take over what the table tells now."""
-        busy = self._proved or is_locked(self.path)
+        busy = self._proved or Workshop.is_busy(self.path)
         self._rows = Rows.open(self.path, self.table, self.dim, self._trust, busy=busy)
         self._epoch = self.table.epoch
         self._unwritable = False
@@ -419,7 +419,7 @@ class KinIndex:
         tell = self._log or (lambda line: None)
         tell(f"the engine is built anew: {reason}")
         try:
-            lock = StoreLock(self.path)
+            lock = Workshop(self.path)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
                 raise

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kinmer import __version__
 from kinmer.errors import FormatError
-from kinmer.files import FolderKind, read_json, write_json
+from kinmer.files import read_json, write_json
+from kinmer.folders import FolderKind
 from kinmer.index.table import FORMAT
 from kinmer.inputs import described, is_sealed, sealed
 from kinmer.stores import ENGINES, Metric

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.files import remove
+from kinmer.folders import LEAST_WAIT, Workshop
 from kinmer.index.commit import Change, NewSequence
 from kinmer.index.database import KinIndex
 from kinmer.index.engine import Trust
@@ -20,7 +21,6 @@ from kinmer.index.manifest import ENTRIES, MAKING, raise_format, read_manifest, 
 from kinmer.index.rows import WHOLE, RowFiles, Rows, row_checksum, row_files
 from kinmer.index.sequences import LetterFile, letters_file, read_letters
 from kinmer.index.table import Block, Entry, EntryTable, names_of
-from kinmer.profiles.journal import LEAST_WAIT, StoreLock
 from kinmer.progress import step
 
 __all__ = ["MEAN_LETTERS", "STAGED", "IndexWriter", "genome_means", "write_compacted"]
@@ -124,14 +124,14 @@ class IndexWriter:
         log: Log | None = None,
         threads: int | None = None,
         wait: float = LEAST_WAIT,
-        lock: StoreLock | None = None,
+        lock: Workshop | None = None,
         committed: Callable[[str, list[str]], None] | None = None,
     ) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
         self.log, self.threads = log or (lambda line: None), threads
         self._committed = committed or (lambda what, ids: None)
-        self._lock = lock or StoreLock(self.path, wait=wait)
+        self._lock = lock or Workshop(self.path, wait=wait)
         self._own_lock = lock is None
         try:
             self.table = EntryTable(self.path / ENTRIES)

@@ -17,16 +17,15 @@ from kinmer.confidence import refresh_calibration, warn_stale
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.fasta import is_stream, spooled
 from kinmer.files import (
-    check_output,
     clear_temporaries,
     hash_file,
     read_json,
     remove,
     scratch,
     settle,
-    take_name,
     write_json,
 )
+from kinmer.folders import Workshop, check_output
 from kinmer.index.database import KinIndex
 from kinmer.index.manifest import ENCODER, ENTRIES, INDEX, MAKING, MANIFEST, read_manifest, write_manifest
 from kinmer.index.pieces import PIECE_LENGTHS, pieces_of
@@ -49,7 +48,6 @@ from kinmer.library.metadata import Metadata, open_table, ranks_of, staged_metad
 from kinmer.library.packages import find_genomes, is_taxonomy
 from kinmer.library.update import FeedSettings, feed_of_files, pour_into
 from kinmer.profiles import Profiles
-from kinmer.profiles.journal import LOCK, StoreLock
 from kinmer.progress import step
 from kinmer.stores import Metric, check_metric
 from kinmer.stores import engine as engine_named
@@ -179,8 +177,7 @@ def build_of_feed(
         return KinIndex.open(output, log=log, threads=threads)
     path = check_place(Path(output), force)
     building = path.absolute().with_name(f".{path.name}.building")
-    building.mkdir(exist_ok=True)
-    lock = StoreLock(building)
+    lock = Workshop(building, make=True)
     try:
         clear_temporaries(building)
         staged = staged_metadata(building / STAGED, metadata, taxdump)
@@ -193,7 +190,7 @@ def build_of_feed(
             writer.finish(behind=0)
             if calibrate:
                 refresh_calibration(writer)
-        _publish(building, path, lock)
+        _publish(path, lock)
     except InputError as error:
         # The same call would fail again: there is nothing to go on with but the other files of a bad one.
         if error is not feed.stopped_by:
@@ -219,7 +216,7 @@ def _begin(
 ) -> None:
     """An empty index of the feed's columns."""
     for path in building.iterdir():
-        if path.name not in (LOCK, STAGED) and not path.name.startswith(STAGED):
+        if path.name not in (Workshop.LOCK, STAGED) and not path.name.startswith(STAGED):
             remove(path)
     own, left = feed.own_columns(staged)
     if left:
@@ -302,10 +299,9 @@ def _fill(
         remove(staged.database)
 
 
-def _publish(building: Path, path: Path, lock: StoreLock) -> None:
+def _publish(path: Path, lock: Workshop) -> None:
     """Give a whole index its name; after a kill in between the same call finds it whole and goes on here."""
-    take_name(building, path)
-    lock.move(path)
+    lock.publish(path)
     _conclude(path)
 
 
@@ -319,7 +315,7 @@ def _is_published(path: Path, feed: Feed, metadata: str | Path | None, taxdump: 
     """Whether the same call has made the index at `path` and was killed before it could tell so."""
     if not (path / MAKING).is_file() or not (path / MANIFEST).is_file():
         return False
-    lock = StoreLock(path)
+    lock = Workshop(path)
     try:
         with TemporaryDirectory() as folder:
             staged = staged_metadata(Path(folder) / STAGED, metadata, taxdump)

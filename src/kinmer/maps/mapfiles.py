@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from kinmer import __version__
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import check_output, hash_ids, read_json, replaced_text, write_json, written_together
+from kinmer.files import hash_ids, read_json, replaced_text, write_json, written_together
+from kinmer.folders import check_output
 from kinmer.inputs import described
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, StoredProfiles, open_profiles, table_kind
 

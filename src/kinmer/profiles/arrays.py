@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from kinmer import __version__
 from kinmer.errors import FormatError, MismatchError
-from kinmer.files import read_json, remove, write_json
+from kinmer.files import clear_temporaries, read_json, remove, write_json
 from kinmer.layout import Layout
 from kinmer.profiles.protocol import Values
 from kinmer.profiles.root import (
@@ -42,6 +42,7 @@ __all__ = [
     "RowArray",
     "begin_append",
     "chunk_rows_of",
+    "clear_unfinished",
     "create_rows",
     "describe",
     "restore_document",
@@ -190,6 +191,13 @@ class RowArray:
             self._array.resize((stop, *self._array.shape[1:]))
         self._array[start:stop] = rows
         self._touched.update(range(start // self.chunk_rows, stop // self.chunk_rows))
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove the files that a killed run had begun to write in a store; the caller has the store's lock."""
+    clear_temporaries(folder)
+    for path in list(folder.rglob("*.partial")):  # Zarr's own.
+        path.unlink(missing_ok=True)
 
 
 def sync_files(files: Iterable[Path]) -> None:

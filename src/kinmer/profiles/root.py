@@ -26,12 +26,15 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
 from kinmer.files import read_json, remove, sync_directory, write_bytes, write_json
+from kinmer.folders import FolderKind
 
 __all__ = [
     "AGAIN",
     "EMBEDDING",
     "FORMAT_VERSION",
+    "JOURNAL",
     "KINMER",
+    "STORE",
     "NodeSums",
     "Root",
     "checksum",
@@ -40,6 +43,7 @@ __all__ = [
     "document_sum",
     "node_documents",
     "node_names",
+    "part_of",
     "read_root",
     "replace_node",
     "rows_sum",
@@ -159,6 +163,14 @@ def checksums_in(description: Mapping[str, Any]) -> dict[str, NodeSums] | None:
 KINMER, EMBEDDING = "kinmer", "kinmer_embedding"
 AGAIN = "copy the store again, or count again"
 FORMAT_VERSION = 1
+JOURNAL, PART = ".kinmer-journal.json", ".part"
+# Zarr's groups and arrays, whoever has put them in: metadata and chunks, and chunks that zarr had begun.
+STORE = FolderKind(
+    "profile store",
+    "zarr.json",
+    lambda known: "kinmer" in known["attributes"],
+    r"(?:[^.].*/)?zarr\.(?:json|\w+\.partial)|[^.].*/c(?:/\d+)*(?:\.\w+\.partial)?",
+)
 # A key that every description has.
 _MARK = "layout_fingerprint"
 
@@ -182,6 +194,11 @@ class Root:
         """The store's description of itself; None where kinmer did not write it."""
         found = self.attributes.get(KINMER)
         return found if isinstance(found, dict) else None
+
+
+def part_of(path: Path) -> Path:
+    """Where a new store grows before it takes the name `path`."""
+    return path.with_name(path.name + PART)
 
 
 def write_group(folder: Path, attributes: Mapping[str, Any] | None = None) -> None:

@@ -16,18 +16,26 @@ import zarr
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
-from kinmer.files import remove, write_json
+from kinmer.files import remove
+from kinmer.folders import Journal, Workshop
 from kinmer.inputs import described
 from kinmer.layout import Layout
-from kinmer.profiles.arrays import RowArray, chunk_rows_of, create_rows, sync_files, write_array
+from kinmer.profiles.arrays import (
+    RowArray,
+    chunk_rows_of,
+    clear_unfinished,
+    create_rows,
+    sync_files,
+    write_array,
+)
 from kinmer.profiles.guard import open_guarded, translated
-from kinmer.profiles.journal import StoreLock, clear_unfinished, journal_of, part_of
 from kinmer.profiles.root import (
     AGAIN,
     EMBEDDING,
     Root,
     document_sum,
     node_documents,
+    part_of,
     read_root,
     replace_node,
     rows_sum,
@@ -71,14 +79,14 @@ class MatrixWriter:
         self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
         self._finished = finished
         self._part = path / f".kinmer-obsm-{key}"
-        self._journal = f".kinmer-obsm-{key}.json"
-        self._signature = {
+        signature = {
             "provenance": self.provenance,
             "width": width,
             "rows": total,
             "fingerprint": fingerprint,
         }
-        self._lock = StoreLock(path)
+        self._journal = Journal(path / f".kinmer-obsm-{key}.json", signature)
+        self._lock = Workshop(path)
         try:
             clear_unfinished(path)
             self._array = self._begin()
@@ -87,10 +95,10 @@ class MatrixWriter:
             raise
 
     def _begin(self) -> RowArray:
-        journal = journal_of(self.path, self._signature, force=True, name=self._journal)
+        journal = self._journal.read()
         if journal is not None and (self._part / "zarr.json").is_file():
             return RowArray(self._part, int(journal["rows"]))
-        (self.path / self._journal).unlink(missing_ok=True)
+        self._journal.clear()
         remove(self._part)
         rows = chunk_rows_of(self.width)
         return create_rows(self._part, dtype=np.float32, chunk_rows=rows, width=self.width, codec="none")
@@ -139,14 +147,13 @@ class MatrixWriter:
         sums = {**(root.sums or {}), **sums_of(self.path, uns)}
         write_root(self.path, Root(root.nodes | uns, root.attributes, sums))
         replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})
-        (self.path / self._journal).unlink(missing_ok=True)
+        self._journal.clear()
         self._finished()
 
     def _commit(self) -> None:
         self._array.flush()
         sync_files(self._array.touched())
-        journal = {"format": 1, "signature": self._signature, "rows": self.rows}
-        write_json(self.path / self._journal, journal)
+        self._journal.write(rows=self.rows)
         self._last_commit = time.monotonic()
 
 
@@ -330,8 +337,7 @@ class ProfileStore(StoredProfiles):
         if len(values) != len(self) or name in ("", "_index") or "/" in name or name.startswith("."):
             raise ProfileError(f"the column {name!r} of {len(values)} values does not fit {len(self)} rows")
         check_writable(self.path)
-        lock = StoreLock(self.path)
-        try:
+        with Workshop(self.path):
             clear_unfinished(self.path)
             staged = self.path / f".kinmer-obs-{name}"
             remove(staged)
@@ -346,8 +352,6 @@ class ProfileStore(StoredProfiles):
             if "obs" in sums:
                 sums["obs"] = replace(sums["obs"], document=document_sum(frame))
             write_root(self.path, Root({**root.nodes, "obs": frame}, root.attributes, sums))
-        finally:
-            lock.release()
         self.refresh()
 
     def refresh(self) -> None:

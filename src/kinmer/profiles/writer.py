@@ -1,7 +1,7 @@
-"""Writes a profile store block by block; a killed run leaves the last commit and goes on from there.
+"""Writes a profile store block by block; a killed run leaves the last commit and resumes from there.
 
-A new store grows in ``NAME.part`` beside its place and takes its name when it is whole. An append grows
-inside the whole store, behind the rows that its root file tells of, so that readers see the old rows until
+A new store grows in ``NAME.part`` beside its output and takes its name when it is whole. An append grows
+inside the whole store, behind the rows that its root file knows of, so that readers see the old rows until
 `ProfileWriter.finish` replaces that file. ``.kinmer-journal.json`` in the folder says how far the last
 commit went.
 """
@@ -20,15 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError, UsageError
-from kinmer.files import (
-    check_folder,
-    check_output,
-    hash_ids,
-    read_json,
-    remove,
-    take_name,
-    write_json,
-)
+from kinmer.files import hash_ids, read_json, remove
+from kinmer.folders import Journal, Workshop, check_folder, check_output
 from kinmer.layout import Layout
 from kinmer.profiles.arrays import (
     COLUMN_ROWS,
@@ -36,6 +29,7 @@ from kinmer.profiles.arrays import (
     RowArray,
     begin_append,
     chunk_rows_of,
+    clear_unfinished,
     create_rows,
     describe,
     restore_document,
@@ -44,25 +38,18 @@ from kinmer.profiles.arrays import (
     write_skeleton,
     write_uns,
 )
-from kinmer.profiles.journal import (
-    JOURNAL,
-    LOCK,
-    STORE,
-    StoreLock,
-    clear_unfinished,
-    is_locked,
-    journal_of,
-    part_of,
-)
 from kinmer.profiles.protocol import SeenIds, Values, check_ids, check_rows, gc_of, hash_texts
 from kinmer.profiles.root import (
     AGAIN,
     EMBEDDING,
+    JOURNAL,
     KINMER,
+    STORE,
     NodeSums,
     Root,
     node_documents,
     node_names,
+    part_of,
     read_root,
     sums_of,
     write_group,
@@ -73,56 +60,62 @@ from kinmer.profiles.store import ProfileStore
 __all__ = ["ProfileWriter"]
 
 COMMIT_SECONDS = 1.0
+# Names of the sources, which grow by files and not by rows.
+SOURCES = "obs/source/categories"
+_COLUMN_TYPES = {"length": np.int64, "bases": np.int64, "gc": np.float64}
 
 
 class ProfileWriter:
     """Writes profiles into a new or a whole store; made by `create`, used as a context manager.
 
     ``rows``: rows so far, of a store appended to with the old ones. ``state``: what the caller gave to the
-    last `commit` of the run that is gone on with, else None. ``base``: rows of the whole store before.
-    Leaving the block without `finish` keeps the last commit for the same command to go on from.
+    last `commit` of the run that is resumed, else None. ``base``: rows of the whole store before.
+    Leaving the block without `finish` keeps the last commit for the same command to resume from.
     """
 
     def __init__(
         self,
         path: Path,
-        folder: Path,
-        lock: StoreLock,
+        workshop: Workshop,
+        journal: Journal,
         layout: Layout,
         *,
         values: Values,
-        signature: Any,
         lengths: bool,
         commit_seconds: float,
-        journal: Mapping[str, Any] | None,
+        noted: Mapping[str, Any] | None,
         root: Root | None = None,
     ) -> None:
         self.path, self.layout, self.values = path, layout, values
-        self._folder, self._lock, self._signature = folder, lock, signature
+        self._workshop, self._journal = workshop, journal
         self._root = root or Root({}, {})  # Of the store that is appended to.
         self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
-        self.base: int = journal["base"] if journal else 0
-        self.rows: int = journal["rows"] if journal else 0
-        self.state: dict[str, Any] | None = journal["state"] if journal else None
-        self._pending: tuple[int, int, dict[str, Any]] | None = None
-        self._columns = ["length", *(["bases"] if values == "counts" else []), "gc"]
-        if not lengths:
-            self._columns.remove("length")
-        if journal:
-            self._arrays = {name: RowArray(folder / name, self.rows) for name in self._row_nodes()}
-            self._sources = RowArray(folder / "obs/source/categories", journal["sources"])
+        self.base: int = noted["base"] if noted else 0
+        self.rows: int = noted["rows"] if noted else 0
+        self.state: dict[str, Any] | None = noted["state"] if noted else None
+        self._pending: dict[str, Any] | None = None
+        known = {"length": lengths, "bases": values == "counts", "gc": True}
+        self._columns = [name for name, there in known.items() if there]
+        self._row_nodes = ["X", "obs/_index", "obs/source/codes", *(f"obs/{name}" for name in self._columns)]
+        if noted:
+            rows = dict.fromkeys(self._row_nodes, self.rows) | {SOURCES: int(noted["sources"])}
+            self._arrays = {name: RowArray(self._folder / name, count) for name, count in rows.items()}
         else:
-            self._arrays = self._create_arrays()
-            self._sources = create_rows(folder / "obs/source/categories", dtype=TEXT)
-        self._old_sources = int(self._root.nodes["obs/source/categories"]["shape"][0]) if root else 0
+            self._arrays = {name: self._create(name) for name in (*self._row_nodes, SOURCES)}
+        self._sources = self._arrays[SOURCES]
+        self._old_sources = int(self._root.nodes[SOURCES]["shape"][0]) if root else 0
         names = self._sources.read(0, self._sources.rows)
         self._source_codes = {str(name): code for code, name in enumerate(names)}
         self._seen = SeenIds()
         self._check_old_ids()
         for block in self._id_blocks(self.base, self.rows):
             self._seen.add(hash_texts(block))
-        if not journal:
-            self._write_journal(0, 0, None)
+        if not noted:
+            journal.write(base=self.base, rows=0, sources=0, state=None)
+
+    @property
+    def _folder(self) -> Path:
+        return self._workshop.folder
 
     @classmethod
     def create(
@@ -137,61 +130,62 @@ class ProfileWriter:
         force: bool = False,
         commit_seconds: float = COMMIT_SECONDS,
     ) -> ProfileWriter:
-        """Start a store at `path`, or go on with one.
+        """Start a store at `path`, or resume one.
 
-        signature : settings and inputs (JSON-able) that make two runs the same: an unfinished store of the
-            same signature is gone on with, one of another is refused, or started afresh with `force`.
-        lengths : whether the rows' sequence lengths are known; without, the store has no such column.
+        Parameters
+        ----------
+        signature : settings and inputs (JSON-able) that make two runs the same. An unfinished store of the
+            same signature is resumed, one of another is refused, or with `force` dropped.
+        lengths : whether the rows' sequence lengths are known. Without, the store has no such column.
         append : add to a whole store of the same layout and values; start one where there is none.
-        force : replace a whole store (which stays until the new one is whole).
+        force : replace a whole store, which stays until the new one is whole.
         commit_seconds : commits closer together than this are left to the next one.
 
-        Raises UsageError (output exists, or is being written), MismatchError (another layout), FormatError.
+        Raises
+        ------
+        UsageError : the output exists, or is being written. MismatchError : another layout. FormatError.
         """
         path = Path(path)
-        signature = json.loads(json.dumps(signature))
         appending = append and path.exists()
-        _conclude(path, signature if append else None)
-        if appending and not (path / "zarr.json").is_file():
-            raise FormatError("this is no profile store", check="leave out --append", place=path)
+        _conclude(Journal(path / JOURNAL, signature), append=append)
+        folder = path
         if not appending:
             hint = "use --append to add to it, or --force to replace it"
-            check_output(path, force=force, hint=hint, kind=STORE)
-        folder = path if appending else part_of(path)
-        if not appending:
+            folder = part_of(check_output(path, force=force, hint=hint, kind=STORE))
             if folder.exists() or folder.is_symlink():
                 check_folder(folder, STORE)
-            folder.mkdir(exist_ok=True)
-        lock = StoreLock(folder)
+        elif not (path / "zarr.json").is_file():
+            raise FormatError("this is not a profile store", check="leave out --append", place=path)
+        workshop = Workshop(folder, make=not appending)
         try:
-            journal = journal_of(folder, signature, force=force)
+            journal = Journal(folder / JOURNAL, signature)
+            noted = journal.read(force=force)
             clear_unfinished(folder)
             root = None
             if appending:
                 root = read_root(path)
-                journal = begin_append(path, root, layout, values, journal)
+                noted = begin_append(path, root, layout, values, noted)
                 lengths = "obs/length" in root.nodes
                 _check_old_rows(path, root)
-            elif journal is None:
-                _empty(folder)
+            elif noted is None:
+                workshop.clear()
                 write_skeleton(folder, layout)
             else:
                 # Left where the last run was killed while giving the store its name.
                 (folder / "zarr.json").unlink(missing_ok=True)
             return cls(
                 path,
-                folder,
-                lock,
+                workshop,
+                journal,
                 layout,
                 values=values,
-                signature=signature,
                 lengths=lengths,
                 commit_seconds=commit_seconds,
-                journal=journal,
+                noted=noted,
                 root=root,
             )
         except BaseException:
-            lock.release()
+            workshop.release()
             raise
 
     def __enter__(self) -> Self:
@@ -200,17 +194,17 @@ class ProfileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A full disk is told by the error that is under way, not by a second one from here.
+        # A full disk is reported by the error that is under way, not by a second one from here.
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self.close()
-        self._lock.release()
+        self._workshop.release()
 
     def ids(self, start: int, stop: int) -> NDArray[np.object_]:
         """Ids of the rows start … stop, (stop - start,) str."""
         return np.asarray(self._arrays["obs/_index"].read(start, stop), dtype=object)
 
     def first_known(self, ids: Sequence[str]) -> int | None:
-        """Place in `ids` of the first one that the store holds already or that occurs twice; else None."""
+        """Position in `ids` of the first that the store holds already or that occurs twice; else None."""
         texts = np.asarray(ids, dtype=object)
         hashes = hash_texts(texts)
         known = self._seen.known(hashes)
@@ -222,10 +216,10 @@ class ProfileWriter:
             return None
         stored = self._stored_among({str(texts[at]) for at in suspects})
         seen: set[str] = set()
-        for at, one in enumerate(ids):
-            if one in stored or one in seen:
+        for at, name in enumerate(ids):
+            if name in stored or name in seen:
                 return at
-            seen.add(one)
+            seen.add(name)
         return None
 
     def append(
@@ -238,12 +232,17 @@ class ProfileWriter:
     ) -> None:
         """Add rows; they are kept when `commit` comes.
 
-        ids : (n,) unique in the store. profiles : (n, width) whole numbers for counts (they are stored as
-        uint32), floating point numbers for frequencies. lengths : (n,) letters of every sequence, exact.
-        sources : the file that the rows come from, or one of every row.
+        Parameters
+        ----------
+        ids : (n,) unique in the store.
+        profiles : (n, width) whole numbers for counts (stored as uint32), floats for frequencies.
+        lengths : (n,) letters of every sequence, exact.
+        sources : the file that the rows come from, or that of every row.
 
-        Raises ProfileError (nothing is added then): shapes that do not fit, negative or too large counts,
-        ids known already.
+        Raises
+        ------
+        ProfileError : shapes that do not fit, negative or too large counts, ids known already. Nothing is
+            added then.
         """
         count = len(ids)
         if len(profiles) != count or (
@@ -278,12 +277,12 @@ class ProfileWriter:
         self.rows += count
 
     def commit(self, state: dict[str, Any], *, now: bool = False) -> None:
-        """Keep the rows so far, with the caller's `state` (JSON-able) for the run that goes on after a kill.
+        """Keep the rows so far, with the caller's `state` (JSON-able) for the run that resumes after a kill.
 
         On disk at once where the last commit is `commit_seconds` old (or with `now`), else with a later
         commit or at the end of the block; a kill goes back by no more than that.
         """
-        self._pending = (self.rows, self._sources.rows, state)
+        self._pending = {"rows": self.rows, "sources": self._sources.rows, "state": state}
         if now or time.monotonic() - self._last_commit >= self._commit_seconds:
             self._write_pending()
 
@@ -297,12 +296,11 @@ class ProfileWriter:
         if not self.rows:
             raise ProfileError("no profile was written", "an empty store is of no use", place=self.path)
         if self._pending is not None:
-            # The journal then has all rows: after a kill from here on it tells that nothing is left to do.
+            # The journal then has all rows: after a kill from here on it says that nothing is left to do.
             self._write_pending()
-        everything = [*self._arrays.values(), self._sources]
-        for array in everything:
+        for array in self._arrays.values():
             array.finish()
-        sync_files(file for array in everything for file in array.touched())
+        self._sync()
         description = self._describe(provenance)
         write_uns(self._folder, description)
         attributes = {"column-order": [*self._columns, "source"], "_index": "_index"}
@@ -318,43 +316,38 @@ class ProfileWriter:
             for name in every - nodes.keys():
                 remove(self._folder / name)
         else:
-            self._take_name()
-        (self._folder / JOURNAL).unlink(missing_ok=True)
+            self._workshop.publish(self.path)
+        Journal(self.path / JOURNAL, None).clear()
         self._pending = None
-        self._lock.release()
+        self._workshop.release()
 
     def abandon(self) -> None:
         """Drop what is unfinished: a new store goes, a store appended to is as it was."""
         self._pending = None
         if self._folder != self.path:
-            remove(self._folder)
-        else:
-            counts = dict.fromkeys(self._row_nodes(), self.base)
-            nodes, attributes = self._root.nodes, self._root.attributes
-            counts["obs/source/categories"] = int(nodes["obs/source/categories"]["shape"][0])
-            for name, rows in counts.items():
-                RowArray(self._folder / name, rows).finish()
-                restore_document(self._folder / name, nodes[name])
-            write_group(self._folder / "obs", nodes["obs"]["attributes"])
-            write_uns(self._folder, attributes[KINMER])
-            if EMBEDDING in attributes:
-                write_array(self._folder / "uns/kinmer/embedding", json.dumps(attributes[EMBEDDING]))
-            (self._folder / JOURNAL).unlink(missing_ok=True)
-        self._lock.release()
+            self._workshop.discard()
+            return
+        nodes, attributes = self._root.nodes, self._root.attributes
+        for name, rows in (dict.fromkeys(self._row_nodes, self.base) | {SOURCES: self._old_sources}).items():
+            RowArray(self.path / name, rows).finish()
+            restore_document(self.path / name, nodes[name])
+        write_group(self.path / "obs", nodes["obs"]["attributes"])
+        write_uns(self.path, attributes[KINMER])
+        if EMBEDDING in attributes:
+            write_array(self.path / "uns/kinmer/embedding", json.dumps(attributes[EMBEDDING]))
+        self._journal.clear()
+        self._workshop.release()
 
     def close(self) -> None:
         """Write the last commit where it is not on disk yet, and let others write."""
         if self._pending is not None:
             self._write_pending()
-        self._lock.release()
-
-    def _row_nodes(self) -> list[str]:
-        return ["X", "obs/_index", "obs/source/codes", *(f"obs/{name}" for name in self._columns)]
+        self._workshop.release()
 
     def _nodes(self) -> dict[str, dict[str, Any]]:
         """Metadata of the nodes that the finished store shows."""
         written = node_documents(self._folder, "uns")
-        for name in (*self._row_nodes(), "obs/source/categories", "obs"):
+        for name in (*self._arrays, "obs"):
             written[name] = read_json(self._folder / name / "zarr.json")
         # Of a store that is appended to the rest is what its root file says, whatever lies beside it.
         known = self._root.nodes or node_documents(self._folder, "")
@@ -369,33 +362,26 @@ class ProfileWriter:
     def _sums(self, nodes: Mapping[str, dict[str, Any]]) -> dict[str, NodeSums]:
         """Checksums of these nodes; those of the old rows are what they were."""
         known = self._root.sums or {}
-        arrays = {name: self._arrays[name] for name in self._row_nodes()}
-        arrays["obs/source/categories"] = self._sources
-        sums = sums_of(self._folder, {name: one for name, one in nodes.items() if name not in arrays | known})
-        sums |= {name: one for name, one in known.items() if name.startswith("var")}
-        again = {name: nodes[name] for name in nodes if name == "obs" or name.startswith("uns")}
+        again = {
+            name: document
+            for name, document in nodes.items()
+            if name == "obs" or name.startswith("uns") or name not in self._arrays | known
+        }
+        sums = {name: kept for name, kept in known.items() if name.startswith("var")}
         sums |= sums_of(self._folder, again)
-        for name, array in arrays.items():
-            rows = self.base if name != "obs/source/categories" else self._old_sources
-            sums[name] = array.sums(known.get(name), rows)
+        for name, array in self._arrays.items():
+            sums[name] = array.sums(known.get(name), self._old_sources if name == SOURCES else self.base)
         return sums
 
-    def _create_arrays(self) -> dict[str, RowArray]:
-        types = {"length": np.int64, "bases": np.int64, "gc": np.float64}
-        arrays = {
-            "X": create_rows(
-                self._folder / "X",
-                dtype=np.uint32 if self.values == "counts" else np.float32,
-                chunk_rows=chunk_rows_of(self.layout.width),
-                width=self.layout.width,
-                codec="profiles",
-            ),
-            "obs/_index": create_rows(self._folder / "obs/_index", dtype=TEXT),
-            "obs/source/codes": create_rows(self._folder / "obs/source/codes", dtype=np.int32),
-        }
-        for name in self._columns:
-            arrays[f"obs/{name}"] = create_rows(self._folder / "obs" / name, dtype=types[name])
-        return arrays
+    def _create(self, name: str) -> RowArray:
+        folder = self._folder / name
+        if name == "X":
+            width, dtype = self.layout.width, np.uint32 if self.values == "counts" else np.float32
+            rows = chunk_rows_of(width)
+            return create_rows(folder, dtype=dtype, chunk_rows=rows, width=width, codec="profiles")
+        if name == "obs/source/codes":
+            return create_rows(folder, dtype=np.int32)
+        return create_rows(folder, dtype=_COLUMN_TYPES.get(name.removeprefix("obs/"), TEXT))
 
     def _codes(self, sources: str | Sequence[str], count: int) -> NDArray[np.int32]:
         names = [sources] if isinstance(sources, str) else list(sources)
@@ -409,10 +395,7 @@ class ProfileWriter:
         return np.repeat(codes, count) if isinstance(sources, str) else codes
 
     def _stored_among(self, ids: set[str]) -> set[str]:
-        found: set[str] = set()
-        for block in self._id_blocks(0, self.rows):
-            found.update(ids.intersection(block))
-        return found
+        return {name for block in self._id_blocks(0, self.rows) for name in ids.intersection(block)}
 
     def _id_blocks(self, first: int, stop: int) -> Iterator[NDArray[np.object_]]:
         for start in range(first, stop, COLUMN_ROWS):
@@ -421,75 +404,53 @@ class ProfileWriter:
     def _check_old_ids(self) -> None:
         """Remember the ids of the store that is appended to; FormatError where they are not its own."""
 
-        def remembered(block: NDArray[np.object_]) -> NDArray[np.object_]:
-            self._seen.add(hash_texts(block))
-            return block
+        def remembered() -> Iterator[str]:
+            for block in self._id_blocks(0, self.base):
+                self._seen.add(hash_texts(block))
+                yield from block
 
         if not self.base:
             return
-        found = hash_ids(one for block in self._id_blocks(0, self.base) for one in remembered(block))
         assert self._root.description is not None
-        if found != self._root.description["fingerprint"]:
-            raise FormatError(
-                "the ids are damaged", "their fingerprint is another one", AGAIN, place=self.path
-            )
+        if hash_ids(remembered()) != self._root.description["fingerprint"]:
+            raise FormatError("the ids are damaged", "their fingerprint is another", AGAIN, place=self.path)
 
     def _write_pending(self) -> None:
         assert self._pending is not None
-        everything = [*self._arrays.values(), self._sources]
-        for array in everything:
+        for array in self._arrays.values():
             array.flush()
-        sync_files(file for array in everything for file in array.touched())
-        self._write_journal(*self._pending)
+        self._sync()
+        self._journal.write(base=self.base, **self._pending)
         self._pending, self._last_commit = None, time.monotonic()
 
-    def _write_journal(self, rows: int, sources: int, state: dict[str, Any] | None) -> None:
-        journal = {
-            "format": 1,
-            "signature": self._signature,
-            "base": self.base,
-            "rows": rows,
-            "sources": sources,
-            "state": state,
-        }
-        write_json(self._folder / JOURNAL, journal)
+    def _sync(self) -> None:
+        sync_files(file for array in self._arrays.values() for file in array.touched())
 
     def _describe(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         made = [json.loads(json.dumps(provenance))]
         if self._folder == self.path:
             assert self._root.description is not None
             made = [*self._root.description["made"], *made]
-        fingerprint = hash_ids(one for block in self._id_blocks(0, self.rows) for one in block)
+        fingerprint = hash_ids(name for block in self._id_blocks(0, self.rows) for name in block)
         return describe(self.layout, self.values, rows=self.rows, fingerprint=fingerprint, made=made)
 
-    def _take_name(self) -> None:
-        take_name(self._folder, self.path)
-        self._folder = self.path
-        self._lock.move(self.path)
 
-
-def _empty(folder: Path) -> None:
-    """Drop all but the lock, which is ours."""
-    for child in folder.iterdir():
-        if child.name != LOCK:
-            remove(child)
-
-
-def _conclude(path: Path, signature: Any) -> None:
+def _conclude(journal: Journal, *, append: bool) -> None:
     """Take away the journal of a run that was killed when its store was whole.
 
-    Raises UsageError where that run was an append of the same `signature`: there is nothing left to append.
+    Raises UsageError where that run was an append with the same signature: nothing is left to append.
     """
-    if not (path / JOURNAL).is_file() or not (path / "zarr.json").is_file() or is_locked(path):
+    path = journal.path.parent
+    if not journal.path.is_file() or not (path / "zarr.json").is_file() or Workshop.is_busy(path):
         return
     try:
-        journal, rows = read_json(path / JOURNAL), int(read_root(path).nodes["X"]["shape"][0])
-        done = journal["base"] < journal["rows"] == rows
+        noted, rows = read_json(journal.path), int(read_root(path).nodes["X"]["shape"][0])
+        done = noted["base"] < noted["rows"] == rows
     except (FormatError, KeyError, TypeError, ValueError):
         return
     if done:
-        (path / JOURNAL).unlink(missing_ok=True)
-        if signature is not None and journal.get("signature") == signature:
+        journal.clear()
+        if append and noted.get("signature") == journal.signature:
             raise UsageError(
                 "the store holds these sequences already",
                 "an earlier call of the same was killed when all was done",
@@ -499,12 +460,11 @@ def _conclude(path: Path, signature: Any) -> None:
 
 def _check_old_rows(path: Path, root: Root) -> None:
     """Refuse to append where what will be written again is damaged, and put the arrays' metadata right."""
-    store = ProfileStore.open(path)
     names = [
         name
-        for name, one in root.nodes.items()
-        if one["node_type"] == "array" and name.startswith(("X", "obs/"))
+        for name, document in root.nodes.items()
+        if document["node_type"] == "array" and name.startswith(("X", "obs/"))
     ]
-    store.check_ends(names)
+    ProfileStore.open(path).check_ends(names)
     for name in names:
         restore_document(path / name, root.nodes[name])

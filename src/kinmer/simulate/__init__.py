@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
-from kinmer.files import FolderKind, built_aside, check_output
+from kinmer.files import built_aside
+from kinmer.folders import FolderKind, check_output
 from kinmer.progress import step
 from kinmer.simulate.dna import AMINO_ACIDS, LETTERS, TRANSLATION, Signature, Written, strain_of, write
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from kinmer.errors import FormatError, KinmerError, UsageError, require
-from kinmer.files import FolderKind, clear_temporaries, read_json, remove, write_json
+from kinmer.files import clear_temporaries, read_json, remove, write_json
+from kinmer.folders import FolderKind
 from kinmer.layout import Layout
 from kinmer.resources import available_cores, available_memory
 from kinmer.sweeps.parameters import Range, Space, trial_name
