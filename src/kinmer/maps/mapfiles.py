@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from kinmer import __version__
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import hash_ids, read_json, replaced_text, write_json, written_together
+from kinmer.files import hash_ids, read_json, write_json, written_together
 from kinmer.folders import check_output
 from kinmer.inputs import described
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, StoredProfiles, open_profiles, table_kind
+from kinmer.tables import write_table
 
 __all__ = [
     "KEYS",
@@ -39,8 +40,6 @@ Method = Literal["tsne", "umap"]
 KEYS: dict[str, str] = {"tsne": "X_tsne", "umap": "X_umap"}
 FORMAT = 1
 SUFFIXES = (".tsv", ".json", ".png", ".svg", ".html")
-# Rows of the table written together.
-ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -132,25 +131,10 @@ def write_map(result: MapResult, stem: str | Path, *, more: More | None = None) 
 
 def _write_table(result: MapResult, path: Path) -> None:
     columns = [name for name in result.obs.columns if name not in ("id", "x", "y")]
-    with replaced_text(path) as file:
-        file.write("\t".join(["id", "x", "y", *(str(name) for name in columns)]) + "\n")
-        for start in range(0, len(result), ROWS):
-            part = slice(start, start + ROWS)
-            # Nine digits give every float32 back.
-            points = ([f"{value:.9g}" for value in result.coordinates[part, axis]] for axis in (0, 1))
-            others = (_texts(result.obs[name].iloc[part]) for name in columns)
-            rows = zip(result.ids[part], *points, *others, strict=True)
-            file.write("".join("\t".join(row) + "\n" for row in rows))
-
-
-def _texts(column: pd.Series) -> list[str]:
-    """Fields of a column; empty where a value is missing."""
-    missing = column.isna().to_numpy()
-    if pd.api.types.is_float_dtype(column):
-        texts = [f"{value:.6g}" for value in column]
-    else:
-        texts = [" ".join(str(value).split()) for value in column.astype(object)]
-    return ["" if gone else text for text, gone in zip(texts, missing, strict=True)]
+    # Nine digits give every float32 back.
+    points = ((f"{value:.9g}" for value in result.coordinates[:, axis]) for axis in (0, 1))
+    rows = zip(result.ids, *points, *(result.obs[name] for name in columns), strict=True)
+    write_table(path, ["id", "x", "y", *map(str, columns)], rows)
 
 
 def open_map(source: Any, *, method: Method = "tsne") -> MapResult:

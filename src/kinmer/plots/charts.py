@@ -305,7 +305,7 @@ def cluster_sizes(sizes: ArrayLike, gc_sd: ArrayLike) -> Figure:
         axes[1].set_xscale("log")
         axes[1].set_ylim(bottom=0)
         axes[1].set_xlabel("sequences in the cluster")
-        axes[1].set_ylabel("sd of GC within the cluster (percentage points)")
+        axes[1].set_ylabel("sd of GC within (percentage points)")
     return figure
 
 

@@ -187,7 +187,7 @@ def density_difference(
     else:
         finer = np.repeat(np.repeat(gap, PIXELS // CELLS, axis=0), PIXELS // CELLS, axis=1)
         _image(axis, DIFFERENCE(norm(finer))[..., :3], pixels(where, extent), extent)
-    label = f"{_short(pair[0])} minus {_short(pair[1])}, ‰ of each a cell"
+    label = f"{_short(pair[0])} minus {_short(pair[1])}, ‰ of each group per cell"
     ends = "both" if np.abs(gaps).max() > widest else "neither"
     color_bar(figure, ScalarMappable(norm, DIFFERENCE), axis, label, shrink=0.6, extend=ends)
     return figure
