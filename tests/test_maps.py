@@ -23,7 +23,7 @@ from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.library import build_index
 from kinmer.maps import MapResult, descent, make_map, open_map, place, placement, projection
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
-from kinmer.maps.descent import Journal, Objective, State, descend
+from kinmer.maps.descent import Objective, State, Unfinished, descend
 from kinmer.maps.picture import beside, check_color
 from kinmer.maps.projection import SPREAD, plane_of, start_of
 from kinmer.profiles import ProfileStore
@@ -230,21 +230,21 @@ def test_a_killed_map_resumes_to_the_same_end(tmp_path: Path, monkeypatch: pytes
     path = table_of(tmp_path / "some.npy", clumps(200)[0])
     whole = make_map(path, **QUICK)
     saves, stops = 0, [3, 12]  # In the first iterations, and after them.
-    keep = Journal.keep_state
+    keep = Unfinished.keep_state
 
-    def killed(self: Journal, state: State) -> None:
+    def killed(self: Unfinished, state: State) -> None:
         nonlocal saves
         keep(self, state)
         saves += 1
         if saves in stops:
             raise KilledError
 
-    monkeypatch.setattr(Journal, "keep_state", killed)
+    monkeypatch.setattr(Unfinished, "keep_state", killed)
     for _ in stops:
         with pytest.raises(KilledError):
             make_map(path, output=tmp_path / "map", **QUICK)
         assert not (tmp_path / "map.tsv").exists()
-    monkeypatch.setattr(Journal, "keep_state", keep)
+    monkeypatch.setattr(Unfinished, "keep_state", keep)
     monkeypatch.setattr(projection, "neighbour_graph", None)  # They are there already.
     found = make_map(path, output=tmp_path / "map", **QUICK)
     assert (found.coordinates == whole.coordinates).all()
@@ -255,15 +255,20 @@ def test_a_killed_map_resumes_to_the_same_end(tmp_path: Path, monkeypatch: pytes
 
 def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
     folder = tmp_path / ".map.map"
-    journal = Journal(folder, {"seed": 0})
-    journal.keep_state(State(np.ones((2, 2)), 7, np.zeros((2, 2)), np.ones((2, 2))))
-    again = Journal(folder, {"seed": 0}).state()
-    assert again is not None
-    assert again.done == 7
-    assert (again.points == 1).all()
-    assert Journal(folder, {"seed": 1}).state() is None
+    with Unfinished(folder, {"seed": 0}) as first:
+        first.keep_state(State(np.ones((2, 2)), 7, np.zeros((2, 2)), np.ones((2, 2))))
+        with pytest.raises(UsageError, match="another process is making this map"):
+            Unfinished(folder, {"seed": 0})
+    with Unfinished(folder, {"seed": 0}) as again:
+        kept = again.state()
+    assert kept is not None
+    assert kept.done == 7
+    assert (kept.points == 1).all()
+    with Unfinished(folder, {"seed": 1}) as other:
+        assert other.state() is None
     (folder / "state.npy").write_bytes(b"half")
-    assert Journal(folder, {"seed": 1}).state() is None
+    with Unfinished(folder, {"seed": 1}) as other:
+        assert other.state() is None
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -15,12 +15,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, TrainingError
-from kinmer.files import read_json, remove, replaced, write_json
+from kinmer.errors import TrainingError
+from kinmer.files import replaced
+from kinmer.folders import Journal, Workshop
 from kinmer.maps.affinity import Affinities
 from kinmer.progress import step
 
-__all__ = ["FAST_ABOVE", "Journal", "Objective", "State", "descend"]
+__all__ = ["FAST_ABOVE", "Objective", "State", "Unfinished", "descend"]
 
 # The first iterations, in which all attraction is 12 times as strong (openTSNE's defaults).
 EXAGGERATED, EXAGGERATION, MOMENTUM = 250, 12.0, 0.8
@@ -32,7 +33,6 @@ EXACT = 5000
 # Iterations between two looks at the clock; each look costs an evaluation of the divergence.
 LOOK = 10
 SAVE_SECONDS = 60.0
-FORMAT = 1
 
 
 @dataclass
@@ -201,7 +201,7 @@ def _divergence(first: int, last: int, starts: Any, columns: Any, values: Any, p
     return total, mass
 
 
-class Journal:
+class Unfinished:
     """What a killed map resumes from: the neighbors, and once a minute the state of the optimization.
 
     Kept in a hidden folder beside the output, tied to a signature of input and settings. What a run with
@@ -209,18 +209,20 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None, signature: dict[str, Any]) -> None:
-        self._folder = folder
-        if folder is None:
-            return
-        wanted = {"format": FORMAT, "signature": signature}
-        try:
-            if read_json(folder / "signature.json") == wanted:
-                return
-        except FormatError:
-            pass
-        remove(folder)
-        folder.mkdir()
-        write_json(folder / "signature.json", wanted)
+        self._shop: Workshop | None = None
+        if folder is not None:
+            self._shop = Workshop(folder, make=True, busy="another process is making this map")
+            journal = Journal(folder / "signature.json", signature)
+            if journal.read() is None:
+                self._shop.clear()
+                journal.write()
+
+    def __enter__(self) -> Unfinished:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._shop is not None:
+            self._shop.release()
 
     def neighbors(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
         """Indices and conditional probabilities (n, k); None if they have not been kept."""
@@ -250,19 +252,19 @@ class Journal:
 
     def discard(self) -> None:
         """Remove everything: the map is complete."""
-        if self._folder is not None:
-            remove(self._folder)
+        if self._shop is not None:
+            self._shop.discard()
 
     def _read(self, name: str) -> NDArray[Any] | None:
-        if self._folder is None:
+        if self._shop is None:
             return None
         try:
-            kept: NDArray[Any] = np.load(self._folder / name, allow_pickle=False)
+            kept: NDArray[Any] = np.load(self._shop.folder / name, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
         return kept
 
     def _write(self, name: str, array: NDArray[Any]) -> None:
-        if self._folder is not None:
-            with replaced(self._folder / name) as file:
+        if self._shop is not None:
+            with replaced(self._shop.folder / name) as file:
                 np.save(file, array, allow_pickle=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kinmer.errors import UsageError
 from kinmer.files import hash_ids
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
-from kinmer.maps.descent import Journal, State, descend
+from kinmer.maps.descent import State, Unfinished, descend
 from kinmer.maps.mapfiles import (
     KEYS,
     MapResult,
@@ -124,26 +124,25 @@ def make_map(
     if keep:
         check_stored(space.profiles, KEYS[method], {"settings": settings, "source": origin}, force=force)
     folder = None if stem is None else stem.with_name(f".{stem.name}.map")
-    journal = Journal(folder, {**settings, "points": plane.fingerprint})
-    start, divergence = start_of(space, plane, seed), None
-    if method == "umap":
-        points = _umap(space, start, settings, threads)
-    else:
-        points, divergence = _tsne(space, start, settings, journal, threads)
-    result = MapResult(
-        space.ids, points.astype(np.float32), space.obs, method, settings, origin, divergence, notes
-    )
-    if keep:
-        store_map(space.profiles, result)
+    with Unfinished(folder, {**settings, "points": plane.fingerprint}) as unfinished:
+        start, divergence = start_of(space, plane, seed), None
+        if method == "umap":
+            points = _umap(space, start, settings, threads)
+        else:
+            points, divergence = _tsne(space, start, settings, unfinished, threads)
+        coordinates = points.astype(np.float32)
+        result = MapResult(space.ids, coordinates, space.obs, method, settings, origin, divergence, notes)
+        if keep:
+            store_map(space.profiles, result)
 
-    def last(made: MapResult, at: Path) -> list[Path]:
-        # Before the files get their names: a kill right after that must leave nothing behind.
-        written = [] if more is None else more(made, at)
-        journal.discard()
-        return written
+        def last(made: MapResult, at: Path) -> list[Path]:
+            # Before the files get their names: a kill right after that must leave nothing behind.
+            written = [] if more is None else more(made, at)
+            unfinished.discard()
+            return written
 
-    if stem is not None:
-        write_map(result, stem, more=last)
+        if stem is not None:
+            write_map(result, stem, more=last)
     return result
 
 
@@ -212,26 +211,26 @@ def _tsne(
     space: Space,
     start: NDArray[np.float64],
     settings: dict[str, Any],
-    journal: Journal,
+    unfinished: Unfinished,
     threads: int | None,
 ) -> tuple[NDArray[np.float64], float]:
     if len(space) == 1:
         return start, 0.0
     cores = cores_for(len(space), threads)
-    affinities = _affinities(space, settings, journal, cores)
-    state = journal.state() or State(start)
-    return descend(affinities, state, settings["iterations"], threads=cores, save=journal.keep_state)
+    affinities = _affinities(space, settings, unfinished, cores)
+    state = unfinished.state() or State(start)
+    return descend(affinities, state, settings["iterations"], threads=cores, save=unfinished.keep_state)
 
 
-def _affinities(space: Space, settings: dict[str, Any], journal: Journal, threads: int) -> Affinities:
+def _affinities(space: Space, settings: dict[str, Any], unfinished: Unfinished, threads: int) -> Affinities:
     """P; engine, distances and conditional probabilities are released when this returns."""
-    edges = journal.neighbors()
+    edges = unfinished.neighbors()
     if edges is None:
         graph = neighbour_graph(space, settings["neighbours"], true_distances=False, threads=threads)
         lines = straight(graph.distances, space.metric)
         edges = graph.indices, calibrate(graph.indices, lines, settings["perplexity"], threads=threads)
         if len(space) > KEEP_ABOVE:
-            journal.keep_neighbors(*edges)
+            unfinished.keep_neighbors(*edges)
     return symmetric(*edges)
 
 
