@@ -193,7 +193,7 @@ def index_command(folder: Path, name: str) -> list[str]:
 
 def survive(kills: int, rows: int, dim: int, names: list[str]) -> None:
     """Kill builds at random moments; then go on, open, and count what is lost or doubled."""
-    from kinmer.index import open_index
+    from kinmer.library import open_index
 
     print(f"{kills} kills (SIGKILL) while indexing {rows:,} × {dim}")
     print("| engine | hit among the vectors | hit later | entries lost | doubled | crashes | one build s |")

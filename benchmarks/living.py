@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.index import IndexWriter, open_index
+from kinmer.index import IndexWriter
 from kinmer.index.commit import NewSequence
 from kinmer.index.manifest import ENCODER, ENTRIES, write_manifest
 from kinmer.index.table import EntryTable
-from kinmer.library import check_index, delete_from_index
+from kinmer.library import check_index, delete_from_index, open_index
 
 
 class Timer:

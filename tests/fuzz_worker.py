@@ -17,11 +17,11 @@ from kinmer.confidence import Calibration
 from kinmer.confidence.calibrator import Calibrated, Extent, calibration_of
 from kinmer.confidence.model import Logistic
 from kinmer.errors import KinmerError
-from kinmer.index import IndexWriter, KinIndex
+from kinmer.index import IndexWriter
 from kinmer.index.commit import Change
 from kinmer.index.manifest import read_manifest, write_calibration
 from kinmer.index.sequences import letters_file, read_letters
-from kinmer.library import build_index, check_index
+from kinmer.library import KinIndex, build_index, check_index
 from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms
 

@@ -18,8 +18,7 @@ import kinmer.queries.evidence as aligning
 from kinmer.errors import InputError, UsageError
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
-from kinmer.index import KinIndex, open_index
-from kinmer.library import add_to_index, build_index, delete_from_index, update_index
+from kinmer.library import KinIndex, add_to_index, build_index, delete_from_index, open_index, update_index
 from kinmer.library.update import compact_index
 from kinmer.queries import search
 from kinmer.queries.evidence import (

@@ -27,7 +27,7 @@ from kinmer.cli import run
 from kinmer.errors import FormatError, KinmerError, ProfileError, UsageError
 from kinmer.files import read_json, write_json
 from kinmer.layout import kmer_layout
-from kinmer.library.embedded import open_embedded
+from kinmer.library.sources import open_embedded
 from kinmer.profiles import (
     H5adProfiles,
     Profiles,

@@ -21,16 +21,17 @@ from kinmer.confidence.pool import LineageBook
 from kinmer.confidence.probes import sample_entries, sample_probes
 from kinmer.errors import FormatError, SequenceError, UsageError
 from kinmer.fasta import read_records
-from kinmer.index import KinIndex, open_index
 from kinmer.index.manifest import CALIBRATION
 from kinmer.index.sequences import EntryLetters
 from kinmer.library import (
+    KinIndex,
     add_to_index,
     build_index,
     calibrate_index,
     check_index,
     delete_from_index,
     describe_index,
+    open_index,
     update_index,
 )
 from kinmer.queries import QueryResult, search

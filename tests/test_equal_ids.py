@@ -9,9 +9,9 @@ import pytest
 
 from kinmer.counting import count, count_files
 from kinmer.errors import InputError, ProfileError, SequenceError, UsageError
-from kinmer.index import KinIndex, open_index
 from kinmer.index.sequences import EntryLetters
 from kinmer.library import (
+    KinIndex,
     add_to_index,
     build_index,
     build_reference,
@@ -19,6 +19,7 @@ from kinmer.library import (
     compact_index,
     delete_from_index,
     index_rows,
+    open_index,
     update_index,
 )
 from kinmer.queries import search, search_ids, writer_of

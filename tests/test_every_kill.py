@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 from kinmer.errors import KinmerError
-from kinmer.index import open_index
-from kinmer.library import check_index, describe_index, index_rows
+from kinmer.library import check_index, describe_index, index_rows, open_index
 from kinmer.queries import search, search_ids
 from tests.kill_worker import Runner
 from tests.organisms import encoder_of

@@ -27,10 +27,9 @@ from kinmer.errors import (
     ProfileError,
     UsageError,
 )
-from kinmer.index import KinIndex, open_index
 from kinmer.index.engine import Trust
-from kinmer.index.table import line_checksum
-from kinmer.library import build_index
+from kinmer.index.manifest import line_checksum
+from kinmer.library import KinIndex, build_index, open_index
 from kinmer.profiles import ProfileWriter
 from kinmer.stores import ENGINES, Metric
 from tests.organisms import encoder_of, organisms

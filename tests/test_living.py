@@ -24,13 +24,14 @@ from kinmer.errors import (
     UsageError,
 )
 from kinmer.folders import Workshop
-from kinmer.index import IndexWriter, KinIndex, open_index
+from kinmer.index import IndexWriter
 from kinmer.index.commit import NewSequence
 from kinmer.index.manifest import ENTRIES
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock
 from kinmer.index.sequences import read_letters
 from kinmer.index.table import EntryTable
 from kinmer.library import (
+    KinIndex,
     add_to_index,
     build_index,
     check_index,
@@ -38,6 +39,7 @@ from kinmer.library import (
     delete_from_index,
     describe_index,
     index_rows,
+    open_index,
     update_index,
 )
 from tests.organisms import encoder_of, organisms
@@ -471,7 +473,7 @@ def test_nothing_of_a_bad_file_is_in_and_all_of_the_others(
     two.write_text(bad)
     with pytest.raises(SequenceError, match=r"b\.fna, record 4 \('protein'\)"):
         build([one, two, three], db, said)
-    assert said == [f"nothing of {two} is in; 3 other entries stay, and the same call goes on"]
+    assert said == [f"nothing of {two} is in; 3 other entries stay, the same call resumes"]
     assert not db.exists()
     with KinIndex.open(tmp_path / ".kin.db.building") as unfinished:
         assert unfinished.ids.tolist() == ["a0", "a1", "a2"]
@@ -480,7 +482,7 @@ def test_nothing_of_a_bad_file_is_in_and_all_of_the_others(
     fasta(one, records)
     two.write_text(good)
     build([one, two], db, said)
-    assert "going on after 0 entries" not in said
+    assert "resuming after 0 entries" not in said
     assert ids(db) == ["a0", "b0", "b1", "b2", "new"]
     assert [path.name for path in tmp_path.glob(".kin.db*")] == []
     assert not (db / "making.json").exists()
@@ -499,7 +501,8 @@ def test_nothing_of_a_bad_file_is_in_and_all_of_the_others(
 
 
 def test_a_file_that_is_in_only_in_part_is_told_of(db: Path, tmp_path: Path) -> None:
-    from kinmer.library.update import FeedSettings, feed_of_files, pour_into
+    from kinmer.library.sources import Settings
+    from kinmer.library.update import feed_of_files, pour_into
 
     one = fasta(tmp_path / "one.fna", {name: letters_of(2000, at) for at, name in enumerate("abc")})
 
@@ -509,8 +512,8 @@ def test_a_file_that_is_in_only_in_part_is_told_of(db: Path, tmp_path: Path) -> 
 
     def add() -> None:
         with IndexWriter(db, committed=stop) as writer:
-            feed = feed_of_files(writer, [one], FeedSettings(), print)
-            pour_into(writer, feed, None, None, log=print)
+            feed = feed_of_files(writer, [one], Settings())
+            pour_into(writer, feed, Settings())
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("kinmer.index.pieces.BLOCK_RECORDS", 1)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinmer.index import IndexWriter, KinIndex
+from kinmer.index import IndexWriter
 from kinmer.index.rows import GENOME
 from kinmer.index.sequences import letters_file, read_letters
-from kinmer.library import build_index, check_index
+from kinmer.library import KinIndex, build_index, check_index
 from tests.living_worker import Known, Model, change, letters_of, vectors_of
 from tests.organisms import encoder_of, organisms
 

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinmer.index import KinIndex
 from kinmer.index.nearest import MEAN_BONUS, nearest_groups
 from kinmer.index.rows import GENOME, ROW, Rows
-from kinmer.library import build_index
+from kinmer.library import KinIndex, build_index
 from tests.small_world import World, make_world
 
 DIM = 6

@@ -21,8 +21,7 @@ from kinmer.estimators.rows import RowError
 from kinmer.evaluate.measures import label_table
 from kinmer.fasta import read_records
 from kinmer.fragments import read_labels
-from kinmer.index import KinIndex
-from kinmer.library import add_to_index, build_index, build_reference, update_index
+from kinmer.library import KinIndex, add_to_index, build_index, build_reference, update_index
 from kinmer.library.join import homonyms
 from kinmer.library.packages import find_genomes
 from kinmer.queries import write_calls, write_krona, write_lineage

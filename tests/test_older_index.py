@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kinmer.errors import FormatError
-from kinmer.index import IndexWriter, open_index, table
+from kinmer.index import IndexWriter
 from kinmer.index import manifest as manifests
 from kinmer.index.rows import GENOME
 from kinmer.library import (
@@ -25,6 +25,7 @@ from kinmer.library import (
     delete_from_index,
     describe_index,
     index_rows,
+    open_index,
     update_index,
 )
 from kinmer.queries import search_ids
@@ -70,7 +71,7 @@ def test_it_is_read_as_it_is(db: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
     # The same answers when it has been changed to today's format.
     IndexWriter(db, threads=1).close()
-    assert format_of(db) == table.FORMAT
+    assert format_of(db) == manifests.FORMAT
     assert nearest(db) == answers
     assert check_index(db).whole
 
@@ -115,7 +116,7 @@ def test_a_kill_while_its_format_is_raised_leaves_it_usable(
             patched.setattr("kinmer.index.table.migrate", killed)
         else:
             # In the transaction: it is rolled back.
-            patched.setattr(table, "_INDEXES", ("no SQL",))
+            patched.setattr(manifests, "_INDEXES", ("no SQL",))
         with pytest.raises((KeyboardInterrupt, FormatError)):
             IndexWriter(db, threads=1)
     assert format_of(db) == 3

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError, MismatchError, SequenceError, UsageError
-from kinmer.index import open_index
 from kinmer.kmers import KmerCounter
-from kinmer.library import build_index
+from kinmer.library import build_index, open_index
 from kinmer.queries import RankCall, search, search_ids, write_tsv, writer_of
 from tests.organisms import encoder_of, organisms
 

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from kinmer.cli import run
-from kinmer.index import open_index
-from kinmer.library import check_index
+from kinmer.library import check_index, open_index
 from kinmer.simulate import Community, write_community
 from kinmer.taxonomy import RANKS
 from tests.organisms import encoder_of
@@ -166,7 +165,7 @@ def test_a_killed_call_is_gone_on_with(
     assert Path("r.db").exists() == begun
     code, _, err = kinmer(*command, "-o", "r.db", *first)
     assert code == 0, err
-    assert begun or "going on after" in err
+    assert begun or "resuming after" in err
     code, _, err = kinmer(*command, "-o", "whole.db", "-e", "encoder", "--pieces", "2000")
     assert code == 0, err
     assert content("r.db") == content("whole.db")
@@ -248,8 +247,8 @@ def test_ranks_of_a_package_by_its_taxids_or_by_gtdb(genomes: list[Path], kinmer
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("genomes", "--taxdump", "dump"), "nothing tells the genomes' taxids"),
-        (("genomes", "--metadata", "taxonomy.tsv", "--taxdump", "dump"), "nothing tells the genomes' taxids"),
+        (("genomes", "--taxdump", "dump"), "the genomes' taxids are not known"),
+        (("genomes", "--metadata", "taxonomy.tsv", "--taxdump", "dump"), "the genomes' taxids are not known"),
         (("genomes", "--metadata", "none.tsv"), "none.tsv: no such file"),
         (("genomes", "--metadata", "strange.tsv"), "none of the source's ids"),
         (("genomes", "--metadata", "gtdb.tsv"), "none of the genomes' accessions"),

@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from kinmer.evaluate.retrieval import evaluate_retrieval as evaluate_retrieval
     from kinmer.fragments import benchmark as benchmark
     from kinmer.fragments import fragment as fragment
-    from kinmer.index import KinIndex as KinIndex
-    from kinmer.index import open_index as open_index
     from kinmer.layout import Layout as Layout
     from kinmer.layout import kmer_layout as kmer_layout
     from kinmer.layout import profile_layout as profile_layout
+    from kinmer.library import KinIndex as KinIndex
     from kinmer.library import add_to_index as add_to_index
     from kinmer.library import build_index as build_index
     from kinmer.library import build_reference as build_reference
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from kinmer.library import compact_index as compact_index
     from kinmer.library import delete_from_index as delete_from_index
     from kinmer.library import describe_index as describe_index
+    from kinmer.library import open_index as open_index
     from kinmer.library import update_index as update_index
     from kinmer.maps import MapResult as MapResult
     from kinmer.maps import make_map as make_map
@@ -94,7 +94,7 @@ _ROOMS = {
     "fragment": "fragments",
     "Hit": "queries",
     "import_profiles": "npy",
-    "KinIndex": "index",
+    "KinIndex": "library",
     "KinmerClassifier": "estimators",
     "KinmerEncoder": "estimators",
     "KinmerError": "errors",
@@ -102,7 +102,7 @@ _ROOMS = {
     "Layout": "layout",
     "make_map": "maps",
     "MapResult": "maps",
-    "open_index": "index",
+    "open_index": "library",
     "open_map": "maps",
     "open_profiles": "profiles",
     "place": "maps",

@@ -79,8 +79,7 @@ def index(
 ) -> None:
     """Build an index, or rebuild one's engine; killed and called again, it goes on."""
     from kinmer.errors import UsageError
-    from kinmer.index import KinIndex
-    from kinmer.library import build_index
+    from kinmer.library import KinIndex, build_index
 
     if (rebuild is None) == (not sources) or (sources and output is None):
         raise UsageError("give a store or FASTA files and --output, or --rebuild INDEX")

@@ -14,7 +14,7 @@ from kinmer.confidence.model import Calibration
 from kinmer.confidence.pool import LineageBook
 from kinmer.confidence.probes import Probes, sample_entries, sample_probes
 from kinmer.errors import FormatError, InputError
-from kinmer.index import IndexWriter, KinIndex
+from kinmer.index import IndexWriter, Storage
 from kinmer.index.manifest import CALIBRATION, damaged_calibration, read_calibration
 from kinmer.index.sequences import EntryLetters
 from kinmer.index.table import EntryTable
@@ -160,7 +160,7 @@ class Calibrated:
         return cls(calibration, str(stored["reason"]), extent)
 
 
-def calibration_of(index: KinIndex) -> Calibrated | None:
+def calibration_of(index: Storage) -> Calibrated | None:
     """The calibration of an index; None where it was never calibrated.
 
     Raises FormatError where it is damaged or gone.
@@ -180,7 +180,7 @@ def refresh_calibration(writer: IndexWriter, *, force: bool = False) -> None:
     if not force and kept is not None and not kept.is_stale(writer.table):
         return
     began = time.perf_counter()
-    with KinIndex.open(writer.path, log=writer.log, threads=writer.threads) as index, index.reading():
+    with Storage.open(writer.path, log=writer.log, threads=writer.threads) as index, index.reading():
         book = LineageBook(index)
         reason, samples = "the metadata have no ranks", []
         if book.has_ranks and len(index):
@@ -222,7 +222,7 @@ def _kept(writer: IndexWriter) -> Calibrated | None:
         return None
 
 
-def _probes(index: KinIndex, book: LineageBook, writer: IndexWriter) -> Probes:
+def _probes(index: Storage, book: LineageBook, writer: IndexWriter) -> Probes:
     letters = EntryLetters(index)
     lacking = letters.lacking()
     if not lacking:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, POOL, LabeledPool, LineageBook, pool_of
 from kinmer.confidence.probes import TURNS, Probes
-from kinmer.index.database import KinIndex
+from kinmer.index.database import Storage
 from kinmer.index.rows import GENOME
 from kinmer.progress import step
 
@@ -28,7 +28,7 @@ Labels = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-def masked_samples(index: KinIndex, book: LineageBook, fragments: Probes) -> list[LabeledPool]:
+def masked_samples(index: Storage, book: LineageBook, fragments: Probes) -> list[LabeledPool]:
     """A sample for every case, with the fragments that it is possible for.
 
     known : the query's own genome is taken out where its species has another one. Where it has none, the
@@ -63,7 +63,7 @@ def masked_samples(index: KinIndex, book: LineageBook, fragments: Probes) -> lis
 class _Rows:
     """The rows that are alive: places in the files, and what they are of."""
 
-    def __init__(self, index: KinIndex, book: LineageBook) -> None:
+    def __init__(self, index: Storage, book: LineageBook) -> None:
         self.labels = np.flatnonzero(index.rows.alive)
         records = index.rows.records[self.labels]
         self.genome = index.rows.genome[self.labels]
@@ -194,7 +194,7 @@ class _Best:
 
 
 def _nearest(
-    index: KinIndex,
+    index: Storage,
     rows: _Rows,
     asked: _Asked,
     vectors: Floats,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.index import KinIndex
+from kinmer.index import Storage
+from kinmer.index.manifest import Entry
 from kinmer.index.nearest import MEAN_BONUS
 from kinmer.index.rows import GENOME
-from kinmer.index.table import Entry
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
 __all__ = [
@@ -127,7 +127,7 @@ class LineageBook:
     A genome's lineage is that of its first sequence.
     """
 
-    def __init__(self, index: KinIndex) -> None:
+    def __init__(self, index: Storage) -> None:
         self._index = index
         columns = rank_columns(index.columns)
         positions = {name: at for at, name in enumerate(index.columns)}
@@ -188,7 +188,7 @@ class LineageBook:
 
 
 def pool_of(
-    index: KinIndex,
+    index: Storage,
     book: LineageBook,
     labels: NDArray[np.int64],
     distances: NDArray[np.float32],

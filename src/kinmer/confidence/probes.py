@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from kinmer.confidence.pool import LineageBook
 from kinmer.fasta import base_count
-from kinmer.index.database import KinIndex
+from kinmer.index.database import Storage
+from kinmer.index.manifest import Entry
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.sequences import EntryLetters
-from kinmer.index.table import Entry
 
 __all__ = ["LENGTHS", "TURNS", "Probes", "sample_entries", "sample_probes"]
 
@@ -65,7 +65,7 @@ class Probes:
 
 
 def sample_probes(
-    index: KinIndex, book: LineageBook, letters: EntryLetters, *, seed: int, threads: int | None
+    index: Storage, book: LineageBook, letters: EntryLetters, *, seed: int, threads: int | None
 ) -> Probes:
     """Probes of `LENGTHS` of genomes of as many species as possible, where sequences are long enough."""
     rng = np.random.default_rng(seed)
@@ -155,7 +155,7 @@ def _random(text: bytes, rng: np.random.Generator) -> bytes:
     return rng.choice(_ACGT, size, p=[0.5 - strong, strong, strong, 0.5 - strong]).tobytes()
 
 
-def sample_entries(index: KinIndex, book: LineageBook, *, seed: int) -> Probes:
+def sample_entries(index: Storage, book: LineageBook, *, seed: int) -> Probes:
     """Whole sequences of known length as they lie in the index, where there are no letters to cut."""
     rng = np.random.default_rng(seed)
     genomes = _some_genomes(index, book, PER_LENGTH, rng)
@@ -194,7 +194,7 @@ def _fragments(
 
 
 def _some_genomes(
-    index: KinIndex, book: LineageBook, number: int, rng: np.random.Generator
+    index: Storage, book: LineageBook, number: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """At most so many genomes, first one of each species, then a second one, in random order."""
     genomes = np.array(sorted(index.table.genomes()), dtype=np.int64)
@@ -212,7 +212,7 @@ def _some_genomes(
 
 
 def _places(
-    index: KinIndex, book: LineageBook, genomes: NDArray[np.int64], number: int, rng: np.random.Generator
+    index: Storage, book: LineageBook, genomes: NDArray[np.int64], number: int, rng: np.random.Generator
 ) -> Iterator[_Place]:
     """Entry, genome, start, stop of fragments, and whether it is one of those of plasmids."""
     each = min(PER_GENOME, max(1, number // max(1, len(genomes))))

@@ -1,6 +1,8 @@
-"""Changes of an index: rows to the end of the files first, then one commit of the table that tells of them.
+"""Changes of an index: rows to the end of the files first, then one commit of the table that records them.
 
-One writer at a time. A killed one leaves rows that no commit tells of; the next one cuts them off."""
+One writer at a time. A killed one leaves rows that no commit records; the next one cuts them off. What
+changes the table is here, what reads it in `kinmer.index.table`.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,49 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError
+from kinmer.index.manifest import Blob, Block, Entry, line_checksum, quoted
 from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, row_checksum
-from kinmer.index.table import FIXED, Block, Entry, EntryTable, holders_of, line_checksum, parts_of, quoted
+from kinmer.index.table import EntryTable
 
-__all__ = ["Change", "NewSequence"]
+__all__ = ["Change", "NewRows", "NewSequence", "Progress"]
+
+# The column that numbers the lines of each table.
+_KEYS = {
+    "entries": "_entry",
+    "genomes": "genome",
+    "letters": "entry",
+    "files": "file",
+    "stale": "genome",
+    "dead": "label",
+    "blocks": "first",
+}
+
+
+class Progress(NamedTuple):
+    """How many records of a file are in with a commit; None for all."""
+
+    file: int
+    records: int | None = None
+
+
+class NewRows(NamedTuple):
+    """Vectors (m, dim) and records (m,) of `ROW` that must be on disk before the commit."""
+
+    vectors: NDArray[np.float32]
+    records: NDArray[Any]
 
 
 @dataclass(frozen=True)
 class NewSequence:
     """A sequence to be added: vectors (m, dim), the first of the whole, the others of the pieces `spans`.
 
-    letters : where its letters were kept (offset, bytes, CRC-32), None for nowhere.
+    letters : where its letters were kept, None for nowhere.
     """
 
     id: str
@@ -37,7 +65,16 @@ class NewSequence:
     values: Mapping[str, Any]
     vectors: NDArray[np.float32]
     spans: Sequence[tuple[int, int]] = ()
-    letters: tuple[int, int, int] | None = None
+    letters: Blob | None = None
+
+    def records(self, number: int, genome: int) -> NDArray[Any]:
+        """Records of its rows: the whole, then the pieces."""
+        records = np.zeros(len(self.vectors), dtype=ROW)
+        records["entry"], records["genome"], records["kind"] = number, genome, PIECE
+        records[0] = (number, genome, 0, self.length or 0, WHOLE)
+        if len(self.spans):
+            records["start"][1:], records["stop"][1:] = np.array(self.spans).T
+        return records
 
 
 @dataclass
@@ -46,10 +83,7 @@ class Change:
 
     table: EntryTable
     _state: dict[str, Any] = field(default_factory=dict)
-    _vectors: list[NDArray[np.float32]] = field(default_factory=list)
-    _records: list[NDArray[Any]] = field(default_factory=list)
     _dead: list[NDArray[np.int64]] = field(default_factory=list)
-    _known_genomes: set[int] = field(default_factory=set)
     _bereft: set[int] = field(default_factory=set)
 
     @contextmanager
@@ -58,23 +92,20 @@ class Change:
 
         derived : only what follows from the entries is changed; else the note of the last request goes.
         """
-        connection = self.table.connection
-        with self.table.told():
-            connection.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
         try:
             self.table.reload()
             self._state = dict(self.table.state)
             if not derived and "request" in self._state:
                 self._state["request"] = None
             yield self
-            with self.table.told():
-                self._settle_bereft()
-                self._write_dead()
-                self._write_state()
-                connection.execute("COMMIT")
+            self._settle_bereft()
+            self._write_dead()
+            self._write_state()
+            self._run("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if self.table.connection.in_transaction:
+                self.table.connection.execute("ROLLBACK")
             self.table.reload()
             raise
         self.table.state = self._state
@@ -88,239 +119,193 @@ class Change:
         """Set a fact of the state."""
         self._state[name] = fact
 
-    def add(
-        self, sequences: Sequence[NewSequence], *, file: int | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Tell of new sequences; gives the vectors and records that must be on disk before the commit.
-
-        Raises ProfileError where a genome has an id already.
-        """
+    def add(self, sequences: Sequence[NewSequence], *, file: int | None = None) -> NewRows:
+        """Record new sequences; gives the rows to write. ProfileError where a genome has an id already."""
         before = int(self._state["next_genome"])
-        self._note_equal([one.id for one in sequences])
-        numbers = self._genome_numbers([one.genome for one in sequences])
-        self._known_genomes = {number for number in numbers.values() if number < before}
+        self._note_equal([sequence.id for sequence in sequences])
+        numbers = self._genome_numbers([sequence.genome for sequence in sequences])
         vectors, records, first = [], [], self.rows
-        width = len(FIXED) + len(self.table.columns)
-        insert = f"INSERT INTO entries VALUES ({', '.join('?' * width)})"
-        for one in sequences:
-            number, genome = self._next("next_entry"), numbers[one.genome]
-            known = {name.lower(): value for name, value in one.values.items()}
-            values = [known.get(name.lower()) for name in self.table.columns]
-            new = Entry(
-                number, one.id, one.length, one.gc, tuple(values), genome, first, len(one.vectors), file
-            )
-            line = (number, new.checksum(), one.id, genome, first, len(one.vectors), file, one.length, one.gc)
-            self._insert(insert, (*line, *values), one)
-            vectors.append(one.vectors)
-            records.append(_records(one, number, genome))
-            first += len(one.vectors)
-            if one.letters is not None:
-                self._execute("INSERT INTO letters VALUES (?, ?, ?, ?)", (number, *one.letters))
+        for sequence in sequences:
+            number, genome = self._next("next_entry"), numbers[sequence.genome]
+            known = {name.lower(): value for name, value in sequence.values.items()}
+            values = tuple(known.get(name.lower()) for name in self.table.columns)
+            rows = len(sequence.vectors)
+            new = Entry(number, sequence.id, sequence.length, sequence.gc, values, genome, first, rows, file)
+            line = (number, new.checksum(), new.id, genome, first, rows, file, new.length, new.gc, *values)
+            try:
+                self._insert("entries", *line)
+            except FormatError as error:
+                raise self._is_there(sequence) if _exists(error) else error from None
+            if sequence.letters is not None:
+                self._insert("letters", number, *sequence.letters)
+            vectors.append(sequence.vectors)
+            records.append(sequence.records(number, genome))
+            first += rows
         self._state["entries"] += len(sequences)
-        self.mark_stale(self._with_means(sequences, numbers))
+        # A genome of a single vector needs no mean.
+        count = Counter[int]()
+        for sequence in sequences:
+            count[numbers[sequence.genome]] += len(sequence.vectors)
+        self.mark_stale({number for number in count if number < before or count[number] > 1})
         return self._append(vectors, records)
 
     def delete(self, entries: Iterable[Entry]) -> None:
-        """Tell that entries are gone, and their genomes with the last of them.
+        """Record that entries are gone, and their genomes with the last of them.
 
         The mean vector of a genome that has others goes too: it is of what is not there any more.
         """
         gone = list(entries)
-        for part in parts_of([one.number for one in gone]):
-            marks = ",".join("?" * len(part))
-            self._execute(f"DELETE FROM entries WHERE _entry IN ({marks})", part)
-            self._execute(f"DELETE FROM letters WHERE entry IN ({marks})", part)
-        self._dead.extend(np.arange(one.first, one.first + one.rows) for one in gone)
+        numbers = [entry.number for entry in gone]
+        self._remove("entries", numbers)
+        self._remove("letters", numbers)
+        self._dead.extend(np.arange(entry.first, entry.first + entry.rows) for entry in gone)
         self._state["entries"] -= len(gone)
         # Their files may be added again.
-        for file in {one.file for one in gone if one.file is not None}:
-            self.file_progress(file, 0)
-        self._bereft.update(one.genome for one in gone)
+        for file in {entry.file for entry in gone if entry.file is not None}:
+            self.file_progress(Progress(file, 0))
+        self._bereft.update(entry.genome for entry in gone)
 
     def set_values(self, entry: Entry, values: Sequence[Any]) -> None:
         """Replace the metadata of an entry, one value a column of the table."""
         crc = entry._replace(values=tuple(values)).checksum()
-        names = "".join(f", {quoted(name)} = ?" for name in self.table.columns)
-        self._execute(
-            f"UPDATE entries SET _crc = ?{names} WHERE _entry = ?",
-            (crc, *values, entry.number),
-        )
+        named = dict(zip(self.table.columns, values, strict=True))
+        self._set("entries", entry.number, {"_crc": crc, **named})
 
     def rehome(
         self, moved: Sequence[tuple[Entry, int]], vectors: NDArray[np.float32], records: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Move entries to other genomes: their rows, (m, dim) and (m,), are written anew at the end.
-
-        Gives vectors and records as `add`.
-        """
-        first, told = self.rows, records.copy()
-        at = 0
+    ) -> NewRows:
+        """Move entries to other genomes: their rows, (m, dim) and (m,), are written again at the end."""
+        first, records, at = self.rows, records.copy(), 0
         for entry, genome in moved:
-            told["genome"][at : at + entry.rows] = genome
+            records["genome"][at : at + entry.rows] = genome
             self._dead.append(np.arange(entry.first, entry.first + entry.rows))
             line = entry._replace(genome=genome, first=first + at)
-            values = (line.checksum(), genome, first + at, entry.number)
+            values = {"_crc": line.checksum(), "_genome": genome, "_first": line.first}
             try:
-                self._execute("UPDATE entries SET _crc = ?, _genome = ?, _first = ? WHERE _entry = ?", values)
+                self._set("entries", entry.number, values)
             except FormatError as error:
-                if isinstance(error.__cause__, sqlite3.IntegrityError):
-                    raise self._is_taken(entry, genome) from None
-                raise
+                raise self._is_taken(entry, genome) if _exists(error) else error from None
             at += entry.rows
             self._bereft.add(entry.genome)
             self.mark_stale((genome,))
-        return self._append([vectors], [told])
+        return self._append([vectors], [records])
 
     def add_file(self, path: str, sha256: str, genome: str | None, prefix: str = "") -> int:
         """Note a file that entries will come from; gives its number."""
-        with self.table.told():
-            sql = "INSERT INTO files (path, sha256, genome, whole, prefix) VALUES (?, ?, ?, 0, ?)"
-            return int(self.table.connection.execute(sql, (path, sha256, genome, prefix)).lastrowid or 0)
+        return self._insert("files", None, path, sha256, genome, 0, prefix)
 
-    def file_progress(self, number: int, records: int) -> None:
-        """Note how many records of a file are done, -1 for all."""
-        self._execute("UPDATE files SET whole = ? WHERE file = ?", (records, number))
+    def file_progress(self, progress: Progress) -> None:
+        """Note how many records of a file are in."""
+        records = -1 if progress.records is None else progress.records
+        self._set("files", progress.file, {"whole": records})
 
     def forget_file(self, number: int) -> None:
         """Take out the note of a file that no entry is of."""
-        self._execute("DELETE FROM files WHERE file = ?", (number,))
+        self._remove("files", [number])
 
     def add_columns(self, names: Iterable[str]) -> None:
-        """Add columns of metadata; the lines of all entries have to be written anew (`set_values`)."""
+        """Add columns of metadata; the lines of all entries have to be written again (`set_values`)."""
         for name in names:
-            self._execute(f"ALTER TABLE entries ADD COLUMN {quoted(name)}", ())
+            self._run(f"ALTER TABLE entries ADD COLUMN {quoted(name)}")
             self.table.columns = (*self.table.columns, name)
 
     def mark_stale(self, genomes: Iterable[int]) -> None:
-        """Note that the mean vectors of genomes have to be computed anew."""
+        """Note that the mean vectors of genomes have to be computed again."""
         for number in genomes:
-            self._execute("INSERT OR IGNORE INTO stale VALUES (?)", (number,))
+            self._insert("stale", number, verb="INSERT OR IGNORE")
 
-    def set_genomes(
-        self, means: Mapping[int, NDArray[np.float32] | None]
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def set_genomes(self, means: Mapping[int, NDArray[np.float32] | None]) -> NewRows:
         """Replace the mean vectors of genomes (None: it has none) and note that they are fresh.
 
-        A genome without entries is taken out. Gives vectors and records as `add`.
+        A genome without entries is taken out.
         """
-        vectors, records = [], []
-        label = self.rows
+        vectors, records = list[NDArray[np.float32]](), list[NDArray[Any]]()
+        known = self.table.genomes(np.array(list(means), dtype=np.int64), amid=True)
+        left = self.table.members_left(means)
+        self._remove("stale", means)
+        self._drop_genomes(means.keys() - left)
+        self._dead.append(np.array([one.label for one in known.values() if one.label is not None], np.int64))
         for number, mean in means.items():
-            (name, old) = self._one("SELECT name, label FROM genomes WHERE genome = ?", number)
-            if old is not None:
-                self._dead.append(np.array([old], dtype=np.int64))
-            self._execute("DELETE FROM stale WHERE genome = ?", (number,))
-            if not self._one("SELECT COUNT(*) FROM entries WHERE _genome = ?", number)[0]:
-                self._execute("DELETE FROM genomes WHERE genome = ?", (number,))
-                self._state["genomes"] -= 1
+            if number not in left:
                 continue
-            new = None if mean is None else label
-            told = (number, name, new)
-            self._execute(
-                "UPDATE genomes SET crc = ?, label = ? WHERE genome = ?", (line_checksum(*told), new, number)
-            )
+            new = None if mean is None else self.rows + len(vectors)
+            self._label(number, known[number].name, new)
             if mean is not None:
                 vectors.append(mean[None])
                 records.append(np.array([(-1, number, 0, 0, GENOME)], dtype=ROW))
-                label += 1
         return self._append(vectors, records)
+
+    def genome_number(self, name: str) -> int:
+        """The number of a genome, which is made where there is none of that name."""
+        return self._genome_numbers([name])[name]
+
+    def move_rows(self, new_label: NDArray[np.int64], blocks: Iterable[Block], generation: int) -> None:
+        """Record where all rows stand in the files of another generation; `new_label`: -1 for gone."""
+        after = -1
+        while page := self.table.page(after, 4096):
+            for entry in page:
+                line = entry._replace(first=int(new_label[entry.first]))
+                self._set("entries", entry.number, {"_crc": line.checksum(), "_first": line.first})
+            after = page[-1].number
+        for genome in self.table.genomes().values():
+            if genome.label is not None:
+                self._label(genome.number, genome.name, int(new_label[genome.label]))
+        self._run("DELETE FROM blocks")
+        rows = 0
+        for block in blocks:
+            self._insert("blocks", *block)
+            rows += block.rows
+        self._run("DELETE FROM dead")
+        self._state |= {"dead": 0, "dead_crc": 0, "rows": rows, "generation": generation}
+
+    def move_letters(self, blobs: Mapping[int, Blob], end: int) -> None:
+        """Record where kept letters lie in the file of another generation, which has `end` bytes."""
+        for number, blob in blobs.items():
+            self._set("letters", number, blob._asdict())
+        self._state["letters"] = end
+
+    def _append(self, vectors: list[NDArray[np.float32]], records: list[NDArray[Any]]) -> NewRows:
+        if not records:
+            return NewRows(np.empty((0, 0), np.float32), np.empty(0, ROW))
+        rows = NewRows(np.concatenate(vectors), np.concatenate(records))
+        self._insert("blocks", self.rows, len(rows.records), row_checksum(*rows))
+        self._state["rows"] = self.rows + len(rows.records)
+        return rows
+
+    def _genome_numbers(self, names: Iterable[str]) -> dict[str, int]:
+        wanted = list(dict.fromkeys(names))
+        known = self.table.genome_numbers(wanted)
+        for name in wanted:
+            if name not in known:
+                known[name] = number = self._next("next_genome")
+                self._insert("genomes", number, line_checksum(number, name, None), name, None)
+                self._state["genomes"] += 1
+        return known
+
+    def _label(self, genome: int, name: str, label: int | None) -> None:
+        """Set the row of a genome's mean vector."""
+        self._set("genomes", genome, {"crc": line_checksum(genome, name, label), "label": label})
+
+    def _drop_genomes(self, numbers: Iterable[int]) -> None:
+        gone = list(numbers)
+        self._remove("genomes", gone)
+        self._remove("stale", gone)
+        self._state["genomes"] -= len(gone)
 
     def _settle_bereft(self) -> None:
         """Take out genomes without an entry left, and mean vectors that count entries which are gone.
 
         With the commit, so that no reader meets a genome that is nothing, or a vector of what is deleted.
         """
-        connection = self.table.connection
-        for part in parts_of(sorted(self._bereft)):
-            marks = ",".join("?" * len(part))
-            sql = f"SELECT DISTINCT _genome FROM entries WHERE _genome IN ({marks})"
-            left = {one for (one,) in connection.execute(sql, part)}
-            sql = f"SELECT genome, name, label FROM genomes WHERE genome IN ({marks})"
-            known = connection.execute(sql, part).fetchall()
-            labels = [label for _, _, label in known if label is not None]
-            self._dead.append(np.array(labels, dtype=np.int64))
-            gone = [(number,) for number, _, _ in known if number not in left]
-            connection.executemany("DELETE FROM genomes WHERE genome = ?", gone)
-            connection.executemany("DELETE FROM stale WHERE genome = ?", gone)
-            self._state["genomes"] -= len(gone)
-            kept = [
-                (line_checksum(number, name, None), number) for number, name, _ in known if number in left
-            ]
-            connection.executemany("UPDATE genomes SET crc = ?, label = NULL WHERE genome = ?", kept)
-            self.mark_stale(left)
-
-    def move_rows(self, new_label: NDArray[np.int64], blocks: Iterable[Block], generation: int) -> None:
-        """Tell where all rows stand in the files of another generation; `new_label` (rows,): -1 for gone."""
-        after = -1
-        while page := self.table.page(after, 4096):
-            for one in page:
-                line = one._replace(first=int(new_label[one.first]))
-                self._execute(
-                    "UPDATE entries SET _crc = ?, _first = ? WHERE _entry = ?",
-                    (line.checksum(), line.first, one.number),
-                )
-            after = page[-1].number
-        for genome in self.table.genomes().values():
-            if genome.label is not None:
-                label = int(new_label[genome.label])
-                crc = line_checksum(genome.number, genome.name, label)
-                self._execute(
-                    "UPDATE genomes SET crc = ?, label = ? WHERE genome = ?", (crc, label, genome.number)
-                )
-        self._execute("DELETE FROM blocks", ())
-        rows = 0
-        for block in blocks:
-            self._execute("INSERT INTO blocks VALUES (?, ?, ?)", tuple(block))
-            rows += block.rows
-        self._execute("DELETE FROM dead", ())
-        self._state |= {"dead": 0, "dead_crc": 0, "rows": rows, "generation": generation}
-
-    def move_letters(self, places: Mapping[int, tuple[int, int, int]], end: int) -> None:
-        """Tell where kept letters stand in the file of another generation, which has `end` bytes."""
-        for number, place in places.items():
-            self._execute(
-                "UPDATE letters SET offset = ?, bytes = ?, crc = ? WHERE entry = ?", (*place, number)
-            )
-        self._state["letters"] = end
-
-    def _append(
-        self, vectors: list[NDArray[np.float32]], records: list[NDArray[Any]]
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        if not records:
-            return np.empty((0, 0), np.float32), np.empty(0, ROW)
-        block, told = np.concatenate(vectors), np.concatenate(records)
-        self._execute(
-            "INSERT INTO blocks VALUES (?, ?, ?)", (self.rows, len(told), row_checksum(block, told))
-        )
-        self._state["rows"] = self.rows + len(told)
-        return block, told
-
-    def _genome_numbers(self, names: Iterable[str]) -> dict[str, int]:
-        wanted, known = list(dict.fromkeys(names)), dict[str, int]()
-        for part in parts_of(wanted):
-            sql = f"SELECT name, genome FROM genomes WHERE name IN ({','.join('?' * len(part))})"
-            known.update(self.table.connection.execute(sql, part))
-        for name in wanted:
-            if name not in known:
-                number = self._next("next_genome")
-                told = (number, name, None)
-                self._execute(
-                    "INSERT INTO genomes VALUES (?, ?, ?, ?)", (number, line_checksum(*told), name, None)
-                )
-                self._state["genomes"] += 1
-                known[name] = number
-        return known
-
-    def _with_means(self, sequences: Sequence[NewSequence], numbers: Mapping[str, int]) -> set[int]:
-        """Genomes of several vectors: one of a single vector needs no mean."""
-        vectors = Counter[int]()
-        for one in sequences:
-            vectors[numbers[one.genome]] += len(one.vectors)
-        return self._known_genomes | {number for number, count in vectors.items() if count > 1}
-
-    def genome_number(self, name: str) -> int:
-        """The number of a genome, which is made where there is none of that name."""
-        return self._genome_numbers([name])[name]
+        if not self._bereft:
+            return
+        known = self.table.genomes(np.array(sorted(self._bereft)), amid=True)
+        left = self.table.members_left(known)
+        self._dead.append(np.array([one.label for one in known.values() if one.label is not None], np.int64))
+        self._drop_genomes(known.keys() - left)
+        for number in sorted(left):
+            self._label(number, known[number].name, None)
+        self.mark_stale(left)
 
     def _next(self, counter: str) -> int:
         number = int(self._state[counter])
@@ -329,23 +314,11 @@ class Change:
 
     def _note_equal(self, ids: list[str]) -> None:
         """Note where ids are not unique any more, so that names are looked at more closely from now on."""
-        if self._state.get("equal_ids"):
-            return
-        equal = len(set(ids)) < len(ids)
-        for part in parts_of(ids):
-            sql = f"SELECT 1 FROM entries WHERE id IN ({','.join('?' * len(part))}) LIMIT 1"
-            equal = equal or self.table.connection.execute(sql, part).fetchone() is not None
-        if equal:
+        if not self._state.get("equal_ids") and (len(set(ids)) < len(ids) or self.table.has_id(ids)):
             self._state["equal_ids"] = True
 
-    def _insert(self, sql: str, values: tuple[Any, ...], sequence: NewSequence) -> None:
-        try:
-            self.table.connection.execute(sql, values)
-        except sqlite3.IntegrityError:
-            raise self._is_there(sequence) from None
-
     def _is_taken(self, entry: Entry, genome: int) -> ProfileError:
-        (name,) = self._one("SELECT name FROM genomes WHERE genome = ?", genome)
+        name = self.table.genomes(np.array([genome]), amid=True)[genome].name
         return ProfileError(
             f"the genome {name!r} has a sequence {entry.id!r} already",
             "another one of that id is to move there",
@@ -353,8 +326,8 @@ class Change:
         )
 
     def _is_there(self, sequence: NewSequence) -> ProfileError:
-        held = holders_of(self.table, [sequence.id]).get(sequence.id, ())
-        path = next((one.path for one in held if one.genome == sequence.genome), None)
+        held = self.table.holders([sequence.id]).get(sequence.id, ())
+        path = next((holder.path for holder in held if holder.genome == sequence.genome), None)
         of = "" if sequence.genome == sequence.id else f" of the genome {sequence.genome!r}"
         return ProfileError(
             f"the id {sequence.id!r}{of} is in the index already" + (f", from {path}" if path else ""),
@@ -362,40 +335,42 @@ class Change:
             "another sample: --prefix or --sample-from-file; another genome: --genome; else kinmer db update",
         )
 
-    def _execute(self, sql: str, values: Sequence[Any]) -> None:
-        with self.table.told():
-            self.table.connection.execute(sql, values)
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement; gives the number of the line that it wrote."""
+        with self.table.guarded():
+            return int(self.table.connection.execute(sql, values).lastrowid or 0)
 
-    def _one(self, sql: str, value: Any) -> tuple[Any, ...]:
-        with self.table.told():
-            found: tuple[Any, ...] = self.table.connection.execute(sql, (value,)).fetchone()
-        return found
+    def _insert(self, table: str, *values: Any, verb: str = "INSERT") -> int:
+        """Write a line; gives its number."""
+        return self._run(f"{verb} INTO {table} VALUES ({','.join('?' * len(values))})", values)
+
+    def _set(self, table: str, number: int, values: Mapping[str, Any]) -> None:
+        """Set columns of a line."""
+        columns = ", ".join(f"{quoted(name)} = ?" for name in values)
+        self._run(f"UPDATE {table} SET {columns} WHERE {_KEYS[table]} = ?", (*values.values(), number))
+
+    def _remove(self, table: str, numbers: Iterable[int]) -> None:
+        """Take out lines."""
+        with self.table.guarded():
+            sql = f"DELETE FROM {table} WHERE {_KEYS[table]} = ?"
+            self.table.connection.executemany(sql, [(number,) for number in numbers])
 
     def _write_dead(self) -> None:
         new = np.concatenate(self._dead) if self._dead else np.empty(0, np.int64)
-        if not new.size:
-            return
-        connection = self.table.connection
-        connection.executemany("INSERT INTO dead VALUES (?)", ((one,) for one in new.tolist()))
-        every = connection.execute("SELECT label FROM dead ORDER BY label").fetchall()
-        labels = np.fromiter((one for (one,) in every), dtype=np.int64, count=len(every))
-        self._state |= {"dead": len(labels), "dead_crc": zlib.crc32(labels.data)}
+        if new.size:
+            with self.table.guarded():
+                lines = ((label,) for label in new.tolist())
+                self.table.connection.executemany("INSERT INTO dead VALUES (?)", lines)
+            labels = self.table.dead(amid=True)
+            self._state |= {"dead": len(labels), "dead_crc": zlib.crc32(labels.data)}
 
     def _write_state(self) -> None:
         self._state["epoch"] += 1
         for name, fact in self._state.items():
             text = json.dumps(fact)
-            self.table.connection.execute(
-                "INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (name, text, line_checksum(name, text))
-            )
+            self._insert("state", name, text, line_checksum(name, text), verb="INSERT OR REPLACE")
 
 
-def _records(sequence: NewSequence, number: int, genome: int) -> NDArray[Any]:
-    """Records of its rows: the whole, then the pieces."""
-    records = np.zeros(len(sequence.vectors), dtype=ROW)
-    records["entry"], records["genome"] = number, genome
-    records["kind"] = PIECE
-    records[0] = (number, genome, 0, sequence.length or 0, WHOLE)
-    for at, (start, stop) in enumerate(sequence.spans, 1):
-        records[at] = (number, genome, start, stop, PIECE)
-    return records
+def _exists(error: FormatError) -> bool:
+    """Whether a line could not be written because there is one with its key."""
+    return isinstance(error.__cause__, sqlite3.IntegrityError)

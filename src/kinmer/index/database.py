@@ -19,22 +19,30 @@ from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove
 from kinmer.folders import Workshop
 from kinmer.index.engine import Trust, build_engine, engine_folder, open_engine, update_engine
-from kinmer.index.manifest import ENCODER, ENTRIES, read_calibration, read_manifest, save_manifest
+from kinmer.index.manifest import (
+    ENCODER,
+    ENTRIES,
+    Entry,
+    Genome,
+    read_calibration,
+    read_manifest,
+    save_manifest,
+)
 from kinmer.index.nearest import Labels, Merging, nearest_rows
 from kinmer.index.rows import Rows
-from kinmer.index.table import Entry, EntryTable, Genome, holders_of, names_of
+from kinmer.index.table import EntryTable
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["KinIndex", "open_index"]
+__all__ = ["Storage"]
 
 Log = Callable[[str], None]
 
 
-class KinIndex:
-    """An index opened for searching; made by `kinmer.index.build_index`.
+class Storage:
+    """The files of an index, opened for searching; `kinmer.KinIndex` is one that can also be changed.
 
     Vectors, entries and encoder are the truth; the engine is derived from them and is opened by the first
     search that needs it. One that is missing, damaged or too far behind is built anew (`rebuilt`, told to
@@ -109,7 +117,8 @@ class KinIndex:
         return len(self.table)
 
     def __repr__(self) -> str:
-        return f"KinIndex({str(self.path)!r}: {len(self)} entries × {self.dim}, {self.engine}, {self.metric})"
+        told = f"{len(self)} entries × {self.dim}, {self.engine}, {self.metric}"
+        return f"{type(self).__name__}({str(self.path)!r}: {told})"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -184,7 +193,7 @@ class KinIndex:
 
     def names(self, entries: Iterable[Entry]) -> dict[int, str]:
         """By number what each entry is called: its id, or ``genome:id`` where several genomes have it."""
-        return names_of(self.table, entries)
+        return self.table.names(entries)
 
     def remaining(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers (n,) with -1 for entries that have been deleted meanwhile."""
@@ -195,7 +204,7 @@ class KinIndex:
 
         Of several genomes that have an id it is the entry whose vector as a whole is nearest.
         """
-        held = holders_of(self.table, ids)
+        held = self.table.holders(ids)
         found = np.full(len(ids), -1, dtype=np.int64)
         for row, name in enumerate(ids):
             numbers = np.array([one.number for one in held.get(name, ())], dtype=np.int64)
@@ -440,8 +449,3 @@ class KinIndex:
             raise EngineError("the engine was built anew and still cannot be opened", str(error)) from error
         finally:
             lock.release()
-
-
-def open_index(path: str | Path, *, log: Log | None = None, threads: int | None = None) -> KinIndex:
-    """Open an index; see `KinIndex.open`."""
-    return KinIndex.open(path, log=log, threads=threads)

@@ -1,15 +1,19 @@
-"""What an index says of itself in ``index.json``, and the names of its files."""
+"""The formats of an index: its description in ``index.json``, its files, the lines of its table."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinmer import __version__
 from kinmer.errors import FormatError
 from kinmer.files import read_json, write_json
 from kinmer.folders import FolderKind
-from kinmer.index.table import FORMAT
 from kinmer.inputs import described, is_sealed, sealed
 from kinmer.stores import ENGINES, Metric
 
@@ -20,11 +24,23 @@ __all__ = [
     "CALIBRATION",
     "ENCODER",
     "ENTRIES",
+    "FIXED",
     "FORMAT",
     "INDEX",
     "MAKING",
     "MANIFEST",
+    "Blob",
+    "Block",
+    "Entry",
+    "Genome",
+    "Holder",
+    "SourceFile",
+    "create_table",
     "damaged_calibration",
+    "format_of",
+    "line_checksum",
+    "migrate",
+    "quoted",
     "raise_format",
     "read_calibration",
     "read_manifest",
@@ -33,6 +49,8 @@ __all__ = [
     "write_manifest",
 ]
 
+# 3: an entry is known by its genome and its id, and a file by its prefix too; until 2 ids were unique.
+FORMAT = 3
 # Formats that are read; what is written is `FORMAT`.
 READ = (2, FORMAT)
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
@@ -154,3 +172,170 @@ def damaged_calibration(location: Path, why: str) -> FormatError:
     return FormatError(
         "the calibration is damaged", why, "make it again: kinmer db calibrate", place=location
     )
+
+
+# Columns of ``entries`` before the metadata.
+# Underscored, for a table of metadata may have columns of any name but the plain ones.
+FIXED = ("_entry", "_crc", "id", "_genome", "_first", "_rows", "_file", "length", "gc")
+_SCHEMA = """
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE blocks (first INTEGER PRIMARY KEY, rows INTEGER NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE dead (label INTEGER PRIMARY KEY);
+CREATE TABLE genomes (
+    genome INTEGER PRIMARY KEY, crc INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, label INTEGER
+);
+CREATE TABLE stale (genome INTEGER PRIMARY KEY);
+CREATE TABLE letters (
+    entry INTEGER PRIMARY KEY, offset INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL
+);
+CREATE TABLE files (
+    file INTEGER PRIMARY KEY, path TEXT NOT NULL, sha256 TEXT NOT NULL, genome TEXT, whole INTEGER NOT NULL,
+    prefix TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX files_path ON files (path);
+"""
+_INDEXES = (
+    "CREATE INDEX entries_genome ON entries (_genome)",
+    "CREATE INDEX entries_file ON entries (_file)",
+)
+# Facts of the state that count.
+_COUNTS = [
+    "rows",
+    "epoch",
+    "generation",
+    "entries",
+    "genomes",
+    "dead",
+    "next_entry",
+    "next_genome",
+    "letters",
+]
+
+
+def create_table(path: Path, columns: Sequence[str], state: dict[str, Any]) -> None:
+    """Make the table `path` with these metadata columns; `state`: JSON-able facts that are kept beside."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(_SCHEMA)
+        connection.execute(_entries("entries", columns))
+        for sql in _INDEXES:
+            connection.execute(sql)
+        for name, fact in {**dict.fromkeys(_COUNTS, 0), **state}.items():
+            text = json.dumps(fact)
+            line = (name, text, line_checksum(name, text))
+            connection.execute("INSERT INTO state VALUES (?, ?, ?)", line)
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """The format of a table, by its columns: 3, or 2."""
+    names = {str(line[1]) for line in connection.execute("PRAGMA table_info(files)")}
+    return FORMAT if "prefix" in names else 2
+
+
+def migrate(connection: sqlite3.Connection, columns: Sequence[str]) -> None:
+    """Turn a table of format 2 into one of today's, all of it in one transaction. No line is changed."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_entries("entries_3", columns))
+        connection.execute("INSERT INTO entries_3 SELECT * FROM entries ORDER BY _entry")
+        connection.execute("DROP TABLE entries")
+        connection.execute("ALTER TABLE entries_3 RENAME TO entries")
+        for sql in _INDEXES:
+            connection.execute(sql)
+        connection.execute("ALTER TABLE files ADD COLUMN prefix TEXT NOT NULL DEFAULT ''")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _entries(name: str, columns: Sequence[str]) -> str:
+    metadata = "".join(f", {quoted(column)}" for column in columns)
+    return (
+        f"CREATE TABLE {name} (_entry INTEGER PRIMARY KEY, _crc INTEGER NOT NULL, id TEXT NOT NULL, "
+        "_genome INTEGER NOT NULL, _first INTEGER NOT NULL, _rows INTEGER NOT NULL, _file INTEGER, "
+        f"length INTEGER, gc REAL{metadata}, UNIQUE (id, _genome))"
+    )
+
+
+def line_checksum(*values: Any) -> int:
+    """CRC-32 of some values of a line: texts, numbers and None."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+
+
+def quoted(name: str) -> str:
+    """An SQL name, whatever its letters."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Entry(NamedTuple):
+    """One sequence. `values`: its metadata in the order of the index's columns. `genome`: a number.
+
+    Its vectors are the rows first … first + rows - 1, that of the whole sequence first. `file`: the number of
+    the file that it came from, None for none.
+    """
+
+    number: int
+    id: str
+    length: int | None
+    gc: float | None
+    values: tuple[Any, ...]
+    genome: int
+    first: int
+    rows: int
+    file: int | None = None
+
+    def checksum(self) -> int:
+        """Of its line in the table."""
+        return line_checksum(
+            *(self.number, self.id, self.genome, self.first, self.rows, self.file),
+            *(self.length, self.gc, *self.values),
+        )
+
+
+class Genome(NamedTuple):
+    """A genome; `label`: the row of its mean vector, None where its only vector is a sequence's."""
+
+    number: int
+    name: str
+    label: int | None
+
+
+class Block(NamedTuple):
+    """Rows that were committed together, and their checksum (`kinmer.index.rows.row_checksum`)."""
+
+    first: int
+    rows: int
+    checksum: int
+
+
+class Blob(NamedTuple):
+    """Where the letters of an entry lie in their file, and their CRC-32."""
+
+    offset: int
+    bytes: int
+    crc: int
+
+
+class Holder(NamedTuple):
+    """An entry that has an id: its number, its genome's name, the path of the file that it is from."""
+
+    number: int
+    id: str
+    genome: str
+    path: str | None
+
+
+class SourceFile(NamedTuple):
+    """A file that entries came from: the first `records` of it are in, or the `whole`.
+
+    genome : of all its sequences, None for each its own. prefix : stands before the ids of its records.
+    """
+
+    number: int
+    path: str
+    sha256: str
+    genome: str | None = None
+    prefix: str = ""
+    records: int = 0
+    whole: bool = False

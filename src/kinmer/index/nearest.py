@@ -16,7 +16,7 @@ from kinmer.index.rows import GENOME, Rows
 from kinmer.stores import Metric, VectorStore, distances_to, exact_search, sort_hits
 
 if TYPE_CHECKING:
-    from kinmer.index.database import KinIndex
+    from kinmer.index.database import Storage
 
 __all__ = ["MEAN_BONUS", "MOST_ROWS", "Labels", "Merging", "first_of_each", "nearest_groups", "nearest_rows"]
 
@@ -289,7 +289,7 @@ class Merging:
 
     def __init__(
         self,
-        index: KinIndex,
+        index: Storage,
         by: Literal["sequence", "genome"],
         metric: Metric,
         exclude: Labels | None,

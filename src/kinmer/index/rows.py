@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
 from kinmer.index.engine import Trust
-from kinmer.index.table import Block, Entry, EntryTable
+from kinmer.index.manifest import Block, Entry
+from kinmer.index.table import EntryTable
 
 __all__ = [
     "GENOME",

@@ -21,7 +21,8 @@ from kinmer.errors import FormatError, InputError
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
 from kinmer.fragments.packed import pack_letters, unpack
-from kinmer.index.database import KinIndex
+from kinmer.index.database import Storage
+from kinmer.index.manifest import Blob
 
 __all__ = ["EntryLetters", "LetterFile", "letters_file", "read_letters"]
 
@@ -69,15 +70,15 @@ class LetterFile:
             self._file.truncate(size)
         self._file.seek(size)
 
-    def append(self, letters: Sequence[bytes]) -> list[tuple[int, int, int]]:
-        """Write sequences and wait until they are on disk; offset, bytes and CRC-32 of each one's blob."""
+    def append(self, letters: Sequence[bytes]) -> list[Blob]:
+        """Write sequences and wait until they are on disk; gives where each lies."""
         places = []
         for one in letters:
             parts, size, crc = _blob(one), 0, 0
             for part in parts:
                 self._file.write(part)
                 crc, size = isal_zlib.crc32(part, crc), size + len(part)
-            places.append((self.size, size, int(crc)))
+            places.append(Blob(self.size, size, int(crc)))
             self.size += size
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -159,7 +160,7 @@ class EntryLetters:
     Every file that is read is compared with its SHA-256 first, once.
     """
 
-    def __init__(self, index: KinIndex) -> None:
+    def __init__(self, index: Storage) -> None:
         self._index = index
         self._whole: set[tuple[Path, str]] = set()
 
@@ -170,7 +171,7 @@ class EntryLetters:
             return ""
         if "letters" not in self._index.manifest.get("pieces", {}):
             return "the index was not made of sequences"
-        gone = [path for _, path, *_ in table.files() if not Path(path).is_file()]
+        gone = [file.path for file in table.files() if not Path(file.path).is_file()]
         return f"{gone[0]} is gone, and the index does not keep sequences" if gone else ""
 
     def each(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
@@ -188,14 +189,13 @@ class EntryLetters:
         by_file: dict[int | None, dict[str, int]] = {}
         for one in others:
             by_file.setdefault(one.file, {})[one.id] = one.number
-        paths = {number: (Path(path), sha256) for number, path, sha256, _, _ in table.files()}
-        prefixes = table.prefixes()
-        for file, names in by_file.items():
-            path, sha256 = paths.get(file, (None, "")) if file is not None else (None, "")
-            if path is None or not sha256:
+        files = {file.number: file for file in table.files()}
+        for source_number, names in by_file.items():
+            file = None if source_number is None else files.get(source_number)
+            if file is None or not file.sha256:
                 raise self._none("the index was not made of sequences")
-            prefix = prefixes.get(file, "") if file is not None else ""
-            yield from self._read(path, sha256, {one.removeprefix(prefix): at for one, at in names.items()})
+            wanted_here = {name.removeprefix(file.prefix): at for name, at in names.items()}
+            yield from self._read(Path(file.path), file.sha256, wanted_here)
 
     def _read(self, path: Path, sha256: str, names: dict[str, int]) -> Iterator[tuple[int, bytes]]:
         if (path, sha256) not in self._whole:

@@ -14,13 +14,22 @@ from numpy.typing import NDArray
 
 from kinmer.files import remove
 from kinmer.folders import LEAST_WAIT, Workshop
-from kinmer.index.commit import Change, NewSequence
-from kinmer.index.database import KinIndex
+from kinmer.index.commit import Change, NewSequence, Progress
+from kinmer.index.database import Storage
 from kinmer.index.engine import Trust
-from kinmer.index.manifest import ENTRIES, MAKING, raise_format, read_manifest, write_calibration
+from kinmer.index.manifest import (
+    ENTRIES,
+    MAKING,
+    Blob,
+    Block,
+    Entry,
+    raise_format,
+    read_manifest,
+    write_calibration,
+)
 from kinmer.index.rows import WHOLE, RowFiles, Rows, row_checksum, row_files
 from kinmer.index.sequences import LetterFile, letters_file, read_letters
-from kinmer.index.table import Block, Entry, EntryTable, names_of
+from kinmer.index.table import EntryTable
 from kinmer.progress import step
 
 __all__ = ["MEAN_LETTERS", "STAGED", "IndexWriter", "genome_means", "write_compacted"]
@@ -30,7 +39,7 @@ __all__ = ["MEAN_LETTERS", "STAGED", "IndexWriter", "genome_means", "write_compa
 MEAN_LETTERS = 100_000
 
 
-def genome_means(index: KinIndex, genomes: NDArray[np.int64]) -> dict[int, NDArray[np.float32] | None]:
+def genome_means(index: Storage, genomes: NDArray[np.int64]) -> dict[int, NDArray[np.float32] | None]:
     """The length-weighted mean vector (dim,) of each genome; None where it has a single vector, or none.
 
     A sequence with pieces counts by these, one without by its whole.
@@ -38,7 +47,7 @@ def genome_means(index: KinIndex, genomes: NDArray[np.int64]) -> dict[int, NDArr
     return {int(number): _mean(index, int(number)) for number in genomes}
 
 
-def _mean(index: KinIndex, genome: int) -> NDArray[np.float32] | None:
+def _mean(index: Storage, genome: int) -> NDArray[np.float32] | None:
     rows = [
         np.arange(one.first + (one.rows > 1), one.first + one.rows) for one in index.table.members(genome)
     ]
@@ -58,7 +67,7 @@ BLOCK_ROWS = 1 << 13
 LETTERS_AT_ONCE = 256
 
 
-def write_compacted(folder: Path, index: KinIndex, change: Change) -> None:
+def write_compacted(folder: Path, index: Storage, change: Change) -> None:
     """Write the files of the next generation, and tell of them in `change`, which has begun."""
     old, generation = index.rows, index.table.generation + 1
     for path in (*row_files(folder, generation), letters_file(folder, generation)):
@@ -78,11 +87,11 @@ def write_compacted(folder: Path, index: KinIndex, change: Change) -> None:
     _write_letters(folder, index, change, generation)
 
 
-def _write_letters(folder: Path, index: KinIndex, change: Change, generation: int) -> None:
+def _write_letters(folder: Path, index: Storage, change: Change, generation: int) -> None:
     source = letters_file(folder, index.table.generation)
     if not source.is_file():
         return
-    places: dict[int, tuple[int, int, int]] = {}
+    blobs: dict[int, Blob] = {}
     numbers: NDArray[Any] = index.table.lettered()
     target = LetterFile(letters_file(folder, generation), 0)
     end = 0
@@ -90,11 +99,11 @@ def _write_letters(folder: Path, index: KinIndex, change: Change, generation: in
         for start in range(0, len(numbers), LETTERS_AT_ONCE):
             part = index.table.letters(numbers[start : start + LETTERS_AT_ONCE])
             written = target.append([read_letters(source, *place) for place in part.values()])
-            places |= dict(zip(part, written, strict=True))
-            end += sum(size for _, size, _ in written)
+            blobs |= dict(zip(part, written, strict=True))
+            end += sum(blob.bytes for blob in written)
     finally:
         target.close()
-    change.move_letters(places, end)
+    change.move_letters(blobs, end)
 
 
 # An engine is brought up to date when it lacks more rows than this, or this share of all.
@@ -135,11 +144,10 @@ class IndexWriter:
         self._own_lock = lock is None
         try:
             self.table = EntryTable(self.path / ENTRIES)
-            self.table.connection.execute("PRAGMA synchronous = FULL")
-            self.table.connection.execute("PRAGMA cache_size = -65536")
+            self.table.write_through()
             self._drop_leftovers()
             # What is built upon is whole.
-            with KinIndex.open(self.path) as index:
+            with Storage.open(self.path) as index:
                 index.prove()
             self.manifest = raise_format(self.path, self.manifest)
             self.table.migrate()
@@ -160,13 +168,12 @@ class IndexWriter:
         *,
         letters: Sequence[bytes] | None = None,
         replace: Collection[int] | NDArray[np.int64] = (),
-        file: tuple[int, int] | None = None,
+        file: Progress | None = None,
     ) -> None:
         """Add sequences in one commit.
 
         letters : kept beside the index, one for each. replace : numbers of entries that go with the commit.
-        file : number of the source that they come from, and how many of its records are done with them, -1
-            for all.
+        file : the source that they come from, and how many of its records are in with them.
 
         Raises ProfileError where a genome has an id already, in an entry that is not to be replaced.
         """
@@ -177,11 +184,11 @@ class IndexWriter:
             if len(replace):
                 change.delete(self.table.fetch(np.array(list(replace), dtype=np.int64)).values())
             rows = self.table.rows
-            vectors, records = change.add(sequences, file=None if file is None else file[0])
+            vectors, records = change.add(sequences, file=None if file is None else file.file)
             if letters is not None:
                 change.state("letters", self._letters_end)
             if file is not None:
-                change.file_progress(*file)
+                change.file_progress(file)
             self._write(rows, vectors, records)
         self._committed("add", [one.id for one in sequences])
 
@@ -241,7 +248,7 @@ class IndexWriter:
         """
         changed = 0
         change = Change(self.table)
-        with KinIndex.open(self.path) as index:
+        with Storage.open(self.path) as index:
             old = index.rows
         with change.begin(), step("Metadata", len(self.table)) as progress:
             change.state("labels", int(self.table.state.get("labels", 0)) + 1)
@@ -259,7 +266,7 @@ class IndexWriter:
 
     def compact(self) -> None:
         """Write the rows alive and kept letters into new files, without those of deleted entries."""
-        with KinIndex.open(self.path, log=self.log, threads=self.threads) as index:
+        with Storage.open(self.path, log=self.log, threads=self.threads) as index:
             index.rows.check_blocks(index.table.blocks())
             old = self.table.generation
             change = Change(self.table)
@@ -275,13 +282,13 @@ class IndexWriter:
         """
         self._renew_means()
         if len(self.table):
-            with KinIndex.open(self.path, log=self.log, threads=self.threads) as index:
+            with Storage.open(self.path, log=self.log, threads=self.threads) as index:
                 most = max(LATE_ROWS, int(LATE_SHARE * len(index.rows)))
                 index.prepare(behind=most if behind is None else behind)
 
     def _renew_means(self) -> None:
         for numbers in self._stale():
-            with KinIndex.open(self.path, log=self.log) as index:
+            with Storage.open(self.path, log=self.log) as index:
                 means = genome_means(index, numbers)
             change = Change(self.table)
             with change.begin(derived=True):
@@ -315,7 +322,7 @@ class IndexWriter:
         """Names (`kinmer.index.table`) and genomes' names of all entries, some at a time."""
         for page in self._pages(added=0):
             genomes = self.table.genomes(np.array([one.genome for one in page]))
-            told = names_of(self.table, page)
+            told = self.table.names(page)
             yield [(told[one.number], genomes[one.genome].name) for one in page]
 
     def close(self) -> None:
@@ -374,7 +381,7 @@ class IndexWriter:
     ) -> int:
         """Write the new metadata of some entries; gives how many have some."""
         names = self.table.genomes(np.array([one.genome for one in page]))
-        told = names_of(self.table, page)
+        told = self.table.names(page)
         found = lookup([(told[one.number], names[one.genome].name) for one in page])
         moved = []
         for entry, values in zip(page, found, strict=True):

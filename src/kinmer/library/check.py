@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from kinmer.confidence import calibration_of
 from kinmer.errors import EngineError, FormatError, KinmerError
-from kinmer.index.database import KinIndex
+from kinmer.index.database import Storage
 from kinmer.index.engine import EngineBehindError, Trust, open_engine
+from kinmer.index.manifest import Entry
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.index.rows import GENOME, PIECE, WHOLE
 from kinmer.index.sequences import letters_file, read_letters
-from kinmer.index.table import Entry
 from kinmer.index.writer import genome_means
 from kinmer.progress import step
 
@@ -26,8 +26,8 @@ __all__ = [
     "CheckReport",
     "IndexInfo",
     "IndexRow",
-    "check_index",
-    "describe_index",
+    "check_storage",
+    "describe_storage",
     "index_rows",
 ]
 
@@ -38,7 +38,7 @@ LETTERS_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What `check_index` found. problems : none where the index is whole.
+    """What a check found. problems : none where the index is whole.
 
     begun : files of which only the first records are in, for the same call to go on with. notes : what is
     yet to be done, and is by whoever searches or changes the index next; answers do not wait for it.
@@ -69,7 +69,7 @@ class CheckReport:
         return "\n".join([*lines, *self.notes, *(self.problems or ("whole",))])
 
 
-def check_index(path: str | Path) -> CheckReport:
+def check_storage(path: Path) -> CheckReport:
     """Read all of an index and compare it with its checksums and with itself; nothing is changed.
 
     A damaged engine is told of too, though a search would build it anew; one that a killed call has left
@@ -77,9 +77,8 @@ def check_index(path: str | Path) -> CheckReport:
 
     Raises FormatError where it cannot be opened at all.
     """
-    path = Path(path)
     # What was found whole before is read again: that is what a check is for.
-    with KinIndex.open(path, proved=True) as index, index.reading():
+    with Storage.open(path, proved=True) as index, index.reading():
         problems: list[str] = []
         covered, notes = 0, _notes(index)
         for name, look in (
@@ -105,14 +104,19 @@ def check_index(path: str | Path) -> CheckReport:
             rows=len(index.rows),
             dead=int((~index.rows.alive).sum()),
             covered=covered,
-            begun=tuple(index.table.begun()),
+            begun=tuple(begun_files(index)),
             problems=tuple(problems),
             engine=index.engine,
             notes=tuple(notes),
         )
 
 
-def _told(look: Callable[[KinIndex], Iterator[str]], index: KinIndex, *, damaged: bool) -> list[str]:
+def begun_files(index: Storage) -> list[str]:
+    """Paths of the files of which only the first records are in: a call that was cut off."""
+    return [file.path for file in index.table.files() if file.records]
+
+
+def _told(look: Callable[[Storage], Iterator[str]], index: Storage, *, damaged: bool) -> list[str]:
     """What a look finds, or why it cannot be taken.
 
     damaged : something is known to be damaged; a table may then hold any values, such as no number for one.
@@ -130,7 +134,7 @@ def _told(look: Callable[[KinIndex], Iterator[str]], index: KinIndex, *, damaged
     return found
 
 
-def _notes(index: KinIndex) -> list[str]:
+def _notes(index: Storage) -> list[str]:
     """What a killed writer has left to the next one."""
     late = len(index.table.stale(1 << 30))
     if not late:
@@ -140,24 +144,21 @@ def _notes(index: KinIndex) -> list[str]:
     ]
 
 
-def _encoder(index: KinIndex) -> Iterator[str]:
+def _encoder(index: Storage) -> Iterator[str]:
     if index.encoder.dim != index.dim:
         yield f"the encoder makes {index.encoder.dim} dimensions, the index has {index.dim}"
 
 
-def _table(index: KinIndex) -> Iterator[str]:
-    with index.table.told():
-        for (told,) in index.table.connection.execute("PRAGMA integrity_check"):
-            if told != "ok":
-                yield f"{index.table.path}: {told}"
+def _table(index: Storage) -> Iterator[str]:
+    yield from (f"{index.table.path}: {problem}" for problem in index.table.problems())
 
 
-def _calibration(index: KinIndex) -> Iterator[str]:
+def _calibration(index: Storage) -> Iterator[str]:
     calibration_of(index)
     yield from ()
 
 
-def _rows(index: KinIndex) -> Iterator[str]:
+def _rows(index: Storage) -> Iterator[str]:
     index.rows.check_blocks(index.table.blocks())
     for start in range(0, len(index.rows), ROWS_AT_ONCE):
         finite = np.isfinite(index.rows.vectors[start : start + ROWS_AT_ONCE]).all(axis=1)
@@ -165,7 +166,7 @@ def _rows(index: KinIndex) -> Iterator[str]:
             yield f"the vector of row {start + int(np.argmin(finite))} holds no number"
 
 
-def _entries(index: KinIndex) -> Iterator[str]:
+def _entries(index: Storage) -> Iterator[str]:
     """Every entry has its rows, all alive, and no living row is of nobody."""
     records, alive = np.asarray(index.rows.records), index.rows.alive
     owned = np.zeros(len(records), dtype=bool)
@@ -194,7 +195,7 @@ def _entry(entry: Entry, records: NDArray[Any], alive: NDArray[np.bool_]) -> Ite
         yield f"entry {entry.id!r}: it has not one vector as a whole"
 
 
-def _genomes(index: KinIndex) -> Iterator[str]:
+def _genomes(index: Storage) -> Iterator[str]:
     """Mean vectors are those of their entries, but for genomes that are to be computed anew."""
     stale = set(index.table.stale(1 << 30).tolist())
     records, alive = np.asarray(index.rows.records), index.rows.alive
@@ -220,14 +221,14 @@ def _genomes(index: KinIndex) -> Iterator[str]:
         yield f"{len(labels):,} rows are of no genome, the first is {min(labels)}"
 
 
-def _emptied(index: KinIndex, stale: set[int]) -> list[str]:
+def _emptied(index: Storage, stale: set[int]) -> list[str]:
     """Genomes that have no entry and that no writer is to take out."""
     names = index.table.emptied()
     kept = {one.name for one in index.table.genomes().values() if one.number not in stale}
     return [name for name in names if name in kept]
 
 
-def _letters(index: KinIndex) -> Iterator[str]:
+def _letters(index: Storage) -> Iterator[str]:
     numbers = index.table.lettered()
     path = letters_file(index.path, index.table.generation)
     for start in range(0, len(numbers), LETTERS_AT_ONCE):
@@ -238,7 +239,7 @@ def _letters(index: KinIndex) -> Iterator[str]:
                 yield f"entry {entries[number].id!r}: its letters are not as many as its length"
 
 
-def _engine(index: KinIndex, problems: list[str]) -> int:
+def _engine(index: Storage, problems: list[str]) -> int:
     """How many rows the engine covers; what it lacks goes to the problems."""
     if index.engine == "exact":
         return len(index.rows)
@@ -269,7 +270,7 @@ INEXACT_WHOLES = "built by an earlier version: build it again for exact vectors 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexInfo:
-    """What `describe_index` tells. Bytes are of all files in the folder.
+    """Figures of an index. Bytes are of all files in the folder.
 
     exact_wholes : a whole sequence has the vector that a query of the same sequence has.
     """
@@ -339,20 +340,17 @@ class IndexRow:
     metadata: dict[str, Any]
 
 
-def describe_index(path: str | Path) -> IndexInfo:
-    """Figures of an index; it is read, not searched. Raises as `KinIndex.open`."""
-    path = Path(path)
-    with KinIndex.open(path) as index, index.reading():
+def describe_storage(index: Storage) -> IndexInfo:
+    """Figures of an index; it is read, not searched."""
+    with index.reading():
         kinds = np.asarray(index.rows.records["kind"])[index.rows.alive]
-        manifest, table = index.manifest, index.table
-        with table.told():
-            (letters,) = table.connection.execute("SELECT TOTAL(length) FROM entries").fetchone()
+        manifest, table, kept = index.manifest, index.table, calibration_of(index)
         pieces = manifest.get("pieces", {})
         return IndexInfo(
-            path=str(path),
+            path=str(index.path),
             entries=len(index),
             genomes=int(table.state["genomes"]),
-            letters=int(letters),
+            letters=table.letters_in_all(),
             wholes=int((kinds == WHOLE).sum()),
             pieces=int((kinds == PIECE).sum()),
             genome_vectors=int((kinds == GENOME).sum()),
@@ -366,22 +364,17 @@ def describe_index(path: str | Path) -> IndexInfo:
             sequences_kept=bool(pieces.get("letters", False)),
             columns=index.columns,
             files=len(table.files()),
-            files_begun=len(table.begun()),
+            files_begun=len(begun_files(index)),
             commits=table.epoch,
-            calibrated=_calibrated(index),
+            calibrated="" if kept is None else kept.text(table),
             version=str(manifest.get("kinmer_version", "?")),
-            bytes_on_disk=sum(one.stat().st_size for one in path.rglob("*") if one.is_file()),
+            bytes_on_disk=sum(one.stat().st_size for one in index.path.rglob("*") if one.is_file()),
         )
-
-
-def _calibrated(index: KinIndex) -> str:
-    kept = calibration_of(index)
-    return "" if kept is None else kept.text(index.table)
 
 
 def index_rows(path: str | Path, where: str | None = None) -> Iterator[IndexRow]:
     """The entries of an index by number, all or those for which a condition holds; see `KinIndex.select`."""
-    with KinIndex.open(path) as index:
+    with Storage.open(path) as index:
         with index.reading():
             numbers = index.numbers if where is None else index.select(where)
         for start in range(0, len(numbers), ENTRIES_AT_ONCE):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from kinmer.errors import InputError, MismatchError
-from kinmer.index.table import SEPARATOR, EntryTable, parts_of, quoted
+from kinmer.index.table import SEPARATOR, EntryTable, parts_of
 from kinmer.library.metadata import ID_NAMES, Metadata
 from kinmer.taxonomy import RANKS, is_missing, normal_accession, rank_columns, taxon
 
@@ -98,7 +98,7 @@ class Joined:
         self._staged = staged
         self._connection = None if staged is None else sqlite3.connect(staged.database)
         self.columns = () if staged is None else staged.columns
-        self.found = 0
+        self.matched = 0
         self._examples: list[str] = []
 
     def lookup(self, keys: Sequence[tuple[str, str]]) -> list[Mapping[str, Any] | None]:
@@ -115,7 +115,7 @@ class Joined:
             sql = f"SELECT {width} FROM metadata WHERE id IN ({','.join('?' * len(part))})"
             known.update((name, tuple(values)) for name, *values in self._connection.execute(sql, part))
         lines = [next((known[one] for one in _names(key) if one in known), None) for key in keys]
-        self.found += sum(line is not None for line in lines)
+        self.matched += sum(line is not None for line in lines)
         return [None if line is None else dict(zip(self.columns, line, strict=True)) for line in lines]
 
     def strange(self, what: str) -> MismatchError:
@@ -179,19 +179,17 @@ def homonyms(table: EntryTable) -> Iterator[Homonym]:
     columns = rank_columns(table.columns)
     if len(columns) < 2:
         return
-    listed = ", ".join(quoted(name) for name in columns.values())
     parents: dict[tuple[str, str], str] = {}
     reported = set[tuple[str, str]]()
-    with table.told():
-        for line in table.connection.execute(f"SELECT DISTINCT {listed} FROM entries ORDER BY {listed}"):
-            names = [(rank, taxon(rank, value)) for rank, value in zip(columns, line, strict=True)]
-            for (above, parent), (rank, name) in pairwise(names):
-                if parent is None or name is None or (rank, name) in reported:
-                    continue
-                first = parents.setdefault((rank, name), parent)
-                if first != parent:
-                    reported.add((rank, name))
-                    yield Homonym(rank, name, above, first, parent)
+    for line in table.distinct(list(columns.values())):
+        names = [(rank, taxon(rank, value)) for rank, value in zip(columns, line, strict=True)]
+        for (above, parent), (rank, name) in pairwise(names):
+            if parent is None or name is None or (rank, name) in reported:
+                continue
+            first = parents.setdefault((rank, name), parent)
+            if first != parent:
+                reported.add((rank, name))
+                yield Homonym(rank, name, above, first, parent)
 
 
 def report_homonyms(table: EntryTable, log: Callable[[str], None]) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.encoder import Encoder
-    from kinmer.index import KinIndex
+    from kinmer.library import KinIndex
     from kinmer.profiles import Profiles
 
 __all__ = ["place"]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.encoder import Encoder
-    from kinmer.index import KinIndex
+    from kinmer.library import KinIndex
     from kinmer.profiles import Profiles
 
 __all__ = [

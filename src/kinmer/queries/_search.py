@@ -10,7 +10,7 @@ import numpy as np
 
 from kinmer.errors import InputError, SequenceError, UsageError
 from kinmer.fasta import base_count, is_stream
-from kinmer.index import KinIndex
+from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.library.check import INEXACT_WHOLES
 from kinmer.profiles import table_kind
@@ -31,7 +31,7 @@ Log = Callable[[str], None]
 
 def read_queries(
     source: str | Path | AnnData | Profiles,
-    index: KinIndex,
+    index: Storage,
     *,
     ids: str | Path | None,
     min_length: int,
@@ -67,7 +67,7 @@ def _is_fasta(queries: object) -> bool:
 
 
 def _from_fasta(
-    path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
+    path: str, index: Storage, min_length: int, threads: int | None, log: Log
 ) -> Iterator[Queries]:
     from kinmer.counting import bases_of, count_batches, counted_of
     from kinmer.resources import cpu_threads
@@ -97,7 +97,7 @@ def _from_fasta(
 
 
 def _with_letters(
-    path: str, index: KinIndex, min_length: int, threads: int | None, log: Log
+    path: str, index: Storage, min_length: int, threads: int | None, log: Log
 ) -> Iterator[Queries]:
     """As `_from_fasta`, record by record: memory holds a block, or the longest query."""
     from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
@@ -153,9 +153,9 @@ def _reason(length: int, k: int) -> str:
 
 
 def _from_profiles(
-    queries: str | Path | AnnData | Profiles, index: KinIndex, ids: str | Path | None, min_length: int
+    queries: str | Path | AnnData | Profiles, index: Storage, ids: str | Path | None, min_length: int
 ) -> Iterator[Queries]:
-    from kinmer.library.embedded import open_embedded
+    from kinmer.library.sources import open_embedded
 
     embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
     lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)
@@ -178,7 +178,7 @@ FACETS = ("chromosome", "plasmid", "virus")
 
 def search(
     queries: str | Path | AnnData | Profiles,
-    db: str | Path | KinIndex,
+    db: str | Path | Storage,
     *,
     k: int = 10,
     metric: Metric | None = None,
@@ -225,7 +225,7 @@ def search(
     UsageError : k below 1, an unknown metric, facet or column, evidence without sequences.
     """
     tell = log or (lambda line: None)
-    opened = db if isinstance(db, KinIndex) else KinIndex.open(db, log=log, threads=threads)
+    opened = db if isinstance(db, Storage) else Storage.open(db, log=log, threads=threads)
     if not has_exact_wholes(opened.manifest.get("pieces", {})):
         tell(f"the index was {INEXACT_WHOLES}")
     try:
@@ -261,7 +261,7 @@ def search(
 
 
 def search_ids(
-    db: str | Path | KinIndex,
+    db: str | Path | Storage,
     ids: Sequence[str],
     *,
     k: int = 10,
@@ -279,7 +279,7 @@ def search_ids(
     ids : as ``id``, or ``genome:id``. Raises InputError for one that is no entry, and for an id that several
     genomes have.
     """
-    opened = db if isinstance(db, KinIndex) else KinIndex.open(db, log=log, threads=threads)
+    opened = db if isinstance(db, Storage) else Storage.open(db, log=log, threads=threads)
     try:
         asked = _asked(
             opened,
@@ -318,7 +318,7 @@ def search_ids(
     return answers(blocks(), opened, asked, close=opened is not db)
 
 
-def _asked(index: KinIndex, *, k: int, metric: Metric | None, where: str | None, **settings: object) -> Asked:
+def _asked(index: Storage, *, k: int, metric: Metric | None, where: str | None, **settings: object) -> Asked:
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}")
     if metric is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kinmer.errors import UsageError
-from kinmer.index import KinIndex
+from kinmer.index import Storage
 from kinmer.index.sequences import EntryLetters
 from kinmer.queries.results import Evidence, Hit
 from kinmer.resources import available_cores
@@ -366,7 +366,7 @@ class IndexAligner:
 
     def __init__(
         self,
-        index: KinIndex,
+        index: Storage,
         *,
         by: Literal["sequence", "genome"],
         threads: int | None = None,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from kinmer.confidence import TOO_SHORT, Calibration, Judgements, Lineages, calibration_of, judge, verdicts
 from kinmer.confidence.pool import MOLECULES, POOL, LineageBook, molecule_column, pool_of
 from kinmer.errors import UsageError
-from kinmer.index import Entry, KinIndex
+from kinmer.index import Entry, Storage
+from kinmer.index.manifest import quoted
 from kinmer.index.rows import PIECE
-from kinmer.index.table import quoted
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
 from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, Queries, QueryResult, RankCall
 from kinmer.stores import Metric, distances_to, sort_hits
@@ -45,7 +45,7 @@ class Judge:
     Raises UsageError where a least probability is asked for and the index has no calibration.
     """
 
-    def __init__(self, index: KinIndex, min_probability: float | None, log: Log) -> None:
+    def __init__(self, index: Storage, min_probability: float | None, log: Log) -> None:
         self._index, self._least, self._log = index, min_probability, log
         self._epoch, self._warned = -1, ""
         self._book = LineageBook(index)
@@ -185,9 +185,7 @@ class Asked:
     log: Callable[[str], None] = field(default=lambda line: None)
 
 
-def answers(
-    blocks: Iterator[Queries], index: KinIndex, asked: Asked, *, close: bool
-) -> Iterator[QueryResult]:
+def answers(blocks: Iterator[Queries], index: Storage, asked: Asked, *, close: bool) -> Iterator[QueryResult]:
     """The answers to all queries, in their order; the index is closed at the end if so wanted."""
     aligner = None
     try:
@@ -236,7 +234,7 @@ _Hits = tuple[tuple[Hit, ...], list[int]]
 class _Answerer:
     """Answers some queries, all of one state of the index."""
 
-    def __init__(self, index: KinIndex, asked: Asked, judge: Judge, aligner: IndexAligner | None) -> None:
+    def __init__(self, index: Storage, asked: Asked, judge: Judge, aligner: IndexAligner | None) -> None:
         self._index, self._asked, self._judge, self._aligner = index, asked, judge, aligner
         self._molecule, self._ranks = molecule_column(index.columns), rank_columns(index.columns)
         self._allowed: NDArray[np.bool_] | None = None

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError
-from kinmer.index import KinIndex
+from kinmer.index import Storage
 from kinmer.index.sequences import EntryLetters
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout, kmer_layout
@@ -96,7 +96,7 @@ def _windows(obs: pd.DataFrame, k: int) -> NDArray[np.float64] | None:
     return windows if windows.any() else None
 
 
-def _of_index(space: Space, index: KinIndex) -> Counts | None:
+def _of_index(space: Space, index: Storage) -> Counts | None:
     letters = EntryLetters(index)
     if letters.lacking():
         return None

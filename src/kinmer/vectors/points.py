@@ -17,7 +17,7 @@ from kinmer.box import located
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, ProfileError, UsageError
-from kinmer.index import KinIndex, open_index
+from kinmer.index import Storage
 from kinmer.inputs import map_array
 from kinmer.layout import check_layout
 from kinmer.library.join import refuse_entry_as_header, unmatched
@@ -68,7 +68,7 @@ class Space:
     place: str
     encoder: dict[str, Any]
     profiles: Profiles | None
-    index: KinIndex | None
+    index: Storage | None
     array: NDArray[np.float32] | None
     _read: Read
 
@@ -132,7 +132,7 @@ class Space:
 
 
 def open_space(
-    source: str | Path | AnnData | Profiles | KinIndex,
+    source: str | Path | AnnData | Profiles | Storage,
     *,
     vectors: str | Path | Encoder = KEY,
     ids: str | Path | None = None,
@@ -152,7 +152,7 @@ def open_space(
     """
     if metric is not None:
         check_metric(metric)
-    if isinstance(source, KinIndex) or _is_index(source):
+    if isinstance(source, Storage) or _is_index(source):
         return _of_index(source, vectors, metric)
     place = str(source) if isinstance(source, str | Path) else type(source).__name__
     if isinstance(source, str | Path) and (table := _vector_table(Path(source))) is not None:
@@ -187,7 +187,7 @@ def _is_index(source: object) -> bool:
 def _of_index(source: Any, vectors: object, metric: Metric | None) -> Space:
     if vectors != KEY:
         raise UsageError("an index has its own vectors only", check="give the profile store instead")
-    index = source if isinstance(source, KinIndex) else open_index(source)
+    index = source if isinstance(source, Storage) else Storage.open(source)
     kept, wholes = index.rows.vectors, index.rows.wholes()
     array = kept if np.array_equal(wholes, np.arange(len(kept))) else None
     return Space(
