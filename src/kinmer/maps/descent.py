@@ -100,12 +100,11 @@ def descend(
 
     Raises TrainingError if a coordinate is not a number.
     """
-    from openTSNE import TSNEEmbedding
-    from openTSNE.affinity import Affinities as HeldAffinities
+    from openTSNE import TSNEEmbedding, affinity
     from openTSNE.tsne import gradient_descent
 
     objective = Objective(affinities, threads)
-    held = HeldAffinities()
+    held = affinity.Affinities()
     held.P = objective.alone
     optimizer = gradient_descent()
     optimizer.update, optimizer.gains = state.update, state.gains
