@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kinmer import count
 from kinmer.clusters.agreement import agreements
-from kinmer.confidence.probes import _filled
+from kinmer.confidence.probes import _filled, _Span
 from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError
 from kinmer.fasta import base_count
@@ -86,7 +86,7 @@ def test_a_record_in_several_blocks_counts_by_its_bases(fasta: Path) -> None:
 
 def test_fragments_to_calibrate_by_have_all_the_bases_of_their_length() -> None:
     text = (letters(300) + "N" * 200 + letters(300) + "N" * 700 + letters(100)).encode()
-    places = [(0, 0, start, start + 200, False) for start in (0, 50, 250, 600, 700, 790)]
+    places = [_Span(0, 0, start, start + 200) for start in (0, 50, 250, 600, 700, 790)]
     found = {place[2]: (place, piece) for place, piece in _filled(text, places)}
     for start, (place, piece) in found.items():
         assert piece == text[start : place[3]]

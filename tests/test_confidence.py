@@ -32,7 +32,7 @@ from kinmer.confidence import (
 )
 from kinmer.confidence.model import Logistic, fit_logistic
 from kinmer.confidence.pool import LabeledPool
-from kinmer.confidence.training_set import sample_weights, twin_queries
+from kinmer.confidence.training_set import sample_weights, synonym_queries
 from kinmer.confidence.votes import vote
 from kinmer.index.nearest import MEAN_BONUS
 from kinmer.taxonomy import RANKS
@@ -207,7 +207,7 @@ def test_species_that_are_as_near_to_another_as_strains_are_new_in_name_only() -
     usual = np.where(bins == 0, 0.2, 0.05)
     apart = np.where((cases == 1) & (species != 4), 1.8, 1.0)
     far = usual * apart * np.exp(rng.normal(size=240) * 0.2)
-    found = twin_queries(cases, bins, species, species == 5, far)
+    found = synonym_queries(cases, bins, species, species == 5, far)
     assert set(species[found].tolist()) == {4}
     assert (found == ((species == 4) & (cases == 1))).all()
 
@@ -237,7 +237,7 @@ def test_absent_species_get_no_name_and_present_ones_do(calibration: Calibration
     assert named["known"] > 0.7
     assert named["new species"] < 0.15
     assert named["new genus"] < 0.05
-    assert calibration.account["named"]["species"]["absent"] < [0.1] * len(LENGTHS)
+    assert calibration.report["named"]["species"]["absent"] < [0.1] * len(LENGTHS)
 
 
 def test_new_species_and_genera_are_said_to_be_new(calibration: Calibration) -> None:
@@ -491,13 +491,13 @@ def test_a_calibration_comes_back_as_it_was(calibration: Calibration) -> None:
     np.testing.assert_array_equal(
         judge(pool, WORLD, again).probability, judge(pool, WORLD, calibration).probability
     )
-    account = calibration.account
-    assert account["lengths"] == list(LENGTHS)
-    assert {case: sum(numbers) for case, numbers in account["queries"].items()} == {
+    report = calibration.report
+    assert report["lengths"] == list(LENGTHS)
+    assert {case: sum(numbers) for case, numbers in report["queries"].items()} == {
         case: round(3_000 * SHARES.get(case, 0)) for case in CASES
     }
-    assert account["twins"] == []
-    assert account["error"]["species"] < 0.05
+    assert report["twins"] == []
+    assert report["error"]["species"] < 0.05
 
 
 def _cut(told: dict[str, Any]) -> None:

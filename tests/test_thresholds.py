@@ -51,7 +51,7 @@ def test_few_genera_are_told_and_names_need_more() -> None:
     cases = ("known", "new species", "new genus")
     calibration = calibrate([sample(case, 300, at, few) for at, case in enumerate(cases)], few)
     assert calibration is not None
-    assert calibration.account["genera"] < FEW_GENERA
+    assert calibration.report["genera"] < FEW_GENERA
     assert "too few genera" in calibration.caution()
     assert np.min(calibration.thresholds) >= 0.9
     for case in cases[1:]:

@@ -1,4 +1,4 @@
-"""Learns from samples how far names can be trusted, and reports how good it is on other genera."""
+"""Learns from samples how far names can be trusted, and reports how good that is on other genera."""
 
 from __future__ import annotations
 
@@ -11,83 +11,11 @@ from numpy.typing import NDArray
 from kinmer.confidence.model import Calibration, Logistic, fit_logistic
 from kinmer.confidence.pool import CASES, LabeledPool, Lineages
 from kinmer.confidence.thresholds import Judged, thresholds_of
-from kinmer.confidence.training_set import ABSENT, FOLDS, GENUS, SPECIES, Material, material_of
+from kinmer.confidence.training_set import FOLDS, GENUS, SPECIES, TrainingSet, training_set_of
 from kinmer.confidence.votes import MOLECULE_COUNT, RANK_COUNT, molecule_features, name_features
 from kinmer.taxonomy import RANKS
 
-__all__ = ["CASE_WEIGHTS", "account_of", "calibrate", "calibration_error"]
-
-
-DIGITS = 4
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
-
-def calibration_error(likely: Floats, right: Bools, weights: Floats, bins: int = 10) -> float:
-    """Expected calibration error: the mean gap of confidence and accuracy over bins of equal width.
-
-    Naeini et al. 2015 (AAAI), weighted. NaN without queries.
-    """
-    if not weights.sum() > 0:
-        return float("nan")
-    place = np.minimum((likely * bins).astype(np.int64), bins - 1)
-    gap = 0.0
-    for one in range(bins):
-        own = place == one
-        gap += abs(float((weights[own] * (likely[own] - right[own])).sum()))
-    return gap / float(weights.sum())
-
-
-def account_of(
-    material: Material, judged: Sequence[Judged], thresholds: Sequence[Sequence[float]], lineages: Lineages
-) -> dict[str, Any]:
-    """How a calibration came about, JSON-able.
-
-    genera : learnt from, and species that have none. queries, species : learnt from, by case; of each a
-    number for every length. twins : species whose names are of what others are too. error : by rank, expected
-    calibration error. named : by rank and length, the share of the queries that get a name at the default
-    threshold, where it is present and where it is absent.
-    Errors and shares are of genera that the model had not seen; None where there are no queries.
-    """
-    places, kept = range(len(material.lengths)), ~material.twins
-    species = material.truth[:, SPECIES]
-    table: dict[str, dict[str, list[int]]] = {"queries": {}, "species": {}}
-    for at, case in enumerate(CASES):
-        rows = [np.flatnonzero(kept & (material.cases == at) & (material.bins == place)) for place in places]
-        table["queries"][case] = [len(one) for one in rows]
-        table["species"][case] = [len(np.unique(species[one])) for one in rows]
-    twins = np.unique(species[material.twins]).tolist()
-    return table | {
-        "lengths": list(material.lengths),
-        "weights": dict(material.given),
-        "genera": len(np.unique(material.group)),
-        "twins": sorted(lineages.names[SPECIES][one] for one in twins),
-        "error": {RANKS[rank]: _error(one) for rank, one in enumerate(judged)},
-        "named": {RANKS[rank]: _named(material, rank, judged[rank], thresholds) for rank in (GENUS, SPECIES)},
-    }
-
-
-def _error(judged: Judged) -> float | None:
-    seen = np.isfinite(judged.likely)
-    found = calibration_error(judged.likely[seen], judged.right[seen], judged.weights[seen])
-    return None if np.isnan(found) else round(found, DIGITS)
-
-
-def _named(
-    material: Material, rank: int, judged: Judged, thresholds: Sequence[Sequence[float]]
-) -> dict[str, list[float | None]]:
-    bins, gone = material.bins[judged.rows], material.absent(rank)[judged.rows]
-    named = np.nan_to_num(judged.likely) >= np.array(thresholds[rank])[bins]
-    found: dict[str, list[float | None]] = {}
-    for side, rows in (("present", ~gone), ("absent", gone)):
-        here = [rows & (bins == place) for place in range(len(material.lengths))]
-        found[side] = [
-            round(float(np.average(named[one], weights=judged.weights[one])), DIGITS) if one.any() else None
-            for one in here
-        ]
-    return found
-
+__all__ = ["CASE_WEIGHTS", "calibrate", "calibration_error", "report_of"]
 
 # What share of all queries each case is taken to be: half of them are of species that the references know.
 # What is farther away is rare here, but no case's own thresholds depend on how rare it is.
@@ -103,8 +31,12 @@ CASE_WEIGHTS: Mapping[str, float] = {
     "no kin": 0.004,
 }
 LEAST_RIGHT, LEAST_QUERIES = 10, 50
-# Genera differ: more than is best for those that are learnt from.
+# Genera differ: more than is best for those that are learned from.
 RIDGE = 2.0
+REPORT_DIGITS = 4
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 def calibrate(
@@ -113,44 +45,44 @@ def calibrate(
     """Learn from queries whose truth is known; None where there are too few.
 
     By rank, a logistic regression tells right names from wrong ones by how near the name is, how near another
-    one is, the name's share of the votes, and the query's length; so it does absent names and molecules. New
-    species that are only another name of what is there (see `twin_queries`) are left out.
+    name is, its share of the votes, and the query's length; others do so for absent names and for molecules.
+    New species that are only another name of what is there (see `synonym_queries`) are left out.
 
     By default a name is given where it is likelier right than wrong, and so likely that few queries whose
-    own name is absent get a wrong one (see `thresholds_of`). That, and what `account` says of errors, is of
-    queries whose genus the model had not seen (five folds).
+    own name is absent get a wrong one (see `thresholds_of`). That, and the errors in the report, are measured
+    on queries whose genus the model had not seen (five folds).
 
     weights : of the cases; see `sample_weights`.
     """
-    known = [one for one in samples if len(one.pool) and weights.get(one.case, 0) > 0]
-    if sum(len(one.pool) for one in known) < LEAST_QUERIES:
+    used = [sample for sample in samples if len(sample.pool) and weights.get(sample.case, 0) > 0]
+    if sum(len(sample.pool) for sample in used) < LEAST_QUERIES:
         return None
-    material = material_of(known, lineages, weights)
-    judged = [_judged(material, rank) for rank in range(RANK_COUNT)]
-    if all(one.model is None for one in judged):
+    training = training_set_of(used, lineages, weights)
+    judged = [_judged(training, rank) for rank in range(RANK_COUNT)]
+    if all(names.model is None for names in judged):
         return None
-    thresholds = thresholds_of(material, judged)
+    thresholds = thresholds_of(training, judged)
     return Calibration(
-        names=tuple(one.model for one in judged),
-        absent=tuple(_absent(material, rank) for rank in range(RANK_COUNT)),
-        molecules=_molecules(material),
-        within=material.within,
-        lengths=material.lengths,
+        names=tuple(names.model for names in judged),
+        absent=tuple(_absent(training, rank) for rank in range(RANK_COUNT)),
+        molecules=_molecules(training),
+        within=training.within,
+        lengths=training.lengths,
         thresholds=thresholds,
-        reaches=_reaches(material),
-        account=account_of(material, judged, thresholds, lineages),
+        reaches=_reaches(training),
+        report=report_of(training, judged, thresholds, lineages),
     )
 
 
-def _judged(material: Material, rank: int) -> Judged:
-    names = material.votes.names[:, rank]
-    rows = np.flatnonzero((names >= 0) & (material.truth[:, rank] >= 0) & ~material.twins)
-    right = (names[rows] == material.truth[rows, rank]) & material.kin[rows]
-    features = name_features(material.votes, material.pool, rank, material.within)[rows]
-    weights = material.weights(rank, rows)
+def _judged(training: TrainingSet, rank: int) -> Judged:
+    names = training.votes.names[:, rank]
+    rows = np.flatnonzero((names >= 0) & (training.truth[:, rank] >= 0) & ~training.synonyms)
+    right = (names[rows] == training.truth[rows, rank]) & training.kin[rows]
+    features = name_features(training.votes, training.pool, rank, training.within)[rows]
+    weights = training.weights(rank, rows)
     likely = np.full(len(rows), np.nan)
     for fold in range(FOLDS):
-        out = material.folds[rows] == fold
+        out = training.folds[rows] == fold
         model = _fit(features[~out], right[~out], weights[~out])
         if model is not None and out.any():
             likely[out] = model.predict(features[out])[:, 1]
@@ -170,36 +102,98 @@ def _fit(features: Floats, truth: Bools, weights: Floats) -> Logistic | None:
     return fit_logistic(features, truth.astype(np.int64), weights, number=2, ridge=RIDGE)
 
 
-def _absent(material: Material, rank: int) -> Logistic | None:
-    if rank not in ABSENT:
+def _absent(training: TrainingSet, rank: int) -> Logistic | None:
+    rows = np.flatnonzero((training.truth[:, rank] >= 0) & ~training.synonyms)
+    absent = training.absent(rank)[rows]
+    if min(int(absent.sum()), int((~absent).sum())) < LEAST_RIGHT:
         return None
-    rows = np.flatnonzero((material.truth[:, rank] >= 0) & ~material.twins)
-    gone = material.absent(rank)[rows]
-    if min(int(gone.sum()), int((~gone).sum())) < LEAST_RIGHT:
-        return None
-    features = name_features(material.votes, material.pool, rank, material.within)[rows]
-    return _fit(features, gone, material.weights(rank, rows))
+    features = name_features(training.votes, training.pool, rank, training.within)[rows]
+    return _fit(features, absent, training.weights(rank, rows))
 
 
-def _molecules(material: Material) -> Logistic | None:
+def _molecules(training: TrainingSet) -> Logistic | None:
     """Of kinds that weigh by the square roots of their shares: plasmids are rare among the references."""
-    rows = np.flatnonzero((material.molecule >= 0) & material.kin)
-    kinds, counts = np.unique(material.molecule[rows], return_counts=True)
+    rows = np.flatnonzero((training.molecule >= 0) & training.kin)
+    kinds, counts = np.unique(training.molecule[rows], return_counts=True)
     if len(kinds) < 2 or np.sort(counts)[-2] < LEAST_RIGHT:
         return None
-    features = molecule_features(material.pool, material.within)[rows]
-    classes = material.molecule[rows].astype(np.int64)
-    weights = material.weights(0, rows)
+    features = molecule_features(training.pool, training.within)[rows]
+    classes = training.molecule[rows].astype(np.int64)
+    weights = training.weights(0, rows)
     shares = np.array([weights[classes == kind].sum() for kind in range(MOLECULE_COUNT)]) / weights.sum()
     return fit_logistic(features, classes, weights / np.sqrt(shares[classes]), number=MOLECULE_COUNT)
 
 
-def _reaches(material: Material) -> tuple[float, ...]:
+def _reaches(training: TrainingSet) -> tuple[float, ...]:
     """The farthest nearest genome of all queries of a length that have kin in their order."""
-    nearest, bins = material.votes.nearest, material.bins
-    akin = material.cases < CASES.index("new order")
-    found = []
-    for place in range(len(material.lengths)):
-        here = bins == place
-        found.append(float(nearest[here & akin].max() if (here & akin).any() else nearest[here].max()))
-    return tuple(found)
+    nearest, akin = training.votes.nearest, training.cases < CASES.index("new order")
+    result = []
+    for at in range(len(training.lengths)):
+        here = training.bins == at
+        result.append(float(nearest[here & akin if (here & akin).any() else here].max()))
+    return tuple(result)
+
+
+def calibration_error(likely: Floats, right: Bools, weights: Floats, bins: int = 10) -> float:
+    """Expected calibration error: the mean gap of confidence and accuracy over bins of equal width.
+
+    Naeini et al. 2015 (AAAI), weighted. NaN without queries.
+    """
+    if not weights.sum() > 0:
+        return float("nan")
+    at = np.minimum((likely * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(at, weights * (likely - right), minlength=bins)
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def report_of(
+    training: TrainingSet, judged: Sequence[Judged], thresholds: Sequence[Sequence[float]], lineages: Lineages
+) -> dict[str, Any]:
+    """How a calibration came about, JSON-able.
+
+    genera : learned from, and species that have none. queries, species : learned from, by case; of each a
+    number for every length. twins : species that are synonyms of others. error : by rank, expected
+    calibration error. named : by rank and length, the share of the queries that get a name at the default
+    threshold, where it is present and where it is absent.
+    Errors and shares are of genera that the model had not seen; None where there are no queries.
+    """
+    bins, kept = range(len(training.lengths)), ~training.synonyms
+    species = training.truth[:, SPECIES]
+    table: dict[str, dict[str, list[int]]] = {"queries": {}, "species": {}}
+    for number, case in enumerate(CASES):
+        rows = [np.flatnonzero(kept & (training.cases == number) & (training.bins == at)) for at in bins]
+        table["queries"][case] = [len(part) for part in rows]
+        table["species"][case] = [len(np.unique(species[part])) for part in rows]
+    synonyms = np.unique(species[training.synonyms]).tolist()
+    return table | {
+        "lengths": list(training.lengths),
+        "weights": dict(training.given),
+        "genera": len(np.unique(training.group)),
+        "twins": sorted(lineages.names[SPECIES][code] for code in synonyms),
+        "error": {RANKS[rank]: _error(names) for rank, names in enumerate(judged)},
+        "named": {RANKS[rank]: _named(training, rank, judged[rank], thresholds) for rank in (GENUS, SPECIES)},
+    }
+
+
+def _error(judged: Judged) -> float | None:
+    seen = np.isfinite(judged.likely)
+    error = calibration_error(judged.likely[seen], judged.right[seen], judged.weights[seen])
+    return None if np.isnan(error) else round(error, REPORT_DIGITS)
+
+
+def _named(
+    training: TrainingSet, rank: int, judged: Judged, thresholds: Sequence[Sequence[float]]
+) -> dict[str, list[float | None]]:
+    bins, absent = training.bins[judged.rows], training.absent(rank)[judged.rows]
+    named = np.nan_to_num(judged.likely) >= np.array(thresholds[rank])[bins]
+
+    def share(rows: Bools) -> float | None:
+        if not rows.any():
+            return None
+        return round(float(np.average(named[rows], weights=judged.weights[rows])), REPORT_DIGITS)
+
+    lengths = range(len(training.lengths))
+    return {
+        side: [share(which & (bins == at)) for at in lengths]
+        for side, which in (("present", ~absent), ("absent", absent))
+    }

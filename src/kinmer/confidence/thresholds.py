@@ -1,4 +1,4 @@
-"""From which probability on names are given by default."""
+"""The probabilities from which on names are given by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kinmer.confidence.model import FEW_GENERA, Logistic
 from kinmer.confidence.pool import CASES, NO_KIN
-from kinmer.confidence.training_set import GENUS, SPECIES, Material
+from kinmer.confidence.training_set import GENUS, SPECIES, TrainingSet
 from kinmer.confidence.votes import RANK_COUNT, descending
 
 __all__ = ["FEW_GENERA", "Judged", "thresholds_of"]
@@ -43,8 +43,8 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Judged:
-    """Of a rank: the queries that count, their weights, whether their name is right, and how likely that was
-    thought by a model that had not seen their genus; NaN where there was none.
+    """Of a rank: the queries that count, their weights, whether their name is right, and how likely that is
+    by a model that had not seen their genus; NaN where there was none.
     """
 
     rows: Rows
@@ -77,27 +77,26 @@ class _Names:
         )
 
 
-def thresholds_of(material: Material, judged: Sequence[Judged]) -> tuple[tuple[float, ...], ...]:
+def thresholds_of(training: TrainingSet, judged: Sequence[Judged]) -> tuple[tuple[float, ...], ...]:
     """By rank and length the probability from which on a name is given by default.
 
     Species and genus: so that few of the queries whose own the references do not have get one. Beside that,
     at every length and for each of `NOVELTIES`, few queries get any wrong name.
     """
-    few = len(np.unique(material.group)) < FEW_GENERA
-    limits = np.full((RANK_COUNT, len(material.lengths)), CAUTIOUS if few else EVEN)
-    limits[np.ix_(np.array(BELOW), np.array(material.lengths) <= SHORTEST)] = CAUTIOUS
+    few = len(np.unique(training.group)) < FEW_GENERA
+    limits = np.full((RANK_COUNT, len(training.lengths)), CAUTIOUS if few else EVEN)
+    limits[np.ix_(np.array(BELOW), np.array(training.lengths) <= SHORTEST)] = CAUTIOUS
     for rank in (GENUS, SPECIES):
-        one = judged[rank]
-        gone, bins = material.absent(rank)[one.rows], material.bins[one.rows]
-        for place in range(len(material.lengths)):
-            here = gone & (bins == place)
-            limits[rank, place] = max(limits[rank, place], _strict(material, one, here))
-    likely, right = _all_names(material, judged)
-    for place, length in enumerate(material.lengths):
-        rows = np.flatnonzero((material.bins == place) & ~material.twins)
-        names = _names_of(material, likely, right, rows)
+        rows = judged[rank].rows
+        absent, bins = training.absent(rank)[rows], training.bins[rows]
+        for at in range(len(training.lengths)):
+            limits[rank, at] = max(limits[rank, at], _strict(training, judged[rank], absent & (bins == at)))
+    likely, right = _all_names(training, judged)
+    for at, length in enumerate(training.lengths):
+        rows = np.flatnonzero((training.bins == at) & ~training.synonyms)
+        names = _names_of(training, likely, right, rows)
         for ranks, share in ((DOMAIN, WRONG_DOMAINS), _below_domain(length)):
-            limits[ranks, place] = _raised(limits[ranks, place], names.at(ranks), share)
+            limits[ranks, at] = _raised(limits[ranks, at], names.at(ranks), share)
     return tuple(tuple(line) for line in np.minimum(limits, HIGHEST).tolist())
 
 
@@ -108,13 +107,13 @@ def _below_domain(length: float) -> tuple[tuple[int, ...], float]:
     return BELOW, WRONG_SHORTEST if length <= SHORTEST else WRONG_SHORT
 
 
-def _strict(material: Material, judged: Judged, gone: Bools) -> float:
+def _strict(training: TrainingSet, judged: Judged, absent: Bools) -> float:
     """The least probability that only `FALSE_NAMES` of these queries' names reach; 0 without any."""
-    if not gone.any():
+    if not absent.any():
         return 0.0
-    likely, weight = np.nan_to_num(judged.likely[gone]), judged.weights[gone]
+    likely, weight = np.nan_to_num(judged.likely[absent]), judged.weights[absent]
     order = np.argsort(-likely, kind="stable")
-    allowed = _allowed(FALSE_NAMES, len(np.unique(material.group[judged.rows[gone]])))
+    allowed = _allowed(FALSE_NAMES, len(np.unique(training.group[judged.rows[absent]])))
     at = int((np.cumsum(weight[order]) <= allowed * weight.sum()).sum())
     return float(likely[order][at]) + 1e-6 if at < len(order) else 0.0
 
@@ -122,31 +121,31 @@ def _strict(material: Material, judged: Judged, gone: Bools) -> float:
 def _allowed(share: float | Floats, genera: float | Floats) -> Floats:
     """What may be wrong of queries of so many genera, 0 or less for nothing.
 
-    The less, the fewer they are, as in conformal risk control (Angelopoulos et al. 2024, ICLR): what has been
-    seen of n is taken for n + 1, of which the last one is wrong.
+    The fewer they are, the less, as in conformal risk control (Angelopoulos et al. 2024, ICLR): what was seen
+    of n is taken as of n + 1, of which the last is wrong.
     """
     return np.asarray(share - (1 - share) / np.asarray(genera, np.float64))
 
 
-def _all_names(material: Material, judged: Sequence[Judged]) -> tuple[Floats, Bools]:
+def _all_names(training: TrainingSet, judged: Sequence[Judged]) -> tuple[Floats, Bools]:
     """(n, 7) how likely names are by models that had not seen the genus, and whether they are right."""
-    shape = (len(material.bins), RANK_COUNT)
+    shape = (len(training.bins), RANK_COUNT)
     likely, right = np.full(shape, np.nan), np.ones(shape, dtype=bool)
-    for rank, one in enumerate(judged):
-        likely[one.rows, rank], right[one.rows, rank] = one.likely, one.right
-    found = descending(likely, material.votes.names >= 0, np.ones(len(likely)))
-    return np.nan_to_num(found), right
+    for rank, names in enumerate(judged):
+        likely[names.rows, rank], right[names.rows, rank] = names.likely, names.right
+    likely = descending(likely, training.votes.names >= 0, np.ones(len(likely)))
+    return np.nan_to_num(likely), right
 
 
-def _names_of(material: Material, likely: Floats, right: Bools, rows: Rows) -> _Names:
-    worth = material.weights(SPECIES, rows)
+def _names_of(training: TrainingSet, likely: Floats, right: Bools, rows: Rows) -> _Names:
+    worth = training.weights(SPECIES, rows)
     risks, genera, kin = [], [], []
     for cases in NOVELTIES:
-        own = np.flatnonzero(np.isin(material.cases[rows], [CASES.index(case) for case in cases]))
+        own = np.flatnonzero(np.isin(training.cases[rows], [CASES.index(case) for case in cases]))
         if own.size:
-            _, back, counts = np.unique(material.group[rows[own]], return_inverse=True, return_counts=True)
+            _, inverse, counts = np.unique(training.group[rows[own]], return_inverse=True, return_counts=True)
             line = np.zeros(len(rows))
-            line[own] = 1 / (counts[back] * len(counts))
+            line[own] = 1 / (counts[inverse] * len(counts))
             risks.append(line)
             genera.append(len(counts))
             kin.append(cases != (NO_KIN,))
@@ -169,28 +168,28 @@ def _raised(limits: Floats, names: _Names, share: float) -> Floats:
     shares = np.where(names.kin, share, WRONG_RANDOM)
     allowed = np.maximum(_allowed(shares, names.genera), 1e-9)
     dear = (names.risks / allowed[:, None]).sum(axis=0)
-    found, wrong = _priced(limits, names, 0 * dear)
+    result, wrong = _priced(limits, names, 0 * dear)
     if (names.risks @ wrong <= allowed).all():
-        return found
+        return result
     low, high = 1e-9, 1e9
-    found, _ = _priced(limits, names, high * dear)
+    result, _ = _priced(limits, names, high * dear)
     while high > 1.01 * low:
         price = (low * high) ** 0.5
         tried, wrong = _priced(limits, names, price * dear)
         if (names.risks @ wrong <= allowed).all():
-            high, found = price, tried
+            high, result = price, tried
         else:
             low = price
-    return _lowered(found, limits, names, allowed)
+    return _lowered(result, limits, names, allowed)
 
 
-def _lowered(found: Floats, limits: Floats, names: _Names, allowed: Floats) -> Floats:
+def _lowered(raised: Floats, limits: Floats, names: _Names, allowed: Floats) -> Floats:
     """Limits (r,) that are lowered again, the lowest rank's first, as far as wrong names stay allowed.
 
     Prices jump: by them alone less may be given than is allowed.
     """
-    lowered = found.copy()
-    for rank in reversed(range(len(found))):
+    lowered = raised.copy()
+    for rank in reversed(range(len(raised))):
         likely = names.likely[:, rank]
         wrong = ~names.right[:, rank] & (likely >= limits[rank]) & (likely < lowered[rank])
         steps = np.unique(np.concatenate([[limits[rank]], likely[wrong] + 1e-6]))[::-1]
@@ -202,7 +201,7 @@ def _lowered(found: Floats, limits: Floats, names: _Names, allowed: Floats) -> F
                 least = (least + most) // 2 + 1
             else:
                 most = (least + most) // 2
-        lowered[rank] = min(found[rank], float(steps[least - 1])) if least else found[rank]
+        lowered[rank] = min(raised[rank], float(steps[least - 1])) if least else raised[rank]
     return lowered
 
 
@@ -212,7 +211,7 @@ def _priced(limits: Floats, names: _Names, cost: Floats) -> tuple[Floats, Bools]
     cost : (n,) of a wrong name. From the lowest rank up: a query that has a right name, or a wrong one, from
     a lower rank gains or costs nothing more.
     """
-    found = limits.copy()
+    result = limits.copy()
     has_right, has_wrong = np.zeros(len(cost), dtype=bool), np.zeros(len(cost), dtype=bool)
     for rank in reversed(range(len(limits))):
         likely, right = names.likely[:, rank], names.right[:, rank]
@@ -223,8 +222,8 @@ def _priced(limits: Floats, names: _Names, cost: Floats) -> tuple[Floats, Bools]
         # The most names of what is worth most.
         count = len(rows) - int(np.argmax(total[::-1])) if len(rows) and total.max() > 0 else 0
         if count < len(rows):
-            found[rank] = float(likely[rows[count]]) + 1e-6
-        given = likely >= found[rank]
+            result[rank] = float(likely[rows[count]]) + 1e-6
+        given = likely >= result[rank]
         has_right |= given & right
         has_wrong |= given & ~right
-    return found, has_wrong
+    return result, has_wrong

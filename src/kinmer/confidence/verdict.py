@@ -22,7 +22,7 @@ from kinmer.taxonomy import RANKS
 
 __all__ = ["NOTHING_NEAR", "TOO_SHORT", "Judgements", "Verdict", "judge", "verdicts"]
 
-
+NOTHING_NEAR, TOO_SHORT = "nothing near", "too short to tell"
 DIGITS = 6
 # Without a calibration names end where one has less than half of the votes.
 LEAST_SHARE = 0.5
@@ -32,13 +32,13 @@ NAMELESS = 100
 
 @dataclass(frozen=True)
 class Judgements:
-    """What is said of queries, by rank from domain down.
+    """Names and probabilities of queries, by rank from domain to species.
 
     names : (q, 7) int32, -1 for none. share : (q, 7) of the votes. probability : (q, 7) that the name is
     right, NaN where there is none. absent : (q, 7) probability that the true name is none of the references',
     NaN where that is not known. threshold : (q, 7) probability from which on a name is given by default.
-    molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN. short : (q,) queries of which
-    nothing is said, shorter than all that was learnt from.
+    molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN. short : (q,) queries without
+    probabilities, shorter than all that was learned from.
     """
 
     names: NDArray[np.int32]
@@ -50,35 +50,42 @@ class Judgements:
     short: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict in words; rank and name of the deepest name that is likely enough, None where none is."""
+
+    text: str
+    rank: str | None
+    name: str | None
+
+
 def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Judgements:
     """Judge queries by their candidates, each by its own alone; without a calibration nothing is probable.
 
-    A name is never likelier than the one above it. One at a rank that nothing could be learnt of, as few
-    viruses have an order, is as likely as the next one below, as which it is at least as often right. Where
-    the nearest genome is farther than it was of all that was learnt from, no name is likely at all. A query
-    shorter than all that was learnt from has no probabilities, and names as without a calibration; one of
-    fewer than `NAMELESS` bases has not even these.
+    A name is never likelier than the one above it. A name at a rank that nothing could be learned of, as few
+    viruses have an order, is as likely as the next one below. Where the nearest genome is farther than any
+    that was learned from, no name is likely at all. A query shorter than all that was learned from has no
+    probabilities, and names as without a calibration; one of fewer than `NAMELESS` bases has no names either.
     """
     votes, count = vote(pool, lineages), len(pool)
-    names = votes.names if calibration is not None else _agreed(votes)
-    short = np.zeros(count, dtype=bool) if calibration is None else calibration.is_short(pool.lengths)
-    shape = (count, RANK_COUNT)
-    likely, absent, limit = (np.full(shape, np.nan) for _ in range(3))
+    names, short = _agreed(votes), np.zeros(count, dtype=bool)
+    likely, absent, limit = (np.full((count, RANK_COUNT), np.nan) for _ in range(3))
     molecule = np.full((count, MOLECULE_COUNT), np.nan)
     if calibration is not None and count:
-        likely = _likely(votes, pool, calibration)
+        short = calibration.is_short(pool.lengths)
+        names = np.where(short[:, None], names, votes.names)
         for rank in range(RANK_COUNT):
             limit[:, rank] = calibration.threshold(rank, pool.lengths)
-            gone = calibration.absent[rank]
-            if gone is not None:
-                absent[:, rank] = gone.predict(
-                    name_features(votes, pool, rank, calibration.within, gone.width)
-                )[:, 1]
+            for values, model in ((likely, calibration.names[rank]), (absent, calibration.absent[rank])):
+                if model is not None:
+                    features = name_features(votes, pool, rank, calibration.within, model.width)
+                    values[:, rank] = model.predict(features)[:, 1]
+        near = calibration.is_near(votes.nearest, pool.lengths).astype(np.float64)
+        likely = descending(likely, votes.names >= 0, near)
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
-        names = np.where(short[:, None], _agreed(votes), names)
-        for told in (likely, absent, molecule):
-            told[short] = np.nan
+        for values in (likely, absent, molecule):
+            values[short] = np.nan
     nameless = (pool.lengths > 0) & (pool.lengths < NAMELESS)
     return Judgements(
         np.where(nameless[:, None], np.int32(-1), names),
@@ -91,34 +98,10 @@ def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Ju
     )
 
 
-def _likely(votes: Votes, pool: Pool, calibration: Calibration) -> NDArray[np.float64]:
-    """(q, 7) probabilities of the names, NaN where there is none."""
-    raw = np.full(votes.names.shape, np.nan)
-    for rank, model in enumerate(calibration.names):
-        if model is not None:
-            raw[:, rank] = model.predict(name_features(votes, pool, rank, calibration.within, model.width))[
-                :, 1
-            ]
-    near = calibration.is_near(votes.nearest, pool.lengths).astype(np.float64)
-    return descending(raw, votes.names >= 0, near)
-
-
 def _agreed(votes: Votes) -> NDArray[np.int32]:
     """The names (q, 7) down to the first that has less than half of the votes."""
     split = (votes.names >= 0) & (votes.share < LEAST_SHARE)
     return np.where(np.logical_or.accumulate(split, axis=1), np.int32(-1), votes.names)
-
-
-NOTHING_NEAR, TOO_SHORT = "nothing near", "too short to tell"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is said: rank and name of the deepest name that is likely enough; None where none is."""
-
-    text: str
-    rank: str | None
-    name: str | None
 
 
 def verdicts(
@@ -132,13 +115,13 @@ def verdicts(
     """
     limit = judgements.threshold if min_probability is None else min_probability
     given = (judgements.names >= 0) & (np.nan_to_num(judgements.probability, nan=-1) >= limit)
-    found = []
+    result = []
     for row, line in enumerate(given):
-        places = np.flatnonzero(line)
-        if not places.size:
-            found.append(Verdict(TOO_SHORT if judgements.short[row] else NOTHING_NEAR, None, None))
+        ranks = np.flatnonzero(line)
+        if not ranks.size:
+            result.append(Verdict(TOO_SHORT if judgements.short[row] else NOTHING_NEAR, None, None))
             continue
-        deepest = int(places[-1])
+        deepest = int(ranks[-1])
         rank, name = RANKS[deepest], lineages.names[deepest][judgements.names[row, deepest]]
         text = f"{rank} {name}"
         if deepest + 1 < len(RANKS):
@@ -146,5 +129,5 @@ def verdicts(
             below = deepest + 1 + (int(further[0]) if further.size else 0)
             new = judgements.absent[row, below] >= 0.5
             text = f"new {RANKS[below]} of {text}" if new else f"{text}, {RANKS[below]} unsure"
-        found.append(Verdict(text, rank, name))
-    return found
+        result.append(Verdict(text, rank, name))
+    return result
