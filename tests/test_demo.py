@@ -1,4 +1,4 @@
-"""The demo: the whole way on a small community, the same result each time, and quick the second time."""
+"""The demos on small communities: the same result each time, quick the second time, resumed when killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from kinmer.demo import LENGTHS, STEPS, DemoReport, run_demo
+from kinmer.cli import main
+from kinmer.demo import CASES, OUTCOMES, STEPS, DemoReport, run_demo
+from kinmer.demo.original import LENGTHS, OriginalReport, run_original_demo
+from kinmer.demo.original import STEPS as ORIGINAL_STEPS
 from kinmer.errors import UsageError
 from kinmer.evaluate.retrieval import agreement, precision_and_recall
 from kinmer.simulate import Community
@@ -25,27 +28,105 @@ COMMUNITY = Community(
 SETTINGS = TrainSettings(latent=16, hidden=(64, 32), epochs=6, warmup_epochs=1, batch=64, learning_rate=3e-3)
 CHILD = """
 import sys
-from tests.test_demo import small_demo
-small_demo(sys.argv[1])
+from tests import test_demo
+getattr(test_demo, sys.argv[1])(sys.argv[2])
 """
 
 
+FIXTURES = {"small_demo": "shown", "small_original": "finished"}
+WORLD = Community(
+    phyla=2,
+    families=2,
+    genera=2,
+    species=2,
+    strains=3,
+    chromosome=100_000,
+    plasmid=50_000,
+    phage=50_000,
+    seed=1,
+)
+
+
 def small_demo(folder: str | Path, log: Any = None, seed: int = 1) -> DemoReport:
-    return run_demo(
+    return run_demo(folder, seed=seed, threads=1, log=log, community=WORLD, contigs=150)
+
+
+def small_original(folder: str | Path, log: Any = None, seed: int = 1) -> OriginalReport:
+    return run_original_demo(
         folder, seed=seed, threads=1, log=log, community=COMMUNITY, fragments=400, settings=SETTINGS
     )
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport, list[str]]:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport, list[str]]:
     folder, lines = tmp_path_factory.mktemp("demo") / "output", list[str]()
     return folder, small_demo(folder, lines.append), lines
 
 
-def test_the_demo_goes_the_whole_way(finished: tuple[Path, DemoReport, list[str]]) -> None:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OriginalReport, list[str]]:
+    folder, lines = tmp_path_factory.mktemp("original") / "output", list[str]()
+    return folder, small_original(folder, lines.append), lines
+
+
+def test_the_demo_goes_from_genomes_to_a_report(shown: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, lines = shown
+    assert [line.split(":")[0] for line in lines] == [f"{at}/8 {name}" for at, name in enumerate(STEPS, 1)]
+    for name in ("reference.db", "calls.tsv", "contigs.zarr", "map.html", "map.png", "report.html"):
+        assert (folder / name).exists(), name
+    assert report.data == json.loads((folder / "report.json").read_text())
+    assert set(report.data["molecules"]) == {"chromosome", "plasmid", "virus"}
+
+
+def test_the_demo_counts_the_verdicts_right(shown: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, _ = shown
+    calls = table_of(folder / "calls.tsv", "query_id")
+    truth = table_of(folder / "contigs.fna.tsv", "id")
+    held = {row["species"] for row in table_of(folder / "taxonomy.tsv", "sequence_id").values()}
+    known = [one for one in truth if truth[one]["species"] in held]
+    right = [
+        one
+        for one in known
+        if calls[one]["species"] == truth[one]["species"] and calls[one]["rank"] == "species"
+    ]
+    row = report.data["cases"][CASES[0]]
+    assert (row["contigs"], row["species"]) == (len(known), len(right))
+    assert row["species"] / row["contigs"] > 0.5
+    for case, row in report.data["cases"].items():
+        assert sum(row[name] for name in OUTCOMES) == row["contigs"] > 0, case
+        # Most of what is named is right, and new species get no name of a species.
+        assert row["wrong"] <= 0.2 * row["contigs"], case
+    assert [report.data["cases"][case]["species"] for case in CASES[1:]] == [0, 0]
+    assert report.data["cases"][CASES[2]]["open"] > 0
+    assert [one["id"] in truth for one in report.data["examples"]] == [True] * len(report.data["examples"])
+
+
+def test_the_commands_of_the_demo_work_as_they_stand(
+    shown: tuple[Path, DemoReport, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = [line.split() for line in shown[1].table().splitlines() if line.startswith("  ")]
+    assert [words[1] for words in commands] == ["search", "reference", "search"]
+    for words in commands:
+        assert main(words[1:]) == 0, words
+    assert (tmp_path / "calls.tsv").read_bytes() == (shown[0] / "calls.tsv").read_bytes()
+
+
+def test_the_demo_needs_no_torch() -> None:
+    code = "import kinmer.demo, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def table_of(path: Path, key: str) -> dict[str, dict[str, str]]:
+    header, *rows = (line.split("\t") for line in path.read_text().splitlines())
+    return {row[header.index(key)]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def test_the_original_demo_goes_the_whole_way(finished: tuple[Path, OriginalReport, list[str]]) -> None:
     folder, report, lines = finished
     steps = [line.split(":")[0] for line in lines if line[1:3] == "/9"]
-    assert steps == [f"{number}/9 {name}" for number, name in enumerate(STEPS, 1)]
+    assert steps == [f"{number}/9 {name}" for number, name in enumerate(ORIGINAL_STEPS, 1)]
     for name in ("community/taxonomy.tsv", "database.zarr", "encoder/config.json", "kin.db", "hits.tsv"):
         assert (folder / name).exists(), name
     for name in ("species", "database", "embeddings", "verify-distance", "verify-rank"):
@@ -55,9 +136,10 @@ def test_the_demo_goes_the_whole_way(finished: tuple[Path, DemoReport, list[str]
     assert report.data["verify"]["validation"]
     assert report.data["verify"]["queries"] == 40  # a tenth of the database was held out
     assert "50 kb" in report.table()
+    assert "learns to reconstruct profiles" in report.table()
 
 
-def test_relatives_are_found(finished: tuple[Path, DemoReport, list[str]]) -> None:
+def test_relatives_are_found(finished: tuple[Path, OriginalReport, list[str]]) -> None:
     rows = finished[1].data["retrieval"]
     assert [row["length"] for row in rows] == [f"{length // 1000} kb" for length in LENGTHS]
     for row in rows:
@@ -70,7 +152,7 @@ def test_relatives_are_found(finished: tuple[Path, DemoReport, list[str]]) -> No
     assert set(finished[1].data["molecules"]) == {"chromosome", "plasmid", "virus"}
 
 
-def test_hits_and_table_agree(finished: tuple[Path, DemoReport, list[str]]) -> None:
+def test_hits_and_table_agree(finished: tuple[Path, OriginalReport, list[str]]) -> None:
     folder, report, _ = finished
     hits = [line.split("\t") for line in (folder / "hits.tsv").read_text().splitlines()]
     header = hits[0]
@@ -85,21 +167,25 @@ def test_hits_and_table_agree(finished: tuple[Path, DemoReport, list[str]]) -> N
     assert expected["embedding"]["species"]["value"] == pytest.approx(sum(right) / len(right))
 
 
-def test_a_second_run_keeps_everything(finished: tuple[Path, DemoReport, list[str]]) -> None:
-    folder, report, _ = finished
+@pytest.mark.parametrize("which", ["small_demo", "small_original"])
+def test_a_second_run_keeps_everything(which: str, request: pytest.FixtureRequest) -> None:
+    run = globals()[which]
+    folder, report, first = request.getfixturevalue(FIXTURES[which])
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     lines: list[str] = []
-    assert small_demo(folder, lines.append).data == report.data
-    assert sum(line.endswith("(kept)") for line in lines) == 9
+    assert run(folder, lines.append).data == report.data
+    assert sum(line.endswith("(kept)") for line in lines) == int(first[0][2])
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_missing_output_is_made_again_and_is_the_same(finished: tuple[Path, DemoReport, list[str]]) -> None:
+def test_a_missing_output_is_made_again_and_is_the_same(
+    finished: tuple[Path, OriginalReport, list[str]],
+) -> None:
     folder, report, _ = finished
     hits = (folder / "hits.tsv").read_bytes()
     (folder / "hits.tsv").unlink()
     lines: list[str] = []
-    assert small_demo(folder, lines.append).data == report.data
+    assert small_original(folder, lines.append).data == report.data
     assert (folder / "hits.tsv").read_bytes() == hits
     assert sum(line.endswith("(kept)") for line in lines) == 6
 
@@ -114,18 +200,19 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("which", "table"), [("small_demo", "calls.tsv"), ("small_original", "hits.tsv")])
 def test_killed_runs_end_with_the_same_result(
-    finished: tuple[Path, DemoReport, list[str]], tmp_path: Path
+    which: str, table: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "output"
+    folder, (whole, report, _) = tmp_path / "output", request.getfixturevalue(FIXTURES[which])
     rng = random.Random(0)
     for _ in range(4):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stderr=subprocess.DEVNULL)
+        child = subprocess.Popen([sys.executable, "-c", CHILD, which, str(folder)], stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(3, 9))
         child.send_signal(signal.SIGKILL)
         child.wait()
-    assert small_demo(folder).data == finished[1].data
-    assert (folder / "hits.tsv").read_bytes() == (finished[0] / "hits.tsv").read_bytes()
+    assert globals()[which](folder).data == report.data
+    assert (folder / table).read_bytes() == (whole / table).read_bytes()
 
 
 def test_agreement_counts_labelled_queries_and_resamples_whole_genomes() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_demo import small_demo
+from tests.test_demo import small_original
 
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebooks" / "explore.ipynb"
 
@@ -18,7 +18,7 @@ def test_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbclient
     import nbformat
 
-    small_demo(tmp_path / "demo")
+    small_original(tmp_path / "demo")
     monkeypatch.setenv("KINMER_STORE", str(tmp_path / "demo/database.zarr"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"

@@ -306,12 +306,23 @@ def verify(
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder of the demo's outputs.")] = Path("demo-output"),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of the outputs (default: demo-output, or demo-original).", show_default=False
+        ),
+    ] = None,
+    original: Annotated[
+        bool,
+        typer.Option("--original", help="Train the network of the original pipeline instead (needs torch)."),
+    ] = False,
     threads: Threads = None,
     seed: Seed = 0,
 ) -> None:
-    """Simulate a community and go the whole way, from genomes to nearest relatives."""
-    from kinmer.demo import run_demo
-
-    report = run_demo(folder, seed=seed, threads=threads, log=note)
-    say(report.table())
+    """Name the contigs of a simulated community: reference, verdicts, map and report, in a few minutes."""
+    if original:
+        from kinmer.demo.original import run_original_demo as run
+    else:
+        from kinmer.demo import run_demo as run  # type: ignore[assignment]
+    folder = folder or Path("demo-original" if original else "demo-output")
+    say(run(folder, seed=seed, threads=threads, log=note).table())
