@@ -282,7 +282,7 @@ class _Demo(Steps):
         def drawn(made: kinmer.MapResult, stem: Path) -> list[Path]:
             return draw(made, stem, color="genus", title="Contigs of the demo")
 
-        found = kinmer.tsne(
+        found = kinmer.make_map(
             self.folder / "contigs.zarr",
             metadata=self._shown(),
             seed=self.seed,
