@@ -24,10 +24,11 @@ FLOORS = {
     7: {"confidence"},
     8: {"library"},
     9: {"queries", "evaluate", "vectors"},
-    10: {"demo", "sweeps", "analyses", "maps", "clusters"},
+    10: {"sweeps", "analyses", "maps", "clusters"},
     11: {"reports"},
-    12: {"cli"},
-    13: {"__main__"},
+    12: {"demo"},
+    13: {"cli"},
+    14: {"__main__"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
