@@ -12,7 +12,7 @@ import argparse
 import time
 
 from kinmer import analyze_counts, analyze_distances, analyze_hubs, analyze_neighbors
-from kinmer.vectors import open_space
+from kinmer.vectors import open_vectors
 
 REPORTED = {
     "sequences; asked for their nearest": "4,776,770; 100,000",
@@ -35,7 +35,7 @@ REPORTED = {
 
 def figures(store: str, vectors: str) -> dict[str, str]:
     """One column of the table."""
-    space = open_space(store, vectors=vectors)
+    space = open_vectors(store, vectors=vectors)
     far, near = analyze_distances(space), analyze_neighbors(space)
     counts, hubs = analyze_counts(space), analyze_hubs(space)
     told: dict[str, str] = {}

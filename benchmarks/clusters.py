@@ -30,7 +30,7 @@ from kinmer.clusters.agreement import Agreement, agreement_of
 from kinmer.clusters.communities import FENCE, communities, edges_of, numbered, usual_distance
 from kinmer.counting import count_batches
 from kinmer.layout import kmer_layout
-from kinmer.vectors import Graph, neighbour_graph, open_space
+from kinmer.vectors import Graph, neighbor_graph, open_vectors
 
 FOLDS, K = 5, 15
 ALL = -1
@@ -55,7 +55,7 @@ def graphs(work: Path, name: str, seed: int, shortest: int) -> dict[int, tuple[G
         with tempfile.TemporaryDirectory() as folder:
             np.save(f"{folder}/v.npy", vectors[rows])
             Path(f"{folder}/v.txt").write_text("".join(f"{one}\n" for one in table.id[rows]))
-            graph = neighbour_graph(open_space(Path(f"{folder}/v.npy")), K)
+            graph = neighbor_graph(open_vectors(Path(f"{folder}/v.npy")), K)
         found[number] = graph, table.iloc[rows].reset_index(drop=True)
     return found
 

@@ -32,7 +32,7 @@ from kinmer.analyses.outputs import plain
 from kinmer.cli import run
 from kinmer.errors import InputError, ProfileError, UsageError
 from kinmer.library import build_index
-from kinmer.vectors import Space, open_space
+from kinmer.vectors import Vectors, open_vectors
 from tests.organisms import encoder_of, organisms
 
 ALL = (analyze_distances, analyze_neighbors, analyze_counts, analyze_one, analyze_hubs)
@@ -40,12 +40,12 @@ ALL = (analyze_distances, analyze_neighbors, analyze_counts, analyze_one, analyz
 
 def space_of(
     vectors: NDArray[np.floating[Any]], folder: Path, *, metric: Any = "l2", obs: pd.DataFrame | None = None
-) -> Space:
+) -> Vectors:
     """The points of an .npy table, with what is known of them."""
     path = folder / f"v{len(list(folder.iterdir()))}.npy"
     np.save(path, vectors.astype(np.float32))
     path.with_suffix(".txt").write_text("".join(f"s{row}\n" for row in range(len(vectors))))
-    space = open_space(path, metric=metric)
+    space = open_vectors(path, metric=metric)
     for name, column in () if obs is None else obs.items():
         space.obs[name] = column.to_numpy()
     return space
@@ -319,7 +319,7 @@ def test_by_the_engine_as_by_all_pairs(tmp_path: Path, monkeypatch: pytest.Monke
     points = np.random.default_rng(14).normal(size=(900, 6))
     space = space_of(points, tmp_path, metric="cosine")
     far, degree = analyze_neighbors(space).distances, analyze_hubs(space).in_degree
-    monkeypatch.setattr("kinmer.vectors.neighbor_graph.EXACT_BELOW", 100)
+    monkeypatch.setattr("kinmer.vectors.knn.EXACT_BELOW", 100)
     near, hubs = analyze_neighbors(space), analyze_hubs(space)
     assert not near.exact
     assert not hubs.exact

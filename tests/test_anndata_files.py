@@ -27,7 +27,6 @@ from kinmer.cli import run
 from kinmer.errors import FormatError, KinmerError, ProfileError, UsageError
 from kinmer.files import read_json, write_json
 from kinmer.layout import kmer_layout
-from kinmer.library.sources import open_embedded
 from kinmer.profiles import (
     H5adProfiles,
     Profiles,
@@ -38,6 +37,7 @@ from kinmer.profiles import (
     open_profiles,
     stamp_of,
 )
+from kinmer.vectors import open_embedded
 
 LAYOUT = kmer_layout(6)
 ROWS = 40

@@ -31,7 +31,7 @@ from kinmer.clusters.communities import (
 from kinmer.errors import InputError, UsageError
 from kinmer.library import build_index
 from kinmer.profiles import ProfileStore
-from kinmer.vectors import Graph, neighbour_graph, open_space
+from kinmer.vectors import Graph, neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 from tests.test_analyses import space_of
 from tests.test_duplicates import contigs, copy_of, store_of
@@ -112,7 +112,7 @@ def test_a_hub_does_not_glue_strangers_together() -> None:
 
 def test_edges_are_those_asked_for(tmp_path: Path) -> None:
     points = planted(4, 15)
-    graph = neighbour_graph(space_of(points, tmp_path), 5)
+    graph = neighbor_graph(space_of(points, tmp_path), 5)
     longest = usual_distance(graph)
     low, high = np.quantile(np.log(graph.distances[:, 0]), (0.25, 0.75))
     fence = np.exp(high + 1.5 * (high - low))
@@ -318,7 +318,7 @@ def test_a_run_that_was_killed_before_the_store_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kinmer.clusters.partition._keep", killed)
+        patch.setattr(ProfileStore, "write_obs", killed)
         with pytest.raises(KeyboardInterrupt):
             cluster(path, output=out)
     with pytest.raises(UsageError, match="exists already"):
@@ -430,8 +430,8 @@ def test_more_copies_than_neighbors_still_lie_with_their_species(tmp_path: Path)
 
 def test_without_near_duplicates_nothing_changes(tmp_path: Path) -> None:
     made, _ = contigs(5, 15, (2000, 9000), seed=8)
-    space = open_space(store_of([made], tmp_path), vectors="raw")
-    edges = edges_of(neighbour_graph(space, 15), max_in_degree=60)
+    space = open_vectors(store_of([made], tmp_path), vectors="raw")
+    edges = edges_of(neighbor_graph(space, 15), max_in_degree=60)
     methods: tuple[Any, ...] = ("infomap", "leiden")
     for method in methods:
         wanted = numbered(communities(edges, method, resolution=3, seed=0), 2)

@@ -17,7 +17,7 @@ from kinmer.kmers import KmerCounter
 from kinmer.layout import kmer_layout
 from kinmer.library import build_index
 from kinmer.profiles import open_profiles
-from kinmer.vectors import Neighbors, contracted, neighbour_graph, open_space
+from kinmer.vectors import Neighbors, contracted, neighbor_graph, open_vectors
 from kinmer.vectors.duplicates import dispersions, least_dispersions, word_counts
 from tests.organisms import encoder_of, organisms
 from tests.test_space import clumps, oracle, table_of
@@ -137,7 +137,7 @@ def test_neighbors_among_some_are_those_of_all_pairs(
     vectors = clumps(700)
     among = np.random.default_rng(2).random(700) < share
     kept = np.flatnonzero(among)
-    with Neighbors(open_space(table_of(tmp_path, vectors), metric=metric), exact=exact) as neighbors:
+    with Neighbors(open_vectors(table_of(tmp_path, vectors), metric=metric), exact=exact) as neighbors:
         first = neighbors.graph(6)
         found = neighbors.graph(9, rows=kept, among=among)
         few = neighbors.graph(9, rows=kept[:4], among=among & (np.arange(700) < kept[5]))
@@ -153,7 +153,7 @@ def test_neighbors_among_some_are_those_of_all_pairs(
 def test_words_of_every_source_are_the_same(tmp_path: Path) -> None:
     made, _ = contigs(2, 6, (1500, 4000))
     store = store_of([made], tmp_path)
-    space = open_space(store, vectors="raw")
+    space = open_vectors(store, vectors="raw")
     words = word_counts(space)
     assert words is not None
     assert words.shape == (12, 512)
@@ -164,25 +164,25 @@ def test_words_of_every_source_are_the_same(tmp_path: Path) -> None:
     for block in profiles.layout.blocks:
         shares[:, block.columns] /= shares[:, block.columns].sum(axis=1, keepdims=True)
     table.X, table.obs["length"] = shares, [one.size for one in made]
-    assert (word_counts(open_space(table, vectors="raw")) == words).all()  # type: ignore[union-attr]
+    assert (word_counts(open_vectors(table, vectors="raw")) == words).all()  # type: ignore[union-attr]
     del table.obs["length"]
-    assert word_counts(open_space(table, vectors="raw")) is None
+    assert word_counts(open_vectors(table, vectors="raw")) is None
     encoder = encoder_of(6)
     build_index([tmp_path / "all.fna"], tmp_path / "kin.db", encoder=encoder)
-    indexed = open_space(tmp_path / "kin.db")
+    indexed = open_vectors(tmp_path / "kin.db")
     order = [indexed.ids.tolist().index(name) for name in profiles.ids]
     of_index = word_counts(indexed)
     assert of_index is not None
     assert (of_index[order] == words).all()
     np.save(tmp_path / "v.npy", clumps(12))
     (tmp_path / "v.txt").write_text("".join(f"s{row}\n" for row in range(12)))
-    assert word_counts(open_space(tmp_path / "v.npy")) is None
+    assert word_counts(open_vectors(tmp_path / "v.npy")) is None
 
 
 def test_a_count_that_does_not_fit_makes_no_copy() -> None:
     table = organisms(2, max_k=3)
     table.X = np.full(table.shape, 70_000, np.uint32)
-    words = word_counts(open_space(table, vectors="raw"))
+    words = word_counts(open_vectors(table, vectors="raw"))
     assert words is not None
     assert not words.any()
 
@@ -192,7 +192,7 @@ def test_representatives_have_neighbors_that_are_no_copies(tmp_path: Path, copie
     made, _ = contigs(2, 8, 3000)
     rng = np.random.default_rng(5)
     samples = [made, *([copy_of(one, "1", rng) for one in made] for _ in range(copies - 1))]
-    space = open_space(store_of(samples, tmp_path), vectors="raw")
+    space = open_vectors(store_of(samples, tmp_path), vectors="raw")
     with Neighbors(space, exact=exact) as neighbors:
         found = contracted(space, neighbors.graph, 5)
     assert (found.representative[found.representative] == found.representative).all()
@@ -202,7 +202,7 @@ def test_representatives_have_neighbors_that_are_no_copies(tmp_path: Path, copie
     kept = np.unique(found.representative)
     np.save(tmp_path / "kept.npy", space.take(kept))
     (tmp_path / "kept.txt").write_text("".join(f"s{row}\n" for row in kept))
-    fresh = neighbour_graph(open_space(tmp_path / "kept.npy"), 5)
+    fresh = neighbor_graph(open_vectors(tmp_path / "kept.npy"), 5)
     assert (found.graph.indices == fresh.indices).all()
     assert found.graph.distances == pytest.approx(fresh.distances, abs=2e-6)
 
@@ -210,7 +210,9 @@ def test_representatives_have_neighbors_that_are_no_copies(tmp_path: Path, copie
 def test_of_two_that_overlap_the_longer_stands_for_both(tmp_path: Path) -> None:
     made, _ = contigs(1, 6, 4000)
     rng = np.random.default_rng(7)
-    space = open_space(store_of([[copy_of(one, "trim", rng) for one in made], made], tmp_path), vectors="raw")
+    space = open_vectors(
+        store_of([[copy_of(one, "trim", rng) for one in made], made], tmp_path), vectors="raw"
+    )
     with Neighbors(space) as neighbors:
         found = contracted(space, neighbors.graph, 5)
     assert found.representative.tolist() == [6, 7, 8, 9, 10, 11] * 2
@@ -219,7 +221,7 @@ def test_of_two_that_overlap_the_longer_stands_for_both(tmp_path: Path) -> None:
 def test_of_vectors_alone_equal_ones_are_brought_together(tmp_path: Path) -> None:
     vectors = clumps(90)
     vectors[60:] = vectors[:30]
-    space = open_space(table_of(tmp_path, vectors))
+    space = open_vectors(table_of(tmp_path, vectors))
     with Neighbors(space) as neighbors:
         found = contracted(space, neighbors.graph, 7)
     assert not found.by_words

@@ -23,7 +23,7 @@ from kinmer.library import (
     update_index,
 )
 from kinmer.queries import search, search_ids, writer_of
-from kinmer.vectors import open_space
+from kinmer.vectors import open_vectors
 from tests.organisms import encoder_of
 
 ENCODER = encoder_of()
@@ -163,7 +163,7 @@ def test_a_name_says_one_entry_or_is_refused(db: Path) -> None:
         numbers = index.numbers_of(index.ids.tolist())
         assert numbers.tolist() == list(range(6))
         assert index.numbers_of(["flye3:contig_0", "flye1:", "nobody"]).tolist() == [-1, -1, -1]
-        assert open_space(index).ids.tolist() == index.ids.tolist()
+        assert open_vectors(index).ids.tolist() == index.ids.tolist()
     before = contents(db)
     for call in (
         lambda: delete_from_index(db, ids=["contig_1"]),

@@ -27,7 +27,7 @@ from kinmer.maps.descent import Objective, State, Unfinished, descend
 from kinmer.maps.picture import beside, check_color
 from kinmer.maps.projection import SPREAD, plane_of, start_of
 from kinmer.profiles import ProfileStore
-from kinmer.vectors import Graph, neighbour_graph, open_space
+from kinmer.vectors import Graph, neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
 GROUPS = 16
@@ -68,7 +68,7 @@ def groups_kept(points: NDArray[Any], group: NDArray[Any]) -> float:
 
 def graph_of(tmp_path: Path, points: int, k: int) -> Graph:
     """The neighbors of some clumps."""
-    return neighbour_graph(open_space(table_of(tmp_path / "some.npy", clumps(points)[0])), k)
+    return neighbor_graph(open_vectors(table_of(tmp_path / "some.npy", clumps(points)[0])), k)
 
 
 def affinities_of(graph: Graph, perplexity: float = 10) -> Affinities:
@@ -153,12 +153,12 @@ def test_the_start_is_the_plane_of_the_principal_components(
 ) -> None:
     monkeypatch.setattr(projection, "JITTER", 0.0)
     vectors = clumps(300)[0] + 100
-    space = open_space(table_of(tmp_path / "some.npy", vectors), metric="l2")
+    space = open_vectors(table_of(tmp_path / "some.npy", vectors), metric="l2")
     found = start_of(space, plane_of(space), 0)
     wanted = initialization.pca(vectors.astype(float), add_jitter=False, svd_solver="full")
     assert np.abs(found) == pytest.approx(np.abs(wanted), abs=1e-9)
-    space = open_space(table_of(tmp_path / "some.npy", vectors), metric="cosine")
-    longer = open_space(table_of(tmp_path / "longer.npy", 4 * vectors), metric="cosine")
+    space = open_vectors(table_of(tmp_path / "some.npy", vectors), metric="cosine")
+    longer = open_vectors(table_of(tmp_path / "longer.npy", 4 * vectors), metric="cosine")
     assert start_of(space, plane_of(space), 0) == pytest.approx(
         start_of(longer, plane_of(longer), 0), abs=1e-9
     )
@@ -170,7 +170,7 @@ def test_neighbors_stay_together(tmp_path: Path, method: Any) -> None:
         pytest.importorskip("umap")
     vectors, group = clumps(400)
     path = table_of(tmp_path / "some.npy", vectors)
-    space = open_space(path)
+    space = open_vectors(path)
     start = start_of(space, plane_of(space), 0)
     made = make_map(path, method=method, perplexity=10, **QUICK)
     assert kept(vectors, made.coordinates) > 1.5 * kept(vectors, start)
@@ -245,7 +245,7 @@ def test_a_killed_map_resumes_to_the_same_end(tmp_path: Path, monkeypatch: pytes
             make_map(path, output=tmp_path / "map", **QUICK)
         assert not (tmp_path / "map.tsv").exists()
     monkeypatch.setattr(Unfinished, "keep_state", keep)
-    monkeypatch.setattr(projection, "neighbour_graph", None)  # They are there already.
+    monkeypatch.setattr(projection, "neighbor_graph", None)  # They are there already.
     found = make_map(path, output=tmp_path / "map", **QUICK)
     assert (found.coordinates == whole.coordinates).all()
     assert found.divergence == whole.divergence

@@ -14,7 +14,7 @@ import pytest
 from kinmer import analyze_neighbors, cluster, report
 from kinmer.cli import run
 from kinmer.errors import UsageError
-from kinmer.vectors import Space
+from kinmer.vectors import Vectors
 from tests.organisms import organisms
 from tests.test_analyses import space_of
 
@@ -55,7 +55,7 @@ def test_what_the_data_say_is_escaped(tmp_path: Path) -> None:
     space = space_of(points, tmp_path)
     ids = space.ids.copy()
     ids[:] = [f"{BAD}{row}" for row in range(30)]
-    named = Space(**{**vars(space), "ids": ids, "obs": pd.DataFrame(index=pd.Index(ids))})
+    named = Vectors(**{**vars(space), "ids": ids, "obs": pd.DataFrame(index=pd.Index(ids))})
     text = report(named, tmp_path / "x.html", title=BAD).read_text()
     assert BAD not in text
     assert "&lt;script&gt;" in text

@@ -14,7 +14,8 @@ from scipy.spatial.distance import cdist
 from kinmer import embed
 from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
 from kinmer.library import build_index
-from kinmer.vectors import neighbour_graph, open_space, with_metadata
+from kinmer.library.join import with_metadata
+from kinmer.vectors import neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
 METRICS = ("cosine", "l2")
@@ -46,15 +47,15 @@ def oracle(vectors: NDArray[np.float32], k: int, metric: str) -> NDArray[np.floa
 @pytest.mark.parametrize("exact", [True, False])
 def test_neighbours_are_those_of_all_pairs(tmp_path: Path, metric: Any, exact: bool) -> None:
     vectors = clumps(700)
-    space = open_space(table_of(tmp_path, vectors), metric=metric)
-    graph = neighbour_graph(space, 12, exact=exact)
+    space = open_vectors(table_of(tmp_path, vectors), metric=metric)
+    graph = neighbor_graph(space, 12, exact=exact)
     wanted = oracle(vectors, 12, metric)
     assert graph.exact is exact
     assert graph.distances == pytest.approx(wanted, abs=2e-6)
     assert not (graph.indices == np.arange(700)[:, None]).any()
-    rough = neighbour_graph(space, 12, exact=exact, true_distances=False)
+    rough = neighbor_graph(space, 12, exact=exact, true_distances=False)
     assert rough.distances == pytest.approx(wanted, abs=4e-3)
-    some = neighbour_graph(space, 12, exact=exact, rows=np.array([5, 3, 600]))
+    some = neighbor_graph(space, 12, exact=exact, rows=np.array([5, 3, 600]))
     assert (some.indices == graph.indices[[5, 3, 600]]).all()
     assert some.in_degree().sum() == 36
     assert (graph.in_degree(1) == np.bincount(graph.indices[:, 0], minlength=700)).all()
@@ -63,7 +64,7 @@ def test_neighbours_are_those_of_all_pairs(tmp_path: Path, metric: Any, exact: b
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_point_is_never_its_own_neighbour_among_equals(tmp_path: Path, exact: bool) -> None:
     same = np.repeat(clumps(1), 100, axis=0)
-    graph = neighbour_graph(open_space(table_of(tmp_path, same)), 5, exact=exact)
+    graph = neighbor_graph(open_vectors(table_of(tmp_path, same)), 5, exact=exact)
     assert (graph.indices >= 0).all()
     assert not (graph.indices == np.arange(100)[:, None]).any()
     assert graph.distances == pytest.approx(np.zeros((100, 5)), abs=1e-6)
@@ -71,59 +72,59 @@ def test_a_point_is_never_its_own_neighbour_among_equals(tmp_path: Path, exact: 
 
 @pytest.mark.parametrize("points", [1, 2, 3])
 def test_few_points_have_few_neighbours(tmp_path: Path, points: int) -> None:
-    graph = neighbour_graph(open_space(table_of(tmp_path, clumps(points))), 5)
+    graph = neighbor_graph(open_vectors(table_of(tmp_path, clumps(points))), 5)
     there = graph.indices >= 0
     assert there.sum(axis=1).tolist() == [points - 1] * points
     assert np.isinf(graph.distances[~there]).all()
     with pytest.raises(UsageError, match="k must be at least 1"):
-        neighbour_graph(open_space(table_of(tmp_path, clumps(points))), 0)
+        neighbor_graph(open_vectors(table_of(tmp_path, clumps(points))), 0)
 
 
 def test_every_source_gives_the_same_points(tmp_path: Path) -> None:
     held, encoder = organisms(60), encoder_of()
-    made = open_space(held, vectors=encoder)
+    made = open_vectors(held, vectors=encoder)
     path = tmp_path / "some.zarr"
     with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
         held.write_zarr(path)
     embed(path, encoder)
-    kept = open_space(path)
+    kept = open_vectors(path)
     rows = np.array([7, 0, 3, 7])
     assert (kept.take(rows) == made.take(rows)).all()
-    assert kept.encoder["encoder_fingerprint"] == encoder.fingerprint
+    assert kept.provenance["encoder_fingerprint"] == encoder.fingerprint
     assert kept.ids.tolist() == made.ids.tolist()
     build_index(held, tmp_path / "kin.db", encoder=encoder, engine="hnsw")
-    indexed = open_space(tmp_path / "kin.db")
+    indexed = open_vectors(tmp_path / "kin.db")
     assert (indexed.take(rows) == made.take(rows)).all()
-    by_index, by_graph = neighbour_graph(indexed, 4, exact=False), neighbour_graph(made, 4)
+    by_index, by_graph = neighbor_graph(indexed, 4, exact=False), neighbor_graph(made, 4)
     assert by_index.distances == pytest.approx(by_graph.distances, abs=1e-6)
     embed(held, encoder)
-    assert (open_space(held).take(rows) == made.take(rows)).all()
-    assert open_space(path, vectors="raw").dim == held.n_vars
+    assert (open_vectors(held).take(rows) == made.take(rows)).all()
+    assert open_vectors(path, vectors="raw").dim == held.n_vars
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     profiles = organisms(20)
     with pytest.raises(InputError, match="there is no X_kinmer"):
-        open_space(profiles)
+        open_vectors(profiles)
     with pytest.raises(InputError, match="no such encoder"):
-        open_space(profiles, vectors="absent")
+        open_vectors(profiles, vectors="absent")
     with pytest.raises(MismatchError):
-        open_space(profiles, vectors="kin-1")
+        open_vectors(profiles, vectors="kin-1")
     bad = clumps(20)
     bad[3, 4] = np.nan
     with pytest.raises(KinmerError, match="'s3' holds NaN"):
-        neighbour_graph(open_space(table_of(tmp_path, bad)), 2)
+        neighbor_graph(open_vectors(table_of(tmp_path, bad)), 2)
     path = table_of(tmp_path, clumps(20))
     path.with_suffix(".txt").write_text("a\nb\n")
     with pytest.raises(KinmerError, match="2 ids for the 20 rows"):
-        open_space(path)
-    assert open_space(table_of(tmp_path, clumps(4))).row_of("s2") == 2
+        open_vectors(path)
+    assert open_vectors(table_of(tmp_path, clumps(4))).row_of("s2") == 2
     with pytest.raises(UsageError, match="no sequence 'x'"):
-        open_space(table_of(tmp_path, clumps(4))).row_of("x")
+        open_vectors(table_of(tmp_path, clumps(4))).row_of("x")
 
 
 def test_metadata_are_joined_by_id(tmp_path: Path) -> None:
-    space = open_space(table_of(tmp_path, clumps(4)))
+    space = open_vectors(table_of(tmp_path, clumps(4)))
     path = tmp_path / "known.tsv"
     path.write_text("id\tgenus\tdepth\ns2\tVibrio\t2.5\ns0\t.\t7\nother\tx\t1\n")
     obs = with_metadata(space, path).obs
@@ -133,7 +134,7 @@ def test_metadata_are_joined_by_id(tmp_path: Path) -> None:
     path.write_text("id\tgc\tlength\ns1\t0.4\t1200\n")
     told = with_metadata(space, path)
     assert (told.obs["gc"]["s1"], told.obs["length"]["s1"]) == (0.4, 1200)
-    counted = open_space(organisms(20), vectors=encoder_of())
+    counted = open_vectors(organisms(20), vectors=encoder_of())
     path.write_text("id\tlength\tsite\ns1\t7\tsea\n")
     joined = with_metadata(counted, path).obs
     assert joined["length"]["s1"] == counted.obs["length"]["s1"]

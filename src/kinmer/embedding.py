@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, UsageError
-from kinmer.fasta import is_stream
 from kinmer.files import (
     hold,
     is_held,
@@ -32,6 +31,7 @@ from kinmer.files import (
     write_json,
 )
 from kinmer.folders import Workshop, check_output
+from kinmer.inputs import kind_of
 from kinmer.layout import check_layout
 from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of, table_kind
 from kinmer.profiles.root import STORE, part_of
@@ -87,7 +87,7 @@ def embed(
         raise UsageError(f"the batch must be at least 1 row, not {batch}")
     place = _place(source, output, force)
     with cpu_threads(threads):
-        fasta = _is_fasta(source)
+        fasta = kind_of(source) == "fasta"
         if encoder is None:
             encoder = boxed() if fasta else boxed_for(open_profiles(source, ids=ids).layout)
         opened = encoder if isinstance(encoder, Encoder) else Encoder.load(encoder, device=device)
@@ -121,19 +121,9 @@ def _is_anndata(source: object) -> bool:
     return anndata is not None and isinstance(source, anndata.AnnData)
 
 
-def _is_fasta(source: object) -> bool:
-    """Whether a source is a file of sequences: no folder and no NumPy file."""
-    if not isinstance(source, str | Path):
-        return False
-    path = Path(source)
-    if is_stream(source):
-        return True
-    return path.suffix not in (".npy", ".h5ad") and path.is_file() and table_kind(path) is None
-
-
 def _place(source: object, output: str | Path | None, force: bool) -> Path | None:
     """Where the vectors go, checked; None for the source itself."""
-    fasta = _is_fasta(source)
+    fasta = kind_of(source) == "fasta"
     if output is None:
         if _is_anndata(source) or isinstance(source, ProfileStore):
             return None

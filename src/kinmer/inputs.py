@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from isal import igzip, isal_zlib
@@ -25,9 +25,12 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, InputError, ProfileError
 
 __all__ = [
+    "Kind",
     "check_weights",
     "described",
     "is_sealed",
+    "is_stream",
+    "kind_of",
     "map_array",
     "open_regular",
     "parse_json",
@@ -51,16 +54,33 @@ _LINE_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _DAMAGE: Any = (OSError, EOFError, isal_zlib.error)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_FOLDERS = (
-    ("index.json", "an index"),
-    ("config.json", "an encoder"),
-    ("benchmark.json", "a benchmark"),
-    ("clusters.json", "a folder of clusters"),
-    ("model.json", "an estimator"),
-    ("demo.json", "the folder of a demo"),
-    ("zarr.json", "a profile store"),
-    (".zgroup", "a profile store"),
+Kind = Literal[
+    "memory",
+    "missing",
+    "fasta",
+    "npy",
+    "h5ad",
+    "store",
+    "index",
+    "encoder",
+    "benchmark",
+    "clusters",
+    "estimator",
+    "demo",
+    "folder",
+]
+_FOLDERS: tuple[tuple[str, Kind, str], ...] = (
+    ("index.json", "index", "an index"),
+    ("config.json", "encoder", "an encoder"),
+    ("benchmark.json", "benchmark", "a benchmark"),
+    ("clusters.json", "clusters", "a folder of clusters"),
+    ("model.json", "estimator", "an estimator"),
+    ("demo.json", "demo", "the folder of a demo"),
+    ("zarr.json", "store", "a profile store"),
+    (".zgroup", "store", "a profile store"),
 )
+_TABLES: tuple[tuple[bytes, Kind], ...] = ((b"\x93NUMPY", "npy"), (b"\x89HDF\r\n\x1a\n", "h5ad"))
+_SUFFIXES: dict[str, Kind] = {".npy": "npy", ".h5ad": "h5ad", ".zarr": "store"}
 _MAGIC = (
     (b">", "FASTA"),
     (b"\x93NUMPY", "an .npy table"),
@@ -85,7 +105,7 @@ def described(path: str | Path) -> str:
     """What a file or folder looks like (``FASTA``, ``an index``), for the message that refuses it."""
     path = Path(path)
     if path.is_dir():
-        held = (what for name, what in _FOLDERS if (path / name).is_file())
+        held = (what for name, _, what in _FOLDERS if (path / name).is_file())
         return next(held, "a folder" if any(path.iterdir()) else "an empty folder")
     if not path.is_file():
         return "no file"
@@ -97,6 +117,38 @@ def described(path: str | Path) -> str:
     if not head:
         return "an empty file"
     return "a table" if b"\t" in head and b"\0" not in head else "a file"
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a source can be read only once: stdin (``-``), or a pipe such as a shell's ``<(…)``."""
+    if str(path) == "-":
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def kind_of(source: object) -> Kind:
+    """What a source is: by its content, or by its name where there is nothing yet.
+
+    ``memory`` is not a path, ``missing`` is neither there nor named as a table. ``fasta`` is every other
+    file that is not a table, and every stream: reading tells whether it holds sequences.
+    """
+    if not isinstance(source, str | Path):
+        return "memory"
+    path = Path(source)
+    if is_stream(path):
+        return "fasta"
+    if path.is_dir():
+        return next((kind for name, kind, _ in _FOLDERS if (path / name).is_file()), "folder")
+    if not path.is_file():
+        return _SUFFIXES.get(path.suffix, "missing")
+    with path.open("rb") as file:
+        head = file.read(8)
+    by_name = _SUFFIXES.get(path.suffix, "fasta")
+    return next((kind for magic, kind in _TABLES if head.startswith(magic)), by_name)
 
 
 def text_of(path: str | Path) -> str:

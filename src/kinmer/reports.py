@@ -29,12 +29,13 @@ from kinmer.embedding import KEY
 from kinmer.errors import KinmerError, UsageError
 from kinmer.files import write_bytes, written_together
 from kinmer.folders import FolderKind, check_output
+from kinmer.library import open_labeled
 from kinmer.maps import make_map
 from kinmer.maps.picture import rendered, write_picture
 from kinmer.profiles import info
 from kinmer.progress import step
 from kinmer.stores import Metric
-from kinmer.vectors import Space, space_of
+from kinmer.vectors import Vectors
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -77,7 +78,7 @@ def report(
 
     Parameters
     ----------
-    source, vectors, ids, metric : as of `kinmer.vectors.open_space`; or a Space.
+    source, vectors, ids, metric : as of `kinmer.vectors.open_vectors`.
     output : the page.
     metadata : a TSV whose columns are joined by id.
     by : column whose groups are compared.
@@ -90,7 +91,7 @@ def report(
     if page.suffix != ".html":
         raise UsageError("the report must be named .html", place=page)
     folder = check_output(page.with_name(f"{page.stem}-files"), force=force, kind=FILES)
-    space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+    space = open_labeled(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
     with written_together(page, folder) as (page_aside, aside):
         aside.mkdir()
         context = Context(space, aside, by, seed, threads)
@@ -128,7 +129,7 @@ class Section(NamedTuple):
 class Context:
     """What sections are made from; map and cluster numbers are there once their sections are made."""
 
-    space: Space
+    space: Vectors
     folder: Path
     by: str | None
     seed: int
@@ -149,7 +150,7 @@ def sequences(context: Context) -> Section:
     rows = [
         ("from", space.place),
         ("sequences", f"{len(space):,}"),
-        ("vectors", f"{space.vectors}, {space.dim} dimensions, {space.metric}"),
+        ("vectors", f"{space.name}, {space.dim} dimensions, {space.metric}"),
     ]
     if space.profiles is not None:
         known = info(space.profiles)
@@ -179,7 +180,7 @@ def sequences(context: Context) -> Section:
 
 def encoder(context: Context) -> Section | None:
     """The card of the encoder."""
-    known = context.space.encoder
+    known = context.space.provenance
     if not known:
         return None
     origin = str(known.get("encoder") or "")

@@ -1,15 +1,8 @@
-"""What the space is like: distances, nearest neighbours and their counts, one sequence, hubs, groups."""
+"""What the space is like: distances, nearest neighbors and their counts, one sequence, hubs, groups."""
 
 from kinmer.analyses.distances import DistanceAnalysis, OneAnalysis, analyze_distances, analyze_one
-from kinmer.analyses.groups import GroupAnalysis, analyze_groups
-from kinmer.analyses.neighborhoods import (
-    CountAnalysis,
-    HubAnalysis,
-    NeighborAnalysis,
-    analyze_counts,
-    analyze_hubs,
-    analyze_neighbors,
-)
+from kinmer.analyses.neighborhoods import CountAnalysis, NeighborAnalysis, analyze_counts, analyze_neighbors
+from kinmer.analyses.structure import GroupAnalysis, HubAnalysis, analyze_groups, analyze_hubs
 
 __all__ = [
     "CountAnalysis",

@@ -1,24 +1,31 @@
-"""Modes of the distances of pairs: how many, how sure, and whether GC is what parts them."""
+"""Distances of random pairs, with their modes and what GC has to do with them; of one sequence to all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.analyses.outputs import Analysis, column, need_explore, quantiles, sampled
+from kinmer.analyses.outputs import (
+    Analysis,
+    Table,
+    column,
+    described,
+    listed,
+    need_explore,
+    sampled,
+)
 from kinmer.embedding import KEY
 from kinmer.errors import ProfileError, UsageError
 from kinmer.evaluate.statistics import resampled
+from kinmer.library import open_labeled
 from kinmer.progress import step
 from kinmer.stores import Metric, distances_to
-from kinmer.vectors import space_of
-from kinmer.vectors.points import BLOCK_ROWS
+from kinmer.vectors import Vectors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +44,12 @@ __all__ = [
     "several_modes",
 ]
 
-
+METRICS: tuple[Metric, ...] = ("l2", "cosine")
+NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance"}
+# Sequences that the pairs are drawn of, and pairs that lie in memory together.
+POINTS, BLOCK_PAIRS = 20_000, 4096
+# Bins of the histograms of pairs, and of one sequence's distances.
+BINS, ONE_BINS = 200, 100
 # Steps of the curve between the smallest and the largest distance, and around them.
 STEPS, FRAME = 1024, 256
 # Pairs that the curve's smoothness is chosen for. A density of pairs of n points is known as well as a mean
@@ -46,7 +58,209 @@ CURVE = 20_000
 # A peak stands out of the valleys beside it by this share of the highest.
 PROMINENCE = 0.05
 RESAMPLES, RESAMPLED_PAIRS = 100, 200_000
+Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MetricDistances:
+    """Distances of pairs by one metric.
+
+    edges (b + 1,), counts (b,) : the histogram. modes : peaks of the curve of all pairs (`modes_of`);
+        several : share of bootstrap samples of the sequences in which there is more than one. dip, p :
+        Hartigan's dip of pairs that share no sequence, and the probability of one as large where there is a
+        single mode: strict, as these are half as many as sequences (`dip_of`).
+    same_gc, other_gc (b,) : the histogram of pairs within one and of two GC groups, as far as their GC is
+        known; None where it is not. split : share of the variance of distances that lies between those.
+    """
+
+    mean: float
+    sd: float
+    minimum: float
+    maximum: float
+    quantiles: dict[str, float]
+    edges: Floats
+    counts: Rows
+    dip: float | None
+    p: float | None
+    modes: int
+    several: float | None
+    same_gc: Rows | None = None
+    other_gc: Rows | None = None
+    same_mean: float | None = None
+    other_mean: float | None = None
+    split: float | None = None
+
+    def note(self) -> str:
+        """Modes, and how sure they are."""
+        modes = "one mode" if self.modes == 1 else f"{self.modes} modes"
+        sure = [] if self.several is None else [f"several in {100 * self.several:.0f} % of resamples"]
+        sure += [] if self.p is None else [f"dip test p = {self.p:.2g}"]
+        return f"{modes} ({', '.join(sure)})" if sure else modes
+
+
+@dataclass(frozen=True)
+class DistanceAnalysis(Analysis):
+    """Distances of `pairs` random pairs of `sampled` of `points` sequences, by metric.
+
+    gc_threshold : where the two GC groups part; None where the GC is not known or does not vary.
+    """
+
+    points: int
+    sampled: int
+    pairs: int
+    vectors: str
+    gc_threshold: float | None
+    by_metric: dict[Metric, MetricDistances]
+
+    def text(self) -> str:
+        """Mean, modes and test of every metric."""
+        lines = [f"{self.pairs:,} pairs of {self.sampled:,} of {self.points:,} sequences, {self.vectors}"]
+        for metric, part in self.by_metric.items():
+            lines.append(f"{NAMES[metric]:20} {part.mean:.4f} ± {part.sd:.4f}, {part.note()}")
+            if part.split is not None:
+                lines.append(
+                    f"{'':20} of one GC group {part.same_mean:.4f}, of two {part.other_mean:.4f} (parted at"
+                    f" {self.gc_threshold:.3f}): {100 * part.split:.0f} % of the variance"
+                )
+        return "\n".join(lines)
+
+    def summary(self) -> dict[str, Any]:
+        """All numbers, histograms too."""
+        return asdict(self)
+
+    def table(self) -> Table:
+        """The histograms."""
+        rows: list[tuple[object, ...]] = []
+        for metric, part in self.by_metric.items():
+            bins = [None] * len(part.counts)
+            parts = (bins if counts is None else counts for counts in (part.same_gc, part.other_gc))
+            rows += zip(
+                [metric] * len(bins), part.edges[:-1], part.edges[1:], part.counts, *parts, strict=True
+            )
+        return ("metric", "from", "to", "pairs", "same_gc", "other_gc"), rows
+
+    def figure(self) -> Figure:
+        """A histogram for every metric."""
+        from kinmer.plots.charts import distance_histograms
+
+        panels = {}
+        for metric, part in self.by_metric.items():
+            parts = {"all pairs": part.counts}
+            if part.same_gc is not None and part.other_gc is not None:
+                parts |= {"of one GC group": part.same_gc, "of two GC groups": part.other_gc}
+            panels[NAMES[metric]] = (part.edges, parts, part.note())
+        return distance_histograms(panels)
+
+
+def analyze_distances(
+    source: Any,
+    *,
+    vectors: str | Path | Encoder = KEY,
+    ids: str | Path | None = None,
+    metadata: str | Path | None = None,
+    pairs: int = 1_000_000,
+    seed: int = 0,
+) -> DistanceAnalysis:
+    """Euclidean and cosine distances of random pairs, their modes, and what GC has to do with them.
+
+    Parameters
+    ----------
+    source, vectors, ids : what `kinmer.vectors.open_vectors` takes.
+    metadata : a TSV with GC where the source does not have it.
+    pairs : drawn of at most 20,000 random sequences; all their pairs where these are fewer.
+    seed : of everything drawn.
+
+    Raises ProfileError for fewer than two sequences, UsageError for `pairs` < 1 or where the extra
+    ``explore`` is missing.
+    """
+    if pairs < 1:
+        raise UsageError(f"at least 1 pair is needed, not {pairs}")
+    need_explore("diptest")
+    points = _several(open_labeled(source, vectors, ids=ids, metadata=metadata))
+    rng = np.random.default_rng(seed)
+    rows = sampled(len(points), POINTS, rng)
+    drawn = points.take(rows)
+    first, second = _pairs(len(rows), pairs, rng)
+    distances = _distances(drawn, first, second)
+    disjoint = rng.permutation(len(rows))[: len(rows) // 2 * 2].reshape(2, -1)
+    independent = _distances(drawn, disjoint[0], disjoint[1])
+    gc = column(points, "gc")[rows]
+    parting = gc_parting(gc, seed)
+    by_metric = {}
+    for metric in METRICS:
+        of_metric = distances[metric]
+        several = several_modes(of_metric, first, second, len(rows), rng)
+        dip, p = dip_of(independent[metric])
+        high = float(of_metric.max())
+        edges = np.linspace(0, high if high > 0 else 1, BINS + 1)
+        by_metric[metric] = MetricDistances(
+            **described(of_metric),
+            edges=edges,
+            counts=np.histogram(of_metric, edges)[0],
+            dip=dip,
+            p=p,
+            modes=modes_of(of_metric),
+            several=several,
+            **({} if parting is None else _split(of_metric, gc[first], gc[second], parting, edges)),
+        )
+    return DistanceAnalysis(len(points), len(rows), len(first), points.name, parting, by_metric)
+
+
+def _several(points: Vectors) -> Vectors:
+    if len(points) < 2:
+        raise ProfileError("one sequence has no distance to another", place=points.place)
+    return points
+
+
+def _pairs(points: int, wanted: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Rows of both ends of random pairs, never one row twice; all pairs where these are fewer."""
+    if points * (points - 1) // 2 <= wanted:
+        return np.triu_indices(points, 1)
+    first = rng.integers(0, points, wanted)
+    second = rng.integers(0, points - 1, wanted)
+    return first, second + (second >= first)
+
+
+def _distances(points: NDArray[np.float32], first: Rows, second: Rows) -> dict[Metric, Floats]:
+    """Distances (p,) of pairs of rows by every metric, in double precision."""
+    distances: dict[Metric, Floats] = {metric: np.empty(len(first)) for metric in METRICS}
+    lengths = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64))
+    with step("Distances", len(first)) as progress:
+        for start in range(0, len(first), BLOCK_PAIRS):
+            part = slice(start, start + BLOCK_PAIRS)
+            a, b = points[first[part]].astype(np.float64), points[second[part]].astype(np.float64)
+            products = lengths[first[part]] * lengths[second[part]]
+            cosine = np.divide(
+                np.einsum("ij,ij->i", a, b), products, out=np.zeros(len(a)), where=products > 0
+            )
+            distances["cosine"][part] = np.clip(1 - cosine, 0, 2)
+            a -= b
+            distances["l2"][part] = np.sqrt(np.einsum("ij,ij->i", a, a))
+            progress.advance(len(a))
+    return distances
+
+
+def _split(distances: Floats, first: Floats, second: Floats, parting: float, edges: Floats) -> dict[str, Any]:
+    """Histograms, means and the share of the variance (correlation ratio) of two kinds of pairs.
+
+    Pairs (p,) of one GC group and of two, with GC `first` and `second`; empty where there are none of a kind.
+    """
+    both = np.isfinite(first) & np.isfinite(second)
+    same = (first < parting) == (second < parting)
+    within, across = distances[both & same], distances[both & ~same]
+    if not len(within) or not len(across):
+        return {}
+    known = np.concatenate([within, across])
+    shares = np.array([len(within), len(across)]) / len(known)
+    between = shares @ (np.array([within.mean(), across.mean()]) - known.mean()) ** 2
+    return {
+        "same_gc": np.histogram(within, edges)[0],
+        "other_gc": np.histogram(across, edges)[0],
+        "same_mean": float(within.mean()),
+        "other_mean": float(across.mean()),
+        "split": float(between / known.var()) if known.var() > 0 else None,
+    }
 
 
 def modes_of(values: Floats) -> int:
@@ -58,11 +272,11 @@ def modes_of(values: Floats) -> int:
 
 
 def several_modes(
-    values: Floats, first: NDArray[np.int64], second: NDArray[np.int64], points: int, rng: np.random.Generator
+    values: Floats, first: Rows, second: Rows, points: int, rng: np.random.Generator
 ) -> float | None:
     """Share of bootstrap samples of the points in which distances (p,) have more than one mode.
 
-    The pairs share points, so it is these that are drawn anew; a pair counts as often as both of its ends
+    The pairs share points, so it is the points that are resampled; a pair counts as often as both of its ends
     together. Near 0 there is one mode, near 1 there are more; with few points it is in between by chance.
     None where nothing varies.
     """
@@ -71,12 +285,12 @@ def several_modes(
     few = slice(None, None, -(-len(values) // RESAMPLED_PAIRS))
     first, second = first[few], second[few]
     places, sigma = _steps(values[few])
-    found = 0
+    several = 0
     for _ in range(RESAMPLES):
         drawn = resampled(points, 1, rng)[0]
         counts = np.bincount(places, drawn[first] * drawn[second], minlength=STEPS)
-        found += int(counts.any() and _peaks(counts, sigma) > 1)
-    return found / RESAMPLES
+        several += int(counts.any() and _peaks(counts, sigma) > 1)
+    return several / RESAMPLES
 
 
 def dip_of(values: Floats) -> tuple[float | None, float | None]:
@@ -98,12 +312,12 @@ def gc_parting(gc: Floats, seed: int) -> float | None:
 
     gc : (n,), NaN where it is not known. None where it does not vary.
     """
-    told = gc[np.isfinite(gc)]
-    if len(told) < 4 or np.ptp(told) < 1e-6:
+    known = gc[np.isfinite(gc)]
+    if len(known) < 4 or np.ptp(known) < 1e-6:
         return None
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(2, random_state=seed, n_init=3).fit(told[:, None])
+    mixture = GaussianMixture(2, random_state=seed, n_init=3).fit(known[:, None])
     low, high = np.sort(mixture.means_.ravel())
     between = np.linspace(low, high, 513)
     changed = np.flatnonzero(np.diff(mixture.predict(between[:, None])))
@@ -114,7 +328,7 @@ def _alike(values: Floats) -> bool:
     return bool(np.ptp(values) <= 1e-9 * max(1.0, float(values.max())))
 
 
-def _steps(values: Floats) -> tuple[NDArray[np.int64], float]:
+def _steps(values: Floats) -> tuple[Rows, float]:
     """The step (p,) that each value lies on, and the bandwidth in steps."""
     low = values.min()
     width = (values.max() - low) / STEPS
@@ -123,7 +337,7 @@ def _steps(values: Floats) -> tuple[NDArray[np.int64], float]:
     return places, float(bandwidth / width)
 
 
-def _peaks(counts: NDArray[np.int64] | Floats, sigma: float) -> int:
+def _peaks(counts: Rows | Floats, sigma: float) -> int:
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
@@ -131,239 +345,6 @@ def _peaks(counts: NDArray[np.int64] | Floats, sigma: float) -> int:
     curve = gaussian_filter1d(np.pad(counts.astype(np.float64), FRAME), max(sigma, 1.0), mode="constant")
     peaks, _ = find_peaks(curve, prominence=PROMINENCE * curve.max())
     return max(1, len(peaks))
-
-
-METRICS: tuple[Metric, ...] = ("l2", "cosine")
-NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance"}
-# Sequences that the pairs are drawn of, and pairs that lie in memory together.
-POINTS, BLOCK_PAIRS = 20_000, 4096
-BINS = 200
-Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class MetricDistances:
-    """Distances of pairs by one metric.
-
-    edges (b + 1,), counts (b,) : the histogram. modes : peaks of the curve of all pairs (`modes_of`);
-        several : share of bootstrap samples of the sequences in which there is more than one. dip, p :
-        Hartigan's dip of pairs that share no sequence, and the probability of one as large where there is a
-        single mode: strict, as these are half as many as sequences (`dip_of`).
-    same_gc, other_gc (b,) : the histogram of pairs within one and of two GC groups, as far as their GC is
-        known; None where it is not. split : share of the variance of distances that lies between those.
-    """
-
-    mean: float
-    sd: float
-    minimum: float
-    maximum: float
-    quantiles: dict[str, float]
-    edges: NDArray[np.float64]
-    counts: Counts
-    dip: float | None
-    p: float | None
-    modes: int
-    several: float | None
-    same_gc: Counts | None = None
-    other_gc: Counts | None = None
-    same_mean: float | None = None
-    other_mean: float | None = None
-    split: float | None = None
-
-
-@dataclass(frozen=True)
-class DistanceAnalysis(Analysis):
-    """Distances of `pairs` random pairs of `sampled` of `points` sequences, by metric.
-
-    gc_threshold : where the two GC groups part; None where the GC is not known or does not vary.
-    """
-
-    points: int
-    sampled: int
-    pairs: int
-    vectors: str
-    gc_threshold: float | None
-    by_metric: dict[Metric, MetricDistances]
-
-    def text(self) -> str:
-        """Mean, modes and test of every metric."""
-        lines = [f"{self.pairs:,} pairs of {self.sampled:,} of {self.points:,} sequences, {self.vectors}"]
-        for metric, one in self.by_metric.items():
-            lines.append(f"{NAMES[metric]:20} {one.mean:.4f} ± {one.sd:.4f}, {_said(one)}")
-            if one.split is not None:
-                lines.append(
-                    f"{'':20} of one GC group {one.same_mean:.4f}, of two {one.other_mean:.4f} (parted at"
-                    f" {self.gc_threshold:.3f}): {100 * one.split:.0f} % of the variance"
-                )
-        return "\n".join(lines)
-
-    def summary(self) -> dict[str, Any]:
-        """All numbers, histograms too."""
-        return asdict(self)
-
-    def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
-        """The histograms."""
-        rows = [
-            (
-                metric,
-                low,
-                high,
-                *(None if part is None else part[at] for part in (one.counts, one.same_gc, one.other_gc)),
-            )
-            for metric, one in self.by_metric.items()
-            for at, (low, high) in enumerate(zip(one.edges[:-1], one.edges[1:], strict=True))
-        ]
-        return ("metric", "from", "to", "pairs", "same_gc", "other_gc"), rows
-
-    def figure(self) -> Figure:
-        """A histogram for every metric."""
-        from kinmer.plots.charts import distance_histograms
-
-        panels = {}
-        for metric, one in self.by_metric.items():
-            parts = {"all pairs": one.counts}
-            if one.same_gc is not None and one.other_gc is not None:
-                parts |= {"of one GC group": one.same_gc, "of two GC groups": one.other_gc}
-            panels[NAMES[metric]] = (one.edges, parts, _said(one))
-        return distance_histograms(panels)
-
-
-def _said(one: MetricDistances) -> str:
-    said = "one mode" if one.modes == 1 else f"{one.modes} modes"
-    sure = [] if one.several is None else [f"several in {100 * one.several:.0f} % of resamples"]
-    sure += [] if one.p is None else [f"dip test p = {one.p:.2g}"]
-    return f"{said} ({', '.join(sure)})" if sure else said
-
-
-def analyze_distances(
-    source: Any,
-    *,
-    vectors: str | Path | Encoder = KEY,
-    ids: str | Path | None = None,
-    metadata: str | Path | None = None,
-    pairs: int = 1_000_000,
-    seed: int = 0,
-) -> DistanceAnalysis:
-    """Euclidean and cosine distances of random pairs, their modes, and what GC has to do with them.
-
-    Parameters
-    ----------
-    source, vectors, ids : what `kinmer.vectors.open_space` takes, or a Space.
-    metadata : a TSV that tells GC where the source does not.
-    pairs : drawn of at most 20,000 random sequences; all their pairs where these are fewer.
-    seed : of everything drawn.
-
-    Raises ProfileError for fewer than two sequences, UsageError for `pairs` < 1 or where the extra
-    ``explore`` is missing.
-    """
-    if pairs < 1:
-        raise UsageError(f"at least 1 pair is needed, not {pairs}")
-    need_explore("diptest")
-    space = space_of(source, vectors=vectors, ids=ids, metadata=metadata)
-    if len(space) < 2:
-        raise ProfileError("one sequence has no distance to another", place=space.place)
-    rng = np.random.default_rng(seed)
-    rows = sampled(len(space), POINTS, rng)
-    points = space.take(rows)
-    first, second = _pairs(len(rows), pairs, rng)
-    far = _distances(points, first, second)
-    disjoint = rng.permutation(len(rows))[: len(rows) // 2 * 2].reshape(2, -1)
-    independent = _distances(points, disjoint[0], disjoint[1])
-    gc = column(space, "gc")[rows]
-    parting = gc_parting(gc, seed)
-    ends = None if parting is None else _groups(gc, parting, first, second)
-    found = {}
-    for metric in METRICS:
-        several = several_modes(far[metric], first, second, len(rows), rng)
-        dip, p = dip_of(independent[metric])
-        found[metric] = _described(far[metric], dip, p, several, ends)
-    return DistanceAnalysis(len(space), len(rows), len(first), space.vectors, parting, found)
-
-
-def _groups(
-    gc: NDArray[np.float64], parting: float, first: Counts, second: Counts
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which pairs are of one GC group, and which of two; neither where a GC is not known."""
-    known = np.isfinite(gc)
-    both = known[first] & known[second]
-    same = (gc[first] < parting) == (gc[second] < parting)
-    return both & same, both & ~same
-
-
-def _pairs(points: int, wanted: int, rng: np.random.Generator) -> tuple[Counts, Counts]:
-    """Rows of both ends of random pairs, never one row twice; all pairs where these are fewer."""
-    if points * (points - 1) // 2 <= wanted:
-        return np.triu_indices(points, 1)
-    first = rng.integers(0, points, wanted)
-    second = rng.integers(0, points - 1, wanted)
-    return first, second + (second >= first)
-
-
-def _distances(
-    points: NDArray[np.float32], first: Counts, second: Counts
-) -> dict[Metric, NDArray[np.float64]]:
-    """Distances (p,) of pairs of rows by every metric, in double precision."""
-    found: dict[Metric, NDArray[np.float64]] = {metric: np.empty(len(first)) for metric in METRICS}
-    lengths = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64))
-    with step("Distances", len(first)) as progress:
-        for start in range(0, len(first), BLOCK_PAIRS):
-            part = slice(start, start + BLOCK_PAIRS)
-            a, b = points[first[part]].astype(np.float64), points[second[part]].astype(np.float64)
-            products = lengths[first[part]] * lengths[second[part]]
-            cosine = np.divide(
-                np.einsum("ij,ij->i", a, b), products, out=np.zeros(len(a)), where=products > 0
-            )
-            found["cosine"][part] = np.clip(1 - cosine, 0, 2)
-            a -= b
-            found["l2"][part] = np.sqrt(np.einsum("ij,ij->i", a, a))
-            progress.advance(len(a))
-    return found
-
-
-def _described(
-    far: NDArray[np.float64],
-    dip: float | None,
-    p: float | None,
-    several: float | None,
-    ends: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None,
-) -> MetricDistances:
-    high = float(far.max())
-    edges = np.linspace(0, high if high > 0 else 1, BINS + 1)
-    split = {} if ends is None or not all(part.any() for part in ends) else _split(far, *ends, edges)
-    return MetricDistances(
-        float(far.mean()),
-        float(far.std()),
-        float(far.min()),
-        high,
-        quantiles(far),
-        edges,
-        np.histogram(far, edges)[0],
-        dip,
-        p,
-        modes_of(far),
-        several,
-        **split,
-    )
-
-
-def _split(
-    far: NDArray[np.float64], same: NDArray[np.bool_], other: NDArray[np.bool_], edges: NDArray[np.float64]
-) -> dict[str, Any]:
-    """Histograms, means and the share of the variance (correlation ratio) of two kinds of pairs."""
-    within, across = far[same], far[other]
-    known = np.concatenate([within, across])
-    shares = np.array([len(within), len(across)]) / len(known)
-    between = shares @ (np.array([within.mean(), across.mean()]) - known.mean()) ** 2
-    return {
-        "same_gc": np.histogram(within, edges)[0],
-        "other_gc": np.histogram(across, edges)[0],
-        "same_mean": float(within.mean()),
-        "other_mean": float(across.mean()),
-        "split": float(between / known.var()) if known.var() > 0 else None,
-    }
-
-
-ONE_BINS = 100
 
 
 @dataclass(frozen=True)
@@ -380,58 +361,43 @@ class OneAnalysis(Analysis):
     metric: Metric
     distances: dict[Metric, NDArray[np.float32]]
     closest: pd.DataFrame
+    MORE: ClassVar = ("-histogram.tsv",)
 
     def text(self) -> str:
         """The closest."""
         shown = self.closest.head(10).iloc[:, :8]
-        lines = [
-            f"{self.id}: distances to {self.points - 1:,} others, {self.vectors}, closest by {self.metric}"
-        ]
-        return "\n".join([*lines, shown.to_string(index=False, float_format=lambda one: f"{one:.4f}")])
+        others = f"{self.points - 1:,} others, {self.vectors}, closest by {self.metric}"
+        table = shown.to_string(index=False, float_format=lambda value: f"{value:.4f}")
+        return f"{self.id}: distances to {others}\n{table}"
 
     def summary(self) -> dict[str, Any]:
         """Mean, extremes and quantiles by metric."""
-        described: dict[str, Any] = {
-            str(metric): {
-                "mean": float(far.mean()),
-                "sd": float(far.std()),
-                "minimum": float(far.min()),
-                "maximum": float(far.max()),
-                "quantiles": quantiles(far),
-            }
-            for metric, far in self.distances.items()
-        }
         return {
             "id": self.id,
             "points": self.points,
             "vectors": self.vectors,
             "metric": self.metric,
             "closest": self.closest["id"].tolist(),
-            **described,
+            **{str(metric): described(values) for metric, values in self.distances.items()},
         }
 
-    def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
+    def table(self) -> Table:
         """The closest, with what is known of them."""
         return list(self.closest.columns), self.closest.itertuples(index=False)
 
-    def more_tables(self) -> dict[str, tuple[Sequence[str], Iterable[Sequence[object]]]]:
+    def more_tables(self) -> dict[str, Table]:
         """The histograms."""
-        rows: list[Sequence[object]] = []
-        for metric, far in self.distances.items():
-            counts, edges = np.histogram(far.astype(np.float64), ONE_BINS)
+        rows: list[tuple[object, ...]] = []
+        for metric, values in self.distances.items():
+            counts, edges = np.histogram(values.astype(np.float64), ONE_BINS)
             rows += zip([metric] * ONE_BINS, edges[:-1], edges[1:], counts, strict=True)
         return {"histogram": (("metric", "from", "to", "sequences"), rows)}
-
-    @classmethod
-    def outputs(cls, stem: str | Path) -> list[Path]:
-        """The files that `write` may write."""
-        return [*super().outputs(stem), Path(f"{stem}-histogram.tsv")]
 
     def figure(self) -> Figure:
         """Histograms of the distances."""
         from kinmer.plots.charts import one_and_all
 
-        return one_and_all(self.id, {str(name): far for name, far in self.distances.items()})
+        return one_and_all(self.id, {str(metric): values for metric, values in self.distances.items()})
 
 
 def analyze_one(
@@ -449,30 +415,25 @@ def analyze_one(
 
     Memory: 8 bytes a sequence beside a block of vectors.
 
-    source, vectors, ids, metric : what `kinmer.vectors.open_space` takes, or a Space; `metric` orders the
-    closest. metadata : a TSV with what is to be told of the closest.
+    source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes; `metric` orders the closest.
+    metadata : a TSV with what is to be reported of the closest.
 
     Raises UsageError where there is no such sequence, ProfileError where it is the only one.
     """
     if closest < 1:
         raise UsageError(f"closest must be at least 1, not {closest}")
-    space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
-    if len(space) < 2:
-        raise ProfileError("one sequence has no distance to another", place=space.place)
-    row = int(np.random.default_rng(seed).integers(len(space))) if name is None else space.row_of(name)
-    asked = space.take(np.array([row]))
-    far = {one: np.empty(len(space), np.float32) for one in METRICS}
-    with step("Distances", len(space)) as progress:
-        for start, block in space.blocks(BLOCK_ROWS):
-            for one in METRICS:
-                far[one][start : start + len(block)] = distances_to(asked, block[None], one)[0]
+    points = _several(open_labeled(source, vectors, ids=ids, metric=metric, metadata=metadata))
+    row = int(np.random.default_rng(seed).integers(len(points))) if name is None else points.row_of(name)
+    asked = points.take(np.array([row]))
+    distances = {each: np.empty(len(points), np.float32) for each in METRICS}
+    with step("Distances", len(points)) as progress:
+        for start, block in points.blocks():
+            for each, values in distances.items():
+                values[start : start + len(block)] = distances_to(asked, block[None], each)[0]
             progress.advance(len(block))
-    others = np.delete(np.arange(len(space)), row)
-    order = others[np.argsort(far[space.metric][others], kind="stable")[:closest]]
-    table = pd.DataFrame({"rank": np.arange(len(order)) + 1, "id": space.ids[order]})
-    for one in METRICS:
-        table[one] = far[one][order]
-    for label in space.obs.columns:
-        table[label] = space.obs[label].to_numpy()[order]
-    kept = {one: values[others] for one, values in far.items()}
-    return OneAnalysis(str(space.ids[row]), len(space), space.vectors, space.metric, kept, table)
+    others = np.delete(np.arange(len(points)), row)
+    order = others[np.argsort(distances[points.metric][others], kind="stable")[:closest]]
+    nearest = {each: values[order] for each, values in distances.items()}
+    table = listed(points, order, rank=np.arange(len(order)) + 1, id=points.ids[order], **nearest)
+    kept = {each: values[others] for each, values in distances.items()}
+    return OneAnalysis(str(points.ids[row]), len(points), points.name, points.metric, kept, table)

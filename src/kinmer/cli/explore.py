@@ -78,10 +78,10 @@ def map_(
 ) -> None:
     """Draw all sequences on a map, similar ones close together, or place new ones on an existing map."""
     from kinmer.folders import check_output
+    from kinmer.library import open_labeled
     from kinmer.maps import draw, make_map, open_map, place
     from kinmer.maps.mapfiles import stem_of
     from kinmer.maps.picture import beside, check_color
-    from kinmer.vectors import space_of
 
     stem = stem_of(output)
     endings = (".tsv", ".json", *[".png", ".svg"] * picture, *[".html"] * page)
@@ -98,7 +98,7 @@ def map_(
     if from_store:
         made = _redrawn(source, method, metadata, color, stem, drawn)
     elif known is None:
-        space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+        space = open_labeled(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
         check_color(space.obs, color)
         made = make_map(
             space, method=method, perplexity=perplexity, iterations=iterations, seed=seed, **written

@@ -1,4 +1,4 @@
-"""Clusters: communities of the neighbour graph, or dense places of a map; and what labels say of them."""
+"""Clusters: communities of the neighbor graph, or dense parts of a map, and how they agree with labels."""
 
 from kinmer.clusters.agreement import Agreement, ClusterReport, agreement_of, evaluate_clusters
 from kinmer.clusters.partition import Clustering, cluster

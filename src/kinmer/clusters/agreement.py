@@ -1,8 +1,8 @@
-"""How clusters agree with labels, rank by rank."""
+"""How clusters agree with labels, rank by rank: clusters of kinmer or of any other program."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from kinmer.errors import InputError
 from kinmer.evaluate.measures import label_table
-from kinmer.files import replaced_text, write_json, written_together
+from kinmer.files import write_json, written_together
 from kinmer.inputs import described
 from kinmer.profiles import open_profiles
+from kinmer.tables import write_table
 from kinmer.taxonomy import known_rows, rank_columns
 
 __all__ = [
@@ -30,12 +30,10 @@ __all__ = [
     "agreements",
     "evaluate_clusters",
     "gc_spans",
-    "write_agreement",
-    "write_rows",
 ]
 
-
-GENOME = "genome_id"
+CLUSTER, GENOME = "cluster", "genome_id"
+IDS = ("id", "sequence_id")
 # Columns that are taken for labels.
 RANKS = (
     GENOME,
@@ -51,19 +49,23 @@ RANKS = (
 )
 # Genomes are left out one by one, or where there are more, in so many groups.
 GROUPS = 100
+BY_BASES = ("purity", "completeness_share", "v_measure", "ari", "f1", "fragmentation")
+WITH_INTERVAL = ("purity", "v_measure", "ari", "f1")
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Figures = dict[str, float | None]
 
 
 class Agreement(NamedTuple):
     """Clusters against the labels of one rank.
 
-    sequences, labels, clusters : that count: those with a label; unlabelled : sequences left out. A sequence
-    in no cluster is one of its own. purity : share of the sequences that carry the commonest label of their
-    cluster. completeness_share : share that lie in the commonest cluster of their label. homogeneity,
-    completeness, v_measure : Rosenberg and Hirschberg 2007. ari : adjusted Rand index (Hubert and Arabie
-    1985). precision, recall, f1 : of pairs of sequences: in one cluster, of one label. fragmentation : mean
-    number of clusters that hold 90 % of a label's sequences, over labels with two or more.
+    sequences, labels, clusters : those that count, which have a label; unlabelled : sequences left out. A
+    sequence in no cluster is a cluster of its own. purity : share of the sequences that carry the commonest
+    label of their cluster. completeness_share : share that lie in the commonest cluster of their label.
+    homogeneity, completeness, v_measure : Rosenberg and Hirschberg 2007. ari : adjusted Rand index (Hubert
+    and Arabie 1985). precision, recall, f1 : of pairs of sequences: in one cluster, of one label.
+    fragmentation : mean number of clusters that hold 90 % of a label's sequences, over labels with two or
+    more.
 
     …_bases : the same with every sequence weighing its bases, a pair the product of the two. …_low,
     …_high : 95 % interval from leaving genomes out (jackknife, Efron and Stein 1981, Ann Stat 9:586),
@@ -101,9 +103,138 @@ class Agreement(NamedTuple):
     f1_low: float | None = None
     f1_high: float | None = None
 
+    def interval(self, name: str) -> str:
+        """A figure for people, with its interval where there is one."""
+        value, low, high = (getattr(self, f"{name}{end}") for end in ("", "_low", "_high"))
+        if value is None:
+            return "–"
+        return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f}–{high:.3f})"
 
-BY_BASES = ("purity", "completeness_share", "v_measure", "ari", "f1", "fragmentation")
-WITH_INTERVAL = ("purity", "v_measure", "ari", "f1")
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """Result of `evaluate_clusters`: clusters of two or more sequences, sequences in them and in all."""
+
+    place: str
+    column: str
+    clusters: int
+    inside: int
+    sequences: int
+    agreement: tuple[Agreement, ...]
+
+    def text(self) -> str:
+        """Some lines for people."""
+        first = f"{self.clusters:,} clusters of {self.inside:,} of {self.sequences:,} sequences"
+        return "\n".join([first, *agreement_text(self.agreement)])
+
+    @staticmethod
+    def outputs(stem: str | Path) -> list[Path]:
+        """The files that `write` makes."""
+        return [Path(f"{stem}.tsv"), Path(f"{stem}.json")]
+
+    def write(self, stem: str | Path) -> list[Path]:
+        """Write ``STEM.tsv``, a row a rank, and ``STEM.json``; gives their paths."""
+        paths = self.outputs(stem)
+        with written_together(*paths) as (table, numbers):
+            write_table(table, Agreement._fields, self.agreement)
+            write_json(numbers, {**vars(self), "agreement": [row._asdict() for row in self.agreement]})
+        return paths
+
+
+def evaluate_clusters(
+    source: Any,
+    *,
+    labels: str | Path | None = None,
+    column: str = CLUSTER,
+    ranks: Sequence[str] = RANKS,
+) -> ClusterReport:
+    """How clusters, by whatever program, agree with labels.
+
+    Parameters
+    ----------
+    source : a table with tabs and the columns ``id`` (or ``sequence_id``) and `column`, such as
+        ``cluster_members.tsv``; the folder that `cluster` wrote; a profile store or an AnnData with `column`
+        in obs.
+    labels : a TSV with ``id`` and ranks, which are also looked for in the source.
+    column : names of clusters. ``-1``, ``.`` and nothing are in none; in a column ``cluster`` so is ``0``.
+    ranks : columns to compare with.
+
+    Raises InputError where there are no clusters, or no labels.
+    """
+    ids, obs, place = _opened(source)
+    if column not in obs:
+        listed = ", ".join(map(str, obs.columns)) or "none"
+        raise InputError(
+            f"there is no column {column!r}", f"there are {listed}", "give --column", place=place
+        )
+    number = _numbers(obs[column])
+    if labels is not None:
+        more = label_table(ids, labels).set_index(obs.index)
+        obs = pd.concat([obs.drop(columns=[name for name in more if name in obs]), more], axis=1)
+    compared = agreements(obs, number, ranks=ranks)
+    if not compared:
+        raise InputError(
+            "no sequence has a label", f"looked for {', '.join(ranks)}", "give --labels", place=place
+        )
+    sizes = np.bincount(number)[1:]
+    several = sizes[sizes > 1]
+    return ClusterReport(place, column, len(several), int(several.sum()), len(number), compared)
+
+
+def _opened(source: Any) -> tuple[list[str], pd.DataFrame, str]:
+    """Ids, what is known of them, and where it is from."""
+    if isinstance(source, str | Path) and (Path(source) / "clusters.json").is_file():
+        source = Path(source) / "cluster_members.tsv"
+    if not isinstance(source, str | Path) or Path(source).is_dir():
+        profiles = open_profiles(source)
+        place = str(source) if isinstance(source, str | Path) else type(source).__name__
+        return [str(name) for name in profiles.ids], profiles.obs, place
+    try:
+        table = pd.read_csv(source, sep="\t", dtype=str, keep_default_na=False, quoting=3)
+    except FileNotFoundError:
+        raise InputError("no such file", check="is the path right?", place=source) from None
+    except (OSError, ValueError) as error:
+        what = described(source)
+        why = str(error) if what in ("a table", "a file") else f"this is {what}, not a table"
+        raise InputError("the clusters cannot be read", why, place=source) from error
+    key = next((name for name in IDS if name in table), None)
+    if key is None:
+        what = described(source)
+        raise InputError(
+            "there is no column id or sequence_id",
+            f"this is {what}" if what != "a table" else f"there are {', '.join(map(str, table.columns))}",
+            "is there a header with tabs? kinmer cluster writes the sequences to cluster_members.tsv",
+            place=source,
+        )
+    twice = table[key][table[key].duplicated()]
+    if len(twice):
+        raise InputError(f"the id {twice.iloc[0]!r} occurs twice", place=source)
+    return table[key].tolist(), table, str(source)
+
+
+def _numbers(names: pd.Series) -> Codes:
+    """Clusters from 1, 0 for none."""
+    text = names.astype(object).where(names.notna(), "").astype(str)
+    none = text.isin(("-1", "-1.0")) | ~known_rows(CLUSTER, text)
+    if names.name == CLUSTER:
+        none |= text.isin(("0", "0.0"))
+    return np.asarray(pd.factorize(text.where(~none, None))[0] + 1, np.int64)
+
+
+def agreements(obs: pd.DataFrame, cluster: Codes, *, ranks: Sequence[str] = RANKS) -> tuple[Agreement, ...]:
+    """The agreement of clusters (n,; 0: none) with the columns of `obs` (n rows) that are named as ranks."""
+    by_name = {str(name).lower(): str(name) for name in obs.columns}
+    by_name |= rank_columns([str(name) for name in obs.columns])
+    length = None
+    if size := next((name for name in ("bases", "length") if name in obs), None):
+        length = pd.to_numeric(obs[size], errors="coerce").to_numpy(np.float64)
+    genome = obs[by_name[GENOME]] if GENOME in by_name else None
+    compared = (
+        agreement_of(cluster, obs[by_name[rank]], rank=rank, length=length, genome=genome)
+        for rank in ranks
+        if rank in by_name
+    )
+    return tuple(row for row in compared if row is not None)
 
 
 def agreement_of(
@@ -117,7 +248,7 @@ def agreement_of(
     """The agreement of clusters (n,; 0: none) with labels (n,), those without a label left out.
 
     length : (n,) bases of the sequences. genome : (n,) what is left out for the intervals; a sequence without
-    one is one of its own. None where no sequence has a label.
+    one is its own. None where no sequence has a label.
     """
     known = known_rows(rank or str(labels.name), labels)
     if not known.any():
@@ -128,7 +259,7 @@ def agreement_of(
     member, groups = pd.factorize(own)
     cells = _Cells.of(member, kind)
     figures = cells.figures(np.ones(len(own)))
-    more: dict[str, float | None] = {}
+    more: Figures = {}
     if length is not None and np.nansum(length[known]) > 0:
         by_bases = cells.figures(np.nan_to_num(length[known]))
         more |= {f"{name}_bases": by_bases[name] for name in BY_BASES}
@@ -149,26 +280,28 @@ def _units(genome: pd.Series) -> Codes:
     return np.asarray(order[unit] % GROUPS, np.int64)
 
 
-def _intervals(cells: _Cells, unit: Codes, figures: dict[str, float | None]) -> dict[str, float | None]:
+def _intervals(cells: _Cells, unit: Codes, figures: Figures) -> Figures:
     """95 % intervals of figures from those without each unit (n,); none where there are too few."""
     units = int(unit.max()) + 1
     if units < 2:
         return {}
+    from scipy.special import stdtrit
+
     order = np.argsort(unit, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
     without = [cells.figures(np.ones(len(unit)), left_out=part) for part in parts]
-    reach = student.ppf(0.975, units - 1)
-    found: dict[str, float | None] = {}
+    reach = stdtrit(units - 1, 0.975)
+    bounds: Figures = {}
     for name in WITH_INTERVAL:
-        values = np.array([one[name] for one in without if one[name] is not None], np.float64)
+        values = np.array([row[name] for row in without if row[name] is not None], np.float64)
         middle = figures[name]
         if middle is None or len(values) < units:
             continue
         error = np.sqrt((units - 1) / units * ((values - values.mean()) ** 2).sum())
         least = -1.0 if name == "ari" else 0.0
-        found[f"{name}_low"] = max(least, float(middle - reach * error))
-        found[f"{name}_high"] = min(1.0, float(middle + reach * error))
-    return found
+        bounds[f"{name}_low"] = max(least, float(middle - reach * error))
+        bounds[f"{name}_high"] = min(1.0, float(middle + reach * error))
+    return bounds
 
 
 class _Cells(NamedTuple):
@@ -185,10 +318,10 @@ class _Cells(NamedTuple):
         key, inverse = np.unique(member.astype(np.int64) * labels + kind, return_inverse=True)
         return cls(inverse, key // labels, key % labels)
 
-    def figures(self, weights: Floats, *, left_out: Codes | None = None) -> dict[str, float | None]:
-        """The figures of an `Agreement`, sequences weighing `weights` (n,), of which one is above 0.
+    def figures(self, weights: Floats, *, left_out: Codes | None = None) -> Figures:
+        """The figures of an `Agreement`, sequences weighing `weights` (n,), not all 0.
 
-        left_out : places of sequences that do not count; then pieces are not looked at.
+        left_out : rows of sequences that do not count; then fragmentation is not computed.
         """
         both: Floats = np.bincount(self.of_sequence, weights).astype(np.float64)
         squares = (weights**2).sum()
@@ -201,11 +334,19 @@ class _Cells(NamedTuple):
         precision, recall, f1, ari = _pairs(
             (both**2).sum(), (together**2).sum(), (alike**2).sum(), both.sum() ** 2, squares
         )
-        homogeneity, completeness, v = _entropies(both, together, alike)
-        found = {"purity": self._purest(self.cluster, both), "ari": ari, "f1": f1}
-        found |= {"completeness_share": self._purest(self.label, both), "precision": precision}
-        found |= {"recall": recall, "homogeneity": homogeneity, "completeness": completeness, "v_measure": v}
-        return found | {"fragmentation": self._pieces(both) if left_out is None else None}
+        homogeneity, completeness, v_measure = _entropies(both, together, alike)
+        return {
+            "purity": self._purest(self.cluster, both),
+            "completeness_share": self._purest(self.label, both),
+            "homogeneity": homogeneity,
+            "completeness": completeness,
+            "v_measure": v_measure,
+            "ari": ari,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "fragmentation": self._pieces(both) if left_out is None else None,
+        }
 
     def _purest(self, by: Codes, both: Floats) -> float:
         """Share of the weight in the largest cell of every cluster, or of every label."""
@@ -236,9 +377,9 @@ def _pairs(
     """
     tiny = 1e-12 * squares
     both, together, alike, everything = (
-        max(0.0, float(one - squares) / 2) for one in (both, together, alike, everything)
+        max(0.0, float(total - squares) / 2) for total in (both, together, alike, everything)
     )
-    precision, recall = (both / one if one > tiny else None for one in (together, alike))
+    precision, recall = (both / pairs if pairs > tiny else None for pairs in (together, alike))
     f1 = 2 * both / (together + alike) if together + alike > tiny else None
     chance = together * alike / everything if everything > tiny else 0.0
     most = (together + alike) / 2
@@ -260,207 +401,30 @@ def _entropies(both: Floats, together: Floats, alike: Floats) -> tuple[float, fl
     return homogeneity, completeness, 2 * homogeneity * completeness / total if total else 0.0
 
 
-def agreement_text(found: Sequence[Agreement]) -> list[str]:
-    """A line a rank, with a heading; none where no rank was told."""
-    if not found:
+def agreement_text(rows: Sequence[Agreement]) -> list[str]:
+    """A line a rank, with a heading; none where no rank is known."""
+    if not rows:
         return []
-    wide = 21 if any(one.v_measure_low is not None for one in found) else 8
+    wide = 21 if any(row.v_measure_low is not None for row in rows) else 8
     names = "".join(f"{name:>{wide}}" for name in ("V", "ARI", "F1 of pairs"))
-    lines = [f"{'':14}{'labelled':>10}{'purity':>8}{'complete':>10}{names}{'pieces':>8}"]
-    for one in found:
-        shown = [
-            _shown(one.v_measure, one.v_measure_low, one.v_measure_high),
-            _shown(one.ari, one.ari_low, one.ari_high),
-            _shown(one.f1, one.f1_low, one.f1_high),
-        ]
-        pieces = "–" if one.fragmentation is None else f"{one.fragmentation:.2f}"
-        lines.append(
-            f"{one.rank:14}{one.sequences:10,}{one.purity:8.3f}{one.completeness_share:10.3f}"
-            + "".join(f"{text:>{wide}}" for text in shown)
-            + f"{pieces:>8}"
-        )
-    left = max(one.unlabelled for one in found)
-    if left:
-        lines.append(f"sequences without a label are left out (up to {left:,})")
-    return lines
+    lines = [f"{'':14}{'labeled':>10}{'purity':>8}{'complete':>10}{names}{'pieces':>8}"]
+    for row in rows:
+        shown = "".join(f"{row.interval(name):>{wide}}" for name in ("v_measure", "ari", "f1"))
+        pieces = "–" if row.fragmentation is None else f"{row.fragmentation:.2f}"
+        shares = f"{row.purity:8.3f}{row.completeness_share:10.3f}"
+        lines.append(f"{row.rank:14}{row.sequences:10,}{shares}{shown}{pieces:>8}")
+    left = max(row.unlabelled for row in rows)
+    return lines + ([f"sequences without a label are left out (up to {left:,})"] if left else [])
 
 
-def _shown(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f}–{high:.3f})"
-
-
-def gc_spans(cluster: Codes, gc: NDArray[np.float64]) -> tuple[float, float] | None:
+def gc_spans(cluster: Codes, gc: Floats) -> tuple[float, float] | None:
     """Mean standard deviation of GC within clusters of two or more, weighted by size, and that of all."""
-    there = (cluster > 0) & np.isfinite(gc)
-    if there.sum() < 2:
+    known = (cluster > 0) & np.isfinite(gc)
+    if known.sum() < 2:
         return None
-    frame = pd.DataFrame({"cluster": cluster[there], "gc": gc[there]})
-    grouped = frame.groupby("cluster").gc
+    grouped = pd.Series(gc[known]).groupby(cluster[known])
     sizes, spread = grouped.size(), grouped.std(ddof=0)
     kept = sizes > 1
     if not kept.any():
         return None
-    return float((spread[kept] * sizes[kept]).sum() / sizes[kept].sum()), float(frame.gc.std(ddof=0))
-
-
-def write_agreement(path: Path, found: Sequence[Agreement]) -> None:
-    """A row a rank."""
-    write_rows(path, Agreement._fields, found)
-
-
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table with tabs; empty fields where nothing is known, numbers with six digits."""
-    with replaced_text(path) as file:
-        file.write("\t".join(header) + "\n")
-        for row in rows:
-            file.write("\t".join(map(_field, row)) + "\n")
-
-
-def _field(value: Any) -> str:
-    if value is None or value is pd.NA or value != value:
-        return ""
-    if isinstance(value, float | np.floating):
-        number = float(value)
-        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
-    return " ".join(str(value).split())
-
-
-CLUSTER = "cluster"
-IDS = ("id", "sequence_id")
-
-
-@dataclass(frozen=True)
-class ClusterReport:
-    """What `evaluate_clusters` found: clusters of two or more sequences, sequences in them and in all."""
-
-    place: str
-    column: str
-    clusters: int
-    inside: int
-    sequences: int
-    agreement: tuple[Agreement, ...]
-
-    def text(self) -> str:
-        """Some lines for people."""
-        first = f"{self.clusters:,} clusters of {self.inside:,} of {self.sequences:,} sequences"
-        return "\n".join([first, *agreement_text(self.agreement)])
-
-    @staticmethod
-    def outputs(stem: str | Path) -> list[Path]:
-        """The files that `write` makes."""
-        return [Path(f"{stem}.tsv"), Path(f"{stem}.json")]
-
-    def write(self, stem: str | Path) -> list[Path]:
-        """Write ``STEM.tsv``, a row a rank, and ``STEM.json``; gives their paths."""
-        table, told_all = self.outputs(stem)
-        with written_together(table, told_all) as (table_aside, told_aside):
-            write_agreement(table_aside, self.agreement)
-            write_json(told_aside, {**vars(self), "agreement": [one._asdict() for one in self.agreement]})
-        return [table, told_all]
-
-
-def evaluate_clusters(
-    source: Any,
-    *,
-    labels: str | Path | None = None,
-    column: str = CLUSTER,
-    ranks: Sequence[str] = RANKS,
-) -> ClusterReport:
-    """How clusters, by whatever program, agree with labels.
-
-    source : a table with tabs and the columns ``id`` (or ``sequence_id``) and `column`, such as
-        ``cluster_members.tsv``; the folder that `cluster` wrote; a profile store or an AnnData with `column`
-        in obs.
-    labels : a TSV with ``id`` and ranks, which are also looked for in the source.
-    column : names of clusters. ``-1``, ``.`` and nothing are in none; in a column ``cluster`` so is ``0``.
-    ranks : columns to compare with
-
-    Raises InputError where there are no clusters, or no labels.
-    """
-    ids, known, place = _opened(source)
-    if column not in known:
-        listed = ", ".join(map(str, known.columns)) or "none"
-        raise InputError(
-            f"there is no column {column!r}", f"there are {listed}", "give --column", place=place
-        )
-    number = _numbers(known[column])
-    if labels is not None:
-        more = label_table(ids, labels).set_index(known.index)
-        known = pd.concat([known.drop(columns=[one for one in more if one in known]), more], axis=1)
-    found = agreements(known, number, ranks=ranks)
-    if not found:
-        raise InputError(
-            "no sequence has a label", f"looked for {', '.join(ranks)}", "give --labels", place=place
-        )
-    sizes = np.bincount(number)[1:]
-    several = sizes[sizes > 1]
-    counts = (len(several), int(several.sum()), len(number))
-    return ClusterReport(place, column, *counts, found)
-
-
-def agreements(
-    obs: pd.DataFrame,
-    cluster: NDArray[np.int64],
-    *,
-    ranks: Sequence[str] = RANKS,
-) -> tuple[Agreement, ...]:
-    """The agreement of clusters (n,; 0: none) with the columns of `obs` (n rows) that are called as ranks."""
-    by_name = {str(name).lower(): str(name) for name in obs.columns}
-    by_name |= rank_columns([str(name) for name in obs.columns])
-    length = None
-    if size := next((name for name in ("bases", "length") if name in obs), None):
-        length = pd.to_numeric(obs[size], errors="coerce").to_numpy(np.float64)
-    found = (
-        agreement_of(
-            cluster,
-            obs[by_name[rank]],
-            rank=rank,
-            length=length,
-            genome=obs[by_name[GENOME]] if GENOME in by_name else None,
-        )
-        for rank in ranks
-        if rank in by_name
-    )
-    return tuple(one for one in found if one is not None)
-
-
-def _opened(source: Any) -> tuple[list[str], pd.DataFrame, str]:
-    """Ids, what is known of them, and where it is from."""
-    if isinstance(source, str | Path) and (Path(source) / "clusters.json").is_file():
-        source = Path(source) / "cluster_members.tsv"
-    if not isinstance(source, str | Path) or Path(source).is_dir():
-        profiles = open_profiles(source)
-        place = str(source) if isinstance(source, str | Path) else type(source).__name__
-        return [str(one) for one in profiles.ids], profiles.obs, place
-    try:
-        table = pd.read_csv(source, sep="\t", dtype=str, keep_default_na=False, quoting=3)
-    except FileNotFoundError:
-        raise InputError("no such file", check="is the path right?", place=source) from None
-    except (OSError, ValueError) as error:
-        what = described(source)
-        why = str(error) if what in ("a table", "a file") else f"this is {what}, not a table"
-        raise InputError("the clusters cannot be read", why, place=source) from error
-    name = next((one for one in IDS if one in table), None)
-    if name is None:
-        what = described(source)
-        raise InputError(
-            "there is no column id or sequence_id",
-            f"this is {what}" if what != "a table" else f"there are {', '.join(map(str, table.columns))}",
-            "is there a header with tabs? kinmer cluster writes the sequences to cluster_members.tsv",
-            place=source,
-        )
-    twice = table[name][table[name].duplicated()]
-    if len(twice):
-        raise InputError(f"the id {twice.iloc[0]!r} occurs twice", place=source)
-    return table[name].tolist(), table, str(source)
-
-
-def _numbers(names: pd.Series) -> NDArray[np.int64]:
-    """Clusters from 1, 0 for none."""
-    text = names.astype(object).where(names.notna(), "").astype(str)
-    none = text.isin(("-1", "-1.0")) | ~known_rows(CLUSTER, text)
-    if names.name == CLUSTER:
-        none |= text.isin(("0", "0.0"))
-    return np.asarray(pd.factorize(text.where(~none, None))[0] + 1, np.int64)
+    return float((spread[kept] * sizes[kept]).sum() / sizes[kept].sum()), float(gc[known].std())

@@ -1,4 +1,4 @@
-"""Clusters as tables and pictures in a folder."""
+"""Clusters of all sequences of a source: made, kept beside the profiles, and written into a folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer import __version__
-from kinmer.clusters.agreement import (
-    CLUSTER,
-    RANKS,
-    Agreement,
-    agreement_text,
-    agreements,
-    gc_spans,
-    write_agreement,
-    write_rows,
-)
+from kinmer.clusters.agreement import CLUSTER, RANKS, Agreement, agreement_text, agreements, gc_spans
 from kinmer.clusters.communities import (
     DENSE_SAMPLE,
     Method,
@@ -38,134 +29,29 @@ from kinmer.embedding import KEY
 from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import built_aside, hash_ids, read_json, settle
 from kinmer.folders import FolderKind, check_output
+from kinmer.library import open_labeled
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.progress import step
 from kinmer.stores import Metric
-from kinmer.vectors import Neighbors, Space, contracted, space_of
+from kinmer.tables import write_table
+from kinmer.vectors import Neighbors, Vectors, contracted
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["CLUSTERING", "Clustering", "cluster", "cluster_table", "kept_numbers", "write_clustering"]
-
+__all__ = ["CLUSTERING", "ClusterSettings", "Clustering", "cluster", "cluster_table"]
 
 FORMAT = 1
 CLUSTERING = FolderKind(
     "folder of clusters",
     "clusters.json",
-    lambda told: "kinmer" in told and "clusters" in told,
+    lambda recorded: "kinmer" in recorded and "clusters" in recorded,
     r"clusters\.(?:tsv|json|png|svg)|cluster_members\.tsv|agreement\.tsv",
 )
-
-
-def cluster_table(made: Clustering) -> pd.DataFrame:
-    """A row a cluster: size, bases, GC, the longest member, mean distance of the members to their middle."""
-    frame = pd.DataFrame({"cluster": made.cluster, "id": made.ids})
-    for name in ("length", "gc"):
-        frame[name] = made.obs[name].to_numpy(np.float64) if name in made.obs else np.nan
-    # Letters that are no base count only where nobody knows how many they are.
-    frame["bases"] = made.obs["bases"].to_numpy(np.float64) if "bases" in made.obs else frame["length"]
-    inside = frame[frame.cluster > 0]
-    grouped = inside.groupby("cluster", sort=True)
-    table = grouped.size().rename("size").to_frame()
-    if table.empty:
-        return pd.DataFrame(
-            columns=[
-                "size",
-                "bases",
-                "gc_min",
-                "gc_max",
-                "gc_sd",
-                "longest",
-                "longest_length",
-                "mean_distance",
-            ]
-        )
-    table["bases"] = grouped.bases.sum(min_count=1)
-    table["gc_min"], table["gc_max"] = grouped.gc.min(), grouped.gc.max()
-    table["gc_sd"] = grouped.gc.std(ddof=0)
-    # Of equal length, and where none is known, the first.
-    longest = inside.assign(length=inside.length.fillna(-1)).groupby("cluster").length.idxmax()
-    table["longest"], table["longest_length"] = frame.id[longest].to_numpy(), frame.length[longest].to_numpy()
-    table["mean_distance"] = np.nan if made.mean_distance is None else made.mean_distance
-    return table
-
-
-def write_clustering(made: Clustering, folder: Path, *, force: bool) -> list[Path]:
-    """All files of a clustering, the whole folder at once; gives their paths."""
-    check_output(folder, force=force, kind=CLUSTERING)
-    with built_aside(folder) as aside:
-        table = cluster_table(made)
-        rows = (
-            (number, *row) for number, row in zip(table.index, table.itertuples(index=False), strict=True)
-        )
-        write_rows(aside / "clusters.tsv", ["cluster", *table.columns], rows)
-        own = {"cluster", "representative"}
-        columns = [name for name in made.obs.columns if name not in own]
-        order = np.lexsort(
-            (np.arange(len(made)), np.where(made.cluster > 0, made.cluster, np.iinfo(np.int64).max))
-        )
-        values = [made.obs[name].to_numpy()[order] for name in columns]
-        repeated = made.ids if made.representative is None else made.representative
-        repeated = np.array(repeated, dtype=object)[order]
-        repeated[repeated == made.ids[order]] = None
-        members = zip(made.ids[order], made.cluster[order], repeated, *values, strict=True)
-        header = ["id", "cluster", "representative", *map(str, columns)]
-        write_rows(aside / "cluster_members.tsv", header, members)
-        if made.agreement:
-            write_agreement(aside / "agreement.tsv", made.agreement)
-        told = {
-            "format": FORMAT,
-            "kinmer": __version__,
-            "ids": hash_ids(made.ids),
-            "asked": made.asked,
-            "settings": made.settings,
-            "sequences": len(made),
-            "in_a_cluster": int((made.cluster > 0).sum()),
-            "clusters": made.clusters,
-            "gc_sd_within": None if made.gc is None else made.gc[0],
-            "gc_sd_all": None if made.gc is None else made.gc[1],
-            "agreement": [one._asdict() for one in made.agreement],
-        }
-        (aside / "clusters.json").write_text(
-            json.dumps(told, indent=1, default=_plain, allow_nan=False) + "\n"
-        )
-        if made.clusters:
-            from kinmer import plots
-            from kinmer.plots.charts import cluster_sizes
-
-            plots.save(cluster_sizes(table["size"].to_numpy(), table["gc_sd"].to_numpy()), aside / "clusters")
-    return sorted(folder.iterdir())
-
-
-def kept_numbers(folder: Path, asked: dict[str, Any], ids: Sequence[str]) -> NDArray[np.int64] | None:
-    """The clusters (n,) that a folder holds of these sequences, made as asked; None where it does not."""
-    try:
-        told = read_json(folder / "clusters.json")
-        if told["format"] != FORMAT or told["asked"] != asked or told["ids"] != hash_ids(ids):
-            return None
-        table = pd.read_csv(
-            folder / "cluster_members.tsv",
-            sep="\t",
-            usecols=["id", "cluster"],
-            dtype={"id": str},
-            keep_default_na=False,
-            quoting=3,
-            index_col="id",
-        )
-        return np.asarray(table["cluster"].loc[list(ids)].to_numpy(np.int64))
-    except (FormatError, OSError, ValueError, KeyError):
-        return None
-
-
-def _plain(value: Any) -> Any:
-    return value.item()
-
-
 # Settings that matter to a method.
 _GRAPH = ("k", "max_distance", "max_in_degree", "mutual")
 OF_METHOD = {"infomap": _GRAPH, "leiden": (*_GRAPH, "resolution"), "hdbscan": ("coordinates",)}
-# The fewest points that make a dense place, as in scikit-learn.
+# The fewest points that make a dense part, as in scikit-learn.
 LEAST_DENSE = 5
 # Nearest on a map that are looked at for near-duplicates.
 MAP_NEIGHBORS = 15
@@ -177,6 +63,41 @@ GAPS = (
     " or give --max-distance"
 )
 KEPT = "use --force to replace them, or --no-store to leave them"
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """How clusters are made; checked at once.
+
+    method : ``infomap`` or ``leiden`` on the graph of the k nearest, or ``hdbscan`` on a map.
+    k : neighbors of a sequence. max_distance : the longest edge; None: what is usual for the distance to the
+        nearest (`usual_distance`). max_in_degree : edges that a sequence may have from others whose neighbor
+        it is; None: 4 k. mutual : each end must be a neighbor of the other.
+    resolution : of Leiden; more gives smaller clusters, and more sequences need more of it.
+    min_size : smaller clusters count as none. coordinates : key of the map in ``obsm`` (hdbscan).
+    """
+
+    method: Method = "infomap"
+    k: int = 15
+    max_distance: float | None = None
+    max_in_degree: int | None = None
+    mutual: bool = False
+    resolution: float = 3.0
+    min_size: int = 2
+    coordinates: str = "X_tsne"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        if self.k < 1 or self.min_size < 1 or (self.max_in_degree is not None and self.max_in_degree < 1):
+            raise UsageError("k, min_size and max_in_degree must be at least 1")
+        if not self.resolution > 0 or (self.max_distance is not None and not self.max_distance >= 0):
+            raise UsageError("the resolution must be above 0, and a distance not negative")
+
+    def of_method(self) -> dict[str, Any]:
+        """The settings that matter to the method."""
+        return {name: getattr(self, name) for name in ("method", "seed", "min_size", *OF_METHOD[self.method])}
 
 
 @dataclass(frozen=True)
@@ -186,12 +107,12 @@ class Clustering:
     ids : (n,) str. cluster : (n,) int64 from 1, the largest first; 0: in none. obs : what is known of the
     sequences. settings : what it was made with. agreement : with the labels of every rank that `obs` has.
     gc : standard deviation of GC within clusters and over all, where GC is known. mean_distance : (clusters,)
-    of members to their cluster's middle. asked : the settings as they were given. representative : (n,) the
+    of members to their cluster's center. asked : the settings as they were given. representative : (n,) the
     id of the sequence whose near-duplicate it is, else its own; None where a folder's clusters were kept.
     """
 
     ids: NDArray[np.object_]
-    cluster: NDArray[np.int64]
+    cluster: Rows
     obs: pd.DataFrame
     settings: dict[str, Any]
     agreement: tuple[Agreement, ...] = field(default=())
@@ -210,32 +131,101 @@ class Clustering:
 
     def text(self) -> str:
         """Some lines for people."""
-        inside = int((self.cluster > 0).sum())
-        largest = int((self.cluster == 1).sum())
+        inside, largest = int((self.cluster > 0).sum()), int((self.cluster == 1).sum())
         lines = [
             f"{self.clusters:,} clusters of {inside:,} of {len(self):,} sequences, the largest of {largest:,}"
         ]
-        if "edges" in self.settings:
+        made = self.settings
+        if "edges" in made:
             lines.append(
-                f"edges up to {self.settings['max_distance']:.4g} ({self.settings['metric']}),"
-                f" {self.settings['edges']:,} of them"
+                f"edges up to {made['max_distance']:.4g} ({made['metric']}), {made['edges']:,} of them"
             )
-        copies = self.settings.get("near_duplicates", 0)
+        copies = made.get("near_duplicates", 0)
         if copies:
-            kind = "near-duplicates" if self.settings["by_words"] else "equal vectors"
+            kind = "near-duplicates" if made["by_words"] else "equal vectors"
             lines.append(f"{copies:,} {kind} go with the sequence that they repeat; edges are of the others")
-        if not self.settings.get("by_words", True) and self.settings["gaps"] >= MANY_GAPS:
-            lines.append(GAPS.format(100 * self.settings["gaps"]))
-        if self.settings.get("drawn", len(self)) < len(self) - copies:
-            lines.append(f"{self.settings['drawn']:,} of them were drawn, the others go with the nearest")
+        if not made.get("by_words", True) and made["gaps"] >= MANY_GAPS:
+            lines.append(GAPS.format(100 * made["gaps"]))
+        if made.get("drawn", len(self)) < len(self) - copies:
+            lines.append(f"{made['drawn']:,} of them were drawn, the others go with the nearest")
         if self.gc is not None:
             lines.append(f"GC varies by {self.gc[0]:.4f} within clusters, by {self.gc[1]:.4f} over all (sd)")
-        lines += agreement_text(self.agreement)
-        return "\n".join(lines)
+        return "\n".join([*lines, *agreement_text(self.agreement)])
 
     def write(self, folder: str | Path, *, force: bool = False) -> list[Path]:
         """Write ``clusters.tsv``, ``cluster_members.tsv``, ``clusters.json`` and pictures into a folder."""
-        return write_clustering(self, Path(folder), force=force)
+        folder = Path(folder)
+        check_output(folder, force=force, kind=CLUSTERING)
+        with built_aside(folder) as aside:
+            table = cluster_table(self)
+            write_table(aside / "clusters.tsv", [CLUSTER, *table.columns], table.itertuples())
+            self._write_members(aside / "cluster_members.tsv")
+            if self.agreement:
+                write_table(aside / "agreement.tsv", Agreement._fields, self.agreement)
+            numbers = json.dumps(self._summary(), indent=1, default=_plain, allow_nan=False)
+            (aside / "clusters.json").write_text(numbers + "\n")
+            if self.clusters:
+                from kinmer import plots
+                from kinmer.plots.charts import cluster_sizes
+
+                plots.save(
+                    cluster_sizes(table["size"].to_numpy(), table["gc_sd"].to_numpy()), aside / "clusters"
+                )
+        return sorted(folder.iterdir())
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "kinmer": __version__,
+            "ids": hash_ids(self.ids),
+            "asked": self.asked,
+            "settings": self.settings,
+            "sequences": len(self),
+            "in_a_cluster": int((self.cluster > 0).sum()),
+            "clusters": self.clusters,
+            "gc_sd_within": None if self.gc is None else self.gc[0],
+            "gc_sd_all": None if self.gc is None else self.gc[1],
+            "agreement": [row._asdict() for row in self.agreement],
+        }
+
+    def _write_members(self, path: Path) -> None:
+        """A row a sequence: by cluster, those of none last."""
+        columns = [name for name in self.obs.columns if name not in (CLUSTER, "representative")]
+        order = np.argsort(np.where(self.cluster > 0, self.cluster, np.iinfo(np.int64).max), kind="stable")
+        repeated = np.array(self.ids if self.representative is None else self.representative, dtype=object)
+        repeated[repeated == self.ids] = None
+        known = (self.obs[name].to_numpy() for name in columns)
+        rows = zip(*(values[order] for values in (self.ids, self.cluster, repeated, *known)), strict=True)
+        write_table(path, ["id", CLUSTER, "representative", *map(str, columns)], rows)
+
+
+def _plain(value: Any) -> Any:
+    return value.item()
+
+
+def cluster_table(made: Clustering) -> pd.DataFrame:
+    """A row a cluster: size, bases, GC, the longest member, mean distance of the members to their center."""
+    frame = pd.DataFrame({CLUSTER: made.cluster, "id": made.ids})
+    for name in ("length", "gc"):
+        frame[name] = made.obs[name].to_numpy(np.float64) if name in made.obs else np.nan
+    # Letters that are not bases count only where nobody knows how many they are.
+    frame["bases"] = made.obs["bases"].to_numpy(np.float64) if "bases" in made.obs else frame["length"]
+    inside = frame[frame.cluster > 0]
+    grouped = inside.groupby(CLUSTER, sort=True)
+    # Of equal length, and where none is known, the first.
+    longest = inside.assign(length=inside.length.fillna(-1)).groupby(CLUSTER).length.idxmax()
+    return pd.DataFrame(
+        {
+            "size": grouped.size(),
+            "bases": grouped.bases.sum(min_count=1),
+            "gc_min": grouped.gc.min(),
+            "gc_max": grouped.gc.max(),
+            "gc_sd": grouped.gc.std(ddof=0),
+            "longest": frame.id[longest].set_axis(longest.index),
+            "longest_length": frame.length[longest].set_axis(longest.index),
+            "mean_distance": np.nan if made.mean_distance is None else made.mean_distance,
+        }
+    )
 
 
 def cluster(
@@ -245,20 +235,13 @@ def cluster(
     ids: str | Path | None = None,
     metric: Metric | None = None,
     metadata: str | Path | None = None,
-    method: Method = "infomap",
-    k: int = 15,
-    max_distance: float | None = None,
-    max_in_degree: int | None = None,
-    mutual: bool = False,
-    resolution: float = 3.0,
-    min_size: int = 2,
-    coordinates: str = "X_tsne",
+    settings: ClusterSettings | None = None,
     labels: Sequence[str] = RANKS,
-    seed: int = 0,
     threads: int | None = None,
     output: str | Path | None = None,
     keep: bool = True,
     force: bool = False,
+    **changes: Any,
 ) -> Clustering:
     """Clusters of all sequences.
 
@@ -268,15 +251,9 @@ def cluster(
 
     Parameters
     ----------
-    source, vectors, ids, metric : what `kinmer.vectors.open_space` takes, or a Space.
+    source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes.
     metadata : a TSV that is joined by id; its columns named in `labels` are compared with the clusters.
-    method : ``infomap`` or ``leiden`` on the graph of the k nearest, or ``hdbscan`` on a map.
-    k : neighbours of a sequence. max_distance : the longest edge; None: what is usual for the distance to the
-        nearest (`usual_distance`). max_in_degree : edges that a sequence may have from others that name it;
-        None: 4 k. mutual : an edge must be named from both ends. resolution : of Leiden; more gives smaller
-        clusters, and more sequences need more of it.
-    min_size : smaller clusters count as none.
-    coordinates : key of the map in ``obsm`` (hdbscan).
+    settings, changes : method, k and the other fields of `ClusterSettings`; each can be given by its name.
     output : folder of the tables. keep : clusters go into ``obs["cluster"]`` of a store or an AnnData.
     force : replace an output, and clusters that the store has.
 
@@ -286,116 +263,110 @@ def cluster(
     Raises UsageError for settings that make no sense, an output that exists and a missing library,
     InputError where there is no map to look at, and what opening the points raises.
     """
-    _check(method, k, max_distance, max_in_degree, resolution, min_size)
-    given: dict[str, Any] = {"k": k, "max_distance": max_distance, "max_in_degree": max_in_degree}
-    given |= {"mutual": mutual, "resolution": resolution, "coordinates": coordinates}
-    asked = {"vectors": str(vectors), "metric": metric, "method": method, "seed": seed, "min_size": min_size}
-    asked |= {name: given[name] for name in OF_METHOD[method]}
-    space = space_of(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+    chosen = replace(settings or ClusterSettings(), **changes)
+    asked = {"vectors": str(vectors), "metric": metric, **chosen.of_method()}
+    points = open_labeled(source, vectors, ids=ids, metric=metric, metadata=metadata)
     folder = None if output is None else Path(output)
-    in_store = keep and isinstance(space.profiles, ProfileStore)
-    there = in_store and CLUSTER in _known(space)
-    found = None
-    if folder is not None and in_store and not there and not force:
-        # A run that was killed between its folder and the store's column goes on here.
-        settle(folder)
-        found = kept_numbers(folder, asked, space.ids.tolist())
-    unwritten = folder if found is None else None
-    if unwritten is not None:
-        check_output(unwritten, force=force, kind=CLUSTERING)
-    if there and not force:
-        raise UsageError("the store has clusters already", check=KEPT, place=space.place)
+    numbers = _kept(points, asked, folder, keep=keep, force=force)
+    unwritten = folder if numbers is None else None
     more: dict[str, Any] = {}
     representative = None
-    if found is None:
-        found, more, rows = _found(space, asked, threads)
-        representative = space.ids[rows]
-    settings = {**asked, "vectors": space.vectors, "metric": space.metric, **more}
-    result = replace(_described(space, found, settings, asked, labels), representative=representative)
+    if numbers is None:
+        numbers, more, rows = _clustered(points, chosen, threads)
+        representative = points.ids[rows]
+    result = Clustering(
+        points.ids,
+        numbers,
+        points.obs,
+        {**asked, "vectors": points.name, "metric": points.metric, **more},
+        agreements(points.obs, numbers, ranks=labels),
+        gc_spans(numbers, points.obs["gc"].to_numpy(np.float64)) if "gc" in points.obs else None,
+        mean_distances(points, numbers),
+        asked,
+        representative,
+    )
     if unwritten is not None:
         result.write(unwritten, force=force)
-    if keep:
-        _keep(space, result)
+    if keep and isinstance(points.profiles, AnnDataProfiles):
+        points.profiles.anndata.obs[CLUSTER] = result.cluster
+    elif keep and isinstance(points.profiles, ProfileStore):
+        points.profiles.write_obs(CLUSTER, result.cluster)
     return result
 
 
-def _found(
-    space: Space, asked: dict[str, Any], threads: int | None
-) -> tuple[NDArray[np.int64], dict[str, Any], NDArray[np.int64]]:
+def _kept(
+    points: Vectors, asked: dict[str, Any], folder: Path | None, *, keep: bool, force: bool
+) -> Rows | None:
+    """The clusters (n,) that the folder has already, made as asked; UsageError where outputs exist."""
+    profiles = points.profiles
+    in_store = keep and isinstance(profiles, ProfileStore)
+    there = in_store and profiles is not None and CLUSTER in profiles.obs
+    numbers = None
+    if folder is not None and in_store and not there and not force:
+        # A run that was killed between its folder and the store's column resumes here.
+        settle(folder)
+        numbers = _numbers_in(folder, asked, points.ids.tolist())
+    if folder is not None and numbers is None:
+        check_output(folder, force=force, kind=CLUSTERING)
+    if there and not force:
+        raise UsageError("the store has clusters already", check=KEPT, place=points.place)
+    return numbers
+
+
+def _numbers_in(folder: Path, asked: dict[str, Any], ids: Sequence[str]) -> Rows | None:
+    try:
+        recorded = read_json(folder / "clusters.json")
+        if recorded["format"] != FORMAT or recorded["asked"] != asked or recorded["ids"] != hash_ids(ids):
+            return None
+        table = pd.read_csv(
+            folder / "cluster_members.tsv",
+            sep="\t",
+            usecols=["id", CLUSTER],
+            dtype={"id": str},
+            keep_default_na=False,
+            quoting=3,
+            index_col="id",
+        )
+        return np.asarray(table[CLUSTER].loc[list(ids)].to_numpy(np.int64))
+    except (FormatError, OSError, ValueError, KeyError):
+        return None
+
+
+def _clustered(
+    points: Vectors, settings: ClusterSettings, threads: int | None
+) -> tuple[Rows, dict[str, Any], Rows]:
     """The cluster of every point, what the settings came to, and every point's representative."""
-    min_size, seed = asked["min_size"], asked["seed"]
     more: dict[str, Any]
-    if asked["method"] == "hdbscan":
-        where = _map_of(space, asked["coordinates"])
-        least = max(min_size, LEAST_DENSE)
-        together = contracted(space, on_map(where), MAP_NEIGHBORS)
+    if settings.method == "hdbscan":
+        place = points.beside(settings.coordinates)
+        if place is None:
+            raise InputError(
+                f"there is no {settings.coordinates} beside the profiles",
+                check="run kinmer map first",
+                place=points.place,
+            )
+        least = max(settings.min_size, LEAST_DENSE)
+        together = contracted(points, on_map(place), MAP_NEIGHBORS)
         kept = np.unique(together.representative)
-        found = by_density(where[kept], min_size=least, seed=seed)
+        community = by_density(place[kept], min_size=least, seed=settings.seed)
         more = {"min_size": least, "drawn": min(len(kept), DENSE_SAMPLE)}
     else:
-        k = asked["k"]
-        with Neighbors(space, threads=threads) as neighbors:
-            together = contracted(space, neighbors.graph, k)
+        k, most = settings.k, settings.max_in_degree
+        with Neighbors(points, threads=threads) as neighbors:
+            together = contracted(points, neighbors.graph, k)
         kept = np.unique(together.representative)
-        most = 4 * k if asked["max_in_degree"] is None else asked["max_in_degree"]
+        most = 4 * k if most is None else most
         edges = edges_of(
-            together.graph, max_distance=asked["max_distance"], max_in_degree=most, mutual=asked["mutual"]
+            together.graph, max_distance=settings.max_distance, max_in_degree=most, mutual=settings.mutual
         )
         with step("Communities"):
-            found = communities(edges, asked["method"], resolution=asked.get("resolution", 1), seed=seed)
+            community = communities(
+                edges, settings.method, resolution=settings.resolution, seed=settings.seed
+            )
         more = {"max_distance": edges.max_distance, "max_in_degree": most, "scale": edges.scale}
         more["edges"] = len(edges.pairs)
     # Near-duplicates follow their representative.
-    members = found[np.searchsorted(kept, together.representative)]
+    members = community[np.searchsorted(kept, together.representative)]
     more |= {"near_duplicates": len(members) - len(kept), "by_words": together.by_words}
     more["gaps"] = together.gaps
-    return numbered(members, min_size), more, together.representative
-
-
-def _check(
-    method: str,
-    k: int,
-    max_distance: float | None,
-    max_in_degree: int | None,
-    resolution: float,
-    min_size: int,
-) -> None:
-    check_method(method)
-    if k < 1 or min_size < 1 or (max_in_degree is not None and max_in_degree < 1):
-        raise UsageError("k, min_size and max_in_degree must be at least 1")
-    if not resolution > 0 or (max_distance is not None and not max_distance >= 0):
-        raise UsageError("the resolution must be above 0, and a distance not negative")
-
-
-def _map_of(space: Space, key: str) -> NDArray[np.float32]:
-    held = space.beside(key)
-    if held is None:
-        raise InputError(
-            f"there is no {key} beside the profiles", check="run kinmer map first", place=space.place
-        )
-    return held
-
-
-def _described(
-    space: Space,
-    found: NDArray[np.int64],
-    settings: dict[str, Any],
-    asked: dict[str, Any],
-    labels: Sequence[str],
-) -> Clustering:
-    agreed = agreements(space.obs, found, ranks=labels)
-    gc = gc_spans(found, space.obs["gc"].to_numpy(np.float64)) if "gc" in space.obs else None
-    far = mean_distances(space, found)
-    return Clustering(space.ids, found, space.obs, settings, agreed, gc, far, asked)
-
-
-def _known(space: Space) -> pd.DataFrame:
-    """What the store itself tells, without metadata joined to it."""
-    return space.obs if space.profiles is None else space.profiles.obs
-
-
-def _keep(space: Space, result: Clustering) -> None:
-    if isinstance(space.profiles, AnnDataProfiles):
-        space.profiles.anndata.obs[CLUSTER] = result.cluster
-    elif isinstance(space.profiles, ProfileStore):
-        space.profiles.write_obs(CLUSTER, result.cluster)
+    return numbered(members, settings.min_size), more, together.representative

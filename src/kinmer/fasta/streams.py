@@ -21,7 +21,7 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
-from kinmer.inputs import described, text_of
+from kinmer.inputs import described, is_stream, text_of
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
@@ -68,17 +68,6 @@ class _Stream(Protocol):
 def source_name(path: str | Path) -> str:
     """What messages and stores call it."""
     return "stdin" if str(path) == "-" else text_of(path)
-
-
-def is_stream(path: str | Path) -> bool:
-    """Whether a source can be read only once: stdin (``-``), or a pipe such as a shell's ``<(…)``."""
-    if str(path) == "-":
-        return True
-    try:
-        mode = Path(path).stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
 def nonempty(files: Sequence[Source], log: Callable[[str], None] | None = None) -> list[Source]:

@@ -17,6 +17,7 @@ find_genomes, verify_genome : the files of a reference
 from kinmer.library.build import build_index, build_reference
 from kinmer.library.check import CheckReport, IndexInfo, IndexRow, index_rows
 from kinmer.library.genomes import GenomeFile, verify_genome
+from kinmer.library.join import open_labeled
 from kinmer.library.packages import find_genomes
 from kinmer.library.update import (
     KinIndex,
@@ -47,6 +48,7 @@ __all__ = [
     "find_genomes",
     "index_rows",
     "open_index",
+    "open_labeled",
     "update_index",
     "verify_genome",
 ]

@@ -43,7 +43,6 @@ from kinmer.library.sources import (
     files_at_hand,
     is_fasta,
     named_files,
-    open_embedded,
 )
 from kinmer.library.update import KinIndex, conclude, feed_of_files, pour_into
 from kinmer.profiles import Profiles
@@ -51,6 +50,7 @@ from kinmer.progress import step
 from kinmer.stores import check_metric
 from kinmer.stores import engine as engine_named
 from kinmer.taxonomy import rank_columns
+from kinmer.vectors import open_embedded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,7 +75,7 @@ def build_index(
 
     Parameters
     ----------
-    source, ids, encoder : see `kinmer.library.sources.open_embedded`: one vector a sequence. Or FASTA files:
+    source, ids, encoder : see `kinmer.vectors.open_embedded`: one vector a sequence. Or FASTA files:
         sequences are embedded whole, and long ones in overlapping pieces as well.
     engine : "hnsw" (default), "chroma" or "exact".
     metric : "cosine" (1 - cos, default) or "l2" (Euclidean).

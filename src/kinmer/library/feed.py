@@ -20,10 +20,11 @@ from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, s
 from kinmer.index.writer import IndexWriter
 from kinmer.library.join import Joined, genome_column, plain_value
 from kinmer.library.metadata import KNOWN, RESERVED, Metadata
-from kinmer.library.sources import Embedded, FastaFile, Log
+from kinmer.library.sources import FastaFile, Log
 from kinmer.progress import step
 from kinmer.stores import check_vectors
 from kinmer.taxonomy import known_values, rule_of
+from kinmer.vectors import Vectors
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
@@ -128,7 +129,8 @@ class Homes:
 class _EmbeddedFeed(Feed):
     """Embedded sequences, one vector each."""
 
-    def __init__(self, embedded: Embedded) -> None:
+    def __init__(self, embedded: Vectors) -> None:
+        assert embedded.encoder is not None
         self._embedded, self.encoder, self.identity = embedded, embedded.encoder, embedded.identity
         self.settings = {"lengths": []}
 
@@ -150,7 +152,7 @@ class _EmbeddedFeed(Feed):
         there = writer.table.ids_of_file(source.number)
         with step("Indexing", total) as progress:
             progress.advance(done)
-            for first, block in self._embedded.blocks(done, BLOCK_ROWS):
+            for first, block in self._embedded.blocks(BLOCK_ROWS, start=done):
                 vectors = check_vectors(block, self.encoder.dim, first=first)
                 sequences, gone = list(self._sequences(first, vectors, joined)), list[int]()
                 if replace is None:
@@ -347,7 +349,7 @@ def home_of(values: Mapping[str, Any], name: str) -> str:
     return name if genome is None else str(genome)
 
 
-def from_embedded(embedded: Embedded) -> Feed:
+def from_embedded(embedded: Vectors) -> Feed:
     """Feed of embedded sequences, one vector each."""
     return _EmbeddedFeed(embedded)
 

@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice, pairwise
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
+from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError
 from kinmer.index.table import SEPARATOR, EntryTable, parts_of
-from kinmer.library.metadata import ID_NAMES, Metadata
+from kinmer.library.metadata import ID_NAMES, KNOWN, Metadata, stage_metadata
+from kinmer.stores import Metric
 from kinmer.taxonomy import RANKS, is_missing, normal_accession, rank_columns, taxon
+from kinmer.vectors import Vectors, open_vectors
+
+if TYPE_CHECKING:
+    from kinmer.encoder import Encoder
 
 __all__ = [
     "GENOME_NAMES",
@@ -24,16 +35,21 @@ __all__ = [
     "Joined",
     "genome_column",
     "homonyms",
+    "joined_metadata",
+    "open_labeled",
     "plain_value",
     "reason_for",
     "refuse_entry_as_header",
     "report_homonyms",
     "unmatched",
+    "with_metadata",
 ]
 
 
 # Ids of either side that are looked at.
 LOOKED_AT = 1000
+# Ids asked for in one statement.
+IDS_AT_ONCE = 500
 # A file may be called genome.fna, and its genome so.
 HEADERS = frozenset((*ID_NAMES, "genome", "genome_id", "assembly", "assembly_accession", "name", "accession"))
 _VERSION = re.compile(r"\.\d+$")
@@ -209,3 +225,62 @@ def report_homonyms(table: EntryTable, log: Callable[[str], None]) -> None:
 def _plural(rank: str) -> str:
     irregular = {"phylum": "phyla", "class": "classes", "family": "families", "genus": "genera"}
     return irregular.get(rank, f"{rank}s")
+
+
+def open_labeled(
+    source: Any,
+    vectors: str | Path | Encoder = KEY,
+    *,
+    ids: str | Path | None = None,
+    metric: Metric | None = None,
+    metadata: str | Path | None = None,
+) -> Vectors:
+    """The vectors of a source, as `kinmer.vectors.open_vectors`, with the columns of a TSV joined by id."""
+    points = open_vectors(source, vectors, ids=ids, metric=metric)
+    return points if metadata is None else with_metadata(points, metadata)
+
+
+def with_metadata(points: Vectors, path: str | Path) -> Vectors:
+    """The vectors with the columns of a TSV joined by id; see `joined_metadata`."""
+    return replace(points, obs=joined_metadata(points.ids, points.obs, path))
+
+
+def joined_metadata(ids: NDArray[np.object_], obs: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """What is known (n rows) with the columns of a TSV joined by id. They replace columns of the same name.
+
+    Length, GC and bases are taken from the table only where they are not known from the sequences. A column
+    of numbers becomes float64, any other text; None or NaN where nothing is known.
+
+    Raises InputError where no id of the table is among `ids`, and as `stage_metadata`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # What was counted from the sequences is believed more than a table.
+        counted = tuple(name for name in KNOWN if name in obs)
+        staged = stage_metadata(path, Path(folder) / "metadata.sqlite", known=counted)
+        listed = ", ".join(["id", *(f"c{number}" for number in range(len(staged.columns)))])
+        known: dict[str, tuple[str | None, ...]] = {}
+        with closing(sqlite3.connect(staged.database)) as connection:
+            for start in range(0, len(ids), IDS_AT_ONCE):
+                some = [normal_accession(name) for name in ids[start : start + IDS_AT_ONCE].tolist()]
+                asked = f"SELECT {listed} FROM metadata WHERE id IN ({', '.join('?' * len(some))})"
+                known.update((row[0], row[1:]) for row in connection.execute(asked, some))
+        if not known:
+            raise unmatched(staged, ids.tolist(), "none of its ids is among the sequences")
+        refuse_entry_as_header(staged, set(ids.tolist()))
+    nothing = (None,) * len(staged.columns)
+    rows = [known.get(normal_accession(name), nothing) for name in ids]
+    table = pd.DataFrame(rows, columns=list(staged.columns), index=obs.index, dtype=object)
+    obs = obs.copy()
+    for name in staged.columns:
+        obs[name] = _typed(table[name])
+    return obs
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    """Numbers where all that is known are numbers."""
+    known = column.notna()
+    try:
+        numbers = column[known].astype(np.float64)
+    except (TypeError, ValueError):
+        return column
+    return numbers.reindex(column.index) if known.any() else column

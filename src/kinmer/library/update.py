@@ -31,9 +31,9 @@ from kinmer.library.sources import (
     files_at_hand,
     is_fasta,
     named_files,
-    open_embedded,
 )
 from kinmer.profiles import Profiles
+from kinmer.vectors import open_embedded
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from kinmer.errors import UsageError
 from kinmer.files import write_bytes
+from kinmer.library.join import joined_metadata
 from kinmer.maps.mapfiles import MapResult
 from kinmer.taxonomy import known_rows
-from kinmer.vectors import Space, with_metadata
 
 __all__ = ["beside", "check_color", "draw", "known_more", "rendered", "write_page", "write_picture"]
 
@@ -79,22 +79,8 @@ def check_color(obs: pd.DataFrame, color: str | None) -> str:
 
 
 def known_more(result: MapResult, metadata: str | Path) -> MapResult:
-    """The map with the columns of a TSV joined by id, as by `kinmer.vectors.with_metadata`."""
-    points = result.coordinates
-    bare = Space(
-        ids=result.ids,
-        obs=result.obs,
-        dim=2,
-        metric="l2",
-        vectors=result.key,
-        place=str(result.source.get("place", "map")),
-        encoder={},
-        profiles=None,
-        index=None,
-        array=points,
-        _read=lambda start, stop: points[start:stop],
-    )
-    return replace(result, obs=with_metadata(bare, metadata).obs)
+    """The map with the columns of a TSV joined by id, as by `kinmer.library.open_labeled`."""
+    return replace(result, obs=joined_metadata(result.ids, result.obs, metadata))
 
 
 def beside(known: MapResult, placed: MapResult) -> MapResult:

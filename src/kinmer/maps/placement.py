@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError, UsageError
+from kinmer.library import open_labeled
 from kinmer.maps.affinity import calibrate, straight
 from kinmer.maps.descent import FAST_ABOVE
 from kinmer.maps.mapfiles import (
@@ -26,11 +27,11 @@ from kinmer.maps.mapfiles import (
     store_map,
     write_map,
 )
-from kinmer.maps.projection import cores_for, encoder_of, fingerprint_of, source_record
+from kinmer.maps.projection import cores_for, fingerprint_of, source_record
 from kinmer.progress import step
 from kinmer.stores import engine, exact_search
-from kinmer.vectors import Space, space_of
-from kinmer.vectors.neighbor_graph import EXACT_BELOW
+from kinmer.vectors import Vectors
+from kinmer.vectors.knn import EXACT_BELOW
 from kinmer.vectors.points import RAW
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ Nearest = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.float32
 
 
 def place(
-    source: str | Path | AnnData | Profiles | KinIndex | Space,
+    source: str | Path | AnnData | Profiles | KinIndex | Vectors,
     into: str | Path | MapResult,
     *,
     vectors: str | Path | Encoder = KEY,
     ids: str | Path | None = None,
-    reference: str | Path | AnnData | Profiles | KinIndex | Space | None = None,
+    reference: str | Path | AnnData | Profiles | KinIndex | Vectors | None = None,
     metadata: str | Path | None = None,
     threads: int | None = None,
     output: str | Path | None = None,
@@ -95,7 +96,7 @@ def place(
     if known.method != "tsne":
         raise UsageError("sequences can be placed into a map by t-SNE only", f"this one is by {known.method}")
     old = _reference_of(known, reference)
-    new = space_of(source, vectors=vectors, ids=ids, metric=old.metric, metadata=metadata)
+    new = open_labeled(source, vectors=vectors, ids=ids, metric=old.metric, metadata=metadata)
     _check_same_space(new, old, known)
     settings = {
         "method": "tsne",
@@ -116,7 +117,7 @@ def place(
     return result
 
 
-def _reference_of(known: MapResult, reference: Any) -> Space:
+def _reference_of(known: MapResult, reference: Any) -> Vectors:
     """The vectors of the map; MismatchError if they have changed since it was made."""
     origin = known.source
     if not origin:
@@ -130,7 +131,7 @@ def _reference_of(known: MapResult, reference: Any) -> Space:
         raise InputError(
             "the map's vectors are not there", check="say where they are: --reference", place=location
         )
-    space = space_of(location, vectors=origin["vectors"], ids=None, metric=origin["metric"])
+    space = open_labeled(location, vectors=origin["vectors"], ids=None, metric=origin["metric"])
     if fingerprint_of(space) != origin["fingerprint"]:
         raise MismatchError(
             "these are not the vectors that the map was made of",
@@ -141,11 +142,11 @@ def _reference_of(known: MapResult, reference: Any) -> Space:
     return space
 
 
-def _check_same_space(new: Space, old: Space, known: MapResult) -> None:
+def _check_same_space(new: Vectors, old: Vectors, known: MapResult) -> None:
     """MismatchError if distances between the new vectors and the map's would mean nothing."""
-    made, wanted = encoder_of(new).get("encoder_fingerprint"), known.source.get("encoder_fingerprint")
+    made, wanted = new.provenance.get("encoder_fingerprint"), known.source.get("encoder_fingerprint")
     others = bool(made and wanted and made != wanted)
-    raw = new.vectors != old.vectors and (new.vectors in RAW or old.vectors in RAW)
+    raw = new.name != old.name and (new.name in RAW or old.name in RAW)
     if new.dim != old.dim or others or raw:
         raise MismatchError(
             "the vectors are by another encoder than the map's",
@@ -155,7 +156,9 @@ def _check_same_space(new: Space, old: Space, known: MapResult) -> None:
         )
 
 
-def _placed(new: Space, old: Space, coordinates: NDArray[np.float32], threads: int) -> NDArray[np.float64]:
+def _placed(
+    new: Vectors, old: Vectors, coordinates: NDArray[np.float32], threads: int
+) -> NDArray[np.float64]:
     """(len(new), 2) coordinates."""
     if len(old) < 2:
         return np.repeat(coordinates.astype(np.float64), len(new), axis=0)
@@ -205,7 +208,7 @@ def _moved(
 
 
 @contextmanager
-def _nearest_of(old: Space, queries: int, k: int, threads: int) -> Iterator[Nearest]:
+def _nearest_of(old: Vectors, queries: int, k: int, threads: int) -> Iterator[Nearest]:
     """A function from vectors (m, dim) to indices and distances (m, k) of their nearest on the map."""
     if old.index is not None and old.metric == old.index.metric and old.index.engine != "exact":
         index, numbers = old.index, old.index.numbers

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.files import hash_ids
+from kinmer.library import open_labeled
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
 from kinmer.maps.descent import State, Unfinished, descend
 from kinmer.maps.mapfiles import (
@@ -32,7 +33,7 @@ from kinmer.progress import step
 from kinmer.resources import available_cores
 from kinmer.stores import Metric
 from kinmer.stores.exact import unit_rows
-from kinmer.vectors import Graph, Space, neighbour_graph, space_of
+from kinmer.vectors import Graph, Vectors, neighbor_graph
 from kinmer.vectors.points import RAW
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ __all__ = [
     "Opening",
     "Plane",
     "cores_for",
-    "encoder_of",
     "fingerprint_of",
     "make_map",
     "plane_of",
@@ -75,7 +75,7 @@ class Opening(TypedDict, total=False):
 
 
 def make_map(
-    source: str | Path | AnnData | Profiles | KinIndex | Space,
+    source: str | Path | AnnData | Profiles | KinIndex | Vectors,
     *,
     method: Method = "tsne",
     perplexity: float = 30,
@@ -97,7 +97,7 @@ def make_map(
 
     Parameters
     ----------
-    source : what `kinmer.vectors.open_space` takes, or a Space.
+    source : what `kinmer.vectors.open_vectors` takes, or a Space.
     method : ``tsne``, or ``umap`` (McInnes et al. 2018) with 15 neighbors and a single thread.
     perplexity : about how many neighbors a point attracts; lowered to (n - 1) / 3.
     iterations : of the optimization, all phases together (t-SNE only).
@@ -108,7 +108,7 @@ def make_map(
     keep : also store the coordinates in ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
     force : replace an output, or a store's map that was made with other settings.
     more : writes more files beside the output; see `kinmer.maps.mapfiles.write_map`.
-    **opening : ``vectors``, ``ids`` and ``metric`` as of `kinmer.vectors.open_space`; ``metadata``, a TSV
+    **opening : ``vectors``, ``ids`` and ``metric`` as of `kinmer.vectors.open_vectors`; ``metadata``, a TSV
         whose columns are joined by id.
 
     Raises
@@ -117,7 +117,7 @@ def make_map(
     """
     _check(method, perplexity, iterations)
     stem = check_outputs(output, force=force)
-    space = space_of(source, **opening)
+    space = open_labeled(source, **opening)
     plane = plane_of(space)
     settings, notes = _settings(len(space), method, perplexity, iterations, seed, space.metric)
     origin = source_record(space, plane.fingerprint)
@@ -176,9 +176,9 @@ def _settings(
     return settings, (lowered,) if used < perplexity else ()
 
 
-def source_record(space: Space, fingerprint: str) -> dict[str, Any]:
+def source_record(space: Vectors, fingerprint: str) -> dict[str, Any]:
     """Where the points come from, so that new ones can be placed beside them later."""
-    place, encoder = Path(space.place), encoder_of(space)
+    place, encoder = Path(space.place), space.provenance
     return {
         "place": str(place.absolute()) if place.exists() else space.place,
         "vectors": _vectors_of(space),
@@ -190,25 +190,18 @@ def source_record(space: Space, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def encoder_of(space: Space) -> dict[str, Any]:
-    """What is known of the encoder that made the vectors; may be empty."""
-    if not space.encoder and isinstance(space.profiles, AnnDataProfiles):
-        return space.profiles.embedding(space.vectors) or {}
-    return space.encoder
-
-
-def _vectors_of(space: Space) -> str:
-    """What `open_space` finds the vectors by: their key, or the encoder that embedded them for the map."""
+def _vectors_of(space: Vectors) -> str:
+    """What `open_vectors` finds the vectors by: their key, or the encoder that embedded them for the map."""
     stored: Iterable[str] = RAW
     if isinstance(space.profiles, StoredProfiles | AnnDataProfiles):
         stored = [*RAW, *space.profiles.obsm_keys()]
-    if space.profiles is None or space.vectors in stored:
-        return space.vectors
-    return str(space.encoder.get("encoder", space.vectors))
+    if space.profiles is None or space.name in stored:
+        return space.name
+    return str(space.provenance.get("encoder", space.name))
 
 
 def _tsne(
-    space: Space,
+    space: Vectors,
     start: NDArray[np.float64],
     settings: dict[str, Any],
     unfinished: Unfinished,
@@ -222,11 +215,11 @@ def _tsne(
     return descend(affinities, state, settings["iterations"], threads=cores, save=unfinished.keep_state)
 
 
-def _affinities(space: Space, settings: dict[str, Any], unfinished: Unfinished, threads: int) -> Affinities:
+def _affinities(space: Vectors, settings: dict[str, Any], unfinished: Unfinished, threads: int) -> Affinities:
     """P; engine, distances and conditional probabilities are released when this returns."""
     edges = unfinished.neighbors()
     if edges is None:
-        graph = neighbour_graph(space, settings["neighbours"], true_distances=False, threads=threads)
+        graph = neighbor_graph(space, settings["neighbours"], true_distances=False, threads=threads)
         lines = straight(graph.distances, space.metric)
         edges = graph.indices, calibrate(graph.indices, lines, settings["perplexity"], threads=threads)
         if len(space) > KEEP_ABOVE:
@@ -240,14 +233,14 @@ def cores_for(points: int, threads: int | None) -> int:
 
 
 def _umap(
-    space: Space, start: NDArray[np.float64], settings: dict[str, Any], threads: int | None
+    space: Vectors, start: NDArray[np.float64], settings: dict[str, Any], threads: int | None
 ) -> NDArray[np.float64]:
     """(n, 2) coordinates by umap-learn, seeded, hence on one thread."""
     if len(space) < 4:  # Neighborhoods mean nothing yet: the plane is the map.
         return start
     from umap import UMAP
 
-    graph: Graph = neighbour_graph(space, settings["neighbours"], true_distances=False, threads=threads)
+    graph: Graph = neighbor_graph(space, settings["neighbours"], true_distances=False, threads=threads)
     # To UMAP the first neighbor of a point is the point itself.
     own = np.arange(graph.points, dtype=np.int32)[:, None]
     near = np.hstack([own, np.where(graph.indices < 0, own, graph.indices)])
@@ -277,7 +270,7 @@ class Plane:
     fingerprint: str
 
 
-def plane_of(space: Space) -> Plane:
+def plane_of(space: Vectors) -> Plane:
     """Principal components of all points (cosine: of their directions), accumulated in float64.
 
     The same points give the same plane, as they are read in the same blocks and order.
@@ -306,7 +299,7 @@ def plane_of(space: Space) -> Plane:
     return Plane(mean + center, directions * np.where(signs == 0, 1, signs), digest.hexdigest())
 
 
-def start_of(space: Space, plane: Plane, seed: int) -> NDArray[np.float64]:
+def start_of(space: Vectors, plane: Plane, seed: int) -> NDArray[np.float64]:
     """(n, 2) points in the plane, scaled and jittered; random if all points are equal."""
     rng = np.random.default_rng(seed)
     points = np.empty((len(space), 2))
@@ -321,7 +314,7 @@ def start_of(space: Space, plane: Plane, seed: int) -> NDArray[np.float64]:
     return points
 
 
-def fingerprint_of(space: Space) -> str:
+def fingerprint_of(space: Vectors) -> str:
     """SHA-256 (hex) over ids and vectors, the same as that of the plane."""
     digest = hashlib.sha256(hash_ids(space.ids).encode())
     for _, block in space.blocks():
@@ -329,6 +322,6 @@ def fingerprint_of(space: Space) -> str:
     return digest.hexdigest()
 
 
-def _directed(space: Space, block: NDArray[np.float32]) -> NDArray[np.float64]:
+def _directed(space: Vectors, block: NDArray[np.float32]) -> NDArray[np.float64]:
     """Rows as the metric sees them: of length 1 if only directions count."""
     return np.asarray(unit_rows(block) if space.metric == "cosine" else block, np.float64)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kinmer.errors import InputError, SequenceError, UsageError
-from kinmer.fasta import base_count, is_stream
+from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
+from kinmer.inputs import kind_of
 from kinmer.library.check import INEXACT_WHOLES
-from kinmer.profiles import table_kind
 from kinmer.queries.judge import Asked, Merge, answers
 from kinmer.queries.results import BATCH_ROWS, Queries, QueryResult
 from kinmer.stores import Metric, check_metric
@@ -43,7 +43,7 @@ def read_queries(
 
     letters : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
     """
-    if not _is_fasta(source):
+    if kind_of(source) not in ("fasta", "missing"):
         if letters:
             raise UsageError(
                 "there are no sequences to align", "evidence compares letters", "give the queries as FASTA"
@@ -52,18 +52,6 @@ def read_queries(
     if letters:
         return _with_letters(str(source), index, min_length, threads, log)
     return _from_fasta(str(source), index, min_length, threads, log)
-
-
-def _is_fasta(queries: object) -> bool:
-    """Whether queries are a file of sequences: no folder and no NumPy file."""
-    if not isinstance(queries, str | Path):
-        return False
-    path = Path(queries)
-    if is_stream(queries):
-        return True
-    if path.is_dir() or path.suffix in (".npy", ".zarr", ".h5ad"):
-        return False
-    return table_kind(path) is None
 
 
 def _from_fasta(
@@ -155,13 +143,13 @@ def _reason(length: int, k: int) -> str:
 def _from_profiles(
     queries: str | Path | AnnData | Profiles, index: Storage, ids: str | Path | None, min_length: int
 ) -> Iterator[Queries]:
-    from kinmer.library.sources import open_embedded
+    from kinmer.vectors import open_embedded
 
     embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
     lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)
     bases = embedded.obs["bases"].tolist() if "bases" in embedded.obs else None
     sizes = lengths if bases is None else bases
-    for start, vectors in embedded.blocks(0, BATCH_ROWS):
+    for start, vectors in embedded.blocks(BATCH_ROWS):
         rows = [
             row for row in range(len(vectors)) if (size := sizes[start + row]) is None or size >= min_length
         ]

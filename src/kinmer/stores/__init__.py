@@ -18,6 +18,7 @@ from kinmer.stores.exact import (
     distances_to,
     exact_search,
     sort_hits,
+    unit_rows,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "engine",
     "exact_search",
     "sort_hits",
+    "unit_rows",
 ]
 
 _CLASSES = {"exact": "exact.ExactStore", "hnsw": "graph.HnswStore", "chroma": "chroma.ChromaStore"}

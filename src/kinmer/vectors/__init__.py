@@ -1,21 +1,23 @@
-"""Embeddings as points of a space: of any store, index or table, and their neighbours among themselves.
+"""Vectors of any source through one door, the nearest others of each, and near-duplicates among them.
 
-What looks at the space (analyses, maps, clusters) starts from here."""
+What looks at vectors (evaluations, analyses, maps, clusters, the making of an index) starts from here.
+"""
 
-from __future__ import annotations
-
-from kinmer.vectors.duplicates import Contracted, contracted
-from kinmer.vectors.neighbor_graph import Graph, Neighbors, neighbour_graph
-from kinmer.vectors.points import Space, open_space, space_of, with_metadata
+from kinmer.vectors.duplicates import Contracted, Search, contracted
+from kinmer.vectors.knn import Graph, Neighbors, neighbor_graph
+from kinmer.vectors.points import RAW, Embedder, Transform, Vectors, open_embedded, open_vectors
 
 __all__ = [
+    "RAW",
     "Contracted",
+    "Embedder",
     "Graph",
     "Neighbors",
-    "Space",
+    "Search",
+    "Transform",
+    "Vectors",
     "contracted",
-    "neighbour_graph",
-    "open_space",
-    "space_of",
-    "with_metadata",
+    "neighbor_graph",
+    "open_embedded",
+    "open_vectors",
 ]

@@ -1,0 +1,235 @@
+"""The nearest others of every point: exact for few points, by the fast engine for many."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import UsageError
+from kinmer.progress import step
+from kinmer.stores import VectorStore, distances_to, engine, exact_search, sort_hits
+from kinmer.vectors.points import BLOCK_ROWS, Vectors
+
+__all__ = ["EXACT_BELOW", "Graph", "Neighbors", "neighbor_graph"]
+
+# Up to here every pair is looked at: seconds, and the graph is the true one.
+EXACT_BELOW = 20_000
+# Queries whose candidates' vectors are gathered together.
+QUERY_BLOCK = 256
+# Points that an engine takes in at once.
+BUILD_BLOCK = 1 << 16
+# Where fewer than this share of an engine's points may be neighbors, an engine of these alone is built.
+REBUILD = 0.6
+# The widest search for those that may be, and rows that are searched so together.
+WIDEST, SIFT_BLOCK = 256, 1024
+# Candidates beyond k: rounded distances may put the last ones in another order.
+MARGIN = 8
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The k nearest others of points `rows` (m,), among all n.
+
+    indices : (m, k) int32 rows of the points, the nearest first, never the point itself; -1 where there are
+        fewer others. distances : (m, k) float32, infinite there. exact : every pair was looked at.
+    """
+
+    rows: Rows
+    indices: NDArray[np.int32]
+    distances: Floats
+    points: int
+    exact: bool
+
+    @property
+    def k(self) -> int:
+        """Neighbors of a point."""
+        return int(self.indices.shape[1])
+
+    def in_degree(self, k: int | None = None) -> Rows:
+        """(points,) among how many of `rows`' k nearest every point is."""
+        near = self.indices[:, :k]
+        return np.bincount(near[near >= 0], minlength=self.points)
+
+
+def neighbor_graph(
+    points: Vectors,
+    k: int,
+    *,
+    rows: Rows | None = None,
+    exact: bool | None = None,
+    true_distances: bool = True,
+    threads: int | None = None,
+) -> Graph:
+    """The k nearest others of every point, or of `rows`, by the points' metric.
+
+    exact : look at every pair; None: where there are at most `EXACT_BELOW` points. Else the engine of the
+        index is asked, or one that is built for the purpose, whose memory is about 1.1 kB a point at 384
+        dimensions (HNSW over float16, Malkov and Yashunin 2018).
+    true_distances : distances of the engine's candidates are computed again from the vectors; without, they
+        are those of vectors rounded to float16 (l2: float32), which is enough for a map.
+
+    Deterministic for few points; above 50,000 the engine's graph depends on the threads' timing.
+
+    Raises UsageError for k < 1, and what reading the points raises.
+    """
+    with Neighbors(points, exact=exact, true_distances=true_distances, threads=threads) as neighbors:
+        return neighbors.graph(k, rows=rows)
+
+
+class Neighbors:
+    """Searches for the nearest others of points, more than once; settings as of `neighbor_graph`.
+
+    Keeps the vectors, or the engine that it built, between searches; a context manager.
+    """
+
+    def __init__(
+        self,
+        points: Vectors,
+        *,
+        exact: bool | None = None,
+        true_distances: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        self.exact = len(points) <= EXACT_BELOW if exact is None else exact
+        self._points, self._true, self._threads = points, true_distances, threads
+        index = points.index
+        self._index = index if index and points.metric == index.metric and index.engine != "exact" else None
+        self._vectors: Floats | None = None
+        self._store: VectorStore | None = None
+        self._open = ExitStack()
+        # Points that a search looks at.
+        self._size = len(points)
+
+    def __enter__(self) -> Neighbors:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._open.close()
+        self._store = self._vectors = None
+
+    def graph(self, k: int, *, rows: Rows | None = None, among: NDArray[np.bool_] | None = None) -> Graph:
+        """The k nearest others of every point, or of `rows`.
+
+        among : (n,) bool, the points that may be neighbors; where the engine holds many others, a row whose
+            `WIDEST` nearest are too few of these has fewer than k.
+
+        Raises UsageError for k < 1, and what reading the points raises.
+        """
+        if k < 1:
+            raise UsageError(f"k must be at least 1, not {k}")
+        wanted = np.arange(len(self._points)) if rows is None else np.asarray(rows, np.int64)
+        near = np.full((wanted.size, k), -1, np.int32)
+        distances = np.full((wanted.size, k), np.inf, np.float32)
+        graph = Graph(wanted, near, distances, len(self._points), self.exact)
+        if len(self._points) < 2 or not wanted.size:
+            return graph
+        if self.exact:
+            self._compare_all(graph, among)
+            return graph
+        if among is not None and among.sum() < REBUILD * self._size:
+            self._build(np.flatnonzero(among))
+        elif self._index is None and self._store is None:
+            self._build(None)
+        if among is None:
+            few = min(k, self._size - 1)
+            for part, block in self._asked(wanted):
+                near[part, :few], distances[part, :few] = self._search(block, wanted[part], few)
+        else:
+            self._sift(graph, among)
+        return graph
+
+    def _asked(self, rows: Rows) -> Iterator[tuple[slice, Floats]]:
+        """Positions among `rows` and vectors of block after block."""
+        with step("Neighbors", rows.size) as progress:
+            for start in range(0, rows.size, BLOCK_ROWS):
+                part = slice(start, min(start + BLOCK_ROWS, rows.size))
+                yield part, self._points.take(rows[part])
+                progress.advance(part.stop - start)
+
+    def _compare_all(self, graph: Graph, among: NDArray[np.bool_] | None) -> None:
+        if self._vectors is None:
+            self._vectors = np.empty((len(self._points), self._points.dim), np.float32)
+            for start, block in self._points.blocks():
+                self._vectors[start : start + len(block)] = block
+        labels = None if among is None else np.flatnonzero(among)
+        vectors = self._vectors if labels is None else self._vectors[labels]
+        few = min(graph.k, len(vectors))
+        for part, block in self._asked(graph.rows):
+            near, distances = exact_search(vectors, labels, block, few + 1, self._points.metric)
+            near, distances = _others(near, distances, graph.rows[part], few)
+            graph.indices[part, :few], graph.distances[part, :few] = near, distances
+
+    def _search(self, block: Floats, own: Rows, k: int) -> tuple[Rows, Floats]:
+        """The k nearest others (q, k) of points `own` (q,) with vectors `block`; -1 for none."""
+        if self._store is None:
+            assert self._index is not None
+            numbers = self._index.numbers
+            near, distances, _ = self._index.search(block, k, exclude=numbers[own])
+            return np.where(near < 0, -1, np.searchsorted(numbers, near)), distances
+        margin = MARGIN if self._true else 0
+        near, distances = self._store.search(block, min(k + 1 + margin, self._size))
+        if self._true:
+            distances = _measured(self._points, block, near)
+        near, distances = _others(near, distances, own, k)
+        missing = ((0, 0), (0, k - near.shape[1]))
+        return np.pad(near, missing, constant_values=-1), np.pad(distances, missing, constant_values=np.inf)
+
+    def _sift(self, graph: Graph, among: NDArray[np.bool_]) -> None:
+        """Wider and wider searches, until k of every row's nearest are among those."""
+        left, width = np.arange(graph.rows.size), graph.k
+        while left.size:
+            width = min(2 * width, WIDEST)
+            for start in range(0, left.size, SIFT_BLOCK):
+                part = left[start : start + SIFT_BLOCK]
+                own = graph.rows[part]
+                near, distances = self._search(self._points.take(own), own, width)
+                near = np.where((near >= 0) & among[np.maximum(near, 0)], near, -1)
+                graph.indices[part], graph.distances[part] = sort_hits(near, distances, graph.k)
+            if width == WIDEST or width >= self._size:
+                return
+            left = left[graph.indices[left, -1] < 0]
+
+    def _build(self, rows: Rows | None) -> None:
+        """An engine over all points, or over `rows`, in memory."""
+        self._forget()
+        if self._true:
+            self._points = self._points.mapped()
+        points = self._points
+        labels = np.arange(len(points)) if rows is None else rows
+        self._size = labels.size
+        folder = self._open.enter_context(tempfile.TemporaryDirectory())
+        store = engine("hnsw").create(folder, dim=points.dim, metric=points.metric, threads=self._threads)
+        self._open.callback(store.close)
+        with step("Building the neighbor graph", self._size) as progress:
+            for start in range(0, self._size, BUILD_BLOCK):
+                part = labels[start : start + BUILD_BLOCK]
+                whole = rows is None
+                store.add(part, points.read(start, start + part.size) if whole else points.take(part))
+                progress.advance(part.size)
+        self._store = store
+
+
+def _others(near: Rows, distances: Floats, own: Rows, k: int) -> tuple[Rows, Floats]:
+    """The first k that are not the point itself; among many equal points it may not be one of them."""
+    return sort_hits(np.where(near == own[:, None], -1, near), distances, k)
+
+
+def _measured(points: Vectors, asked: Floats, near: Rows) -> Floats:
+    """True distances of the candidates (q, m); every point among them is read once."""
+    distances = np.empty(near.shape, np.float32)
+    for start in range(0, len(asked), QUERY_BLOCK):
+        part = slice(start, start + QUERY_BLOCK)
+        rows, position = np.unique(np.maximum(near[part], 0), return_inverse=True)
+        theirs = points.take(rows)[position.ravel()].reshape(*near[part].shape, points.dim)
+        distances[part] = distances_to(asked[part], theirs, points.metric)
+    return distances
