@@ -99,9 +99,7 @@ def retrieval_bars(
         axis.errorbar(at, value, error, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
     axis.set_xticks(np.arange(len(groups)), list(map(plain, groups)))
     axis.grid(visible=False, axis="x")
-    axis.set_ylim(0, 102)
-    axis.set_xlabel(plain(xlabel))
-    axis.set_ylabel(plain(ylabel))
+    axis.set(ylim=(0, 102), xlabel=plain(xlabel), ylabel=plain(ylabel))
     legend_above(axis, columns=3)
     return figure
 
@@ -157,8 +155,7 @@ def distance_against_mse(
         look: Any = {"mincnt": 1, "cmap": DENSITY, "norm": LogNorm(), "linewidths": 0.1}
         drawn = axis.hexbin(x, y, gridsize=48, extent=(*span(x), *span(y)), **look)
         color_bar(figure, drawn, axis, "pairs per cell")
-        axis.set_xlabel(plain(name))
-        axis.set_ylabel("k-mer MSE (CLR space)")
+        axis.set(xlabel=plain(name), ylabel="k-mer MSE (CLR space)")
         if notes and notes.get(name):
             axis.set_title(plain(notes[name]), loc="left", fontsize=10, color="#333333")
     return figure
@@ -186,9 +183,7 @@ def mse_by_rank(
         color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % 7]
         axis.fill_between(ranks, low, high, color=color, alpha=0.18, linewidth=0)
         axis.plot(ranks, value, color=color, marker=marker, markersize=4, label=plain(name))
-    axis.set_xlabel("rank of the neighbor")
-    axis.set_ylabel("k-mer MSE (CLR space)")
-    axis.set_ylim(bottom=0)
+    axis.set(xlabel="rank of the neighbor", ylabel="k-mer MSE (CLR space)", ylim=(0, None))
     axis.set_xticks(list(ranks))
     legend_above(axis, columns=3)
     return figure
@@ -257,8 +252,7 @@ def sweep_map(
     axis.set_xticks(range(len(columns[1])), list(map(plain, columns[1])))
     axis.set_yticks(range(len(rows[1])), list(map(plain, rows[1])))
     axis.grid(visible=False)
-    axis.set_xlabel(plain(columns[0]))
-    axis.set_ylabel(plain(rows[0]))
+    axis.set(xlabel=plain(columns[0]), ylabel=plain(rows[0]))
     color_bar(figure, drawn, axis, label)
     return figure
 
@@ -282,9 +276,11 @@ def group_shares(clusters: Sequence[str], shares: Mapping[str, ArrayLike], q: Ar
     turned = 90 if len(clusters) > 12 else 0
     axis.set_xticks(np.arange(len(clusters)), list(map(plain, clusters)), rotation=turned)
     axis.grid(visible=False, axis="x")
-    axis.set_ylim(0, max(1e-9, float(tallest.max()) * 1.12))
-    axis.set_xlabel("cluster (* q < 0.05)")
-    axis.set_ylabel("share of the group (%)")
+    axis.set(
+        ylim=(0, max(1e-9, float(tallest.max()) * 1.12)),
+        xlabel="cluster (* q < 0.05)",
+        ylabel="share of the group (%)",
+    )
     legend_above(axis, columns=4)
     return figure
 
@@ -296,16 +292,17 @@ def cluster_sizes(sizes: ArrayLike, gc_sd: ArrayLike) -> Figure:
     known = np.isfinite(spread) & (size > 1)
     figure, axes = panels_of(2 if known.any() else 1, width=4.4, height=3.5)
     axes[0].plot(np.arange(1, len(size) + 1), np.sort(size)[::-1], color=PALETTE[0], marker="o", markersize=3)
-    axes[0].set_xscale("log")
-    axes[0].set_yscale("log")
-    axes[0].set_xlabel("clusters, largest first")
-    axes[0].set_ylabel("sequences in the cluster")
+    axes[0].set(
+        xscale="log", yscale="log", xlabel="clusters, largest first", ylabel="sequences in the cluster"
+    )
     if known.any():
         axes[1].scatter(size[known], spread[known], s=12, color=PALETTE[2], alpha=0.6, linewidths=0)
-        axes[1].set_xscale("log")
-        axes[1].set_ylim(bottom=0)
-        axes[1].set_xlabel("sequences in the cluster")
-        axes[1].set_ylabel("sd of GC within (percentage points)")
+        axes[1].set(
+            xscale="log",
+            ylim=(0, None),
+            xlabel="sequences in the cluster",
+            ylabel="sd of GC within (percentage points)",
+        )
     return figure
 
 
@@ -325,8 +322,7 @@ def distance_histograms(panels: Mapping[str, tuple[ArrayLike, Mapping[str, Array
         for color, (kind, some) in zip(PALETTE, kinds or [(whole, counts)], strict=False):
             axis.stairs(some, steps, fill=True, color=color, alpha=0.55)
             axis.stairs(some, steps, color=color, label=kind)
-        axis.set_xlabel(plain(name))
-        axis.set_ylabel("pairs")
+        axis.set(xlabel=plain(name), ylabel="pairs")
         axis.yaxis.set_major_formatter(FuncFormatter(_thousands))
         axis.set_ylim(bottom=0)
         axis.set_title(plain(note), loc="left", fontsize=9, color="#333333", pad=22 if kinds else 6)
@@ -359,8 +355,7 @@ def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, met
             axis.text(level, 1.01, f"{100 * share:.3g} %", transform=axis.get_xaxis_transform(), **look)
     axis.set_xlim(left=0)
     lines = "\ndashed lines: share of sequences with a smaller distance" if np.isfinite(last) else ""
-    axis.set_xlabel(f"{_distance(metric)} to the nearest other sequence{lines}")
-    axis.set_ylabel("sequences")
+    axis.set(xlabel=f"{_distance(metric)} to the nearest other sequence{lines}", ylabel="sequences")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -380,10 +375,12 @@ def counts_and_lines(
         x = np.array([low, high])
         label = f"{low:.3g}–{high:.3g}" + ("" if r2 is None else f", R² = {r2:.3f}")
         axis.plot(x, intercept + slope * x, color=PALETTE[number % len(PALETTE)], label=label)
-    axis.set_ylim(bottom=0)
-    axis.set_xlim(left=0)
-    axis.set_xlabel(f"{_distance(metric)} to the nearest other sequence")
-    axis.set_ylabel("sequences in the bin")
+    axis.set(
+        ylim=(0, None),
+        xlim=(0, None),
+        xlabel=f"{_distance(metric)} to the nearest other sequence",
+        ylabel="sequences in the bin",
+    )
     if lines:
         legend_above(axis, columns=3)
     return figure
@@ -395,9 +392,7 @@ def one_and_all(name: str, distances: Mapping[str, ArrayLike]) -> Figure:
     figure, axes = panels_of(len(distances), width=4.4, height=3.4)
     for color, axis, (metric, values) in zip(PALETTE, axes, distances.items(), strict=False):
         axis.hist(np.asarray(values, float), bins=100, color=color, histtype="stepfilled")
-        axis.set_xlabel(_distance(metric))
-        axis.set_ylabel("sequences")
-        axis.set_xlim(left=0)
+        axis.set(xlabel=_distance(metric), ylabel="sequences", xlim=(0, None))
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_title(plain(name), loc="left", fontsize=10)
     return figure
@@ -412,10 +407,12 @@ def in_degrees(degree: ArrayLike, k: int) -> Figure:
     values, first = np.unique(hubs, return_index=True)
     axis.plot(values, 100 * (len(hubs) - first) / len(degrees), marker="o", markersize=3, color=PALETTE[0])
     axis.axvline(k, color="#666666", linestyle="--", linewidth=1, label=f"mean: {k}")
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel(f"among the {k} nearest of at least so many sequences")
-    axis.set_ylabel("sequences (%)")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"among the {k} nearest of at least so many sequences",
+        ylabel="sequences (%)",
+    )
     never = 100 * (len(degrees) - len(hubs)) / len(degrees)
     axis.set_title(f"never: {never:.1f} %", loc="right", fontsize=10)
     legend_above(axis, columns=1)

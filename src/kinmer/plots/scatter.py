@@ -80,8 +80,7 @@ def scatter_by_category(
         for name, color, marker in zip(order, PALETTE, MARKERS, strict=False):
             axis.scatter(*where[kind == name].T, color=color, marker=marker, label=plain(name), **look)
         axis.set_title(plain(title), loc="left", pad=8)
-        axis.set_xlabel(plain(xlabel))
-        axis.set_ylabel(plain(ylabel))
+        axis.set(xlabel=plain(xlabel), ylabel=plain(ylabel))
         below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
         scale = min(2.5, np.sqrt(36 / size))
         axis.legend(markerscale=scale, handletextpad=0.2, columnspacing=1.0, **below)
