@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from kinmer.layout import kmer_layout
 from kinmer.sweeps.parameters import Range, Space, parse_range, trial_name
 from kinmer.sweeps.study import sweep
 from kinmer.sweeps.summaries import SweepReport, differing, figure, summaries, t_quantile
-from kinmer.sweeps.trials import Setup, Task, trained_on
-from kinmer.sweeps.workers import _Process
+from kinmer.sweeps.trials import Setup, Task, Workers
+from kinmer.sweeps.validation import trained_on
 from kinmer.training import TrainSettings
 from kinmer.training.settings import parse_value, text_of, train_settings
 from tests.organisms import organisms
@@ -533,13 +534,15 @@ def test_training_rows_are_known_by_their_ids(bench: tuple[Path, Path]) -> None:
 
 def test_a_process_that_dies_costs_its_trial_only(store: Path, tmp_path: Path) -> None:
     setup = Setup(source=str(store), options={}, validation=None, device="cpu", threads=1, memory=None)
-    process = _Process(setup)
-    process.give(Task("t", TrainSettings(epochs=10**6).to_dict(), str(tmp_path / "e")))
-    process._process.kill()
-    task, record = process.take()
-    assert (task.name, record["state"], process.alive) == ("t", "failed", False)
+    workers = Workers(setup, jobs=2)
+    task = Task("t", TrainSettings(epochs=10**6).to_dict(), str(tmp_path / "e"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(workers.run, task)
+        wait_for(lambda: workers._running)
+        next(iter(workers._running)).kill()
+        record = running.result()
+    assert (record["name"], record["state"], workers._running) == ("t", "failed", set())
     assert "killed by signal 9" in record["error"]
-    process.end()
 
 
 @pytest.mark.slow

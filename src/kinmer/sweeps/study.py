@@ -1,104 +1,53 @@
-"""Which settings are tried next: an optuna study in a journal beside the trials."""
+"""A sweep: optuna draws settings and runs them, each with every seed; what was measured goes in tables.
+
+The study lies in a journal in the sweep's folder, and every trial has a record of its own beside it. A trial
+is known by its settings, so that a sweep that is called again runs only what has no record.
+"""
 
 from __future__ import annotations
 
-import fcntl
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, get_args
 
-from kinmer.errors import FormatError, KinmerError, UsageError, require
-from kinmer.files import clear_temporaries, read_json, remove, write_json
+import optuna
+
+from kinmer.errors import FormatError, KinmerError, UsageError
+from kinmer.files import clear_temporaries, hold, read_json, remove, write_json
 from kinmer.folders import FolderKind
 from kinmer.layout import Layout
 from kinmer.resources import available_cores, available_memory
-from kinmer.sweeps.parameters import Range, Space, trial_name
+from kinmer.sweeps.parameters import Range, Sampler, Search, SearchKind, Space, trial_name
 from kinmer.sweeps.summaries import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
-from kinmer.sweeps.trials import Data, Setup, Task, is_final, prepared
-from kinmer.sweeps.workers import Here, Processes, Runner
-from kinmer.training.settings import flat
+from kinmer.sweeps.trials import Setup, Task, Workers, is_final
+from kinmer.sweeps.validation import Data, Prepared, prepared
+from kinmer.training.settings import TrainSettings, flat
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.profiles import Profiles
-    from kinmer.sweeps.search import Draw, Search, SearchKind
 
 __all__ = ["opened", "stamp", "sweep"]
 
-
-LOCK = ".lock"
+Say = Callable[[str], None]
+JOURNAL, TRIALS, VALIDATION, LOCK = "search.journal", "trials", "validation", ".lock"
+# Of the available memory, for the profiles of all trials that run at a time.
+MEMORY_SHARE = 0.5
 # Of the folders of a trial only the encoders are looked into by name: a training keeps its own files.
 SWEEP = FolderKind(
     "sweep",
     OUTPUT,
-    lambda told: told.get("kind") == KIND,
+    lambda marker: marker.get("kind") == KIND,
     r"\.lock|(?:trials|settings)\.tsv|sweep\.(?:md|json)|\.?sweep(?:-map)?\.(?:png|svg)(?:\.new)?"
     r"|search\.journal(?:\.lock)?|trials/[^/]+\.json|validation/(?:queries\.fna(?:\.tsv)?|folds\.tsv)"
     r"|encoders/[^/]+/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md|training\.png)"
     r"|encoders/[^/]+/tensorboard/[^/]+|encoders/\.[^/]+/.*|\.validation\..*",
 )
-
-
-@contextmanager
-def opened(folder: Path, force: bool) -> Iterator[None]:
-    """Hold the sweep's folder, which is made where there is none; `force` empties it.
-
-    Raises UsageError where it holds something else or another process sweeps in it.
-    """
-    if not folder.absolute().parent.is_dir():
-        raise UsageError(f"the folder {folder.absolute().parent} does not exist", place=folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("the output is a file", "a sweep is a folder", place=folder)
-    if folder.is_dir() and not (folder / OUTPUT).exists() and SWEEP.strange(folder) is not None:
-        raise UsageError("the output holds no sweep", check="choose a new folder", place=folder)
-    folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError("another process is at this sweep", check="wait for it", place=folder) from None
-        clear_temporaries(folder)
-        if force:
-            if (strange := SWEEP.strange(folder)) is not None:
-                raise UsageError(
-                    f"the output holds {strange}, which kinmer did not write",
-                    "starting afresh would remove it",
-                    "move it away, or choose a new folder",
-                    place=folder,
-                )
-            for path in folder.iterdir():
-                if path.name != LOCK:
-                    remove(path)
-        yield
-
-
-def stamp(folder: Path, signature: Mapping[str, Any]) -> None:
-    """Write the signature where there is none; refuse another one: its scores could not be compared."""
-    if not (folder / OUTPUT).exists():
-        write_json(folder / OUTPUT, {"kind": KIND, "format": FORMAT, "signature": signature})
-        return
-    there = read_json(folder / OUTPUT)
-    if there.get("kind") != KIND or there.get("format") != FORMAT:
-        raise FormatError(f"this is no sweep of format {FORMAT}", place=folder)
-    old = there.get("signature", {})
-    if old != signature:
-        before, now = old.get("data", {}), signature["data"]
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        raise UsageError(
-            "the folder holds a sweep of other data",
-            f"it differs in {', '.join(names) or 'the score'}",
-            "choose a new folder, or --force to start afresh",
-            place=folder,
-        )
-
-
-Record = Mapping[str, Any]
-Say = Callable[[str], None]
-JOURNAL, TRIALS, VALIDATION = "search.journal", "trials", "validation"
-# Of the available memory, for the profiles of all trials that run at a time.
-MEMORY_SHARE = 0.5
 
 
 def sweep(
@@ -127,13 +76,13 @@ def sweep(
     force: bool = False,
     log: Say | None = None,
 ) -> SweepReport:
-    """Train with many settings and seeds, score each, and write tables and pictures; goes on when cut off.
+    """Train with many settings and seeds, score each, and write tables and pictures.
 
     Parameters
     ----------
     source, ids, labels, layout : what `kinmer.train` takes; on disk where `jobs` is above 1.
-    output : folder of the sweep. A trial is known by its settings: what an earlier call finished there is
-        not run again, a training that was cut off goes on with its checkpoint, and another grid adds to it.
+    output : folder of the sweep. The same call resumes it: what is finished is not run again, a training
+        that was cut off resumes at its checkpoint. Another grid adds to it.
     grid, ranges, fixed : training settings by name (``clr.scope`` for a part of one): values to try (a text
         is split at commas), ranges (``"1e-5:1e-3:log"``), and values of all trials.
     preset : that the settings are changes of.
@@ -151,62 +100,34 @@ def sweep(
     force : drop what another sweep left in the folder.
     log : takes a line a trial, and notes.
 
-    Raises UsageError (settings, folder of another sweep, species of the queries among the training rows) and
-    what `open_profiles` and `open_benchmark` raise; KinmerError where no trial ended well;
-    KeyboardInterrupt, with what is done in the tables.
+    Raises
+    ------
+    UsageError : settings, a folder of another sweep, species of the queries among the training rows.
+    KinmerError : no trial ended well; and what `open_profiles` and `open_benchmark` raise.
+    KeyboardInterrupt : with what is done in the tables.
     """
     kind = _search_kind(search, draws, ranges)
     space = Space.of(preset, grid or {}, ranges or {}, fixed or {})
-    _check_numbers(seeds, jobs, threads, kind, draws)
-    given = Data(
-        source=source,
-        ids=ids,
-        labels=labels,
-        layout=layout,
-        benchmark=benchmark,
-        fold=fold,
-        leave_out=tuple(leave_out),
-        metric=metric,
-    )
-    folder, say = Path(output), log or (lambda line: None)
-    found = prepared(given, say)
-    if jobs > 1 and not isinstance(found.source, str | list):
-        raise UsageError("profiles in memory are for one job", check="write a store, or give jobs=1")
-    if not isinstance(found.source, list):
-        _refuse_pairs(space)
+    _check_numbers(seeds, jobs, threads)
+    given = Data(source, ids, labels, layout, benchmark, fold, tuple(leave_out), metric)
+    say = log or (lambda line: None)
+    data = prepared(given, say)
+    _check_source(data, space, jobs)
+    folder = Path(output)
     with opened(folder, force):
-        stamp(folder, found.signature)
+        stamp(folder, data.signature)
         for name in (ENCODERS, TRIALS):
             (folder / name).mkdir(exist_ok=True)
         threads, memory = _shares(jobs, threads, memory)
-        setup = Setup(
-            source=found.source,
-            validation=found.validation(given, folder / VALIDATION),
-            options=found.options,
-            device=device,
-            threads=threads,
-            memory=memory,
-        )
-
-        wanted = len(space.product()) if kind == "grid" else draws or 0
-        study = Search(
-            folder / JOURNAL,
-            space,
-            kind,
-            draws=wanted,
-            seed=search_seed,
-            maximise=found.signature["maximise"],
-        )
-        run = _Run(folder, found.signature, space, study, tuple(seeds), wanted, say)
-        return run.all(Processes(setup, jobs) if jobs > 1 else Here(setup))
+        validation = data.validation(given, folder / VALIDATION)
+        setup = Setup(data.source, data.options, validation, device, threads, memory)
+        plan = Search(kind, space, draws or 0, search_seed, data.signature["maximise"])
+        return _Run(folder, data.signature, plan, tuple(seeds), Workers(setup, jobs), say).all()
 
 
 def _search_kind(
     search: SearchKind | None, draws: int | None, ranges: Mapping[str, Any] | None
 ) -> SearchKind:
-    require("optuna", "a sweep needs it", "sweep")
-    require("torch", "training needs it", "train")
-
     kind = search or ("random" if draws is not None else "grid")
     if kind not in get_args(SearchKind):
         raise UsageError(f"the search is grid, random or tpe, not {kind!r}")
@@ -217,9 +138,18 @@ def _search_kind(
     return kind
 
 
-def _refuse_pairs(space: Space) -> None:
-    """UsageError where a training of the sweep needs sequences."""
-    if any(space.settings(one, 0).objective != "vae" for one in space.product()):
+def _check_numbers(seeds: Sequence[int], jobs: int, threads: int | None) -> None:
+    if not seeds or len(set(seeds)) != len(seeds) or not all(type(one) is int and one >= 0 for one in seeds):
+        raise UsageError("seeds are whole numbers of at least 0, one or more, each once")
+    if jobs < 1 or (threads is not None and threads < 1):
+        raise UsageError("jobs and threads are at least 1")
+
+
+def _check_source(data: Prepared, space: Space, jobs: int) -> None:
+    if jobs > 1 and not isinstance(data.source, str | list):
+        raise UsageError("profiles in memory are for one job", check="write a store, or give jobs=1")
+    sequences = isinstance(data.source, list)
+    if not sequences and any(space.settings(one, 0).objective != "vae" for one in space.product()):
         raise UsageError(
             "profiles are no pairs of fragments",
             "pairs are drawn from the sequences themselves",
@@ -235,45 +165,102 @@ def _shares(jobs: int, threads: int | None, memory: int | None) -> tuple[int | N
     return max(1, (threads or available_cores()) // jobs), whole // jobs
 
 
-def _check_numbers(
-    seeds: Sequence[int], jobs: int, threads: int | None, kind: SearchKind, draws: int | None
-) -> None:
-    if not seeds or len(set(seeds)) != len(seeds) or not all(type(one) is int and one >= 0 for one in seeds):
-        raise UsageError("seeds are whole numbers of at least 0, one or more, each once")
-    if jobs < 1 or (threads is not None and threads < 1):
-        raise UsageError("jobs and threads are at least 1")
+# ---- the folder
+
+
+@contextmanager
+def opened(folder: Path, force: bool) -> Iterator[None]:
+    """Hold the sweep's folder, which is made where there is none; `force` empties it.
+
+    Raises UsageError where it holds something else or another process sweeps in it.
+    """
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"the folder {folder.absolute().parent} does not exist", place=folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("the output is a file", "a sweep is a folder", place=folder)
+    if folder.is_dir() and not (folder / OUTPUT).exists() and SWEEP.strange(folder) is not None:
+        raise UsageError("the output holds no sweep", check="choose a new folder", place=folder)
+    folder.mkdir(exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        if not hold(lock.fileno()):
+            raise UsageError("another process is at this sweep", check="wait for it", place=folder)
+        clear_temporaries(folder)
+        if force:
+            if (strange := SWEEP.strange(folder)) is not None:
+                raise UsageError(
+                    f"the output holds {strange}, which kinmer did not write",
+                    "starting afresh would remove it",
+                    "move it away, or choose a new folder",
+                    place=folder,
+                )
+            for path in folder.iterdir():
+                if path.name != LOCK:
+                    remove(path)
+        yield
+
+
+def stamp(folder: Path, signature: Mapping[str, Any]) -> None:
+    """Write the signature where there is none; refuse another one: its scores could not be compared."""
+    if not (folder / OUTPUT).exists():
+        write_json(folder / OUTPUT, {"kind": KIND, "format": FORMAT, "signature": signature})
+        return
+    there = read_json(folder / OUTPUT)
+    if there.get("kind") != KIND or there.get("format") != FORMAT:
+        raise FormatError(f"this is not a sweep of format {FORMAT}", place=folder)
+    old = there.get("signature", {})
+    if old != signature:
+        before, now = old.get("data", {}), signature["data"]
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        raise UsageError(
+            "the folder holds a sweep of other data",
+            f"it differs in {', '.join(names) or 'the score'}",
+            "choose a new folder, or --force to start afresh",
+            place=folder,
+        )
+
+
+# ---- the run
+
+
+class _FailedError(Exception):
+    """A setting without a score: one of its trials failed."""
 
 
 class _Run:
-    """One call: what is left of the sweep, trial by trial."""
+    """One call: what is left of the sweep, setting by setting."""
 
     def __init__(
         self,
         folder: Path,
         signature: Mapping[str, Any],
-        space: Space,
-        study: Search,
+        search: Search,
         seeds: tuple[int, ...],
-        wanted: int,
+        workers: Workers,
         say: Say,
     ) -> None:
-        self._folder, self._signature, self._space, self._study = folder, signature, space, study
-        self._seeds, self._wanted, self._say = seeds, wanted, say
+        self._folder, self._signature, self._search = folder, signature, search
+        self._seeds, self._workers, self._say = seeds, workers, say
         self._records = {path.stem: read_json(path) for path in sorted((folder / TRIALS).glob("*.json"))}
-        self._total = wanted * len(seeds)
-        self._running: set[str] = set()
-        self._again: set[str] = set()  # what this call has run: not a third time, however it ended
-        # Trials that a setting still waits for; draws of the same settings wait for the same trials.
-        self._waiting: list[tuple[Draw, list[str]]] = []
-        self._ended = 0
+        self._names = search.space.names
+        self._tried: set[str] = set()  # what this call has run: not again, however it ended
+        self._trial_locks: dict[str, Lock] = defaultdict(Lock)
+        self._lock = RLock()
+        self._broken: BaseException | None = None
 
-    def all(self, runner: Runner) -> SweepReport:
+    def all(self) -> SweepReport:
         """Run what is left; the report of all that is in the folder."""
-        self._say(f"{self._total} trials: {self._wanted} settings, {len(self._seeds)} seeds")
+        search, seeds = self._search, len(self._seeds)
+        study = search.study(self._folder / JOURNAL)
+        known = search.known(study)
+        number = search.number if search.kind == "tpe" else len(known)
+        left = [one for one in known if not self._finished(one)]
+        new = number - len(known)
+        self._total, self._ended = number * seeds, (len(known) - len(left)) * seeds
+        self._say(f"{self._total} trials: {number} settings, {seeds} seeds")
+        study.sampler = Sampler(search, left, len(known))
         try:
-            with runner:
-                for task, record in runner.run(self._tasks()):
-                    self._keep(task, record)
+            if left or new:
+                self._optimize(study, len(left) + new)
         finally:
             report = self._report()
             if self._records:
@@ -284,62 +271,102 @@ class _Run:
             raise KinmerError(f"none of the {len(report.trials)} trials ended well", f"the first: {first}")
         return report
 
-    def _tasks(self) -> Iterator[Task]:
-        """Trials that are left, of settings drawn before and then of new ones."""
-        for draw in self._study.begun():
-            yield from self._of(draw)
-        while (one := self._study.ask()) is not None:
-            yield from self._of(one)
-
-    def _of(self, draw: Draw) -> Iterator[Task]:
-        """The trials of a setting that nobody has run."""
+    def _finished(self, params: Mapping[str, Any]) -> bool:
+        """Whether every trial of a setting has a record that stays."""
         try:
-            settings = [self._space.settings(draw.varied, seed) for seed in self._seeds]
-        except UsageError as error:
-            self._say(f"{_named(draw.varied)}  left out: {error}")
-            self._ended += len(self._seeds)
-            self._study.tell(draw, None)
+            names = [trial_name(one) for one in self._settings(self._search.varied(params))]
+        except UsageError:
+            return False
+        return all(name in self._records and is_final(self._records[name]) for name in names)
+
+    def _settings(self, varied: Mapping[str, Any]) -> list[TrainSettings]:
+        return [self._search.space.settings(varied, seed) for seed in self._seeds]
+
+    def _optimize(self, study: optuna.Study, number: int) -> None:
+        """Let optuna run so many settings, as many at a time as there are jobs for."""
+        jobs = self._workers.jobs
+        if jobs == 1:
+            study.optimize(lambda trial: self._score(trial, map), n_trials=number, catch=(_FailedError,))
             return
-        names = [trial_name(one) for one in settings]
-        for name, one in zip(names, settings, strict=True):
-            if name in self._running:
-                continue
-            if name in self._records and (is_final(self._records[name]) or name in self._again):
+        # The draws of tpe wait for scores; those of the others do not.
+        at_once = -(-jobs // len(self._seeds)) if self._search.kind == "tpe" else jobs
+        with ThreadPoolExecutor(jobs) as trials, ThreadPoolExecutor(1) as main:
+            # Beside the main thread, so that Ctrl-C is seen here at once.
+            done = main.submit(
+                study.optimize,
+                lambda trial: self._score(trial, trials.map),
+                n_trials=number,
+                n_jobs=at_once,
+                catch=(_FailedError,),
+            )
+            try:
+                done.result()
+            except BaseException:
+                self._stop(done)
+                raise
+        if self._broken is not None:
+            raise self._broken
+
+    def _stop(self, done: Future[None]) -> None:
+        """Interrupt the trials, which then write a checkpoint; a second Ctrl-C ends them at once."""
+        try:
+            self._workers.interrupt()
+            wait([done])
+        except KeyboardInterrupt:
+            self._workers.kill()
+
+    def _score(self, trial: optuna.Trial, run: Callable[..., Iterator[dict[str, Any]]]) -> float:
+        """The mean score of a setting over its seeds: what optuna maximizes or minimizes."""
+        varied = self._search.suggested(trial)
+        try:
+            settings = self._settings(varied)
+        except UsageError as error:
+            self._say(f"{_named(varied)}  left out: {error}")
+            raise _FailedError from None
+        try:
+            records = list(run(self._record, settings))
+        except BaseException as error:
+            # optuna's threads keep their last errors to themselves.
+            self._broken = self._broken or error
+            self._workers.interrupt()
+            trial.study.stop()
+            raise
+        scores = [one["score"] for one in records if one["state"] == "done"]
+        if len(scores) < len(records):
+            raise _FailedError
+        return float(sum(scores) / len(scores))
+
+    def _record(self, settings: TrainSettings) -> dict[str, Any]:
+        """The record of one trial, which is run where there is none that stays."""
+        name = trial_name(settings)
+        with self._lock:
+            lock = self._trial_locks[name]
+        with lock:
+            record = self._records.get(name)
+            if record is None or not (is_final(record) or name in self._tried):
+                task = Task(name, settings.to_dict(), str((self._folder / ENCODERS / name).absolute()))
+                record = self._workers.run(task)
+                self._keep(record)
+            else:
                 self._ended += 1
-                continue
-            self._running.add(name)
-            yield Task(name, one.to_dict(), str((self._folder / ENCODERS / name).absolute()))
-        self._waiting.append((draw, names))
-        self._tell()
+        return record
 
-    def _keep(self, task: Task, record: dict[str, Any]) -> None:
-        write_json(self._folder / TRIALS / f"{task.name}.json", record)
-        self._records[task.name] = record
-        self._running.remove(task.name)
-        self._again.add(task.name)
-        self._ended += 1
-        self._say(f"{self._ended}/{self._total}  {self._line(record)}")
-        self._report().write()
-        self._tell()
-
-    def _tell(self) -> None:
-        """Give the study the means of the settings whose trials are all there."""
-        left = []
-        for draw, names in self._waiting:
-            if self._running.intersection(names):
-                left.append((draw, names))
-            elif not draw.told:
-                records = [self._records[name] for name in names]
-                scores = [one["score"] for one in records if one["state"] == "done"]
-                self._study.tell(draw, sum(scores) / len(scores) if len(scores) == len(names) else None)
-        self._waiting = left
+    def _keep(self, record: dict[str, Any]) -> None:
+        with self._lock:
+            name = record["name"]
+            write_json(self._folder / TRIALS / f"{name}.json", record)
+            self._records[name] = record
+            self._tried.add(name)
+            self._ended += 1
+            self._report().write()
+            self._say(f"{self._ended}/{self._total}  {self._line(record)}")
 
     def _report(self) -> SweepReport:
-        return SweepReport.of(self._folder, self._signature, list(self._records.values()), self._space.names)
+        return SweepReport.of(self._folder, self._signature, list(self._records.values()), self._names)
 
-    def _line(self, record: Record) -> str:
-        told = flat(record["settings"])
-        named = _named({name: told[name] for name in (*self._space.names, "seed")})
+    def _line(self, record: Mapping[str, Any]) -> str:
+        settings = flat(record["settings"])
+        named = _named({name: settings[name] for name in (*self._names, "seed")})
         if record["state"] != "done":
             return f"{named}  failed: {record['error']}"
         loss = f"val {record['validation_loss']:.2f}  epoch {record['epoch']}/{record['epochs']}"

@@ -1,4 +1,4 @@
-"""Records of trials to figures of settings: means over seeds, with spread and interval."""
+"""What a sweep measured: means over seeds with spread and interval, in tables, a page and pictures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from scipy import special
+
 from kinmer.files import replaced_text, write_json
+from kinmer.tables import write_table
 from kinmer.training.settings import flat, text_of
 
 __all__ = [
@@ -27,9 +31,16 @@ __all__ = [
     "t_quantile",
 ]
 
-
 Record = Mapping[str, Any]
 CONFIDENCE = 0.95
+FORMAT, KIND = 1, "kinmer sweep"
+OUTPUT, ENCODERS = "sweep.json", "encoders"
+# Figures that may be the score, by its name.
+SCORES = {"validation loss": "validation_loss", "retrieval of held-out species": "held_out_retrieval"}
+# Figures whose spread says nothing.
+PLAIN = ("last_epoch", "parameters")
+# Figures that the page leaves to the tables.
+NOT_SHOWN = ("last_epoch", "scoring_seconds", "score")
 
 
 @dataclass(frozen=True)
@@ -61,20 +72,21 @@ def figures_of(record: Record) -> dict[str, float]:
     if record["state"] != "done":
         return {}
     cells: Mapping[str, Mapping[str, float]] = record.get("retrieval") or {}
-    found: dict[str, float | None] = {"score": record["score"]}
-    for length in sorted({one for lengths in cells.values() for one in lengths}, key=_first_number):
-        found[f"species@1_{length}"] = _mean([cells[case][length] for case in cells if length in cells[case]])
-    for case, lengths in cells.items():
-        found[f"species@1_{case}"] = _mean(list(lengths.values()))
+    figures: dict[str, float | None] = {"score": record["score"]}
+    lengths = {length for case in cells.values() for length in case}
+    for length in sorted(lengths, key=lambda one: int(one.split("-")[0])):
+        figures[f"species@1_{length}"] = fmean(case[length] for case in cells.values() if length in case)
+    for name, case in cells.items():
+        figures[f"species@1_{name}"] = fmean(case.values())
     for name in ("held_out_retrieval", "validation_loss", "kl", "mse"):
-        found[name] = record.get(name)
+        figures[name] = record.get(name)
     for block, error in record.get("blocks", {}).items():
-        found[f"mse_{block.replace('-', '')}"] = error
+        figures[f"mse_{block.replace('-', '')}"] = error
     # Names that no setting has: both are columns of one table.
-    found["best_epoch"], found["last_epoch"] = record.get("epoch"), record.get("epochs")
+    figures["best_epoch"], figures["last_epoch"] = record.get("epoch"), record.get("epochs")
     for name in ("seconds", "scoring_seconds", "parameters"):
-        found[name] = record.get(name)
-    return {name: float(value) for name, value in found.items() if value is not None}
+        figures[name] = record.get(name)
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def differing(records: Sequence[Record], first: Sequence[str]) -> tuple[str, ...]:
@@ -83,61 +95,28 @@ def differing(records: Sequence[Record], first: Sequence[str]) -> tuple[str, ...
     for record in records:
         for name, value in flat(record["settings"]).items():
             values.setdefault(name, set()).add(text_of(value))
-    more = (name for name, some in values.items() if len(some) > 1 and name not in (*first, "seed"))
-    return (*first, *more)
+    return (
+        *first,
+        *(name for name, some in values.items() if len(some) > 1 and name not in (*first, "seed")),
+    )
+
+
+def _key(record: Record, names: Sequence[str]) -> tuple[str, ...]:
+    settings = flat(record["settings"])
+    return tuple(text_of(settings.get(name)) for name in names)
 
 
 def summaries(records: Sequence[Record], names: Sequence[str], *, maximise: bool) -> list[Summary]:
     """A summary for every setting, the best first; settings with a failed trial come behind the others."""
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        settings = flat(record["settings"])
-        groups.setdefault(tuple(text_of(settings.get(name)) for name in names), []).append(record)
-    found = [_summary(some, names) for some in groups.values()]
+        groups.setdefault(_key(record, names), []).append(record)
 
     def rank(one: Summary) -> tuple[bool, bool, float]:
-        score = one.score
-        value = 0.0 if score is None else -score.mean if maximise else score.mean
-        return score is None, one.failed > 0, value
+        value = 0.0 if one.score is None else -one.score.mean if maximise else one.score.mean
+        return one.score is None, one.failed > 0, value
 
-    return sorted(found, key=rank)
-
-
-def figure(values: Sequence[float]) -> Figure:
-    """Mean, standard deviation (n - 1) and Student's interval of the mean."""
-    n, mean = len(values), _mean(values)
-    if n < 2:
-        return Figure(mean, None, None, None)
-    sd = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = t_quantile(n - 1) * sd / math.sqrt(n)
-    return Figure(mean, sd, mean - half, mean + half)
-
-
-def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """t such that a Student variable of so many degrees of freedom lies within ±t with this probability.
-
-    By halving, on the closed forms of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4.
-    """
-    low, high = 0.0, 1.0
-    while _t_within(high, freedom) < confidence:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_within(middle, freedom) < confidence else (low, middle)
-    return (low + high) / 2
-
-
-def _t_within(t: float, freedom: int) -> float:
-    """Probability that a Student variable lies within ±t."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    # cos for odd, 1 for even degrees of freedom, then each term out of the one before.
-    term, total = (cosine if odd else 1.0), 0.0
-    for power in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= cosine**2 * (power - 1) / power
-    return (angle + sine * total) * 2 / math.pi if odd else sine * total
+    return sorted((_summary(some, names) for some in groups.values()), key=rank)
 
 
 def _summary(records: Sequence[Record], names: Sequence[str]) -> Summary:
@@ -155,22 +134,19 @@ def _summary(records: Sequence[Record], names: Sequence[str]) -> Summary:
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def figure(values: Sequence[float]) -> Figure:
+    """Mean, standard deviation (n - 1) and Student's interval of the mean."""
+    n, mean = len(values), fmean(values)
+    if n < 2:
+        return Figure(mean, None, None, None)
+    sd = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_quantile(n - 1) * sd / math.sqrt(n)
+    return Figure(mean, sd, mean - half, mean + half)
 
 
-def _first_number(length: str) -> int:
-    return int(length.split("-")[0])
-
-
-FORMAT, KIND = 1, "kinmer sweep"
-OUTPUT, ENCODERS = "sweep.json", "encoders"
-# Figures that may be the score, by its name.
-SCORES = {"validation loss": "validation_loss", "retrieval of held-out species": "held_out_retrieval"}
-# Figures that are told as they are: they have no spread that anybody asks for.
-PLAIN = ("last_epoch", "parameters")
-# Figures that the page leaves to the tables.
-NOT_SHOWN = ("last_epoch", "scoring_seconds", "score")
+def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """t such that a Student variable of so many degrees of freedom lies within ±t with this probability."""
+    return float(special.stdtrit(freedom, (1 + confidence) / 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,32 +160,20 @@ class SweepReport:
     folder: Path
     signature: Mapping[str, Any]
     names: tuple[str, ...]
-    trials: tuple[Mapping[str, Any], ...] = field(repr=False)
+    trials: tuple[Record, ...] = field(repr=False)
     settings: tuple[Summary, ...] = field(repr=False)
 
     @classmethod
     def of(
-        cls,
-        folder: Path,
-        signature: Mapping[str, Any],
-        records: Sequence[Mapping[str, Any]],
-        names: Sequence[str],
+        cls, folder: Path, signature: Mapping[str, Any], records: Sequence[Record], first: Sequence[str]
     ) -> SweepReport:
-        """Of the records of all trials; `names` are told even where they do not vary."""
-        told = differing(records, names)
-        found = summaries(records, told, maximise=signature["maximise"])
-        place = {tuple(map(text_of, one.varied.values())): number for number, one in enumerate(found)}
-
-        def order(record: Mapping[str, Any]) -> tuple[int, int]:
-            settings = flat(record["settings"])
-            return place[tuple(text_of(settings.get(name)) for name in told)], settings["seed"]
-
+        """Of the records of all trials; settings named in `first` are columns even where they do not vary."""
+        names = differing(records, first)
+        settings = summaries(records, names, maximise=signature["maximise"])
+        rank = {tuple(map(text_of, one.varied.values())): number for number, one in enumerate(settings)}
+        trials = sorted(records, key=lambda one: (rank[_key(one, names)], one["settings"]["seed"]))
         return cls(
-            folder=folder,
-            signature=signature,
-            names=told,
-            trials=tuple(sorted(records, key=order)),
-            settings=tuple(found),
+            folder=folder, signature=signature, names=names, trials=tuple(trials), settings=tuple(settings)
         )
 
     @property
@@ -231,8 +195,8 @@ class SweepReport:
         for number, one in enumerate(self.settings[:rows], 1):
             varied = [short(value) for value in one.varied.values()]
             counts = [str(len(one.seeds)), str(one.failed)]
-            shown = [_told(one.figures.get(name), spread=name not in PLAIN) for name in figures]
-            lines.append([str(number), *varied, *counts, _told(one.score, interval=True), *shown])
+            shown = [_text(one.figures.get(name), spread=name not in PLAIN) for name in figures]
+            lines.append([str(number), *varied, *counts, _text(one.score, interval=True), *shown])
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -249,8 +213,8 @@ class SweepReport:
     def write(self) -> list[Path]:
         """``trials.tsv``, ``settings.tsv``, ``sweep.md`` and, last, ``sweep.json``; the paths."""
         paths = [self.folder / name for name in ("trials.tsv", "settings.tsv", "sweep.md", OUTPUT)]
-        _write_table(paths[0], self._trial_rows())
-        _write_table(paths[1], self._setting_rows())
+        for path, (header, *rows) in zip(paths, (self._trial_rows(), self._setting_rows()), strict=False):
+            write_table(path, header, ([_cell(one) for one in row] for row in rows))
         with replaced_text(paths[2]) as file:
             file.write(self.page())
         write_json(paths[3], self.to_dict())
@@ -260,24 +224,33 @@ class SweepReport:
         """The pictures; the paths."""
         from kinmer import plots
 
-        written: list[Path] = []
-        points = self._points()
+        scored = [(one, one.score.mean) for one in self.settings if one.score is not None]
+        scores = [score for _, score in scored]
+        points = {name: ([_plain(one.varied[name]) for one, _ in scored], scores) for name in self.names}
         label = str(self.signature["score"])
-        if points and self.names:
-            written += plots.save(plots.sweep_panels(points, ylabel=label), self.folder / "sweep")
-        varying = [name for name in self.names if len(set(points.get(name, ([], []))[0])) > 1]
-        if len(varying) == 2:
-            x, y = varying
-            (first, score), (second, _) = points[x], points[y]
-            means = _cell_means(first, second, score)
-            columns, rows = sorted(set(first), key=_in_order), sorted(set(second), key=_in_order)
-            # A picture of cells makes sense where most of them are filled: not of values drawn at random.
-            if 2 * len(means) >= len(columns) * len(rows):
-                grid = [[means.get((column, row)) for column in columns] for row in rows]
-                names = ([short(one) for one in columns], [short(one) for one in rows])
-                figure = plots.sweep_map(grid, columns=(x, names[0]), rows=(y, names[1]), label=label)
-                written += plots.save(figure, self.folder / "sweep-map")
-        return written
+        if not scored or not points:
+            return []
+        written = plots.save(plots.sweep_panels(points, ylabel=label), self.folder / "sweep")
+        varying = [name for name, (values, _) in points.items() if len(set(values)) > 1]
+        if len(varying) != 2:
+            return written
+        first, second = (points[name][0] for name in varying)
+        cells: dict[tuple[Any, Any], list[float]] = {}
+        for column, row, score in zip(first, second, scores, strict=True):
+            cells.setdefault((column, row), []).append(score)
+        columns, rows = sorted(set(first), key=_in_order), sorted(set(second), key=_in_order)
+        # A picture of cells makes sense where most of them are filled: not of values drawn at random.
+        if 2 * len(cells) < len(columns) * len(rows):
+            return written
+        grid = [
+            [fmean(cells[column, row]) if (column, row) in cells else None for column in columns]
+            for row in rows
+        ]
+        axes = [
+            (name, [short(one) for one in some]) for name, some in zip(varying, (columns, rows), strict=True)
+        ]
+        picture = plots.sweep_map(grid, columns=axes[0], rows=axes[1], label=label)
+        return written + plots.save(picture, self.folder / "sweep-map")
 
     def page(self) -> str:
         """``sweep.md``."""
@@ -302,8 +275,10 @@ class SweepReport:
             lines.append("![Score over two settings](sweep-map.png)")
         failures = [one for one in self.trials if one["state"] != "done"]
         if failures:
-            told = [f"- `{one['name']}` (seed {one['settings']['seed']}): {one['error']}" for one in failures]
-            lines += ["## Failed", "\n".join(told)]
+            named = [
+                f"- `{one['name']}` (seed {one['settings']['seed']}): {one['error']}" for one in failures
+            ]
+            lines += ["## Failed", "\n".join(named)]
         return "\n\n".join(lines) + "\n"
 
     def _figures(self) -> list[str]:
@@ -316,15 +291,14 @@ class SweepReport:
         figures = self._figures()
         yield ["trial", "encoder", *self.names, "seed", "state", *figures, "error"]
         for record in self.trials:
-            settings, found = flat(record["settings"]), figures_of(record)
-            done = record["state"] == "done"
+            settings, measured, name = flat(record["settings"]), figures_of(record), record["name"]
             yield [
-                record["name"],
-                f"{ENCODERS}/{record['name']}" if done else None,
+                name,
+                f"{ENCODERS}/{name}" if record["state"] == "done" else None,
                 *(settings.get(name) for name in self.names),
                 settings["seed"],
                 record["state"],
-                *(found.get(name) for name in figures),
+                *(measured.get(name) for name in figures),
                 record["error"],
             ]
 
@@ -338,20 +312,10 @@ class SweepReport:
         for number, one in enumerate(self.settings, 1):
             row: list[Any] = [number, *one.varied.values(), len(one.seeds), one.failed]
             for name in figures:
-                found = one.figures.get(name)
-                mean, sd = (None, None) if found is None else (found.mean, found.sd)
-                row += [mean] if name in PLAIN else [mean, sd]
-                if name == "score":
-                    row += [None, None] if found is None else [found.low, found.high]
+                cell = one.figures.get(name, Figure(math.nan, None, None, None))
+                row += [cell.mean] if name in PLAIN else [cell.mean, cell.sd]
+                row += [cell.low, cell.high] if name == "score" else []
             yield row
-
-    def _points(self) -> dict[str, tuple[list[Any], list[float]]]:
-        """Of every name that varies the values and scores of all settings that have one."""
-        scored = [one for one in self.settings if one.score is not None]
-        scores = [one.score.mean for one in scored if one.score is not None]
-        if not scored:
-            return {}
-        return {name: ([_plain(one.varied[name]) for one in scored], scores) for name in self.names}
 
 
 def _plain(value: Any) -> Any:
@@ -363,23 +327,14 @@ def _in_order(value: Any) -> tuple[bool, float, str]:
     return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
 
 
-def _cell_means(
-    first: Sequence[Any], second: Sequence[Any], scores: Sequence[float]
-) -> dict[tuple[Any, Any], float]:
-    cells: dict[tuple[Any, Any], list[float]] = {}
-    for column, row, score in zip(first, second, scores, strict=True):
-        cells.setdefault((column, row), []).append(score)
-    return {place: sum(some) / len(some) for place, some in cells.items()}
-
-
-def _told(found: Figure | None, *, spread: bool = True, interval: bool = False) -> str:
-    if found is None:
+def _text(cell: Figure | None, *, spread: bool = True, interval: bool = False) -> str:
+    if cell is None:
         return "."
-    text = short(found.mean)
-    if found.sd is not None and spread:
-        text += f" ± {found.sd:.2g}"
-    if interval and found.low is not None and found.high is not None:
-        text += f" [{short(found.low)}, {short(found.high)}]"
+    text = short(cell.mean)
+    if cell.sd is not None and spread:
+        text += f" ± {cell.sd:.2g}"
+    if interval and cell.low is not None and cell.high is not None:
+        text += f" [{short(cell.low)}, {short(cell.high)}]"
     return text
 
 
@@ -390,15 +345,9 @@ def short(value: Any) -> str:
     return text_of(value)
 
 
-def _write_table(path: Path, rows: Iterator[list[Any]]) -> None:
-    with replaced_text(path) as file:
-        for row in rows:
-            file.write("\t".join(map(_cell, row)) + "\n")
-
-
 def _cell(value: Any) -> str:
     """Empty for what is not known; whole numbers without a point, floats so that they read back the same."""
-    if value is None:
+    if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))

@@ -1,0 +1,278 @@
+"""What a sweep trains on and is scored with: checked, described, and laid out for its trials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kinmer.errors import UsageError
+from kinmer.evaluate.retrieval import evaluate_retrieval
+from kinmer.fasta import nonempty, read_blocks, read_records
+from kinmer.files import built_aside, hash_file, hash_ids
+from kinmer.fragments import Benchmark, open_benchmark, read_labels
+from kinmer.fragments.benchmarks import FOLDS
+from kinmer.fragments.cuts import clean
+from kinmer.layout import Layout, profile_layout
+from kinmer.profiles import open_profiles
+from kinmer.tables import write_table
+from kinmer.training.settings import fasta_files, refuse_labels
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from kinmer.encoder import Encoder
+    from kinmer.profiles import Profiles
+
+__all__ = ["Data", "Prepared", "Validation", "prepared", "score_of", "trained_on"]
+
+Say = Callable[[str], None]
+Folds = Mapping[str, str]
+RETRIEVAL, HELD_OUT, LOSS = "species@1", "retrieval of held-out species", "validation loss"
+OUT, IN = "out", "in"
+
+# The database has the species in these cases, as another strain or another part of the genome.
+CASES = ("strain", "genome")
+QUERIES, LABELS = "queries.fna", "queries.fna.tsv"
+FRAGMENT = re.compile(r"(.*):\d+-\d+:[+-]")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A database, the queries that are asked of it, and the labels of both."""
+
+    database: str
+    queries: str
+    database_labels: str
+    query_labels: str
+    metric: str = "cosine"
+
+    def measure(self, encoder: Encoder, *, device: str, threads: int | None) -> dict[str, dict[str, float]]:
+        """Share of the queries whose nearest entry is of their species, by case and length."""
+        report = evaluate_retrieval(
+            encoders={"trial": encoder},
+            database=self.database,
+            queries=self.queries,
+            database_labels=self.database_labels,
+            query_labels=self.query_labels,
+            metric="l2" if self.metric == "l2" else "cosine",
+            bootstrap=0,
+            device=device,
+            threads=threads,
+        )
+        found: dict[str, dict[str, float]] = {case: {} for case in CASES}
+        for one in report.scores:
+            wanted = one.rank == "species" and one.measure == "at_1" and one.domain == "all"
+            if wanted and one.case in CASES and one.length != "all" and one.value is not None:
+                found[one.case][one.length] = one.value
+        return {case: cells for case, cells in found.items() if cells}
+
+
+def score_of(cells: Mapping[str, Mapping[str, float]]) -> float:
+    """The mean over all cases and lengths, each counting the same however many queries it has."""
+    values = [value for lengths in cells.values() for value in lengths.values()]
+    return sum(values) / len(values)
+
+
+def write_validation(benchmark: Benchmark, fold: int | None, folder: Path, metric: str) -> Validation:
+    """Put the queries of `fold` (None: of all folds) that have a species to find into `folder`.
+
+    Raises UsageError where there are none.
+    """
+    labels = read_labels(benchmark.query_labels, ("id",))
+    chosen = {
+        one
+        for one in labels.rows
+        if labels.value(one, "case") in CASES
+        and labels.value(one, "species")
+        and (fold is None or labels.value(one, "fold") == str(fold))
+    }
+    if not chosen:
+        folds = sorted({labels.value(one, "fold") for one in labels.rows})
+        raise UsageError(
+            "no query of the benchmark has a species to find" + ("" if fold is None else f" in fold {fold}"),
+            f"folds with queries: {', '.join(folds)}",
+            place=benchmark.folder,
+        )
+    if not (folder / LABELS).exists():
+        with built_aside(folder) as aside:
+            _write_queries(benchmark, chosen, aside)
+    return Validation(
+        database=str(benchmark.database.absolute()),
+        queries=str((folder / QUERIES).absolute()),
+        database_labels=str(benchmark.database_labels.absolute()),
+        query_labels=str((folder / LABELS).absolute()),
+        metric=metric,
+    )
+
+
+def _write_queries(benchmark: Benchmark, chosen: set[str], folder: Path) -> None:
+    with (folder / QUERIES).open("wb") as file:
+        for name, letters in read_records(benchmark.queries):
+            if name in chosen:
+                file.write(b">%b\n%b\n" % (name.encode(), letters))
+    lines = benchmark.query_labels.read_text(encoding="utf-8").splitlines(keepends=True)
+    place = lines[0].rstrip("\n").split("\t").index("id")
+    kept = [line for line in lines[1:] if line.rstrip("\n").split("\t")[place] in chosen]
+    (folder / LABELS).write_text("".join([lines[0], *kept]), encoding="utf-8")
+
+
+def _folds_of(benchmark: Benchmark) -> dict[str, str]:
+    """The fold of every labelled sequence."""
+    labels = read_labels(benchmark.folder / FOLDS)
+    return {one: labels.value(one, "fold") for one in labels.rows}
+
+
+def trained_on(ids: Iterable[Any], benchmark: Benchmark, folds: Container[str] | None) -> tuple[int, int]:
+    """How many of the training rows `ids` are of the benchmark's genomes, and how many of these of `folds`.
+
+    Rows are told by their ids: a sequence's, or one of its fragments'. None: all folds.
+    """
+    fold_of = {clean(one): fold for one, fold in _folds_of(benchmark).items()}
+    known = inside = 0
+    for one in map(str, ids):
+        cut = FRAGMENT.fullmatch(one)
+        found = fold_of.get(clean(one)) or (fold_of.get(cut.group(1)) if cut else None)
+        known += found is not None
+        inside += found is not None and (folds is None or found in folds)
+    return known, inside
+
+
+class Data(NamedTuple):
+    """What `sweep` was given; the meaning is described there."""
+
+    source: str | Path | AnnData | Profiles | Sequence[str | Path]
+    ids: str | Path | None
+    labels: str | Path | None
+    layout: Layout | None
+    benchmark: str | Path | None
+    fold: int | None
+    leave_out: tuple[int, ...]
+    metric: str
+
+    @property
+    def left_out(self) -> set[str]:
+        """Folds that are not trained on."""
+        return {str(one) for one in (self.fold, *self.leave_out) if one is not None}
+
+
+class Prepared(NamedTuple):
+    """signature : JSON-able, of data and score. source, options : of `kinmer.train`, JSON where on disk."""
+
+    signature: dict[str, Any]
+    source: Any
+    options: dict[str, Any]
+    benchmark: Benchmark | None
+
+    def validation(self, given: Data, folder: Path) -> Validation | None:
+        """The queries, in `folder`, and beside them the folds that a training on FASTA leaves out."""
+        if self.benchmark is None:
+            return None
+        validation = write_validation(self.benchmark, given.fold, folder, given.metric)
+        if self.options.get("fold") is not None:
+            folds = _folds_of(self.benchmark).items()
+            rows = ((one, OUT if fold in given.left_out else IN) for one, fold in folds)
+            write_table(folder / FOLDS, ("sequence_id", "fold"), rows)
+            self.options["folds"] = _absolute(folder / FOLDS)
+        return validation
+
+
+def prepared(given: Data, say: Say) -> Prepared:
+    """Check what was given and describe it.
+
+    Raises UsageError for what does not go together, and where species of the validation are trained on.
+    """
+    if given.metric not in ("cosine", "l2"):
+        raise UsageError(f"the metric is cosine or l2, not {given.metric!r}")
+    if given.benchmark is None and given.left_out:
+        raise UsageError("a fold is one of a benchmark's", check="give the benchmark too")
+    benchmark = None if given.benchmark is None else open_benchmark(given.benchmark)
+    files = fasta_files(given.source)
+    facts: dict[str, Any]
+    if files is None:
+        refuse_labels(given.labels, given.layout)
+        profiles = open_profiles(given.source, ids=given.ids)
+        source, score = _absolute(given.source), LOSS
+        facts = {
+            "profiles": Path(given.source).name if isinstance(given.source, str | Path) else "in memory",
+            "rows": len(profiles),
+            "ids": profiles.fingerprint,
+            "layout": profiles.layout.fingerprint,
+        }
+        options: dict[str, Any] = {"ids": None if given.ids is None else _absolute(given.ids)}
+        if benchmark is not None:
+            _check_apart(list(profiles.ids), benchmark, given, say)
+    else:
+        source, score = [_absolute(file) for file in nonempty(files, say)], HELD_OUT
+        facts, options = _fasta(given, source, benchmark)
+    if benchmark is not None:
+        score = RETRIEVAL
+        facts |= {"benchmark": benchmark.folder.name, "benchmark_fingerprint": benchmark.fingerprint}
+        facts |= {"fold": given.fold, "left_out": list(given.leave_out), "metric": given.metric}
+    signature = {"data": facts, "score": score, "maximise": score != LOSS}
+    return Prepared(signature, source, options, benchmark)
+
+
+def _fasta(
+    given: Data, files: Sequence[str], benchmark: Benchmark | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Facts of FASTA files, and the options that they are trained on with."""
+    if given.ids is not None:
+        raise UsageError("ids are those of a table of profiles", check="leave out --ids")
+    if benchmark is not None and given.fold is None:
+        raise UsageError(
+            "the fold to score with is not given",
+            "its sequences are not trained on",
+            "give one of the benchmark's folds",
+        )
+    layout = given.layout or profile_layout(coding=True)
+    ids: list[str] = []
+    for file in files:
+        for block in read_blocks(file):
+            ids += block.ids[int(block.continues) :]
+    if benchmark is not None:
+        known = _folds_of(benchmark)
+        strange = next((one for one in ids if one not in known), None)
+        if strange is not None:
+            raise UsageError(
+                f"the sequence {strange!r} is not in the benchmark's folds",
+                "whether its species is asked about is not known",
+                "train on files that the benchmark was made of",
+                place=benchmark.folder,
+            )
+    if given.labels is not None:
+        read_labels(given.labels)
+    facts = {
+        "files": len(files),
+        "first_file": Path(files[0]).name,
+        "sequences": len(ids),
+        "ids": hash_ids(ids),
+        "labels": None if given.labels is None else hash_file(given.labels),
+        "layout": layout.fingerprint,
+        "genetic_code": layout.genetic_code,
+    }
+    return facts, {
+        "labels": None if given.labels is None else _absolute(given.labels),
+        "fold": None if benchmark is None else OUT,
+        "layout": layout.to_dict(),
+    }
+
+
+def _check_apart(ids: Sequence[Any], benchmark: Benchmark, given: Data, say: Say) -> None:
+    known, inside = trained_on(ids, benchmark, given.left_out if given.fold is not None else None)
+    if inside:
+        raise UsageError(
+            f"{inside:,} of {len(ids):,} training rows are of the validation species or of a fold left out",
+            "a score on species that were trained on says little",
+            "train on sequences of other folds (folds.tsv in the benchmark), or choose another --fold",
+            place=benchmark.folder,
+        )
+    if not known:
+        say("no training row has an id of the benchmark: that no species is in both is not checked")
+
+
+def _absolute(source: Any) -> Any:
+    """A path as a whole one; what is in memory as it is."""
+    return str(Path(source).absolute()) if isinstance(source, str | Path) else source
