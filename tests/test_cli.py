@@ -300,5 +300,5 @@ def test_ctrl_c_is_told_in_one_line() -> None:
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    assert said == "interrupted · what was committed is kept · the same command goes on from there\n"
+    assert said == "interrupted · what was saved is kept · the same command resumes\n"
     assert not Path("a.zarr").exists()

@@ -21,7 +21,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from kinmer import __version__
-from kinmer.cli import analysis, clusters, db, encoders, evaluation, explore, kin, profiles
+from kinmer.cli import analyze, db, encoders, evaluation, explore, find, tools
 from kinmer.cli.options import set_quiet
 from kinmer.cli.output import complain, prepare_streams, say
 from kinmer.errors import KinmerError, UsageError
@@ -37,12 +37,12 @@ OUTPUTS = ("output", "table", "ids_file", "folder", "download", "rebuild")
 
 app = typer.Typer(
     name="kinmer",
-    help="Finds the kin of a DNA sequence: count, train, embed, index, search.",
+    help="Finds the kin of a DNA sequence.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (profiles, encoders, kin, evaluation, analysis, explore, clusters, db):
+for room in (find, db, explore, analyze, encoders, evaluation, tools):
     room.register(app)
 
 
@@ -141,7 +141,7 @@ def _check_arguments(argv: Sequence[str]) -> None:
 
 
 def _interrupted() -> int:
-    complain("interrupted · what was committed is kept · the same command goes on from there")
+    complain("interrupted · what was saved is kept · the same command resumes")
     return INTERRUPTED
 
 
@@ -163,7 +163,7 @@ def _explain(error: Exception) -> int:
         return 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         complain(
-            "error: the disk is full · what was committed is kept · make room and run the same command again"
+            "error: the disk is full · what was saved is kept · make room and run the same command again"
         )
         return 1
     if isinstance(error, OSError):
@@ -174,5 +174,7 @@ def _explain(error: Exception) -> int:
         complain("error: out of memory · try fewer threads or a smaller batch")
         return 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
-    complain(f"error: {what} · this is a bug in kinmer · please report it with what kinmer --debug … says")
+    complain(
+        f"error: {what} · this is a bug in kinmer · please report it with the output of kinmer --debug …"
+    )
     return 1

@@ -1,4 +1,4 @@
-"""Commands of an index that lives: db add, update, delete, list, info, check, compact."""
+"""Commands of an index: reference, index, and db add … calibrate."""
 
 from __future__ import annotations
 
@@ -8,45 +8,156 @@ from typing import Annotated
 import typer
 
 from kinmer.cli.options import (
+    Engine,
+    Force,
     Ids,
+    KeepSequences,
     MetadataTable,
+    Metric,
     MinLength,
     NoCalibration,
+    Pieces,
     Prefix,
     SampleFromFile,
     TaxdumpFolder,
     Threads,
     Where,
+    advanced,
+    argument,
+    command,
     note,
+    option,
+    whole_numbers,
 )
 from kinmer.cli.output import say, screen
 
 __all__ = ["register"]
 
-db = typer.Typer(name="db", help="Change an index, look into it, prove it whole.", no_args_is_help=True)
+db = typer.Typer(name="db", help="Add to an index, change it, look into it, check it.", no_args_is_help=True)
 
-Index = Annotated[Path, typer.Argument(help="Index (*.db).", show_default=False)]
-Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
-OfGenome = Annotated[
-    str | None, typer.Option("--genome", help="All sequences of the FASTA files are of this genome.")
-]
-Sources = Annotated[
-    list[Path] | None,
-    typer.Argument(help="FASTA files, or a profile store or table.", show_default=False),
+Index = Annotated[Path, argument("Index (*.db).")]
+Wait = Annotated[float, advanced("Seconds to wait for another writer.", "--wait", min=0, show_default=True)]
+Genome = Annotated[str | None, option("All sequences of the FASTA files are of this genome.", "--genome")]
+Sources = Annotated[list[Path] | None, argument("FASTA files, or a profile store or table.")]
+AnEncoder = Annotated[
+    Path | None, option("Folder or name of an encoder (default: kinmer's own).", "--encoder", "-e")
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
-    app.add_typer(db)
+    command(app, "reference", "kinmer reference genomes/ -o my.db --metadata taxonomy.tsv", "Database")(
+        reference
+    )
+    command(app, "index", "kinmer index contigs.fna -o contigs.db --metadata labels.tsv", "Database")(index)
+    app.add_typer(db, rich_help_panel="Database")
+
+
+def reference(
+    source: Annotated[Path, argument("Folder of genome files, or a manifest (TSV with path or url).")],
+    output: Annotated[Path, option("Index to write, or to add to (*.db).", "--output", "-o")],
+    metadata: MetadataTable = None,
+    taxdump: TaxdumpFolder = None,
+    encoder: AnEncoder = None,
+    download: Annotated[
+        Path | None, option("Folder for downloads (default: beside the output).", "--download")
+    ] = None,
+    pieces: Pieces = None,
+    keep_sequences: KeepSequences = True,
+    min_length: MinLength = 1000,
+    calibrate: NoCalibration = True,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Build an index of genomes, each file one genome. Run again, it adds new files."""
+    from kinmer.library import build_reference
+
+    with build_reference(
+        source,
+        output,
+        metadata=metadata,
+        taxdump=taxdump,
+        encoder=encoder,
+        download=download,
+        pieces=_pieces(pieces),
+        keep_sequences=keep_sequences,
+        min_length=min_length,
+        calibrate=calibrate,
+        threads=threads,
+        force=force,
+        log=note,
+    ) as kin:
+        note(f"{output}: {len(kin):,} entries of {kin.table.state['genomes']:,} genomes")
+
+
+def index(
+    sources: Annotated[list[Path] | None, argument("FASTA files, a profile store, or a k-mer table.")] = None,
+    output: Annotated[Path | None, option("Index to write (*.db).", "--output", "-o")] = None,
+    encoder: AnEncoder = None,
+    metadata: MetadataTable = None,
+    taxdump: TaxdumpFolder = None,
+    pieces: Pieces = None,
+    keep_sequences: KeepSequences = False,
+    min_length: MinLength = 1000,
+    prefix: Prefix = "",
+    sample_from_file: SampleFromFile = False,
+    calibrate: NoCalibration = True,
+    engine: Annotated[Engine | None, option("Vector engine (default: hnsw).", "--engine")] = None,
+    metric: Annotated[Metric | None, option("Distance (default: cosine).", "--metric")] = None,
+    rebuild: Annotated[
+        Path | None, advanced("Build the engine of this index again from its vectors.", "--rebuild")
+    ] = None,
+    ids: Ids = None,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Build an index of sequences: contigs, plasmids, or a store with embeddings. Resumes if run again."""
+    from kinmer.errors import UsageError
+    from kinmer.library import KinIndex, build_index
+
+    if (rebuild is None) == (not sources) or (sources and output is None):
+        raise UsageError("give a store or FASTA files and --output, or --rebuild INDEX")
+    if rebuild is not None:
+        with KinIndex.open(rebuild, log=note, threads=threads) as kin:
+            kin.rebuild(engine=engine, metric=metric)
+            note(f"{rebuild}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
+        return
+    assert sources
+    assert output is not None
+    with build_index(
+        sources[0] if len(sources) == 1 else sources,
+        output,
+        encoder=encoder,
+        engine=engine or "hnsw",
+        metric=metric or "cosine",
+        metadata=metadata,
+        taxdump=taxdump,
+        ids=ids,
+        pieces=_pieces(pieces),
+        keep_sequences=keep_sequences,
+        min_length=min_length,
+        prefix=prefix,
+        sample_from_file=sample_from_file,
+        calibrate=calibrate,
+        threads=threads,
+        force=force,
+        log=note,
+    ) as kin:
+        note(f"{output}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
+
+
+def _pieces(text: str | None) -> tuple[int, ...]:
+    from kinmer.index.pieces import PIECE_LENGTHS
+
+    return PIECE_LENGTHS if text is None else whole_numbers(text, "--pieces")
 
 
 @db.callback()
 def options() -> None:
-    """Change an index, look into it, prove it whole."""
+    """Add to an index, change it, look into it, check it."""
 
 
-@db.command("add")
+@command(db, "add", "kinmer db add my.db new.fna --genome GCF_1")
 def add(
     index: Index,
     sources: Sources = None,
@@ -54,14 +165,14 @@ def add(
     taxdump: TaxdumpFolder = None,
     ids: Ids = None,
     min_length: MinLength = 1000,
-    genome: OfGenome = None,
+    genome: Genome = None,
     prefix: Prefix = "",
     sample_from_file: SampleFromFile = False,
     calibrate: NoCalibration = True,
     wait: Wait = 0.2,
     threads: Threads = None,
 ) -> None:
-    """Add sequences; killed and called again, it goes on."""
+    """Add new sequences. Resumes if run again."""
     from kinmer.errors import UsageError
     from kinmer.library import add_to_index
 
@@ -85,7 +196,7 @@ def add(
     note(f"{index}: {added:,} entries added")
 
 
-@db.command("update")
+@command(db, "update", "kinmer db update my.db --metadata better.tsv")
 def update(
     index: Index,
     sources: Sources = None,
@@ -93,17 +204,15 @@ def update(
     taxdump: TaxdumpFolder = None,
     ids: Ids = None,
     min_length: MinLength = 1000,
-    genome: OfGenome = None,
+    genome: Genome = None,
     prefix: Prefix = "",
     sample_from_file: SampleFromFile = False,
-    by_id: Annotated[
-        bool, typer.Option("--by-id", help="Replace entries of the same ids, whatever file they came from.")
-    ] = False,
+    by_id: Annotated[bool, option("Replace entries with the same ids, from any file.", "--by-id")] = False,
     calibrate: NoCalibration = True,
     wait: Wait = 0.2,
     threads: Threads = None,
 ) -> None:
-    """Replace what came from the same file; without sequences only metadata, such as the taxonomy."""
+    """Replace what came from the same file. Without sequences: take new metadata, such as a taxonomy."""
     from kinmer.library import update_index
 
     changed = update_index(
@@ -125,19 +234,19 @@ def update(
     note(f"{index}: {changed:,} entries updated")
 
 
-@db.command("delete")
+@command(db, "delete", "kinmer db delete my.db --where 'species == \"Vibrio cholerae\"'")
 def delete(
     index: Index,
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids, or genome:id.", show_default=False)] = None,
+    ids: Annotated[list[str] | None, argument("Ids, or genome:id.")] = None,
     genomes: Annotated[
         list[str] | None,
-        typer.Option("--genome", help="All sequences of this genome, or those of the ids given."),
+        option("All sequences of this genome, or only the given ids of it.", "--genome"),
     ] = None,
     where: Where = None,
-    listed: Annotated[Path | None, typer.Option("--ids-from", help="File of ids, one a line.")] = None,
+    listed: Annotated[Path | None, option("File of ids, one a line.", "--ids-from")] = None,
     wait: Wait = 0.2,
 ) -> None:
-    """Delete entries by id, by genome or by a condition, all in one commit."""
+    """Delete entries by id, genome or condition, all at once."""
     from kinmer.library import delete_from_index
 
     names = [*(ids or ()), *(_listed(listed) if listed is not None else ())]
@@ -152,16 +261,14 @@ def delete(
     note(f"{index}: {gone:,} entries deleted")
 
 
-@db.command("list")
+@command(db, "list", "kinmer db list my.db -o entries.tsv")
 def list_entries(
     index: Index,
     where: Where = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write (default: stdout).")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    output: Annotated[Path | None, option("File to write (default: stdout).", "--output", "-o")] = None,
+    force: Annotated[bool, option("Replace an output that exists.", "--force")] = False,
 ) -> None:
-    """The entries as a table: id, genome, length, GC, number of vectors, metadata."""
+    """List entries: id, genome, length, GC, number of vectors, metadata."""
     from kinmer.files import replaced_text
     from kinmer.folders import check_output
     from kinmer.library import index_rows
@@ -178,23 +285,23 @@ def list_entries(
         write_rows(rows, file)
 
 
-@db.command("info")
+@command(db, "info", "kinmer db info my.db")
 def info(
     index: Index,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, option("As JSON.", "--json")] = False,
 ) -> None:
-    """Entries, vectors, engine, encoder, metadata, calibration."""
+    """Say what an index holds, and what needs attention."""
     import json
 
     from kinmer.library import describe_index
 
-    told = describe_index(index)
-    say(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
+    facts = describe_index(index)
+    say(json.dumps(facts.to_dict(), indent=2) if as_json else facts.text())
 
 
-@db.command("check")
+@command(db, "check", "kinmer db check my.db")
 def check(index: Index) -> None:
-    """Read all of an index and prove it whole; exit 1 where it is not."""
+    """Read everything and compare it with its checksums. Exit 1 if something is damaged."""
     from kinmer.library import check_index
 
     report = check_index(index)
@@ -203,9 +310,9 @@ def check(index: Index) -> None:
         raise typer.Exit(1)
 
 
-@db.command("compact")
+@command(db, "compact", "kinmer db compact my.db")
 def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
-    """Write the files anew without what was deleted, and bring the engine up to date."""
+    """Write the files again without deleted entries, and give back their space."""
     from kinmer.library import compact_index, describe_index
 
     before = describe_index(index)
@@ -214,9 +321,9 @@ def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     note(f"{index}: {before.bytes_on_disk / 1e6:,.1f} MB before, {after.bytes_on_disk / 1e6:,.1f} MB now")
 
 
-@db.command("calibrate")
+@command(db, "calibrate", "kinmer db calibrate my.db")
 def calibrate(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
-    """Learn anew from the references how far an answer can be trusted."""
+    """Learn again from the references how far answers can be trusted."""
     from kinmer.library import calibrate_index, describe_index
 
     calibrate_index(index, wait=wait, threads=threads, log=note)

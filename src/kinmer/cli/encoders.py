@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
-from kinmer.cli.options import Force, Ids, Seed, Threads, note, parse_length, whole_numbers
+from kinmer.cli.options import Command, Force, Ids, Seed, Threads, command, note, parse_length, whole_numbers
 from kinmer.cli.output import say
 
 if TYPE_CHECKING:
     from kinmer.layout import Layout
 
-__all__ = ["register"]
+__all__ = ["embed", "register"]
 
 Code = Literal["auto", "11", "4"]
 FASTA, ADVANCED = "Fragments of FASTA files", "Advanced"
@@ -42,13 +41,13 @@ OLD_FLAGS = ("--compile", "--kin-positives")
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
-    app.command("fit")(fit)
-    app.command("train", cls=_Train)(train)
-    app.command("embed")(embed)
-    app.command("sweep")(sweep)
-    model = typer.Typer(help="Look at networks and encoders.", no_args_is_help=True)
-    model.command("summary")(summary)
-    app.add_typer(model, name="model")
+    panel = "Encoders"
+    command(app, "fit", "kinmer fit *.fna.gz --labels labels.tsv -o encoder", panel)(fit)
+    command(app, "train", "kinmer train contigs.zarr -o encoder --latent 256", panel, cls=_Train)(train)
+    command(app, "sweep", "kinmer sweep contigs.zarr -o sweep --grid latent=256,384", panel)(sweep)
+    model = typer.Typer(help="Look at a network's layers.", no_args_is_help=True)
+    command(model, "summary", "kinmer model summary encoder")(summary)
+    app.add_typer(model, name="model", rich_help_panel=panel)
 
 
 def _option(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
@@ -106,7 +105,7 @@ def _list_settings(wanted: bool) -> None:
         raise typer.Exit()
 
 
-class _Train(TyperCommand):
+class _Train(Command):
     """`train`, which also takes its former options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -174,7 +173,7 @@ def train(
     memory: Memory = None,
     ids: Ids = None,
 ) -> None:
-    """Train an encoder on profiles or on pairs of fragments; the same command resumes a killed training."""
+    """Train a network on profiles, or on pairs of fragments (needs PyTorch). Resumes if run again."""
     from kinmer.errors import UsageError
     from kinmer.training import train as train_encoder
     from kinmer.training import train_settings
@@ -266,7 +265,7 @@ def fit(
     threads: Threads = None,
     force: Force = False,
 ) -> None:
-    """Make an encoder in closed form: raw profiles, principal components, discriminant directions."""
+    """Make an encoder from labeled genomes in minutes, without training."""
     from kinmer.clr import REFERENCE_CLR
     from kinmer.training.fit import FitSettings
     from kinmer.training.fit import fit as fit_encoder
@@ -352,7 +351,7 @@ def sweep(
     memory: Memory = None,
     ids: Ids = None,
 ) -> None:
-    """Train with many settings and seeds and compare them; the same command resumes a killed sweep."""
+    """Train with many settings and seeds, and compare them. Resumes if run again."""
     from kinmer.sweeps import sweep as run_sweep
     from kinmer.training.settings import fasta_files
 
@@ -402,7 +401,7 @@ def embed(
     ids: Ids = None,
     force: Force = False,
 ) -> None:
-    """Embed every sequence with an encoder: kinmer's own, or one that you trained."""
+    """Turn profiles or sequences into vectors, with kinmer's encoder or your own."""
     from kinmer.embedding import embed as embed_source
 
     written = embed_source(

@@ -1,68 +1,76 @@
-"""Commands that tell what embeddings are worth: evaluate retrieval."""
+"""Commands that measure: evaluate retrieval, evaluate clusters, verify."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from kinmer.cli.options import Force, Seed, Threads, note, stem
+from kinmer.cli.options import (
+    Force,
+    Ids,
+    Metric,
+    Seed,
+    Threads,
+    advanced,
+    argument,
+    command,
+    note,
+    option,
+    stem,
+)
 from kinmer.cli.output import say
 
 __all__ = ["register"]
 
-Metric = Literal["cosine", "l2"]
-
 evaluate = typer.Typer(
-    name="evaluate", help="Tell what embeddings are worth, by labels.", no_args_is_help=True
+    name="evaluate", help="Measure embeddings or clusters against labels.", no_args_is_help=True
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
-    app.add_typer(evaluate)
+    command(app, "verify", "kinmer verify contigs.zarr -o verify", "Encoders")(verify)
+    app.add_typer(evaluate, rich_help_panel="Encoders")
 
 
 @evaluate.callback()
 def options() -> None:
-    """Tell what embeddings are worth, by labels."""
+    """Measure embeddings or clusters against labels."""
 
 
-@evaluate.command("retrieval")
+@command(evaluate, "retrieval", "kinmer evaluate retrieval bench -e kin-1 -e raw -o result")
 def retrieval(
-    benchmarks: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Benchmarks, by kinmer fragment --benchmark.", show_default=False),
-    ] = None,
+    benchmarks: Annotated[list[Path] | None, argument("Benchmarks, by kinmer fragment --benchmark.")] = None,
     encoders: Annotated[
         list[str] | None,
-        typer.Option(
-            "--encoder",
-            "-e",
-            help="Folder of an encoder, or of one for every fold ('DIR/fold{fold}'), or raw; repeatable.",
-        ),
+        option("Encoder, one for each fold ('DIR/fold{fold}'), or raw. Repeatable.", "--encoder", "-e"),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="Compare the others with this encoder.")] = None,
+    baseline: Annotated[str | None, option("Compare the others with this encoder.", "--baseline")] = None,
     database: Annotated[
-        Path | None, typer.Option(help="Instead of a benchmark: .npy vectors, store or FASTA.")
+        Path | None, option("Instead of a benchmark: .npy vectors, store or FASTA.", "--database")
     ] = None,
     queries: Annotated[
-        Path | None, typer.Option(help="Asked of the database (default: every entry of the others).")
+        Path | None, option("Queries to the database (default: each entry, among the others).", "--queries")
     ] = None,
-    database_labels: Annotated[Path | None, typer.Option(help="TSV: id and any ranks.")] = None,
-    query_labels: Annotated[Path | None, typer.Option(help="TSV: id and any ranks.")] = None,
-    metric: Annotated[Metric, typer.Option(help="Distance.")] = "cosine",
+    database_labels: Annotated[
+        Path | None, option("Table (TSV): id and any ranks.", "--database-labels")
+    ] = None,
+    query_labels: Annotated[Path | None, option("Table (TSV): id and any ranks.", "--query-labels")] = None,
+    metric: Annotated[Metric, option("Distance.", "--metric", show_default=True)] = "cosine",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Stem of .tsv, .json, .png and .svg to write.")
+        Path | None, option("Stem of .tsv, .json, .png and .svg to write.", "--output", "-o")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=2, help="Resamples of the genomes for the intervals.")] = 1000,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    bootstrap: Annotated[
+        int, advanced("Resamples of the genomes for the intervals.", "--bootstrap", min=2, show_default=True)
+    ] = 1000,
+    device: Annotated[str, advanced("auto, cpu, cuda, …", "--device", show_default=True)] = "auto",
     seed: Seed = 0,
     threads: Threads = None,
     force: Force = False,
 ) -> None:
-    """How often are the nearest entries of the right species, genus, molecule? With intervals, ceilings."""
+    """How often the nearest entries have the right species, genus and molecule, with intervals."""
     from kinmer.evaluate.retrieval import evaluate_retrieval
     from kinmer.evaluate.scores import RetrievalReport
     from kinmer.folders import check_output
@@ -83,6 +91,81 @@ def retrieval(
         seed=seed,
         device=device,
         threads=threads,
+    )
+    say(report.table())
+    if output is not None:
+        for path in report.write(output):
+            note(f"written: {path}")
+
+
+@command(evaluate, "clusters", "kinmer evaluate clusters clusters.tsv --labels truth.tsv")
+def clusters(
+    source: Annotated[Path, argument("Table (TSV) with id and cluster, or profile store.")],
+    labels: Annotated[Path | None, option("Table (TSV): id and any ranks.", "--labels")] = None,
+    column: Annotated[str, option("Column of the clusters.", "--column", show_default=True)] = "cluster",
+    ranks: Annotated[list[str] | None, option("Compare with this column only. Repeatable.", "--rank")] = None,
+    output: Annotated[Path | None, option("Stem of .tsv and .json to write.", "--output", "-o")] = None,
+    force: Force = False,
+) -> None:
+    """How clusters, of any program, agree with labels."""
+    from kinmer.clusters import ClusterReport
+    from kinmer.clusters import evaluate_clusters as evaluate_them
+    from kinmer.clusters.agreement import RANKS
+    from kinmer.folders import check_output
+
+    for path in ClusterReport.outputs(output) if output is not None else ():
+        check_output(path, force=force)
+    report = evaluate_them(source, labels=labels, column=column, ranks=ranks or RANKS)
+    say(report.text())
+    if output is not None:
+        for path in report.write(output):
+            note(f"written: {path}")
+
+
+def verify(
+    source: Annotated[Path, argument("Embedded profile store, or k-mer table with --encoder.")],
+    encoder: Annotated[
+        Path | None, option("Use its transform, and its validation rows as queries.", "--encoder", "-e")
+    ] = None,
+    output: Annotated[
+        Path | None, option("Stem of .json, .tsv and pictures to write.", "--output", "-o")
+    ] = None,
+    sample: Annotated[
+        int, option("Sequences to search for neighbors.", "--sample", min=2, show_default=True)
+    ] = 10_000,
+    queries: Annotated[int, option("Queries.", "--queries", min=1, show_default=True)] = 1000,
+    k: Annotated[int, option("Neighbors of each query.", "-k", min=1, show_default=True)] = 50,
+    bootstrap: Annotated[
+        int, advanced("Resamples of the queries for the intervals.", "--bootstrap", min=2, show_default=True)
+    ] = 1000,
+    original: Annotated[bool, option("Joint CLR with 1e-6, whatever the encoder.", "--original-clr")] = False,
+    reference: Annotated[bool, option("", "--reference-clr", hidden=True)] = False,
+    ids: Ids = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Compare latent distance with k-mer distance: correlations, MSE by rank, random pairs."""
+    if reference:
+        note("warning: --reference-clr is an old name · write --original-clr")
+    from kinmer.clr import REFERENCE_CLR
+    from kinmer.evaluate.locality import LocalityReport
+    from kinmer.evaluate.locality import verify as hold
+    from kinmer.folders import check_output
+
+    if output is not None:
+        stem(output)
+        for path in LocalityReport.outputs(output):
+            check_output(path, force=force)
+    report = hold(
+        source,
+        encoder=encoder,
+        clr=REFERENCE_CLR if original or reference else None,
+        ids=ids,
+        sample=sample,
+        queries=queries,
+        neighbours=k,
+        bootstrap=bootstrap,
+        seed=seed,
     )
     say(report.table())
     if output is not None:

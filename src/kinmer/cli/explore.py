@@ -1,4 +1,4 @@
-"""The commands that show a set of sequences: map and report."""
+"""Commands that explore a set of sequences: count, embed, map, cluster, report."""
 
 from __future__ import annotations
 
@@ -7,51 +7,50 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.analysis import Metadata, Metric, Source, Vectors
-from kinmer.cli.options import Force, Ids, Seed, Threads, note
+from kinmer.cli.encoders import embed
+from kinmer.cli.options import (
+    Force,
+    Ids,
+    Metric,
+    Seed,
+    Threads,
+    advanced,
+    argument,
+    command,
+    note,
+    option,
+)
 from kinmer.cli.output import say
+from kinmer.cli.tools import count
 
 if TYPE_CHECKING:
     from kinmer.maps import MapResult
 
 __all__ = ["register"]
 
-Stem = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="Stem of .tsv, .json, .png, .svg and .html.", show_default=False),
+Source = Annotated[Path, argument("Profile store with embeddings, index (*.db), or .npy vectors with ids.")]
+Vectors = Annotated[
+    str,
+    advanced(
+        "Key of obsm, raw, raw-joint, or an encoder, which embeds the profiles now.",
+        "--vectors",
+        show_default=True,
+    ),
 ]
-Page = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Page to write (default: the source's name with .html)."),
-]
-Method = Annotated[Literal["tsne", "umap"], typer.Option(help="t-SNE, or UMAP if umap-learn is installed.")]
-Perplexity = Annotated[float, typer.Option(min=1, help="About how many neighbors a sequence attracts.")]
-Iterations = Annotated[int, typer.Option(min=1, help="Iterations of t-SNE.")]
-Into = Annotated[
-    Path | None, typer.Option(help="Place the sequences on this existing map, which stays as it is.")
-]
-Reference = Annotated[
-    Path | None, typer.Option(help="With --into: the map's own vectors, if they have been moved.")
-]
-Color = Annotated[
-    str | None, typer.Option(help="Column that colors picture and page (default: gc, else length).")
-]
-Title = Annotated[str | None, typer.Option(help="Title of picture and page (default: the source's name).")]
-FromStore = Annotated[
-    bool, typer.Option("--from-store", help="Draw an existing map, of a store or of files, again.")
-]
-Picture = Annotated[bool, typer.Option("--picture/--no-picture", help="Write the .png and .svg.")]
-WithPage = Annotated[bool, typer.Option("--page/--no-page", help="Write the interactive .html.")]
-Keep = Annotated[
-    bool, typer.Option("--store/--no-store", help="Also keep the coordinates in the obsm of a store.")
-]
-By = Annotated[str | None, typer.Option(help="Column whose groups are compared, such as source.")]
+Distance = Annotated[Metric | None, advanced("Distance (default: the index's, else cosine).", "--metric")]
+Metadata = Annotated[Path | None, option("Table (TSV): id and any columns to show.", "--metadata")]
+Stem = Annotated[Path, option("Stem of .tsv, .json, .png, .svg and .html.", "--output", "-o")]
+Title = Annotated[str | None, option("Title of picture and page (default: the source's name).", "--title")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
-    app.command("map")(map_)
-    app.command("report")(report)
+    panel = "Explore"
+    command(app, "count", "kinmer count contigs.fna.gz -o contigs.zarr --coding", panel)(count)
+    command(app, "embed", "kinmer embed contigs.zarr", panel)(embed)
+    command(app, "map", "kinmer map contigs.zarr -o map --color gc", panel)(map_)
+    command(app, "cluster", "kinmer cluster contigs.zarr -o clusters", panel)(cluster)
+    command(app, "report", "kinmer report contigs.zarr -o report.html", panel)(report)
 
 
 def map_(
@@ -59,19 +58,44 @@ def map_(
     output: Stem,
     vectors: Vectors = "X_kinmer",
     ids: Ids = None,
-    metric: Metric = None,
-    method: Method = "tsne",
-    perplexity: Perplexity = 30,
-    iterations: Iterations = 750,
-    into: Into = None,
-    reference: Reference = None,
+    metric: Distance = None,
+    method: Annotated[
+        Literal["tsne", "umap"],
+        option("t-SNE, or UMAP if umap-learn is installed.", "--method", show_default=True),
+    ] = "tsne",
+    perplexity: Annotated[
+        float,
+        advanced("About how many neighbors a sequence attracts.", "--perplexity", min=1, show_default=True),
+    ] = 30,
+    iterations: Annotated[
+        int, advanced("Iterations of t-SNE.", "--iterations", min=1, show_default=True)
+    ] = 750,
+    into: Annotated[
+        Path | None, option("Place the sequences on this existing map, which stays as it is.", "--into")
+    ] = None,
+    reference: Annotated[
+        Path | None, advanced("With --into: the map's own vectors, if they have been moved.", "--reference")
+    ] = None,
     metadata: Metadata = None,
-    color: Color = None,
+    color: Annotated[
+        str | None, option("Column that colors picture and page (default: gc, else length).", "--color")
+    ] = None,
     title: Title = None,
-    from_store: FromStore = False,
-    picture: Picture = True,
-    page: WithPage = True,
-    keep: Keep = True,
+    from_store: Annotated[
+        bool, option("Draw an existing map, of a store or of files, again.", "--from-store")
+    ] = False,
+    picture: Annotated[
+        bool, advanced("Write the .png and .svg.", "--picture/--no-picture", show_default=True)
+    ] = True,
+    page: Annotated[
+        bool, advanced("Write the interactive .html.", "--page/--no-page", show_default=True)
+    ] = True,
+    keep: Annotated[
+        bool,
+        advanced(
+            "Also keep the coordinates in the obsm of a store.", "--store/--no-store", show_default=True
+        ),
+    ] = True,
     seed: Seed = 0,
     threads: Threads = None,
     force: Force = False,
@@ -139,14 +163,81 @@ def _redrawn(
     return made
 
 
-def report(
+def cluster(
     source: Source,
-    output: Page = None,
+    output: Annotated[Path | None, option("Folder of the tables to write.", "--output", "-o")] = None,
+    method: Annotated[
+        Literal["infomap", "leiden", "hdbscan"],
+        option("On the neighbor graph: infomap, leiden. On a map: hdbscan.", "--method", show_default=True),
+    ] = "infomap",
     vectors: Vectors = "X_kinmer",
     ids: Ids = None,
-    metric: Metric = None,
+    metric: Distance = None,
     metadata: Metadata = None,
-    by: By = None,
+    k: Annotated[int, option("Neighbors of a sequence.", "-k", min=1, show_default=True)] = 15,
+    max_distance: Annotated[
+        float | None,
+        option("Longest edge (default: what is usual for the nearest).", "--max-distance", min=0),
+    ] = None,
+    max_in_degree: Annotated[
+        int | None, advanced("Edges from others to one sequence (default: 4 k).", "--max-in-degree", min=1)
+    ] = None,
+    mutual: Annotated[bool, advanced("Only edges that both ends have.", "--mutual")] = False,
+    resolution: Annotated[
+        float, option("Of leiden: more gives smaller clusters.", "--resolution", show_default=True)
+    ] = 3.0,
+    min_size: Annotated[
+        int, option("Smaller clusters become cluster 0.", "--min-size", min=1, show_default=True)
+    ] = 2,
+    coordinates: Annotated[
+        str, advanced("Map in obsm that hdbscan uses.", "--coordinates", show_default=True)
+    ] = "X_tsne",
+    keep: Annotated[
+        bool,
+        advanced('Keep the clusters in obs["cluster"] of a store.', "--store/--no-store", show_default=True),
+    ] = True,
+    seed: Seed = 0,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Group sequences that belong together. Copies in other samples stay together."""
+    from kinmer.clusters import cluster as make
+
+    made = make(
+        source,
+        vectors=vectors,
+        ids=ids,
+        metric=metric,
+        metadata=metadata,
+        method=method,
+        k=k,
+        max_distance=max_distance,
+        max_in_degree=max_in_degree,
+        mutual=mutual,
+        resolution=resolution,
+        min_size=min_size,
+        coordinates=coordinates,
+        seed=seed,
+        threads=threads,
+        output=output,
+        keep=keep,
+        force=force,
+    )
+    say(made.text())
+    if output is not None:
+        note(f"written: {output}")
+
+
+def report(
+    source: Source,
+    output: Annotated[
+        Path | None, option("Page to write (default: the source's name with .html).", "--output", "-o")
+    ] = None,
+    vectors: Vectors = "X_kinmer",
+    ids: Ids = None,
+    metric: Distance = None,
+    metadata: Metadata = None,
+    by: Annotated[str | None, option("Column whose groups are compared, such as source.", "--by")] = None,
     title: Title = None,
     seed: Seed = 0,
     threads: Threads = None,

@@ -1,19 +1,23 @@
-"""Options that several commands share, and what they print with."""
+"""Options that several commands share, how commands are registered, and what they print with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from kinmer.cli.output import complain
 
 __all__ = [
+    "Engine",
     "Force",
     "Ids",
     "KeepSequences",
     "MetadataTable",
+    "Metric",
     "MinLength",
     "NoCalibration",
     "Pieces",
@@ -24,57 +28,108 @@ __all__ = [
     "TaxdumpFolder",
     "Threads",
     "Where",
+    "advanced",
+    "argument",
+    "command",
     "note",
+    "option",
     "parse_length",
     "set_quiet",
+    "stem",
+    "whole_numbers",
 ]
 
-Profiles = Annotated[
-    Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
+ADVANCED = "Advanced"
+HELP_ALL = "--help-all"
+
+
+def argument(help: str, **more: Any) -> Any:  # noqa: A002
+    """An argument of a command, without a default in its help."""
+    return typer.Argument(help=help, show_default=False, **more)
+
+
+def option(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
+    """An option of a command; `show_default` if its default says something."""
+    return typer.Option(*names, help=help, show_default=more.pop("show_default", False), **more)
+
+
+def advanced(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
+    """An option that only ``--help-all`` shows."""
+    return option(help, *names, rich_help_panel=ADVANCED, **more)
+
+
+class Command(TyperCommand):
+    """A command whose advanced options are shown by ``--help-all``."""
+
+    everything = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if HELP_ALL in args:
+            self.everything = True
+            args = ["--help"]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        rest = [one for one in self.params if getattr(one, "rich_help_panel", None) == ADVANCED]
+        shown = [one for one in rest if not getattr(one, "hidden", False)]
+        if shown and not self.everything:
+            for one in shown:
+                one.hidden = True  # type: ignore[attr-defined]
+            self.epilog = f"{self.epilog or ''}\n\n{len(shown)} more options: {ctx.command_path} {HELP_ALL}"
+        super().format_help(ctx, formatter)
+
+
+def command(
+    app: typer.Typer, name: str, example: str, panel: str | None = None, **more: Any
+) -> Callable[..., Any]:
+    """Register a command with an example of its use, in a group of the list of commands."""
+    return app.command(name, epilog=f"Example: {example}", rich_help_panel=panel, **{"cls": Command, **more})
+
+
+Metric = Literal["cosine", "l2"]
+Engine = Literal["hnsw", "chroma", "exact"]
+Profiles = Annotated[Path, argument("Profile store (*.zarr), AnnData, or k-mer table (*.npy).")]
+Ids = Annotated[Path | None, advanced("Ids of a .npy table, one a line (default: beside it).", "--ids")]
+Force = Annotated[bool, option("Replace an output that exists.", "--force")]
+Threads = Annotated[
+    int | None, option("Threads (default: all cores).", "--threads", "-t", min=1, metavar="N")
 ]
-Ids = Annotated[
-    Path | None, typer.Option("--ids", help="Ids of a .npy table, one a line (default: found beside it).")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
-Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads (default: all cores).")]
 MetadataTable = Annotated[
-    Path | None, typer.Option("--metadata", help="TSV: id or genome, and any columns, such as taxonomy.")
+    Path | None, option("Table (TSV): id or genome, and any columns, such as taxonomy.", "--metadata")
 ]
 TaxdumpFolder = Annotated[
-    Path | None, typer.Option("--taxdump", help="NCBI taxdump folder, for a column of taxids.")
+    Path | None, option("Folder of NCBI's taxdump, for a column of taxids.", "--taxdump")
 ]
-MinLength = Annotated[int, typer.Option(min=0, help="Leave out shorter sequences of FASTA files.")]
-Prefix = Annotated[
-    str,
-    typer.Option(
-        "--prefix", help="Put before the ids of FASTA files, such as S1: or S1C.", show_default=False
-    ),
+MinLength = Annotated[
+    int, option("Leave out FASTA sequences of fewer bases.", "--min-length", min=0, show_default=True)
 ]
+Prefix = Annotated[str, advanced("Put this before the ids of FASTA files, such as S1: or S1C.", "--prefix")]
 SampleFromFile = Annotated[
-    bool,
-    typer.Option("--sample-from-file", help="Put each FASTA file's name before its ids: SAMPLE:contig."),
+    bool, advanced("Put each FASTA file's name before its ids: SAMPLE:contig.", "--sample-from-file")
 ]
 Where = Annotated[
     str | None,
-    typer.Option("--where", help="Condition, such as 'molecule == \"plasmid\" and length > 50000'."),
+    option("Condition, such as 'molecule == \"plasmid\" and length > 50000'.", "--where", metavar="TEXT"),
 ]
 NoCalibration = Annotated[
-    bool, typer.Option("--calibrate/--no-calibrate", help="Learn how far answers can be trusted.")
+    bool, option("Learn how far answers can be trusted.", "--calibrate/--no-calibrate", show_default=True)
 ]
 Pieces = Annotated[
     str | None,
-    typer.Option(
+    advanced(
+        "Lengths of pieces that long sequences are also indexed in (default: 10000,20000,50000, 0: none).",
         "--pieces",
-        help="Lengths of pieces that sequences are also indexed in (default: 10000,20000,50000; 0: none).",
     ),
 ]
 KeepSequences = Annotated[
     bool,
-    typer.Option(
-        "--keep-sequences/--no-keep-sequences", help="Keep the letters, two bits each, for search --evidence."
+    option(
+        "Keep the sequences, two bits a base, for search --evidence.",
+        "--keep-sequences/--no-keep-sequences",
+        show_default=True,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[int, advanced("Seed of everything random.", "--seed", min=0, show_default=True)]
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:
@@ -92,7 +147,9 @@ def stem(path: Path) -> Path:
     from kinmer.errors import UsageError
 
     if path.name in ("", ".."):
-        raise UsageError(f"{str(path)!r} is no name for outputs", check="give one, such as results/first")
+        raise UsageError(
+            f"{str(path)!r} is not a valid name for outputs", check="give one, such as results/first"
+        )
     return path
 
 
