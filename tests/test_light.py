@@ -226,3 +226,32 @@ def test_what_needs_torch_says_so_in_a_line(command: str, folder: Path) -> None:
     assert "PyTorch is not installed" in lines[0]
     assert 'pip install "kinmer[train]"' in lines[0]
     assert "Traceback" not in done.stderr
+
+
+LOADS = """
+import sys
+for step in (lambda: __import__("kinmer.cli"), lambda: run(["--help"]), *searches):
+    step()
+    heavy = {module.split(".")[0] for module in sys.modules} | {"scipy.linalg"} & set(sys.modules)
+    print("LOADED", *heavy, file=sys.stderr)
+"""
+# What neither `kinmer --help` nor a search needs.
+NEVER = {"torch", "matplotlib", "sklearn", "requests", "chromadb", "anndata", "zarr", "pandas", "optuna"}
+NEVER |= {"h5py", "jinja2", "openTSNE", "igraph", "numcodecs", "scipy.linalg"}
+# What a search needs, and nothing before.
+ONLY_SEARCH = {"numpy", "numba", "usearch", "safetensors"}
+
+
+def test_what_import_help_and_search_load(folder: Path) -> None:
+    genome = min((folder / "community" / "genomes").iterdir()).name
+    made = run_hidden('assert run("reference community/genomes -o light.db".split()) == 0', folder)
+    assert made.returncode == 0, made.stderr
+    search = f"search community/genomes/{genome} --db light.db"
+    done = run_hidden(f"searches = [lambda: run({search.split()!r})]\n{LOADS}", folder)
+    assert done.returncode == 0, done.stderr
+    loaded = [set(line.split()[1:]) for line in done.stderr.splitlines() if line.startswith("LOADED")]
+    assert len(loaded) == 3
+    for modules in loaded:
+        assert not modules & NEVER
+    assert not loaded[1] & ONLY_SEARCH
+    assert "numba" in loaded[2]

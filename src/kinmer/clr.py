@@ -7,10 +7,11 @@ Society B 44, 139–160.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
-import array_api_compat
+import numpy as np
 
 from kinmer.errors import FormatError, ProfileError, UsageError
 from kinmer.layout import Layout
@@ -75,8 +76,9 @@ class Clr:
         shape: tuple[int, ...] = tuple(profiles.shape)  # type: ignore[attr-defined]
         if len(shape) != 2 or shape[1] != layout.width:
             raise ProfileError(f"profiles of shape {shape} do not fit the layout's {layout.width} columns")
-        xp = array_api_compat.array_namespace(profiles)
-        device = array_api_compat.device(profiles)
+        # PyTorch takes NumPy's names of axes, and who hands over a tensor has imported it.
+        xp: Any = np if isinstance(profiles, np.ndarray) else sys.modules["torch"]
+        device = "cpu" if xp is np else profiles.device  # type: ignore[attr-defined]
         result = xp.empty(shape, dtype=xp.float32, device=device)
         rows = max(1, CACHE_VALUES // layout.width) if str(device).startswith("cpu") else max(1, shape[0])
         for start in range(0, shape[0], rows):

@@ -141,6 +141,9 @@ class _Fixed:
             with np.errstate(all="ignore"):
                 result[rows] = self.embed(transform(np.ascontiguousarray(profiles[rows], np.float32)))
 
+        if len(profiles) <= BLOCK:
+            embed_from(0)
+            return result
         with one_blas_thread():
             on_threads(embed_from, range(0, len(profiles), BLOCK), working_threads())
         return result

@@ -74,6 +74,8 @@ def run(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
     # PyTorch's threads spin while they wait, which costs dearly where another job has the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Typer's pydantic would look through all that is installed for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     prepare_streams()
     debug = "--debug" in argv
     if not debug:

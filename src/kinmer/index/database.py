@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.box import version_note
@@ -34,6 +33,8 @@ from kinmer.index.table import EntryTable
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kinmer.encoder import Encoder
 
 __all__ = ["Storage"]
@@ -173,6 +174,8 @@ class Storage:
         """All that is known of the entries by number, index = `ids`: length, gc and the metadata."""
         entries = list(self.table.scan())
         rows = [(entry.length, entry.gc, *entry.values) for entry in entries]
+        import pandas as pd
+
         index = pd.Index(np.array(list(self._names(entries)), dtype=object))
         return pd.DataFrame(rows, columns=["length", "gc", *self.columns], index=index)
 

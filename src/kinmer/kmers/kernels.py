@@ -11,6 +11,7 @@ corrected for the windows across the cut, so a sequence may be cut anywhere: bet
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,26 @@ from numba import njit
 from numpy.typing import NDArray
 
 __all__ = ["CLASSES", "WHITESPACE", "count_span", "count_spans", "fold", "measure_spans", "raw_size"]
+
+
+def _postpone_blas() -> None:
+    """Let Numba look for SciPy's BLAS when a kernel multiplies matrices, not before the first of any kind.
+
+    None of kinmer's does, and importing `scipy.linalg` takes as long as a small search.
+    """
+    from numba.np import linalg
+
+    ensure = getattr(linalg, "ensure_blas", None)
+    if ensure is None:
+        return
+    linalg.ensure_blas = lambda: None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = ensure
+
+
+_postpone_blas()
 
 _SKIP, _BREAK, _INVALID = 4, 5, 6
 WHITESPACE = b" \t\n\r\v\f"

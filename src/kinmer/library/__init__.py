@@ -14,22 +14,31 @@ calibrate_index : learns how far answers can be trusted
 find_genomes, verify_genome : the files of a reference
 """
 
-from kinmer.library.build import build_index, build_reference
-from kinmer.library.check import CheckReport, IndexInfo, IndexRow, index_rows
-from kinmer.library.genomes import GenomeFile, verify_genome
-from kinmer.library.join import open_labeled
-from kinmer.library.packages import find_genomes
-from kinmer.library.update import (
-    KinIndex,
-    add_to_index,
-    calibrate_index,
-    check_index,
-    compact_index,
-    delete_from_index,
-    describe_index,
-    open_index,
-    update_index,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinmer.library.build import build_index as build_index
+    from kinmer.library.build import build_reference as build_reference
+    from kinmer.library.check import CheckReport as CheckReport
+    from kinmer.library.check import IndexInfo as IndexInfo
+    from kinmer.library.check import IndexRow as IndexRow
+    from kinmer.library.check import index_rows as index_rows
+    from kinmer.library.genomes import GenomeFile as GenomeFile
+    from kinmer.library.genomes import verify_genome as verify_genome
+    from kinmer.library.join import open_labeled as open_labeled
+    from kinmer.library.packages import find_genomes as find_genomes
+    from kinmer.library.update import KinIndex as KinIndex
+    from kinmer.library.update import add_to_index as add_to_index
+    from kinmer.library.update import calibrate_index as calibrate_index
+    from kinmer.library.update import check_index as check_index
+    from kinmer.library.update import compact_index as compact_index
+    from kinmer.library.update import delete_from_index as delete_from_index
+    from kinmer.library.update import describe_index as describe_index
+    from kinmer.library.update import open_index as open_index
+    from kinmer.library.update import update_index as update_index
 
 __all__ = [
     "CheckReport",
@@ -52,3 +61,30 @@ __all__ = [
     "update_index",
     "verify_genome",
 ]
+
+# Read when a name is first used: a search needs little of this room, and much of it is slow to import.
+_FILES = {
+    "build": ("build_index", "build_reference"),
+    "check": ("CheckReport", "IndexInfo", "IndexRow", "index_rows"),
+    "genomes": ("GenomeFile", "verify_genome"),
+    "join": ("open_labeled",),
+    "packages": ("find_genomes",),
+    "update": (
+        "KinIndex",
+        "add_to_index",
+        "calibrate_index",
+        "check_index",
+        "compact_index",
+        "delete_from_index",
+        "describe_index",
+        "open_index",
+        "update_index",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for file, names in _FILES.items():
+        if name in names:
+            return getattr(import_module(f"kinmer.library.{file}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer.errors import InputError
@@ -131,6 +130,8 @@ def known_values(values: Mapping[str, Any]) -> dict[str, Any]:
 def known_rows(column: str, values: Any) -> NDArray[np.bool_]:
     """(n,) which of the values (n,) of a column are not missing."""
     rule = rule_of(column)
+    import pandas as pd
+
     codes, kinds = pd.factorize(np.asarray(values, dtype=object))
     # The last is that of what pandas itself takes for missing.
     known = np.array([*(rule(kind) is not None for kind in kinds), False])
