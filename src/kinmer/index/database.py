@@ -27,8 +27,8 @@ from kinmer.index.manifest import (
     read_manifest,
     save_manifest,
 )
-from kinmer.index.nearest import Labels, Merging, nearest_rows
-from kinmer.index.rows import Rows
+from kinmer.index.nearest import Groups, Labels, Near, Scan
+from kinmer.index.rows import Rows, map_rows, map_vectors, row_files
 from kinmer.index.table import EntryTable
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 
@@ -46,8 +46,8 @@ class Storage:
     """The files of an index, opened for searching; `kinmer.KinIndex` is one that can also be changed.
 
     Vectors, entries and encoder are the truth; the engine is derived from them and is opened by the first
-    search that needs it. One that is missing, damaged or too far behind is built anew (`rebuilt`, told to
-    `log`); where the folder cannot be written, the vectors are searched exactly instead. What a writer
+    search that needs it. One that is missing, damaged or too far behind is built again (`rebuilt`, and
+    logged); where the folder cannot be written, the vectors are searched exactly instead. What a writer
     commits meanwhile is seen by the next search.
 
     Attributes
@@ -207,18 +207,17 @@ class Storage:
 
         Of several genomes that have an id it is the entry whose vector as a whole is nearest.
         """
-        held = self.table.holders(ids)
-        found = np.full(len(ids), -1, dtype=np.int64)
+        holders = self.table.holders(ids)
+        result = np.full(len(ids), -1, dtype=np.int64)
         for row, name in enumerate(ids):
-            numbers = np.array([one.number for one in held.get(name, ())], dtype=np.int64)
+            numbers = [holder.number for holder in holders.get(name, ())]
             if len(numbers) > 1:
-                entries = self.entries(numbers)
-                firsts = [entries[number].first for number in numbers.tolist()]
-                near = np.asarray(self._rows.vectors[firsts])[None]
-                numbers = numbers[np.argmin(distances_to(vectors[row : row + 1], near, self.metric)[0])][None]
-            if len(numbers):
-                found[row] = numbers[0]
-        return found
+                entries = self.entries(np.array(numbers))
+                near = np.asarray(self._rows.vectors[[entries[number].first for number in numbers]])
+                distances = distances_to(vectors[row : row + 1], near[None], self.metric)[0]
+                numbers = [numbers[int(np.argmin(distances))]]
+            result[row] = numbers[0] if numbers else -1
+        return result
 
     @property
     def labels(self) -> int:
@@ -259,8 +258,8 @@ class Storage:
         metric: Metric | None = None,
         exclude: NDArray[np.int64] | None = None,
         allowed: NDArray[np.bool_] | None = None,
-        begun: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        candidates: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
+    ) -> Groups:
         """The k nearest entries, or genomes, of every vector (q, dim): numbers, distances and rows (q, k).
 
         A sequence is as near as the nearest of its vectors, which is the row given; a genome as the nearest
@@ -269,7 +268,7 @@ class Storage:
         kept vectors, in every engine alike. A metric other than the index's is searched exactly.
 
         exclude : (q,) an entry that is no hit of its query, or -1. allowed : (rows,) rows that may be hits.
-        begun : what `nearest` gave for the same; asked anew only where that does not suffice.
+        candidates : what `nearest` gave for the same; more are looked for only where that does not suffice.
 
         Raises MismatchError, ProfileError and UsageError as `VectorStore.search`.
         """
@@ -277,8 +276,11 @@ class Storage:
             raise UsageError(f"k must be at least 1, not {k}")
         queries = check_vectors(vectors, self.dim)
         with self.reading():
-            asked = Merging(self, by, metric or self.metric, exclude, allowed)
-            return asked.search(queries, k, begun)
+            usable = self._rows.sequences if by == "sequence" else self._rows.alive
+            most = len(self) if by == "sequence" else int(self.table.state["genomes"])
+            near = None if candidates is None else Near(*candidates)
+            scan = self._scan(usable if allowed is None else usable & allowed, metric, exclude)
+            return scan.groups(by, queries, k, most, near)
 
     def nearest(
         self,
@@ -288,23 +290,26 @@ class Storage:
         metric: Metric | None = None,
         exclude: NDArray[np.int64] | None = None,
         allowed: NDArray[np.bool_] | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ) -> Near:
         """The nearest rows of every query (q, dim), whatever they are of: rows and distances (q, count).
 
         exclude : (q,) an entry none of whose rows, nor its genome's vector, is given. allowed : (rows,) bool.
         """
-        wanted = metric or self.metric
-        check_metric(wanted)
         with self.reading():
-            store = self._engine() if wanted == self.metric else None
             usable = self._rows.alive if allowed is None else self._rows.alive & allowed
-            shut = None if exclude is None else self._rows.shut(exclude, self.entries(exclude))
-            return nearest_rows(
-                self._rows, queries, count, wanted, usable, shut, store=store, covered=self._covered
-            )
+            return self._scan(usable, metric, exclude).nearest(queries, count)
+
+    def _scan(
+        self, usable: NDArray[np.bool_], metric: Metric | None, exclude: NDArray[np.int64] | None
+    ) -> Scan:
+        metric = metric or self.metric
+        check_metric(metric)
+        excluded = None if exclude is None else self._rows.excluded(exclude, self.entries(exclude))
+        store = self._engine() if metric == self.metric else None
+        return Scan(self._rows, metric, usable, excluded, store, self._covered)
 
     def rebuild(self, *, engine: str | None = None, metric: Metric | None = None) -> None:
-        """Build the engine anew from the kept vectors; with `engine` or `metric` another one from now on.
+        """Build the engine again from the kept vectors; with `engine` or `metric` another one from now on.
 
         Raises UsageError for an unknown engine or metric, or while another process builds; FormatError where
         the vectors are damaged; EngineError where the engine fails. The index then stays as it is.
@@ -328,7 +333,12 @@ class Storage:
 
     def prove(self) -> None:
         """FormatError where rows or table are damaged; what was found whole before is not read again."""
-        self._rows.prove(self.table, self._trust)
+        files = row_files(self.path, self._rows.generation)
+        if not self._trust.has([self.table.path]):
+            self.table.prove()
+        if not self._trust.has(files):
+            self._rows.check_blocks(self.table.blocks())
+        self._trust.note([*files, self.table.path])
 
     def prepare(self, *, behind: int = 0) -> None:
         """Have the engine cover all but at most `behind` rows. The caller has the lock."""
@@ -368,9 +378,16 @@ class Storage:
         return (names[one.number] for one in entries)
 
     def _load(self) -> None:
-        """Take over what the table tells now."""
+        """Take over what the table records now."""
         busy = self._proved or Workshop.is_busy(self.path)
-        self._rows = Rows.open(self.path, self.table, self.dim, self._trust, busy=busy)
+        table, files = self.table, row_files(self.path, self.table.generation)
+        alive = np.ones(table.rows, dtype=bool)
+        alive[table.dead()] = False
+        alive[table.orphans()] = False
+        vectors, records = map_vectors(files[0], table.rows, self.dim), map_rows(files[1], table.rows)
+        self._rows = Rows(self.path, table.generation, vectors, records, alive)
+        if not busy:
+            self.prove()
         self._epoch = self.table.epoch
         self._unwritable = False
         self._close_engine()
@@ -429,7 +446,7 @@ class Storage:
 
     def _mend(self, reason: Exception) -> None:
         tell = self._log or (lambda line: None)
-        tell(f"the engine is built anew: {reason}")
+        tell(f"the engine is built again: {reason}")
         try:
             lock = Workshop(self.path)
         except OSError as error:
@@ -449,6 +466,6 @@ class Storage:
         except FormatError as error:
             if not isinstance(error, MismatchError) and error.place and "vectors-" in error.place:
                 raise
-            raise EngineError("the engine was built anew and still cannot be opened", str(error)) from error
+            raise EngineError("the engine was built again and still cannot be opened", str(error)) from error
         finally:
             lock.release()

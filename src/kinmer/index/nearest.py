@@ -1,13 +1,14 @@
 """The nearest rows of queries, and the nearest sequences or genomes that these are of.
 
-An engine gives candidates; they and the rows that it does not cover are ordered by true distances. Where the
+An engine gives candidates. They and the rows that it does not cover are ordered by true distances. Where the
 nearest rows are of too few groups, all rows are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,7 @@ from numpy.typing import NDArray
 from kinmer.index.rows import GENOME, Rows
 from kinmer.stores import Metric, VectorStore, distances_to, exact_search, sort_hits
 
-if TYPE_CHECKING:
-    from kinmer.index.database import Storage
-
-__all__ = ["MEAN_BONUS", "MOST_ROWS", "Labels", "Merging", "first_of_each", "nearest_groups", "nearest_rows"]
-
+__all__ = ["MEAN_BONUS", "Groups", "Labels", "Near", "Scan", "nearest_groups"]
 
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -34,6 +31,30 @@ FEW = 10_000
 WIDER, WIDEST = 4, 4096
 # Numbers of candidates' vectors gathered together: 64 MB.
 GATHERED = 1 << 24
+# Rows asked for at first where sequences have several each; so many times more where they do not suffice.
+FEW_ROWS, WIDER_ROWS = 64, 4
+# Above so many rows looking at each takes longer than anybody waits.
+MOST_ROWS = 2_000_000
+# Numbers held at once: 128 MB of cosines.
+COSINES_AT_ONCE = 1 << 25
+# Cosines in single precision are right to about so much; a group's rows within it are looked at again.
+UNSURE = 1e-5
+MARGIN = 8
+
+
+class Near(NamedTuple):
+    """Rows (q, c) by distance, then row, and distances (q, c); -1 and inf where there are none."""
+
+    rows: Labels
+    distances: Vectors
+
+
+class Groups(NamedTuple):
+    """Groups (q, k), nearest first, their distances and nearest rows (q, k); -1 and inf for none."""
+
+    groups: Labels
+    distances: Vectors
+    rows: Labels
 
 
 class _Some:
@@ -49,124 +70,150 @@ class _Some:
         return np.asarray(self._vectors[self._rows[which]])
 
 
-def nearest_rows(
-    rows: Rows,
-    queries: Vectors,
-    count: int,
-    metric: Metric,
-    usable: Bools,
-    shut: Sequence[Labels] | None,
-    *,
-    store: VectorStore | None,
-    covered: int,
-) -> tuple[Labels, Vectors]:
-    """The `count` nearest usable rows of every query (q, dim): rows and distances, by distance, then row.
+@dataclass(frozen=True)
+class Scan:
+    """One search among the rows of one state of an index.
 
-    usable : (n,). shut : for every query rows that it does not get. store : an engine of the first `covered`
-    rows, None to look at every row. Missing ones are -1 and inf.
+    usable : (n,) rows that may be hits. excluded : for every query rows that it does not get. store : an
+    engine of the first `covered` rows, None to look at every row.
     """
-    more = 0 if shut is None else max(map(len, shut), default=0)
-    asked = min(count + more, len(rows))
-    found = np.full((len(queries), asked), -1, dtype=np.int64)
-    far = np.full((len(queries), asked), np.inf, dtype=np.float32)
-    # A query without direction is at cosine distance 1 from all: only looking at all gives their order.
-    exact = np.zeros(len(queries), dtype=bool)
-    if metric == "cosine":
-        exact[:] = ~queries.any(axis=1)
-    if store is None or int(usable.sum()) <= max(FEW, 2 * asked):
-        exact[:] = True
-    if asked and not exact.all():
-        assert store is not None
-        places = np.flatnonzero(~exact)
-        found[places], far[places], short = _by_engine(
-            rows, queries[places], asked, metric, usable, store, covered
-        )
-        exact[places[short]] = True
-    if asked and exact.any():
-        found[exact], far[exact] = _by_looking(rows, queries[exact], asked, metric, usable)
-    if shut is not None:
-        for place, barred in enumerate(shut):
-            if barred.size:
-                found[place][np.isin(found[place], barred)] = -1
-        found, far = sort_hits(found, far, asked)
-    return _widened(found[:, :count], far[:, :count], count)
+
+    rows: Rows
+    metric: Metric
+    usable: Bools
+    excluded: Sequence[Labels] | None = None
+    store: VectorStore | None = None
+    covered: int = 0
+
+    def nearest(self, queries: Vectors, count: int) -> Near:
+        """The `count` nearest usable rows of every query (q, dim)."""
+        more = 0 if self.excluded is None else max(map(len, self.excluded), default=0)
+        asked = min(count + more, len(self.rows))
+        near = _nothing(len(queries), asked)
+        # A query without direction is at cosine distance 1 from all: only looking at all gives their order.
+        exact = np.zeros(len(queries), dtype=bool)
+        if self.metric == "cosine":
+            exact[:] = ~queries.any(axis=1)
+        if self.store is None or int(self.usable.sum()) <= max(FEW, 2 * asked):
+            exact[:] = True
+        if asked and not exact.all():
+            some = np.flatnonzero(~exact)
+            near.rows[some], near.distances[some], short = self._by_engine(queries[some], asked)
+            exact[some[short]] = True
+        if asked and exact.any():
+            near.rows[exact], near.distances[exact] = self._by_looking(queries[exact], asked)
+        if self.excluded is not None:
+            for line, barred in zip(near.rows, self.excluded, strict=True):
+                line[np.isin(line, barred)] = -1
+            near = Near(*sort_hits(*near, asked))
+        return _widened(near.rows[:, :count], near.distances[:, :count], count)
+
+    def groups(
+        self, by: Literal["sequence", "genome"], queries: Vectors, k: int, most: int, near: Near | None
+    ) -> Groups:
+        """The k nearest sequences or genomes, of which there are `most`; `near`: nearest rows, if known."""
+        rows, most = self.rows, min(k, most)
+        group = rows.entry if by == "sequence" else rows.genome
+        favored = by == "genome" and self.metric == "cosine"
+        count = most if rows.single else min(len(rows), max(FEW_ROWS, WIDER_ROWS * most))
+        result = Groups(*_nothing(len(queries), k), np.full((len(queries), k), -1, dtype=np.int64))
+        left = np.arange(len(queries))
+        while left.size:
+            near = near or self._of(left).nearest(queries[left], count)
+            merged = first_of_each(group, *(self._favored(near) if favored else near), most)
+            _put(result, left, merged)
+            # All rows have been given where one is missing.
+            left = left[(merged.groups < 0).any(axis=1) & (near.rows >= 0).all(axis=1)]
+            count, near = min(len(rows), near.rows.shape[1] * WIDER_ROWS), None
+            if left.size and self.metric == "cosine" and len(rows) <= MOST_ROWS:
+                bonus = np.where(rows.kinds == GENOME, np.float32(MEAN_BONUS), np.float32(0))
+                excluded = self._of(left).excluded
+                _put(
+                    result,
+                    left,
+                    nearest_groups(rows, group, queries[left], most, self.usable, excluded, bonus),
+                )
+                break
+        return result
+
+    def _of(self, queries: Labels) -> Scan:
+        """The same search of some of the queries."""
+        excluded = None if self.excluded is None else [self.excluded[query] for query in queries]
+        return replace(self, excluded=excluded)
+
+    def _by_looking(self, queries: Vectors, count: int) -> tuple[Labels, Vectors]:
+        if self.usable.all():
+            return exact_search(self.rows.vectors, None, queries, count, self.metric)
+        some = np.flatnonzero(self.usable)
+        return exact_search(_Some(self.rows.vectors, some), some, queries, count, self.metric)
+
+    def _by_engine(self, queries: Vectors, count: int) -> tuple[Labels, Vectors, Bools]:
+        """Rows, distances, and which queries got too few: for them every row has to be looked at."""
+        assert self.store is not None
+        near = _nothing(len(queries), count)
+        late = np.flatnonzero(self.usable[self.covered :]) + self.covered
+        behind = int(self.usable[: self.covered].sum())
+        wide = min(len(self.store), max(2 * count, count + 16))
+        left = np.arange(len(queries))
+        while left.size:
+            at_once = max(1, GATHERED // (wide * queries.shape[1]))
+            for start in range(0, len(left), at_once):
+                part = left[start : start + at_once]
+                near.rows[part], near.distances[part] = self._candidates(queries[part], count, wide)
+            left = left[(near.rows[left] >= 0).sum(axis=1) < min(count, behind)]
+            if wide >= min(len(self.store), WIDEST):
+                break
+            wide = min(len(self.store), wide * WIDER)
+        short = np.zeros(len(queries), dtype=bool)
+        short[left] = True
+        if late.size:
+            new = exact_search(_Some(self.rows.vectors, late), late, queries, count, self.metric)
+            rows, distances = (np.concatenate([near[at], new[at]], axis=1) for at in (0, 1))
+            near = Near(*sort_hits(rows, distances, count))
+        return *near, short
+
+    def _candidates(self, queries: Vectors, count: int, wide: int) -> Near:
+        """The usable ones among the engine's `wide` nearest, in order of their true distances."""
+        assert self.store is not None
+        labels, _ = self.store.search(queries, wide)
+        # An engine may be ahead of what this reader knows, or of what a killed update has noted.
+        labels = np.where(labels < self.covered, labels, -1)
+        labels = np.where((labels >= 0) & self.usable[labels], labels, -1)
+        vectors = np.asarray(self.rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
+        labels, distances = sort_hits(labels, distances_to(queries, vectors, self.metric), count)
+        return _widened(labels, np.where(labels < 0, np.float32(np.inf), distances), count)
+
+    def _favored(self, near: Near) -> Near:
+        """Rows in the order of the distances that count, those of genomes' vectors being so much nearer."""
+        means = (near.rows >= 0) & (self.rows.kinds[near.rows] == GENOME)
+        nearer = np.maximum(near.distances - np.float32(MEAN_BONUS), 0)
+        distances = np.where(means, nearer, near.distances)
+        order = np.argsort(distances, axis=1, kind="stable")
+        return Near(np.take_along_axis(near.rows, order, 1), np.take_along_axis(distances, order, 1))
 
 
-def _by_looking(
-    rows: Rows, queries: Vectors, count: int, metric: Metric, usable: Bools
-) -> tuple[Labels, Vectors]:
-    if usable.all():
-        return exact_search(rows.vectors, None, queries, count, metric)
-    some = np.flatnonzero(usable)
-    return exact_search(_Some(rows.vectors, some), some, queries, count, metric)
-
-
-def _by_engine(
-    rows: Rows, queries: Vectors, count: int, metric: Metric, usable: Bools, store: VectorStore, covered: int
-) -> tuple[Labels, Vectors, Bools]:
-    """Rows, distances, and which queries found too few: for them every row has to be looked at."""
-    found = np.full((len(queries), count), -1, dtype=np.int64)
-    far = np.full((len(queries), count), np.inf, dtype=np.float32)
-    late = np.flatnonzero(usable[covered:]) + covered
-    behind = int(usable[:covered].sum())
-    wide = min(len(store), max(2 * count, count + 16))
-    left = np.arange(len(queries))
-    while left.size:
-        for start in range(0, len(left), max(1, GATHERED // (wide * queries.shape[1]))):
-            part = left[start : start + max(1, GATHERED // (wide * queries.shape[1]))]
-            found[part], far[part] = _candidates(
-                rows, queries[part], count, metric, usable, store, covered, wide
-            )
-        lacking = (found[left] >= 0).sum(axis=1) < min(count, behind)
-        left = left[lacking]
-        if wide >= min(len(store), WIDEST):
-            break
-        wide = min(len(store), wide * WIDER)
-    short = np.zeros(len(queries), dtype=bool)
-    short[left] = True
-    if late.size:
-        new, new_far = exact_search(_Some(rows.vectors, late), late, queries, count, metric)
-        found, far = np.concatenate([found, new], axis=1), np.concatenate([far, new_far], axis=1)
-        found, far = sort_hits(found, far, count)
-    return found, far, short
-
-
-def _candidates(
-    rows: Rows,
-    asked: Vectors,
-    count: int,
-    metric: Metric,
-    usable: Bools,
-    store: VectorStore,
-    covered: int,
-    wide: int,
-) -> tuple[Labels, Vectors]:
-    """The usable ones among the engine's `wide` nearest, in order of their true distances."""
-    labels, _ = store.search(asked, wide)
-    # An engine may be ahead of what this reader knows, or of what a killed update has told.
-    labels = np.where(labels < covered, labels, -1)
-    labels = np.where((labels >= 0) & usable[labels], labels, -1)
-    near = np.asarray(rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
-    found, far = sort_hits(labels, distances_to(asked, near, metric), count)
-    return _widened(found, np.where(found < 0, np.float32(np.inf), far), count)
-
-
-def _widened(labels: Labels, far: Vectors, count: int) -> tuple[Labels, Vectors]:
-    lacking = count - labels.shape[1]
-    if lacking <= 0:
-        return labels, far
-    return (
-        np.pad(labels, ((0, 0), (0, lacking)), constant_values=-1),
-        np.pad(far, ((0, 0), (0, lacking)), constant_values=np.inf),
+def _nothing(queries: int, count: int) -> Near:
+    return Near(
+        np.full((queries, count), -1, dtype=np.int64), np.full((queries, count), np.inf, dtype=np.float32)
     )
 
 
-def first_of_each(
-    group: NDArray[np.int64], labels: Labels, far: Vectors, count: int
-) -> tuple[NDArray[np.int64], Vectors, Labels]:
-    """The nearest row of each group: groups, distances and rows (q, count), nearest first.
+def _put(result: Groups, which: Labels, some: Groups) -> None:
+    """Write the groups of some queries into those of all."""
+    width = some.groups.shape[1]
+    result.groups[which, :width], result.distances[which, :width] = some.groups, some.distances
+    result.rows[which, :width] = some.rows
 
-    group : (n,) of every row, -1 for none. labels, far : (q, c) rows in order of distance, -1 for none.
+
+def _widened(labels: Labels, distances: Vectors, count: int) -> Near:
+    shape = ((0, 0), (0, max(0, count - labels.shape[1])))
+    return Near(np.pad(labels, shape, constant_values=-1), np.pad(distances, shape, constant_values=np.inf))
+
+
+def first_of_each(group: Labels, labels: Labels, distances: Vectors, count: int) -> Groups:
+    """The nearest row of each group, nearest first.
+
+    group : (n,) of every row, -1 for none. labels, distances : (q, c) rows in order of distance, -1 for none.
     """
     of = np.where(labels >= 0, group[labels], -1)
     # A group that came before in the same line is no news.
@@ -175,26 +222,15 @@ def first_of_each(
     again = np.zeros_like(of, dtype=bool)
     np.put_along_axis(again, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
     new = (of >= 0) & ~again
-    place = np.argsort(~new, axis=1, kind="stable")[:, :count]
-    there = np.take_along_axis(new, place, axis=1)
-    shape = ((0, 0), (0, max(0, count - place.shape[1])))
-    groups = np.where(there, np.take_along_axis(of, place, axis=1), -1)
-    distances = np.where(there, np.take_along_axis(far, place, axis=1), np.float32(np.inf))
-    rows = np.where(there, np.take_along_axis(labels, place, axis=1), -1)
-    return (
-        np.pad(groups, shape, constant_values=-1),
-        np.pad(distances, shape, constant_values=np.inf),
-        np.pad(rows, shape, constant_values=-1),
-    )
+    columns = np.argsort(~new, axis=1, kind="stable")[:, :count]
+    there = np.take_along_axis(new, columns, axis=1)
+    shape = ((0, 0), (0, max(0, count - columns.shape[1])))
 
+    def kept(values: NDArray[Any], nothing: Any) -> NDArray[Any]:
+        some = np.where(there, np.take_along_axis(values, columns, axis=1), nothing)
+        return np.pad(some, shape, constant_values=nothing)
 
-# Above so many rows looking at each takes longer than anybody waits.
-MOST_ROWS = 2_000_000
-# Numbers held at once: 128 MB of cosines.
-COSINES_AT_ONCE = 1 << 25
-# Cosines in single precision are right to about so much; a group's rows within it are looked at again.
-UNSURE = 1e-5
-MARGIN = 8
+    return Groups(kept(of, -1), kept(distances, np.float32(np.inf)), kept(labels, -1))
 
 
 def nearest_groups(
@@ -202,54 +238,40 @@ def nearest_groups(
     group: Labels,
     queries: Vectors,
     count: int,
-    usable: NDArray[np.bool_],
-    shut: Sequence[Labels] | None,
-    favour: NDArray[np.float32],
-) -> tuple[Labels, Vectors, Labels]:
-    """The `count` nearest groups of every query (q, dim) by cosine: groups, distances, rows (q, count).
+    usable: Bools,
+    excluded: Sequence[Labels] | None,
+    bonus: Vectors,
+) -> Groups:
+    """The `count` nearest groups of every query (q, dim) by cosine, all usable rows being looked at.
 
-    group : (n,) of every row, -1 for none. usable : (n,). shut : rows that a query does not get.
-    favour : (n,) what is taken off a row's distance. All usable rows are looked at. Missing ones are -1 and
-    inf.
+    group : (n,) of every row, -1 for none. usable : (n,). excluded : rows that a query does not get.
+    bonus : (n,) what is taken off a row's distance.
     """
     some = np.flatnonzero(usable & (group >= 0))
     some = some[np.argsort(group[some], kind="stable")]
-    found = np.full((len(queries), count), -1, dtype=np.int64)
-    far = np.full((len(queries), count), np.inf, dtype=np.float32)
-    where = np.full((len(queries), count), -1, dtype=np.int64)
+    result = Groups(*_nothing(len(queries), count), np.full((len(queries), count), -1, dtype=np.int64))
     if not len(some):
-        return found, far, where
+        return result
     starts = np.flatnonzero(np.r_[True, group[some][1:] != group[some][:-1]])
     block = max(1, COSINES_AT_ONCE // len(some))
     for start in range(0, len(queries), block):
         part = slice(start, start + block)
-        barred = None if shut is None else shut[part]
-        chosen = _near_rows(rows, some, starts, queries[part], count, barred, favour)
-        for place, near in enumerate(chosen, start):
-            asked = queries[place : place + 1]
-            exact = distances_to(asked, np.asarray(rows.vectors[near])[None], "cosine")
-            exact = np.maximum(exact - favour[near], 0)
-            labels, exact = sort_hits(near[None], exact, len(near))
-            found[place], far[place], where[place] = (
-                one[0] for one in first_of_each(group, labels, exact, count)
-            )
-    return found, far, where
-
-
-def _near_rows(
-    rows: Rows,
-    some: Labels,
-    starts: NDArray[np.int64],
-    queries: Vectors,
-    count: int,
-    shut: Sequence[Labels] | None,
-    favour: NDArray[np.float32],
-) -> Iterator[Labels]:
-    """For every query rows among which the nearest ones of its nearest groups are."""
-    cosines = _cosines(rows, some, queries, favour)
-    if shut is not None:
-        for line, barred in zip(cosines, shut, strict=True):
+        cosines = _cosines(rows, some, queries[part], bonus)
+        for line, barred in zip(cosines, excluded[part] if excluded is not None else (), strict=False):
             line[np.isin(some, barred)] = -np.inf
+        for at, near in enumerate(_near_rows(cosines, some, starts, count), start):
+            vectors = np.asarray(rows.vectors[near])[None]
+            exact = np.maximum(distances_to(queries[at : at + 1], vectors, "cosine") - bonus[near], 0)
+            labels, exact = sort_hits(near[None], exact, len(near))
+            _put(result, np.array([at]), first_of_each(group, labels, exact, count))
+    return result
+
+
+def _near_rows(cosines: Vectors, some: Labels, starts: Labels, count: int) -> Iterator[Labels]:
+    """For every query rows among which the nearest ones of its nearest groups are.
+
+    cosines : (q, r) of the rows `some` (r,), which stand group by group from `starts` on.
+    """
     best = np.maximum.reduceat(cosines, starts, axis=1)
     stops = np.append(starts[1:], len(some))
     wanted = min(count + MARGIN, len(starts))
@@ -257,94 +279,22 @@ def _near_rows(
     for line, tops, limit in zip(cosines, best, least, strict=True):
         near = np.flatnonzero((tops >= limit - UNSURE) & np.isfinite(tops))
         parts = [
-            np.flatnonzero(line[starts[one] : stops[one]] >= tops[one] - UNSURE) + starts[one] for one in near
+            np.flatnonzero(line[starts[at] : stops[at]] >= tops[at] - UNSURE) + starts[at] for at in near
         ]
         yield some[np.concatenate([np.empty(0, np.int64), *parts])]
 
 
-def _cosines(rows: Rows, some: Labels, queries: Vectors, favour: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(q, r) cosines in single precision, raised by what a row is favoured."""
-    found = np.empty((len(queries), len(some)), dtype=np.float32)
-    asked = _unit(queries)
+def _cosines(rows: Rows, some: Labels, queries: Vectors, bonus: Vectors) -> Vectors:
+    """(q, r) cosines in single precision, raised by a row's bonus."""
+    cosines = np.empty((len(queries), len(some)), dtype=np.float32)
+    unit = _unit(queries)
     step = max(1, (1 << 24) // queries.shape[1])
     for start in range(0, len(some), step):
         part = some[start : start + step]
-        found[:, start : start + step] = asked @ _unit(rows.vectors[part]).T + favour[part]
-    return found
+        cosines[:, start : start + step] = unit @ _unit(rows.vectors[part]).T + bonus[part]
+    return cosines
 
 
 def _unit(vectors: Vectors) -> Vectors:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1)[:, None], dtype=np.float32)
-
-
-# Rows asked for at first where sequences have several each; so many times more where they do not suffice.
-FEW_ROWS, WIDER_ROWS = 64, 4
-
-Near = tuple[Labels, Vectors]
-
-
-class Merging:
-    """A search for sequences or genomes of one state of an index; see `KinIndex.search`."""
-
-    def __init__(
-        self,
-        index: Storage,
-        by: Literal["sequence", "genome"],
-        metric: Metric,
-        exclude: Labels | None,
-        allowed: NDArray[np.bool_] | None,
-    ) -> None:
-        rows = index.rows
-        if by == "sequence":
-            allowed = rows.sequences if allowed is None else rows.sequences & allowed
-        self._index, self._rows, self._by, self._metric = index, rows, by, metric
-        self._exclude, self._allowed = exclude, allowed
-        self._group = rows.entry if by == "sequence" else rows.genome
-        self._groups = len(index) if by == "sequence" else int(index.table.state["genomes"])
-
-    def search(self, queries: Vectors, k: int, begun: Near | None) -> tuple[Labels, Vectors, Labels]:
-        """Numbers, distances and rows (q, k); begun : the nearest rows, where they are known already."""
-        rows, most = self._rows, min(k, self._groups)
-        count = most if rows.single else min(len(rows), max(FEW_ROWS, WIDER_ROWS * most))
-        found = np.full((len(queries), k), -1, dtype=np.int64)
-        far = np.full((len(queries), k), np.inf, dtype=np.float32)
-        where = np.full((len(queries), k), -1, dtype=np.int64)
-        left = np.arange(len(queries))
-        while left.size:
-            near = begun or self._nearest(queries[left], left, count)
-            begun, count = None, near[0].shape[1]
-            merged = first_of_each(self._group, *self._favoured(*near), most)
-            found[left, :most], far[left, :most], where[left, :most] = merged
-            # All rows have been given where one is missing.
-            left = left[(merged[0] < 0).any(axis=1) & (near[0] >= 0).all(axis=1)]
-            count = min(len(rows), count * WIDER_ROWS)
-            if left.size and self._metric == "cosine" and len(rows) <= MOST_ROWS:
-                found[left, :most], far[left, :most], where[left, :most] = self._all(
-                    queries[left], left, most
-                )
-                break
-        return found, far, where
-
-    def _nearest(self, queries: Vectors, places: Labels, count: int) -> Near:
-        shut = None if self._exclude is None else self._exclude[places]
-        return self._index.nearest(queries, count, metric=self._metric, exclude=shut, allowed=self._allowed)
-
-    def _favoured(self, near: Labels, distances: Vectors) -> Near:
-        """Rows and distances anew, with those of genomes so much nearer as they count."""
-        if self._by == "sequence" or self._metric != "cosine":
-            return near, distances
-        means = (near >= 0) & (self._rows.kinds[near] == GENOME)
-        distances = np.where(means, np.maximum(distances - np.float32(MEAN_BONUS), 0), distances)
-        order = np.argsort(distances, axis=1, kind="stable")
-        return np.take_along_axis(near, order, 1), np.take_along_axis(distances, order, 1)
-
-    def _all(self, queries: Vectors, places: Labels, count: int) -> tuple[Labels, Vectors, Labels]:
-        """The nearest groups among all rows."""
-        rows, shut = self._rows, None
-        if self._exclude is not None:
-            own = self._exclude[places]
-            shut = rows.shut(own, self._index.entries(own))
-        usable = rows.alive if self._allowed is None else rows.alive & self._allowed
-        favour = np.where(rows.kinds == GENOME, np.float32(MEAN_BONUS), np.float32(0))
-        return nearest_groups(rows, self._group, queries, count, usable, shut, favour)

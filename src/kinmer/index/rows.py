@@ -19,9 +19,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
-from kinmer.index.engine import Trust
 from kinmer.index.manifest import Block, Entry
-from kinmer.index.table import EntryTable
 
 __all__ = [
     "GENOME",
@@ -136,24 +134,6 @@ class Rows:
     records: NDArray[Any]
     alive: NDArray[np.bool_]
 
-    @classmethod
-    def open(cls, folder: Path, table: EntryTable, dim: int, trust: Trust, *, busy: bool) -> Rows:
-        """The rows that the table tells of; they and the table are proved whole unless they were before.
-
-        busy : somebody is writing behind them, so that the files' times tell nothing.
-
-        Raises FormatError where they are not all there or damaged.
-        """
-        files = row_files(folder, table.generation)
-        vectors, records = map_vectors(files[0], table.rows, dim), map_rows(files[1], table.rows)
-        alive = np.ones(table.rows, dtype=bool)
-        alive[table.dead()] = False
-        alive[table.orphans()] = False
-        found = cls(folder, table.generation, vectors, records, alive)
-        if not busy:
-            found.prove(table, trust)
-        return found
-
     def __len__(self) -> int:
         return len(self.records)
 
@@ -193,27 +173,17 @@ class Rows:
         rows = np.flatnonzero(self.alive & (self.kinds == WHOLE))
         return np.asarray(rows[np.argsort(self.entry[rows], kind="stable")])
 
-    def shut(self, exclude: NDArray[np.int64], entries: Mapping[int, Entry]) -> list[NDArray[np.int64]]:
+    def excluded(self, exclude: NDArray[np.int64], entries: Mapping[int, Entry]) -> list[NDArray[np.int64]]:
         """For every excluded entry (-1: none) its rows, and that of its genome's vector."""
-        nothing, found = np.empty(0, dtype=np.int64), []
+        nothing, rows = np.empty(0, dtype=np.int64), []
         for number in exclude.tolist():
-            if number < 0:
-                found.append(nothing)
+            entry = entries.get(number)
+            if entry is None:
+                rows.append(nothing)
                 continue
-            one = entries[number]
-            own = np.arange(one.first, one.first + one.rows)
-            mean = self.means.get(one.genome)
-            found.append(own if mean is None else np.append(own, mean))
-        return found
-
-    def prove(self, table: EntryTable, trust: Trust) -> None:
-        """FormatError where rows or table are damaged; what was found whole before is not read again."""
-        files = row_files(self.folder, self.generation)
-        if not trust.has([table.path]):
-            table.prove()
-        if not trust.has(files):
-            self.check_blocks(table.blocks())
-        trust.note([*files, table.path])
+            mean = [self.means[entry.genome]] if entry.genome in self.means else []
+            rows.append(np.array([*range(entry.first, entry.first + entry.rows), *mean], dtype=np.int64))
+        return rows
 
     def check_blocks(self, blocks: Iterable[Block]) -> None:
         """FormatError where rows are not those that were committed."""

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from isal import isal_zlib
@@ -21,8 +21,8 @@ from kinmer.errors import FormatError, InputError
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
 from kinmer.fragments.packed import pack_letters, unpack
-from kinmer.index.database import Storage
-from kinmer.index.manifest import Blob
+from kinmer.index.manifest import Blob, Entry
+from kinmer.index.table import EntryTable
 
 __all__ = ["EntryLetters", "LetterFile", "letters_file", "read_letters"]
 
@@ -154,13 +154,23 @@ def _unpacked(packed: NDArray[np.uint8], spans: NDArray[np.int64], length: int) 
     return buffer.view(np.uint8)[:length].tobytes()
 
 
+class _Index(Protocol):
+    """What is needed of an index."""
+
+    path: Path
+    table: EntryTable
+    manifest: dict[str, Any]
+
+    def entries(self, numbers: NDArray[np.int64]) -> dict[int, Entry]: ...
+
+
 class EntryLetters:
     """Reads the letters of entries of `index`, as upper-case ACGTN (kept ones) or as the files have them.
 
     Every file that is read is compared with its SHA-256 first, once.
     """
 
-    def __init__(self, index: Storage) -> None:
+    def __init__(self, index: _Index) -> None:
         self._index = index
         self._whole: set[tuple[Path, str]] = set()
 

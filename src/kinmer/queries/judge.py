@@ -305,7 +305,7 @@ class _Answerer:
         pool: _Near | None,
     ) -> list[_Hits]:
         """The hits of every query, nearest first. pool : the candidates where all rows may be hits."""
-        begun = None if allowed is not None else pool
+        candidates = None if allowed is not None else pool
         numbers, far, rows = self._index.search(
             queries.vectors,
             self._k,
@@ -313,7 +313,7 @@ class _Answerer:
             metric=self._asked.metric,
             exclude=own,
             allowed=allowed,
-            begun=begun,
+            candidates=candidates,
         )
         name = self._names(numbers, rows)
         found = []
