@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kinmer import Encoder
 from kinmer.counting import count_batches
-from kinmer.evaluate.neighbours import nearest
+from kinmer.stores import exact_search
 
 Vectors = NDArray[np.float32]
 
@@ -78,8 +78,7 @@ def main() -> None:
                     PRECISIONS[precision](vectors[:, columns])
                     for vectors in (queries[fold][rows], database[fold])
                 )
-                new = len(theirs) + np.arange(len(mine))
-                found = nearest(mine, theirs, new, np.arange(len(theirs)), 1, "cosine")[0][:, 0]
+                found = exact_search(theirs, None, mine, 1, "cosine")[0][:, 0]
                 hits = base.species.to_numpy()[found] == asked.species.to_numpy()[rows]
                 right[size, precision].append(
                     pd.Series(hits, index=asked.length.astype(int).to_numpy()[rows])

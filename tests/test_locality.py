@@ -21,8 +21,8 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.encoder import Encoder
 from kinmer.errors import InputError, KinmerError, UsageError
 from kinmer.evaluate.locality import verify
-from kinmer.evaluate.neighbours import nearest
 from kinmer.evaluate.statistics import _pearson, _Ranks, correlations, mean_by_column, resampled
+from kinmer.evaluate.trials import nearest
 from kinmer.layout import kmer_layout
 from kinmer.networks import Vae
 

@@ -30,11 +30,10 @@ from kinmer.evaluate.measures import (
     measure_names,
     ranks_of,
 )
-from kinmer.evaluate.neighbours import nearest
 from kinmer.evaluate.retrieval import DRAWS, FRACTIONS, compare_retrieval, evaluate_retrieval
 from kinmer.evaluate.scores import RetrievalReport
 from kinmer.evaluate.statistics import Cells, intervals, resampled
-from kinmer.evaluate.trials import Pool, Trial, vector_trial
+from kinmer.evaluate.trials import Pool, Trial, nearest, vector_trial
 from tests.organisms import encoder_of, organisms
 
 Table = Mapping[str, Any]

@@ -14,11 +14,11 @@ import pandas as pd
 
 import kinmer
 from kinmer.demo import DemoReport, Log, Steps, read_table, write_table
-from kinmer.evaluate.neighbours import nearest
 from kinmer.evaluate.retrieval import agreement, precision_and_recall
 from kinmer.files import read_json, remove, replaced_text, write_bytes, write_json
 from kinmer.fragments import fragment
 from kinmer.simulate import Community
+from kinmer.stores import exact_search
 
 if TYPE_CHECKING:
     from kinmer.training import TrainSettings
@@ -222,9 +222,8 @@ class _Original(Steps):
             kinmer.ProfileStore.open(self.folder / f"{name}.zarr") for name in ("database", "queries")
         )
         theirs, mine = (np.asarray(kinmer.Clr()(one.read(0, len(one)), one.layout)) for one in (base, asked))
-        rows = np.arange(len(base))
-        places, _ = nearest(mine, theirs, len(base) + np.arange(len(asked)), rows, 1, "cosine")
-        return pd.Series(base.ids[places[:, 0]], index=asked.ids)
+        rows, _ = exact_search(theirs, None, mine, 1, "cosine")
+        return pd.Series(base.ids[rows[:, 0]], index=asked.ids)
 
     def _pictures(self, retrieval: list[dict[str, Any]], labels: pd.DataFrame) -> None:
         from sklearn.decomposition import PCA

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import InputError, UsageError
-from kinmer.evaluate.neighbours import Metric, nearest
 from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
-from kinmer.evaluate.trials import RowVectors
+from kinmer.evaluate.trials import nearest
 from kinmer.files import write_bytes, write_json, written_together
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step
+from kinmer.stores import Metric
+from kinmer.vectors import open_vectors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -254,8 +255,9 @@ def verify(
     held_out = _validation_rows(profiles, loaded)
     candidates = np.arange(len(profiles)) if held_out is None else held_out
     asked = np.sort(rng.choice(candidates, min(queries, candidates.size), replace=False))
-    reader = RowVectors(source, profiles, key, loaded)
-    vectors, asking = reader.take(pool), reader.take(asked)
+    held = key in getattr(profiles, "obsm_keys", tuple)()
+    points = open_vectors(profiles, key if held or loaded is None else loaded, lazy=True)
+    vectors, asking = points.take(pool), points.take(asked)
     found = [nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics]
     results, drawn = _measure(
         profiles, clr, asked, pool, dict(zip(metrics, found, strict=True)), rng, bootstrap

@@ -2,126 +2,44 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.clr import REFERENCE_CLR, Clr
-from kinmer.counting import count_batches
 from kinmer.embedding import KEY
 from kinmer.encoder import Encoder
-from kinmer.errors import InputError, MismatchError, ProfileError, UsageError
+from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.evaluate.measures import DEPTH, Found, barred_pairs, label_table
-from kinmer.evaluate.neighbours import Metric, nearest
-from kinmer.fasta import read_blocks
 from kinmer.fragments import open_benchmark
-from kinmer.inputs import map_array
-from kinmer.layout import Layout, check_layout, kmer_layout
-from kinmer.profiles import Profiles, StoredProfiles, open_profiles
-from kinmer.profiles.protocol import read_ids
+from kinmer.inputs import kind_of
+from kinmer.layout import kmer_layout
+from kinmer.profiles import open_profiles
 from kinmer.progress import step
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from kinmer.encoder import Encoder
+from kinmer.stores import Metric, exact_search
+from kinmer.vectors import RAW, CountedFasta, Embedder, Transform, Vectors, fasta_ids, open_vectors
 
 __all__ = [
-    "RAW",
-    "Embedder",
     "Encoders",
-    "FastaSource",
     "Pool",
-    "RowVectors",
     "Source",
     "Trial",
     "benchmark_trials",
     "encoders_of",
-    "open_source",
+    "nearest",
     "search_trial",
     "vector_trial",
 ]
 
 
-class RowVectors:
-    """Vectors of rows of `profiles`: ``obsm[key]`` of a store or an AnnData (`source`), else the encoder's.
-
-    Raises InputError where there are no such embeddings and no encoder to make them.
-    """
-
-    def __init__(
-        self, source: str | AnnData | Any, profiles: Profiles, key: str, encoder: Encoder | None
-    ) -> None:
-        self._profiles, self._key, self._encoder = profiles, key, encoder
-        self._store = (
-            profiles if isinstance(profiles, StoredProfiles) and key in profiles.obsm_keys() else None
-        )
-        kept = getattr(source, "obsm", {})
-        self._kept = np.asarray(kept[key]) if key in kept else None
-        if self._store is None and self._kept is None and encoder is None:
-            raise InputError(
-                f"there is no {key} beside the profiles", check="run kinmer embed first, or give an encoder"
-            )
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(len(rows), d) float32 of ascending `rows`; ProfileError where a vector holds no number."""
-        edges = np.flatnonzero(np.diff(rows // BLOCK_ROWS, prepend=-1))
-        parts = []
-        with step("reading embeddings", rows.size) as progress:
-            for part in np.split(rows, edges[1:]):
-                parts.append(np.asarray(self._block(part), np.float32))
-                progress.advance(part.size)
-        vectors = np.concatenate(parts)
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            name = self._profiles.ids[rows[int(np.argmin(finite))]]
-            raise ProfileError(f"the embedding of {name!r} holds NaN or infinity", check="embed again")
-        return vectors
-
-    def _block(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        if self._kept is not None:
-            return np.asarray(self._kept[rows])
-        if self._store is not None:
-            first = int(rows[0])
-            return self._store.read_obsm(self._key, first, int(rows[-1]) + 1)[rows - first]
-        assert self._encoder is not None
-        return self._encoder.embed(self._profiles.take(rows), self._profiles.values)
-
-
 Rows = NDArray[np.int64]
-BLOCK_ROWS = 4096
+# Queries that are searched together.
+BLOCK_QUERIES = 1024
 FOLD = "{fold}"
-
-
-class Embedder(Protocol):
-    """What turns profiles of its layout into vectors: an encoder, or a transform alone."""
-
-    @property
-    def layout(self) -> Layout: ...
-
-    def embed(self, profiles: NDArray[Any], values: str = "counts") -> NDArray[np.float32]: ...
-
-
-@dataclass(frozen=True)
-class RawProfiles:
-    """The transform alone: what an encoder has to be better than."""
-
-    clr: Clr
-    layout: Layout
-
-    def embed(self, profiles: NDArray[Any], values: str = "counts") -> NDArray[np.float32]:
-        """(n, layout.width) float32."""
-        return np.asarray(self.clr(profiles, self.layout, values), np.float32)
-
-
-# Names that stand for a transform of 6- to 1-mers: a CLR per k, and the reference system's.
-RAW = {"raw": Clr(), "raw-joint": REFERENCE_CLR}
 
 
 @dataclass(frozen=True)
@@ -141,7 +59,7 @@ class Encoders:
         if self.origin is None or isinstance(self.origin, Encoder):
             return self.origin
         if str(self.origin) in RAW:
-            return RawProfiles(RAW[str(self.origin)], kmer_layout())
+            return Transform(RAW[str(self.origin)], kmer_layout())
         return Encoder.load(str(self.origin).replace(FOLD, fold), device=self.device)
 
 
@@ -168,127 +86,50 @@ def encoders_of(
     return found
 
 
-class Source(Protocol):
-    """n sequences that vectors can be had of."""
+class Source:
+    """n sequences that vectors can be had of, by one encoder after another: FASTA, profiles, or vectors.
 
-    @property
-    def ids(self) -> Sequence[str]: ...
+    FASTA is counted into a temporary file once for every layout.
+    """
+
+    def __init__(self, source: Any, *, threads: int | None = None) -> None:
+        self._source, self._threads = source, threads
+        self._fasta = kind_of(source) in ("fasta", "missing")
+        self._counted: dict[str, CountedFasta] = {}
+        self._vectors: Vectors | None = None
+        if self._fasta:
+            self.ids: Sequence[str] = fasta_ids(source)
+        elif kind_of(source) == "npy":
+            self._vectors = open_vectors(source)
+            self.ids = self._vectors.ids.tolist()
+        else:
+            self._source = open_profiles(source)
+            self.ids = [str(name) for name in self._source.ids]
 
     def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> NDArray[np.float32]:
         """(m, d) vectors by `encoder` (None: those that are there) of ascending `rows` (None: of all)."""
-        ...
+        chosen = np.arange(len(self.ids)) if rows is None else rows
+        return self._opened(encoder).take(chosen)
+
+    def _opened(self, encoder: Embedder | None) -> Vectors:
+        if self._vectors is not None:
+            if encoder is not None:
+                raise UsageError(
+                    "vectors cannot be embedded again", check="leave out the encoder", place=self._source
+                )
+            return self._vectors
+        if not self._fasta:
+            return open_vectors(self._source, encoder or KEY, lazy=True)
+        if encoder is None:
+            raise UsageError("sequences have no vectors yet", check="give an encoder", place=self._source)
+        key = encoder.layout.fingerprint
+        if key not in self._counted:
+            self._counted[key] = CountedFasta(self._source, encoder.layout, threads=self._threads)
+        return open_vectors(self._counted[key], encoder, lazy=True)
 
     def close(self) -> None:
         """Give back what is held."""
-        ...
-
-
-class FastaSource:
-    """Sequences of a FASTA file, counted into a temporary file once for every layout."""
-
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self._path, self._threads = path, threads
-        self.ids: Sequence[str] = _fasta_ids(path)
-        self._counts: dict[str, NDArray[np.uint32]] = {}
-
-    def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> NDArray[np.float32]:
-        """(m, d) vectors by `encoder`."""
-        if encoder is None:
-            raise UsageError("sequences have no vectors yet", check="give an encoder", place=self._path)
-        counts = self._counted(encoder.layout)
-        chosen = np.arange(len(counts)) if rows is None else rows
-        return np.concatenate([encoder.embed(counts[part]) for part in _blocks(chosen)])
-
-    def _counted(self, layout: Layout) -> NDArray[np.uint32]:
-        """(n, width) counts, mapped from a file without a name."""
-        if layout.fingerprint not in self._counts:
-            with tempfile.TemporaryFile() as file:
-                table = np.memmap(file, np.uint32, "w+", shape=(len(self.ids), layout.width))
-            at = 0
-            for batch in count_batches([self._path], layout, threads=self._threads):
-                table[at : at + len(batch.ids)] = batch.counts
-                at += len(batch.ids)
-            self._counts[layout.fingerprint] = table
-        return self._counts[layout.fingerprint]
-
-    def close(self) -> None:
-        self._counts.clear()
-
-
-class ProfileSource:
-    """Rows of a profile store or an AnnData, with the vectors beside them or an encoder's."""
-
-    def __init__(self, source: Any, profiles: Profiles) -> None:
-        self._source, self._profiles = source, profiles
-        self.ids: Sequence[str] = [str(one) for one in profiles.ids]
-
-    def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> NDArray[np.float32]:
-        """(m, d) vectors by `encoder`, or those in ``obsm["X_kinmer"]``."""
-        chosen = np.arange(len(self.ids)) if rows is None else rows
-        if encoder is None:
-            return RowVectors(self._source, self._profiles, KEY, None).take(chosen)
-        place = self._source if isinstance(self._source, str | Path) else None
-        check_layout(encoder.layout, self._profiles.layout, place=place)
-        parts = (self._profiles.take(part) for part in _blocks(chosen))
-        return np.concatenate([encoder.embed(part, self._profiles.values) for part in parts])
-
-    def close(self) -> None:
-        pass
-
-
-class VectorSource:
-    """Vectors made elsewhere: a matrix in an ``.npy`` file and its ids in the ``.txt`` beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._vectors = map_array(path)
-        if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f":
-            raise ProfileError(
-                f"the vectors are {self._vectors.shape} {self._vectors.dtype}",
-                "there is one row of floating point numbers for every id",
-                place=path,
-            )
-        self.ids: Sequence[str] = read_ids(path.with_suffix(".txt"), len(self._vectors), path.name).tolist()
-
-    def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> NDArray[np.float32]:
-        """(m, d) the vectors as they are."""
-        if encoder is not None:
-            raise UsageError(
-                "vectors cannot be embedded again", check="leave out the encoder", place=self._path
-            )
-        chosen = np.arange(len(self.ids)) if rows is None else rows
-        vectors = np.asarray(self._vectors[chosen], np.float32)
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            name = self.ids[int(chosen[np.argmin(finite)])]
-            raise ProfileError(f"the vector of {name!r} holds NaN or infinity", place=self._path)
-        return vectors
-
-    def close(self) -> None:
-        pass
-
-
-def open_source(source: Any, *, threads: int | None = None) -> Source:
-    """Vectors (``.npy``), profiles (a store's folder, an AnnData, Profiles) or a FASTA file."""
-    if not isinstance(source, str | Path):
-        return ProfileSource(source, open_profiles(source))
-    path = Path(source)
-    if path.suffix == ".npy":
-        return VectorSource(path)
-    if path.is_dir():
-        return ProfileSource(source, open_profiles(source))
-    return FastaSource(source, threads=threads)
-
-
-def _fasta_ids(path: str | Path) -> list[str]:
-    ids: list[str] = []
-    for block in read_blocks(path):
-        ids += block.ids[int(block.continues) :]
-    return ids
-
-
-def _blocks(rows: Rows) -> list[Rows]:
-    return [rows[at : at + BLOCK_ROWS] for at in range(0, rows.size, BLOCK_ROWS)]
+        self._counted.clear()
 
 
 @dataclass(frozen=True)
@@ -328,7 +169,7 @@ def benchmark_trials(folders: Sequence[str | Path], threads: int | None) -> list
     trials = []
     for folder in folders:
         found = open_benchmark(folder)
-        database, queries = (FastaSource(path, threads=threads) for path in (found.database, found.queries))
+        database, queries = (Source(path, threads=threads) for path in (found.database, found.queries))
         trials.append(Trial.of(database, queries, found.database_labels, found.query_labels))
     return trials
 
@@ -347,8 +188,8 @@ def vector_trial(
         )
     if (queries is None) != (query_labels is None):
         raise UsageError("queries and their labels belong together", check="give both, or neither")
-    asked = None if queries is None else open_source(queries, threads=threads)
-    return Trial.of(open_source(database, threads=threads), asked, database_labels, query_labels)
+    asked = None if queries is None else Source(queries, threads=threads)
+    return Trial.of(Source(database, threads=threads), asked, database_labels, query_labels)
 
 
 class Pool:
@@ -473,6 +314,47 @@ def _search(
             )
             drawn[number, left] = np.where(places[:, 0] >= 0, some[places[:, 0]], -1)
     return Found(everyone, rows, _vote_weights(asking, distances, metric), drawn)
+
+
+def nearest(
+    asking: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    asked: Rows,
+    pool: Rows,
+    k: int,
+    metric: Metric,
+    *,
+    barred: Pairs | None = None,
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Positions in the pool (q, k) of every query's nearest others, and their distances (q, k), ascending.
+
+    asking : (q, d) vectors of the rows `asked` (q,); vectors : (n, d) of the rows `pool` (n,), ascending. As
+    many neighbors for every query: k, or all the others of the pool where that is fewer. Of equal distances
+    the earlier position comes first.
+
+    barred : pairs that are not neighbors: positions among the queries, ascending, and rows of the pool. A
+    query that has fewer than k neighbors left has -1 and infinity behind them.
+    """
+    own = np.flatnonzero(np.isin(asked, pool))
+    who, rows = own, asked[own]
+    if barred is not None:
+        kept = np.isin(barred[1], pool)
+        who, rows = np.concatenate([who, barred[0][kept]]), np.concatenate([rows, barred[1][kept]])
+    order = np.argsort(who, kind="stable")
+    who, rows = who[order], np.searchsorted(pool, rows[order])
+    k = min(k, pool.size - int(own.size > 0))
+    positions = np.empty((asked.size, k), np.int64)
+    distances = np.empty((asked.size, k))
+    with step(f"neighbors ({metric})", asked.size) as progress:
+        for start in range(0, asked.size, BLOCK_QUERIES):
+            part = slice(start, min(start + BLOCK_QUERIES, asked.size))
+            pairs = slice(*np.searchsorted(who, (part.start, part.stop)))
+            excluded = who[pairs] - start, rows[pairs]
+            positions[part], distances[part] = exact_search(
+                vectors, None, asking[part], k, metric, excluded=excluded
+            )
+            progress.advance(part.stop - start)
+    return positions, distances
 
 
 def _vote_weights(

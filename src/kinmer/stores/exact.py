@@ -254,33 +254,48 @@ ROUNDING = 16 * float(np.finfo(np.float32).eps)
 
 
 def exact_search(
-    vectors: Any, labels: Labels | None, queries: Vectors, k: int, metric: Metric
+    vectors: Any,
+    labels: Labels | None,
+    queries: Vectors,
+    k: int,
+    metric: Metric,
+    *,
+    excluded: tuple[Labels, Labels] | None = None,
 ) -> tuple[Labels, Vectors]:
     """The k nearest rows of `vectors` for every query (q, d): labels and distances (q, k), sorted.
 
     vectors : (n, d) float32 array, which may be mapped from a file; read in blocks of rows.
     labels : (n,) ascending; None where row number and label are the same.
+    excluded : pairs that do not count, (e,) positions of queries, ascending, and (e,) rows of `vectors`.
 
-    The same answer for a query whatever else is asked with it; equal distances in the order of labels.
+    The same answer for a query whatever else is asked with it; equal distances in the order of labels. Where
+    there are fewer than k: label -1 and distance inf.
     """
     wanted = min(k, len(vectors))
     found = np.full((len(queries), k), -1, dtype=np.int64)
     far = np.full((len(queries), k), np.inf, dtype=np.float32)
     if not wanted:
         return found, far
-    centre = np.zeros(queries.shape[1], dtype=np.float32)
+    center = np.zeros(queries.shape[1], dtype=np.float32)
     if metric == "l2":
-        # Around a centre the squares keep the digits that tell near vectors apart.
-        centre = np.asarray(vectors[:ROW_BLOCK]).mean(axis=0, dtype=np.float64).astype(np.float32)
+        # Around a center the squares keep the digits that tell near vectors apart.
+        center = np.asarray(vectors[:ROW_BLOCK]).mean(axis=0, dtype=np.float64).astype(np.float32)
     block = max(1, min(QUERY_BLOCK, BLOCK_NUMBERS // ((wanted + MARGIN) * queries.shape[1])))
     for start in range(0, len(queries), block):
         asked = queries[start : start + block]
-        rows, unsure = _candidates(vectors, asked, centre, wanted, metric)
+        pairs = None
+        if excluded is not None:
+            part = slice(*np.searchsorted(excluded[0], (start, start + block)))
+            pairs = excluded[0][part] - start, excluded[1][part]
+        rows, unsure = _candidates(vectors, asked, center, wanted, metric, pairs)
         exact = distances_to(asked, np.asarray(vectors[rows.ravel()]).reshape(*rows.shape, -1), metric)
         rows, exact = sort_hits(rows, exact, wanted)
         for place in np.flatnonzero(unsure):
-            rows[place], exact[place] = _scan(vectors, asked[place], wanted, metric)
-        found[start : start + len(asked), :wanted] = rows if labels is None else labels[rows]
+            gone = None if pairs is None else pairs[1][pairs[0] == place]
+            rows[place], exact[place] = _scan(vectors, asked[place], wanted, metric, gone)
+        found[start : start + len(asked), :wanted] = (
+            rows if labels is None else np.where(rows < 0, -1, labels[rows])
+        )
         far[start : start + len(asked), :wanted] = exact
     return found, far
 
@@ -300,10 +315,18 @@ def search_pages(
 
 
 def _candidates(
-    vectors: Any, queries: Vectors, centre: Vectors, k: int, metric: Metric
+    vectors: Any,
+    queries: Vectors,
+    center: Vectors,
+    k: int,
+    metric: Metric,
+    excluded: tuple[Labels, Labels] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows (q, m), m ≥ k, that hold the k nearest, and for which queries rounding may have lost one, (q,)."""
-    asked = unit_rows(queries) if metric == "cosine" else queries - centre
+    """Rows (q, m), m ≥ k, that hold the k nearest, and for which queries rounding may have lost one, (q,).
+
+    Excluded ones are -1.
+    """
+    asked = unit_rows(queries) if metric == "cosine" else queries - center
     width = min(k + MARGIN, len(vectors))
     rough = np.empty((len(asked), 0), dtype=np.float32)
     rows = np.empty((len(asked), 0), dtype=np.int64)
@@ -313,10 +336,13 @@ def _candidates(
         if metric == "cosine":
             new = -(asked @ unit_rows(block).T)
         else:
-            block = block - centre
+            block = block - center
             squares = np.einsum("ij,ij->i", block, block)
             longest = max(longest, float(squares.max()))
             new = squares - 2 * (asked @ block.T)
+        if excluded is not None:
+            here = (excluded[1] >= start) & (excluded[1] < start + len(block))
+            new[excluded[0][here], excluded[1][here] - start] = np.inf
         few = min(width, new.shape[1])
         near = np.argpartition(new, few - 1, axis=1)[:, :few]
         rough = np.concatenate([rough, np.take_along_axis(new, near, axis=1)], axis=1)
@@ -324,21 +350,30 @@ def _candidates(
         if rough.shape[1] > width:
             best = np.argpartition(rough, width - 1, axis=1)[:, :width]
             rough, rows = np.take_along_axis(rough, best, axis=1), np.take_along_axis(rows, best, axis=1)
+    if excluded is not None:
+        rows[np.isinf(rough)] = -1
     if width == len(vectors):
         return rows, np.zeros(len(asked), dtype=bool)
     rough.sort(axis=1)
     slack = ROUNDING * (longest + np.einsum("ij,ij->i", asked, asked))
-    return rows, rough[:, width - 1] - rough[:, k - 1] <= slack
+    # Where fewer than k are not excluded, all of them are among the candidates.
+    last = np.where(np.isinf(rough[:, k - 1]), -np.inf, rough[:, k - 1])
+    return rows, rough[:, width - 1] - last <= slack
 
 
-def _scan(vectors: Any, query: Vectors, k: int, metric: Metric) -> tuple[Labels, Vectors]:
+def _scan(
+    vectors: Any, query: Vectors, k: int, metric: Metric, excluded: Labels | None
+) -> tuple[Labels, Vectors]:
     """The k nearest rows of one query, every distance exact: for more ties than the margin holds."""
     rows = np.empty((1, 0), dtype=np.int64)
     far = np.empty((1, 0), dtype=np.float32)
     for start in range(0, len(vectors), ROW_BLOCK):
         block = np.asarray(vectors[start : start + ROW_BLOCK], dtype=np.float32)
         new = distances_to(query[None], block[None], metric)
-        rows = np.concatenate([rows, np.arange(start, start + len(block))[None]], axis=1)
+        own = np.arange(start, start + len(block))
+        if excluded is not None:
+            own[np.isin(own, excluded)] = -1
+        rows = np.concatenate([rows, own[None]], axis=1)
         rows, far = sort_hits(rows, np.concatenate([far, new], axis=1), k)
     return rows[0], far[0]
 

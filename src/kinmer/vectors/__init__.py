@@ -5,11 +5,21 @@ What looks at vectors (evaluations, analyses, maps, clusters, the making of an i
 
 from kinmer.vectors.duplicates import Contracted, Search, contracted
 from kinmer.vectors.knn import Graph, Neighbors, neighbor_graph
-from kinmer.vectors.points import RAW, Embedder, Transform, Vectors, open_embedded, open_vectors
+from kinmer.vectors.points import (
+    RAW,
+    CountedFasta,
+    Embedder,
+    Transform,
+    Vectors,
+    fasta_ids,
+    open_embedded,
+    open_vectors,
+)
 
 __all__ = [
     "RAW",
     "Contracted",
+    "CountedFasta",
     "Embedder",
     "Graph",
     "Neighbors",
@@ -17,6 +27,7 @@ __all__ = [
     "Transform",
     "Vectors",
     "contracted",
+    "fasta_ids",
     "neighbor_graph",
     "open_embedded",
     "open_vectors",

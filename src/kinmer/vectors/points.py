@@ -41,6 +41,7 @@ __all__ = [
     "Embedder",
     "Transform",
     "Vectors",
+    "fasta_ids",
     "open_embedded",
     "open_vectors",
     "unnamed",
@@ -206,9 +207,7 @@ class CountedFasta:
 
     def __init__(self, path: str | Path, layout: Layout, *, threads: int | None = None) -> None:
         self.layout = layout
-        names: list[str] = []
-        for block in read_blocks(path):
-            names += block.ids[int(block.continues) :]
+        names = fasta_ids(path)
         self._counts = unnamed(np.uint32, len(names), layout.width)
         lengths, start = np.zeros(len(names), np.int64), 0
         for batch in count_batches([path], layout, threads=threads):
@@ -230,6 +229,11 @@ class CountedFasta:
     def take(self, rows: Rows) -> NDArray[Any]:
         """Any rows in any order, (len(rows), width)."""
         return self._counts[rows]
+
+
+def fasta_ids(path: str | Path) -> list[str]:
+    """Ids of the sequences of a FASTA file, in their order."""
+    return [name for block in read_blocks(path) for name in block.ids[int(block.continues) :]]
 
 
 def unnamed(kind: type[Any], rows: int, width: int) -> NDArray[Any]:
@@ -378,7 +382,7 @@ def _of_source(
 
 
 def _place(source: object) -> str:
-    return str(source) if isinstance(source, str | Path) else type(source).__name__
+    return str(source if isinstance(source, str | Path) else getattr(source, "path", type(source).__name__))
 
 
 def _of_table(path: Path, ids: str | Path | None) -> Vectors:
@@ -429,7 +433,8 @@ def _embedded(
     source: object, profiles: Profiles, embedder: Embedder, name: str, provenance: dict[str, Any]
 ) -> Vectors:
     """The vectors that an embedder makes of profiles as they are read."""
-    check_layout(embedder.layout, profiles.layout, place=source if isinstance(source, str | Path) else None)
+    place = source if isinstance(source, str | Path) else getattr(source, "path", None)
+    check_layout(embedder.layout, profiles.layout, place=place)
     embedder.clr.check_values(profiles.values)
 
     def read(start: int, stop: int) -> Array:
