@@ -21,11 +21,11 @@ from kinmer.evaluate.measures import (
     nearest_labelled,
     ranks_of,
 )
-from kinmer.evaluate.neighbours import Metric
 from kinmer.evaluate.scores import Difference, Hubs, Measured, RetrievalReport, Score
 from kinmer.evaluate.statistics import Cell, Cells, Estimate, estimate, intervals, resampled
 from kinmer.evaluate.trials import Encoders, Pool, benchmark_trials, encoders_of, search_trial, vector_trial
 from kinmer.resources import cpu_threads
+from kinmer.stores import Metric
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
