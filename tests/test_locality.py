@@ -287,7 +287,8 @@ def test_few_rows_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     data = table(90)
     whole = verify(data, bootstrap=0, neighbours=10)
     monkeypatch.setattr("kinmer.evaluate.locality.CLR_BYTES", 4 * LAYOUT.width * 25)
-    monkeypatch.setattr("kinmer.evaluate.neighbours.BLOCK_NUMBERS", 500)
+    monkeypatch.setattr("kinmer.evaluate.trials.BLOCK_QUERIES", 3)
+    monkeypatch.setattr("kinmer.stores.exact.ROW_BLOCK", 50)
     small = verify(data, bootstrap=0, neighbours=10)
     assert small.random == whole.random
     for one, other in zip(whole.metrics, small.metrics, strict=True):
@@ -319,7 +320,7 @@ def test_an_encoder_makes_the_vectors_that_are_not_kept(monkeypatch: pytest.Monk
     data.obsm["X_kinmer"] = encoder.embed(np.asarray(data.X))
     kept = verify(data, encoder=encoder, bootstrap=20)
     del data.obsm["X_kinmer"]
-    monkeypatch.setattr("kinmer.evaluate.trials.BLOCK_ROWS", 50)
+    monkeypatch.setattr("kinmer.vectors.points.BLOCK_ROWS", 50)
     made = verify(data, encoder=encoder, bootstrap=20)
     assert made.clr == kept.clr == str(BLOCK_CLR)
     for one, other in zip(made.metrics, kept.metrics, strict=True):
