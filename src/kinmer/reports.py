@@ -91,10 +91,10 @@ def report(
     if page.suffix != ".html":
         raise UsageError("the report must be named .html", place=page)
     folder = check_output(page.with_name(f"{page.stem}-files"), force=force, kind=FILES)
-    space = open_labeled(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+    opened = open_labeled(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
     with written_together(page, folder) as (page_aside, aside):
         aside.mkdir()
-        context = Context(space, aside, by, seed, threads)
+        context = Context(opened, aside, by, seed, threads)
         with step("Report", len(SECTIONS)) as progress:
             for name, section in SECTIONS.items():
                 try:
@@ -102,7 +102,7 @@ def report(
                 except KinmerError as error:
                     context.notes.append(f"{name}: {error}")
                 progress.advance()
-        text = _page(context, folder.name, title or Path(space.place).name)
+        text = _page(context, folder.name, title or Path(opened.place).name)
         write_bytes(page_aside, text.encode())
     return page
 
@@ -129,7 +129,7 @@ class Section(NamedTuple):
 class Context:
     """What sections are made from; map and cluster numbers are there once their sections are made."""
 
-    space: Vectors
+    vectors: Vectors
     folder: Path
     by: str | None
     seed: int
@@ -146,14 +146,14 @@ class Context:
 
 def sequences(context: Context) -> Section:
     """Source, lengths and GC."""
-    space = context.space
+    vectors = context.vectors
     rows = [
-        ("from", space.place),
-        ("sequences", f"{len(space):,}"),
-        ("vectors", f"{space.name}, {space.dim} dimensions, {space.metric}"),
+        ("from", vectors.place),
+        ("sequences", f"{len(vectors):,}"),
+        ("vectors", f"{vectors.name}, {vectors.dim} dimensions, {vectors.metric}"),
     ]
-    if space.profiles is not None:
-        known = info(space.profiles)
+    if vectors.profiles is not None:
+        known = info(vectors.profiles)
         rows.append(("profiles", f"{known.features:,} {known.values}: {', '.join(known.blocks)}"))
         if known.length_quantiles is not None:
             shortest, _, median, _, longest = (f"{length:,}" for length in known.length_quantiles)
@@ -164,15 +164,15 @@ def sequences(context: Context) -> Section:
         listed = [f"{name} ({count:,})" for name, count in list(known.sources.items())[:SHOWN]]
         more = len(known.sources) - len(listed)
         rows.append(("sources", ", ".join(listed) + (f" and {more:,} more" if more else "")))
-        rows.append(("fingerprint", space.profiles.fingerprint))
+        rows.append(("fingerprint", vectors.profiles.fingerprint))
     figures: list[Path] = []
-    if {"length", "gc"} <= set(space.obs.columns):
-        gc = space.obs["gc"].to_numpy(np.float64)
+    if {"length", "gc"} <= set(vectors.obs.columns):
+        gc = vectors.obs["gc"].to_numpy(np.float64)
         finite = np.isfinite(gc)
         if finite.any():
             from kinmer import plots
 
-            lengths = space.obs["length"].to_numpy(np.float64)[finite]
+            lengths = vectors.obs["length"].to_numpy(np.float64)[finite]
             figure = plots.lengths_and_gc(lengths, gc[finite])
             figures = plots.save(figure, context.folder / "lengths-and-gc")
     return Section("The sequences", "", [Table((), rows)], figures[:1], figures)
@@ -180,7 +180,7 @@ def sequences(context: Context) -> Section:
 
 def encoder(context: Context) -> Section | None:
     """The card of the encoder."""
-    known = context.space.provenance
+    known = context.vectors.provenance
     if not known:
         return None
     origin = str(known.get("encoder") or "")
@@ -196,7 +196,7 @@ def encoder(context: Context) -> Section | None:
 
 def distances(context: Context) -> Section:
     """Random pairs."""
-    made = analyze_distances(context.space, seed=context.seed)
+    made = analyze_distances(context.vectors, seed=context.seed)
     rows = [
         (
             {"l2": "Euclidean", "cosine": "cosine"}[metric],
@@ -218,7 +218,7 @@ def distances(context: Context) -> Section:
 
 def neighbors(context: Context) -> Section:
     """The nearest other sequences."""
-    made = analyze_neighbors(context.space, seed=context.seed, threads=context.threads)
+    made = analyze_neighbors(context.vectors, seed=context.seed, threads=context.threads)
     nearest = made.distances
     rows = [
         ("mean", f"{nearest.mean():.4f} ± {nearest.std():.4f}"),
@@ -238,7 +238,7 @@ def neighbors(context: Context) -> Section:
 
 def counts(context: Context) -> Section:
     """Numbers of sequences by distance."""
-    made = analyze_counts(context.space, seed=context.seed, threads=context.threads)
+    made = analyze_counts(context.vectors, seed=context.seed, threads=context.threads)
 
     def shown(value: float | None, form: str) -> str:
         return "–" if value is None else f"{value:{form}}"
@@ -259,7 +259,7 @@ def counts(context: Context) -> Section:
 
 def hubs(context: Context) -> Section:
     """Sequences that are near many others."""
-    made = analyze_hubs(context.space, threads=context.threads)
+    made = analyze_hubs(context.vectors, threads=context.threads)
     rows = [
         ("largest", f"{made.in_degree.max():,} of {made.points:,}"),
         ("skewness", "undefined" if made.skewness is None else f"{made.skewness:.2f}"),
@@ -276,7 +276,7 @@ def hubs(context: Context) -> Section:
 
 def single(context: Context) -> Section:
     """A random sequence."""
-    made = analyze_one(context.space, seed=context.seed)
+    made = analyze_one(context.vectors, seed=context.seed)
     closest = made.closest[["id", "l2", "cosine"]].head(8).itertuples(index=False)
     rows = [(str(name), f"{l2:.4f}", f"{cosine:.4f}") for name, l2, cosine in closest]
     about = f"The distances of one random sequence, {made.id}, to all others, and its nearest sequences."
@@ -286,16 +286,16 @@ def single(context: Context) -> Section:
 
 def map_(context: Context) -> Section | None:
     """The map of the store, or one that is made now, colored by GC or length."""
-    space = context.space
-    points = space.beside("X_tsne")
-    if points is None and len(space) > MAP_UP_TO:
-        context.notes.append(f"map: a map of {len(space):,} sequences takes long, run kinmer map first")
+    vectors = context.vectors
+    points = vectors.beside("X_tsne")
+    if points is None and len(vectors) > MAP_UP_TO:
+        context.notes.append(f"map: a map of {len(vectors):,} sequences takes long, run kinmer map first")
         return None
     if points is None:
-        points = make_map(space, keep=False, seed=context.seed, threads=context.threads).coordinates
+        points = make_map(vectors, keep=False, seed=context.seed, threads=context.threads).coordinates
     context.kept["map"] = points
-    by = next((name for name in ("gc", "length") if name in space.obs), None)
-    values = None if by is None else space.obs[by].to_numpy()
+    by = next((name for name in ("gc", "length") if name in vectors.obs), None)
+    values = None if by is None else vectors.obs[by].to_numpy()
     written = write_picture(context.folder / "map", points, values, label=by or "")
     about = "t-SNE: sequences close together are similar. Distances between far groups mean little."
     return Section("The map", about, (), written[:1], written)
@@ -303,8 +303,8 @@ def map_(context: Context) -> Section | None:
 
 def clusters(context: Context) -> Section:
     """Clusters as made now, even if the store has some: their settings are then known."""
-    space = context.space
-    made = cluster(space, keep=False, seed=context.seed, threads=context.threads)
+    vectors = context.vectors
+    made = cluster(vectors, keep=False, seed=context.seed, threads=context.threads)
     written = made.write(context.folder / "clusters")
     figures = [path for path in written if path.name == "clusters.png"]
     if "map" in context.kept:
@@ -313,7 +313,7 @@ def clusters(context: Context) -> Section:
         figures, written = [*pictures[:1], *figures], [*written, *pictures]
     context.kept["cluster"] = made.cluster
     inside = int((made.cluster > 0).sum())
-    rows = [("clusters", f"{made.clusters:,}"), ("sequences in a cluster", f"{inside:,} of {len(space):,}")]
+    rows = [("clusters", f"{made.clusters:,}"), ("sequences in a cluster", f"{inside:,} of {len(vectors):,}")]
     if made.gc is not None:
         rows.append(("sd of GC", f"{made.gc[0]:.4f} within clusters, {made.gc[1]:.4f} overall"))
     tables = [Table((), rows)]
@@ -332,8 +332,8 @@ def groups(context: Context) -> Section | None:
     """Groups of a column, over the clusters and on the map."""
     if context.by is None:
         return None
-    space = replace(context.space, obs=context.space.obs.assign(cluster=context.kept["cluster"]))
-    made = analyze_groups(space, context.by, coordinates=context.kept.get("map"))
+    vectors = replace(context.vectors, obs=context.vectors.obs.assign(cluster=context.kept["cluster"]))
+    made = analyze_groups(vectors, context.by, coordinates=context.kept.get("map"))
     v = "undefined" if made.cramers_v is None else f"{made.cramers_v:.3f}"
     rows = [(str(name), f"{count:,}") for name, count in made.counts.sum(axis=0).items()]
     about = f"Sequences by {context.by}, over the clusters and on the map. Cramér's V is {v}."

@@ -30,8 +30,8 @@ __all__ = [
     "check_outputs",
     "check_stored",
     "open_map",
+    "save_map",
     "stem_of",
-    "store_map",
     "write_map",
 ]
 
@@ -240,8 +240,15 @@ def check_stored(profiles: Profiles | None, key: str, asked: Mapping[str, Any], 
         )
 
 
-def store_map(profiles: Profiles | None, result: MapResult) -> None:
-    """Write the coordinates into ``obsm`` of a store or an AnnData; nothing if there is neither."""
+def save_map(result: MapResult, profiles: Profiles | None, stem: Path | None, *, more: More | None) -> None:
+    """Store a map in ``obsm`` of its profiles, if there are any, and write its files, if there is a stem."""
+    if profiles is not None:
+        _store(profiles, result)
+    if stem is not None:
+        write_map(result, stem, more=more)
+
+
+def _store(profiles: Profiles, result: MapResult) -> None:
     record = result.provenance
     if isinstance(profiles, AnnDataProfiles):
         table = profiles.anndata

@@ -24,8 +24,7 @@ from kinmer.maps.mapfiles import (
     check_outputs,
     check_stored,
     open_map,
-    store_map,
-    write_map,
+    save_map,
 )
 from kinmer.maps.projection import cores_for, fingerprint_of, source_record
 from kinmer.progress import step
@@ -110,10 +109,7 @@ def place(
         check_stored(new.profiles, KEYS["tsne"], {"settings": settings, "source": origin}, force=force)
     points = _placed(new, old, known.coordinates, cores_for(len(new), threads))
     result = MapResult(new.ids, points.astype(np.float32), new.obs, "tsne", settings, origin)
-    if keep:
-        store_map(new.profiles, result)
-    if stem is not None:
-        write_map(result, stem, more=more)
+    save_map(result, new.profiles if keep else None, stem, more=more)
     return result
 
 
@@ -131,15 +127,15 @@ def _reference_of(known: MapResult, reference: Any) -> Vectors:
         raise InputError(
             "the map's vectors are not there", check="say where they are: --reference", place=location
         )
-    space = open_labeled(location, vectors=origin["vectors"], ids=None, metric=origin["metric"])
-    if fingerprint_of(space) != origin["fingerprint"]:
+    vectors = open_labeled(location, vectors=origin["vectors"], ids=None, metric=origin["metric"])
+    if fingerprint_of(vectors) != origin["fingerprint"]:
         raise MismatchError(
             "these are not the vectors that the map was made of",
             "ids or vectors have changed since",
             "make the map again",
-            place=space.place,
+            place=vectors.place,
         )
-    return space
+    return vectors
 
 
 def _check_same_space(new: Vectors, old: Vectors, known: MapResult) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
@@ -25,15 +25,14 @@ from kinmer.maps.mapfiles import (
     check_installed,
     check_outputs,
     check_stored,
-    store_map,
-    write_map,
+    save_map,
 )
 from kinmer.profiles import AnnDataProfiles, StoredProfiles
 from kinmer.progress import step
 from kinmer.resources import available_cores
 from kinmer.stores import Metric
 from kinmer.stores.exact import unit_rows
-from kinmer.vectors import Graph, Vectors, neighbor_graph
+from kinmer.vectors import Vectors, neighbor_graph
 from kinmer.vectors.points import RAW
 
 if TYPE_CHECKING:
@@ -91,49 +90,39 @@ def make_map(
     """A map of all vectors in two dimensions.
 
     t-SNE (van der Maaten and Hinton 2008) by openTSNE (Poličar et al. 2024) with its defaults: 3 × perplexity
-    neighbors, the plane of the principal components as start, and in the first third of the iterations (at
-    most 250) all attraction 12 times as strong. Memory: about 2 kB a point, however wide the vectors. A run
-    with an output that was killed resumes where it stopped if called again.
+    neighbors, the plane of the principal components as start, and at first (a third of the iterations, at
+    most 250) all attraction 12 times as strong. Memory: about 2 kB a point, however wide the vectors. With an
+    output, a killed run is resumed by the same call.
 
     Parameters
     ----------
-    source : what `kinmer.vectors.open_vectors` takes, or a Space.
+    source : what `kinmer.vectors.open_vectors` takes.
     method : ``tsne``, or ``umap`` (McInnes et al. 2018) with 15 neighbors and a single thread.
     perplexity : about how many neighbors a point attracts; lowered to (n - 1) / 3.
-    iterations : of the optimization, all phases together (t-SNE only).
-    seed : of the jitter at the start, and of UMAP. The same seed and points give the same map up to 50,000
-        points. Above, the approximate neighbors depend on the timing of the threads.
-    threads : None: all cores.
-    output : stem of ``.tsv`` and ``.json``.
+    iterations : of t-SNE.
+    seed : the same seed and points give the same map up to 50,000 points. Above, the approximate neighbors
+        depend on the timing of the threads.
+    output : stem of ``.tsv`` and ``.json``, and of what `more` writes; see `kinmer.maps.mapfiles.write_map`.
     keep : also store the coordinates in ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
     force : replace an output, or a store's map that was made with other settings.
-    more : writes more files beside the output; see `kinmer.maps.mapfiles.write_map`.
-    **opening : ``vectors``, ``ids`` and ``metric`` as of `kinmer.vectors.open_vectors`; ``metadata``, a TSV
-        whose columns are joined by id.
+    **opening : as of `kinmer.library.open_labeled`: ``vectors``, ``ids``, ``metric``, ``metadata``.
 
-    Raises
-    ------
-    UsageError : wrong settings, an output that exists, a library that is not installed.
+    Raises UsageError for wrong settings, an output that exists, a library that is not installed.
     """
     _check(method, perplexity, iterations)
     stem = check_outputs(output, force=force)
-    space = open_labeled(source, **opening)
-    plane = plane_of(space)
-    settings, notes = _settings(len(space), method, perplexity, iterations, seed, space.metric)
-    origin = source_record(space, plane.fingerprint)
+    vectors = open_labeled(source, **opening)
+    plane = plane_of(vectors)
+    settings, notes = _settings(len(vectors), method, perplexity, iterations, seed, vectors.metric)
+    origin = source_record(vectors, plane.fingerprint)
     if keep:
-        check_stored(space.profiles, KEYS[method], {"settings": settings, "source": origin}, force=force)
+        check_stored(vectors.profiles, KEYS[method], {"settings": settings, "source": origin}, force=force)
     folder = None if stem is None else stem.with_name(f".{stem.name}.map")
     with Unfinished(folder, {**settings, "points": plane.fingerprint}) as unfinished:
-        start, divergence = start_of(space, plane, seed), None
-        if method == "umap":
-            points = _umap(space, start, settings, threads)
-        else:
-            points, divergence = _tsne(space, start, settings, unfinished, threads)
+        make = _umap if method == "umap" else _tsne
+        points, divergence = make(vectors, start_of(vectors, plane, seed), settings, unfinished, threads)
         coordinates = points.astype(np.float32)
-        result = MapResult(space.ids, coordinates, space.obs, method, settings, origin, divergence, notes)
-        if keep:
-            store_map(space.profiles, result)
+        result = MapResult(vectors.ids, coordinates, vectors.obs, method, settings, origin, divergence, notes)
 
         def last(made: MapResult, at: Path) -> list[Path]:
             # Before the files get their names: a kill right after that must leave nothing behind.
@@ -141,8 +130,7 @@ def make_map(
             unfinished.discard()
             return written
 
-        if stem is not None:
-            write_map(result, stem, more=last)
+        save_map(result, vectors.profiles if keep else None, stem, more=last)
     return result
 
 
@@ -176,53 +164,55 @@ def _settings(
     return settings, (lowered,) if used < perplexity else ()
 
 
-def source_record(space: Vectors, fingerprint: str) -> dict[str, Any]:
+def source_record(vectors: Vectors, fingerprint: str) -> dict[str, Any]:
     """Where the points come from, so that new ones can be placed beside them later."""
-    place, encoder = Path(space.place), space.provenance
+    place, encoder = Path(vectors.place), vectors.provenance
     return {
-        "place": str(place.absolute()) if place.exists() else space.place,
-        "vectors": _vectors_of(space),
-        "dim": space.dim,
-        "metric": space.metric,
+        "place": str(place.absolute()) if place.exists() else vectors.place,
+        "vectors": _key_of(vectors),
+        "dim": vectors.dim,
+        "metric": vectors.metric,
         "encoder_fingerprint": encoder.get("encoder_fingerprint"),
         "encoder": encoder.get("encoder"),
         "fingerprint": fingerprint,
     }
 
 
-def _vectors_of(space: Vectors) -> str:
+def _key_of(vectors: Vectors) -> str:
     """What `open_vectors` finds the vectors by: their key, or the encoder that embedded them for the map."""
-    stored: Iterable[str] = RAW
-    if isinstance(space.profiles, StoredProfiles | AnnDataProfiles):
-        stored = [*RAW, *space.profiles.obsm_keys()]
-    if space.profiles is None or space.name in stored:
-        return space.name
-    return str(space.provenance.get("encoder", space.name))
+    stored = [*RAW]
+    if isinstance(vectors.profiles, StoredProfiles | AnnDataProfiles):
+        stored += vectors.profiles.obsm_keys()
+    if vectors.profiles is None or vectors.name in stored:
+        return vectors.name
+    return str(vectors.provenance.get("encoder", vectors.name))
 
 
 def _tsne(
-    space: Vectors,
+    vectors: Vectors,
     start: NDArray[np.float64],
     settings: dict[str, Any],
     unfinished: Unfinished,
     threads: int | None,
 ) -> tuple[NDArray[np.float64], float]:
-    if len(space) == 1:
+    if len(vectors) == 1:
         return start, 0.0
-    cores = cores_for(len(space), threads)
-    affinities = _affinities(space, settings, unfinished, cores)
+    cores = cores_for(len(vectors), threads)
+    affinities = _affinities(vectors, settings, unfinished, cores)
     state = unfinished.state() or State(start)
     return descend(affinities, state, settings["iterations"], threads=cores, save=unfinished.keep_state)
 
 
-def _affinities(space: Vectors, settings: dict[str, Any], unfinished: Unfinished, threads: int) -> Affinities:
+def _affinities(
+    vectors: Vectors, settings: dict[str, Any], unfinished: Unfinished, threads: int
+) -> Affinities:
     """P; engine, distances and conditional probabilities are released when this returns."""
     edges = unfinished.neighbors()
     if edges is None:
-        graph = neighbor_graph(space, settings["neighbours"], true_distances=False, threads=threads)
-        lines = straight(graph.distances, space.metric)
+        graph = neighbor_graph(vectors, settings["neighbours"], true_distances=False, threads=threads)
+        lines = straight(graph.distances, vectors.metric)
         edges = graph.indices, calibrate(graph.indices, lines, settings["perplexity"], threads=threads)
-        if len(space) > KEEP_ABOVE:
+        if len(vectors) > KEEP_ABOVE:
             unfinished.keep_neighbors(*edges)
     return symmetric(*edges)
 
@@ -233,32 +223,36 @@ def cores_for(points: int, threads: int | None) -> int:
 
 
 def _umap(
-    space: Vectors, start: NDArray[np.float64], settings: dict[str, Any], threads: int | None
-) -> NDArray[np.float64]:
+    vectors: Vectors,
+    start: NDArray[np.float64],
+    settings: dict[str, Any],
+    _: Unfinished,
+    threads: int | None,
+) -> tuple[NDArray[np.float64], None]:
     """(n, 2) coordinates by umap-learn, seeded, hence on one thread."""
-    if len(space) < 4:  # Neighborhoods mean nothing yet: the plane is the map.
-        return start
+    if len(vectors) < 4:  # Neighborhoods mean nothing yet: the plane is the map.
+        return start, None
     from umap import UMAP
 
-    graph: Graph = neighbor_graph(space, settings["neighbours"], true_distances=False, threads=threads)
+    graph = neighbor_graph(vectors, settings["neighbours"], true_distances=False, threads=threads)
     # To UMAP the first neighbor of a point is the point itself.
     own = np.arange(graph.points, dtype=np.int32)[:, None]
     near = np.hstack([own, np.where(graph.indices < 0, own, graph.indices)])
-    far = np.where(np.isfinite(graph.distances), graph.distances, 0)
-    far = np.hstack([np.zeros((graph.points, 1), np.float32), far.astype(np.float32)])
+    distances = np.where(np.isfinite(graph.distances), graph.distances, 0).astype(np.float32)
+    distances = np.pad(distances, ((0, 0), (1, 0)))
     with warnings.catch_warnings():
         # It warns that new points cannot be transformed, but those are placed on t-SNE maps.
         warnings.simplefilter("ignore")
         model = UMAP(
             n_neighbors=near.shape[1],
-            precomputed_knn=(near, far),
+            precomputed_knn=(near, distances),
             force_approximation_algorithm=True,
             init=start.astype(np.float32),
             random_state=settings["seed"],
             n_jobs=1,
         )
         # With precomputed neighbors the vectors themselves are not looked at.
-        return np.asarray(model.fit_transform(start.astype(np.float32)), np.float64)
+        return np.asarray(model.fit_transform(start.astype(np.float32)), np.float64), None
 
 
 @dataclass(frozen=True)
@@ -270,58 +264,67 @@ class Plane:
     fingerprint: str
 
 
-def plane_of(space: Vectors) -> Plane:
+def plane_of(vectors: Vectors) -> Plane:
     """Principal components of all points (cosine: of their directions), accumulated in float64.
 
     The same points give the same plane, as they are read in the same blocks and order.
     """
     from scipy.linalg import eigh
 
-    digest = hashlib.sha256(hash_ids(space.ids).encode())
-    total, squares = np.zeros(space.dim), np.zeros((space.dim, space.dim))
+    digest = _digest_of(vectors)
+    total, squares = np.zeros(vectors.dim), np.zeros((vectors.dim, vectors.dim))
     # Around a center near the mean the squares keep their digits.
-    center = _directed(space, space.read(0, min(len(space), 1024))).mean(axis=0)
-    with step("Principal components", len(space)) as progress:
-        for _, block in space.blocks():
-            digest.update(np.ascontiguousarray(block, "<f4").data)
-            moved = _directed(space, block) - center
+    center = _directed(vectors, vectors.read(0, min(len(vectors), 1024))).mean(axis=0)
+    with step("Principal components", len(vectors)) as progress:
+        for block in _hashed_blocks(vectors, digest):
+            moved = _directed(vectors, block) - center
             total += moved.sum(axis=0)
             squares += moved.T @ moved
             progress.advance(len(block))
-    mean = total / len(space)
-    covariance = squares / len(space) - np.outer(mean, mean)
-    few = min(2, space.dim)
-    _, axes = eigh(covariance, subset_by_index=[space.dim - few, space.dim - 1])
-    directions = np.zeros((space.dim, 2))
+    mean = total / len(vectors)
+    covariance = squares / len(vectors) - np.outer(mean, mean)
+    few = min(2, vectors.dim)
+    _, axes = eigh(covariance, subset_by_index=[vectors.dim - few, vectors.dim - 1])
+    directions = np.zeros((vectors.dim, 2))
     directions[:, :few] = axes[:, ::-1]
     # A direction and its opposite are equally good: the largest number is made positive.
     signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(2)])
     return Plane(mean + center, directions * np.where(signs == 0, 1, signs), digest.hexdigest())
 
 
-def start_of(space: Vectors, plane: Plane, seed: int) -> NDArray[np.float64]:
+def start_of(vectors: Vectors, plane: Plane, seed: int) -> NDArray[np.float64]:
     """(n, 2) points in the plane, scaled and jittered; random if all points are equal."""
     rng = np.random.default_rng(seed)
-    points = np.empty((len(space), 2))
-    for start, block in space.blocks():
-        points[start : start + len(block)] = (_directed(space, block) - plane.mean) @ plane.directions
+    points = np.empty((len(vectors), 2))
+    for start, block in vectors.blocks():
+        points[start : start + len(block)] = (_directed(vectors, block) - plane.mean) @ plane.directions
     spread = float(points[:, 0].std())
     largest = float(np.abs(plane.mean).max(initial=1e-300))
-    if len(space) < 2 or not spread > 1e-9 * largest:
-        return rng.normal(0, SPREAD, points.shape) if len(space) > 1 else np.zeros((1, 2))
+    if len(vectors) < 2 or not spread > 1e-9 * largest:
+        return rng.normal(0, SPREAD, points.shape) if len(vectors) > 1 else np.zeros((1, 2))
     points *= SPREAD / spread
     points += rng.normal(0, JITTER * SPREAD, points.shape)
     return points
 
 
-def fingerprint_of(space: Vectors) -> str:
+def fingerprint_of(vectors: Vectors) -> str:
     """SHA-256 (hex) over ids and vectors, the same as that of the plane."""
-    digest = hashlib.sha256(hash_ids(space.ids).encode())
-    for _, block in space.blocks():
-        digest.update(np.ascontiguousarray(block, "<f4").data)
+    digest = _digest_of(vectors)
+    for _ in _hashed_blocks(vectors, digest):
+        pass
     return digest.hexdigest()
 
 
-def _directed(space: Vectors, block: NDArray[np.float32]) -> NDArray[np.float64]:
+def _digest_of(vectors: Vectors) -> hashlib._Hash:
+    return hashlib.sha256(hash_ids(vectors.ids).encode())
+
+
+def _hashed_blocks(vectors: Vectors, digest: hashlib._Hash) -> Iterator[NDArray[np.float32]]:
+    for _, block in vectors.blocks():
+        digest.update(np.ascontiguousarray(block, "<f4").data)
+        yield block
+
+
+def _directed(vectors: Vectors, block: NDArray[np.float32]) -> NDArray[np.float64]:
     """Rows as the metric sees them: of length 1 if only directions count."""
-    return np.asarray(unit_rows(block) if space.metric == "cosine" else block, np.float64)
+    return np.asarray(unit_rows(block) if vectors.metric == "cosine" else block, np.float64)
