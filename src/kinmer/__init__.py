@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kinmer._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from kinmer.analyses import analyze_counts as analyze_counts
     from kinmer.analyses import analyze_distances as analyze_distances
@@ -62,8 +64,6 @@ if TYPE_CHECKING:
     from kinmer.training import train as train
     from kinmer.training.fit import FitSettings as FitSettings
     from kinmer.training.fit import fit as fit
-
-__version__ = "0.1.0"
 
 _ROOMS = {
     "add_to_index": "library",

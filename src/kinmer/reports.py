@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.analyses import (
     analyze_counts,
     analyze_distances,

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.cli import analyze, db, encoders, evaluation, explore, find, tools
 from kinmer.cli.options import set_quiet
 from kinmer.cli.output import complain, prepare_streams, say

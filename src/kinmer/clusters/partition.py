@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.clusters.agreement import CLUSTER, RANKS, Agreement, agreement_text, agreements, gc_spans
 from kinmer.clusters.communities import (
     DENSE_SAMPLE,

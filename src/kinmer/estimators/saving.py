@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, MismatchError
 from kinmer.files import built_aside, hash_file, read_json, write_bytes, write_json

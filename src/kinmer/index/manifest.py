@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.errors import FormatError
 from kinmer.files import read_json, write_json
 from kinmer.folders import FolderKind

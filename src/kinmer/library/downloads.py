@@ -488,7 +488,7 @@ class _Work:
 
 
 def _sessions(retries: int) -> Sessions:
-    from kinmer import __version__
+    from kinmer._version import __version__
 
     return Sessions(retries, f"kinmer/{__version__}")
 

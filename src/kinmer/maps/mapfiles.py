@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import hash_ids, read_json, write_json, written_together
 from kinmer.folders import check_output

@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from kinmer import __version__
+from kinmer._version import __version__
 from kinmer.errors import FormatError, MismatchError
 from kinmer.files import clear_temporaries, read_json, remove, write_json
 from kinmer.layout import Layout
