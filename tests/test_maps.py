@@ -354,7 +354,7 @@ def test_what_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="t-SNE only"):
         place(path, flat)
     monkeypatch.setitem(sys.modules, "openTSNE", None)
-    monkeypatch.setattr("kinmer.maps.mapfiles.find_spec", lambda name: None)
+    monkeypatch.setattr("kinmer.errors.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"kinmer\[explore\]"):
         make_map(path)
 

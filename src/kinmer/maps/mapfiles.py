@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +25,6 @@ __all__ = [
     "MapResult",
     "Method",
     "More",
-    "check_installed",
     "check_outputs",
     "check_stored",
     "open_map",
@@ -88,12 +86,6 @@ class MapResult:
 
 # Writes more files of a map, given a stem, and returns their paths.
 More = Callable[[MapResult, Path], list[Path]]
-
-
-def check_installed(module: str, extra: str) -> None:
-    """UsageError if a library of an extra is missing."""
-    if find_spec(module) is None:
-        raise UsageError(f"{module} is not installed", "maps need it", f"pip install 'kinmer[{extra}]'")
 
 
 def stem_of(output: str | Path) -> Path:

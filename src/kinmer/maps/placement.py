@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.embedding import KEY
-from kinmer.errors import InputError, MismatchError, UsageError
+from kinmer.errors import InputError, MismatchError, UsageError, require
 from kinmer.library import open_labeled
 from kinmer.maps.affinity import calibrate, straight
 from kinmer.maps.descent import FAST_ABOVE
@@ -20,7 +20,6 @@ from kinmer.maps.mapfiles import (
     KEYS,
     MapResult,
     More,
-    check_installed,
     check_outputs,
     check_stored,
     open_map,
@@ -89,7 +88,7 @@ def place(
     MismatchError : vectors of another encoder or width, or a reference that has changed since.
     UsageError : a map that is not a t-SNE, and what `make_map` raises.
     """
-    check_installed("openTSNE", "explore")
+    require("openTSNE", "maps need it", "explore")
     stem = check_outputs(output, force=force)
     known = into if isinstance(into, MapResult) else open_map(into)
     if known.method != "tsne":

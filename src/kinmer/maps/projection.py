@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import UsageError
+from kinmer.errors import UsageError, require
 from kinmer.files import hash_ids
 from kinmer.library import open_labeled
 from kinmer.maps.affinity import Affinities, calibrate, straight, symmetric
@@ -22,7 +22,6 @@ from kinmer.maps.mapfiles import (
     MapResult,
     Method,
     More,
-    check_installed,
     check_outputs,
     check_stored,
     save_map,
@@ -137,7 +136,8 @@ def make_map(
 def _check(method: str, perplexity: float, iterations: int) -> None:
     if method not in get_args(Method):
         raise UsageError(f"the method must be one of {', '.join(get_args(Method))}, not {method!r}")
-    check_installed("openTSNE" if method == "tsne" else "umap", "explore" if method == "tsne" else "umap")
+    module, extra = ("openTSNE", "explore") if method == "tsne" else ("umap", "umap")
+    require(module, "maps need it", extra)
     if not perplexity >= 1:
         raise UsageError(f"the perplexity must be at least 1, not {perplexity}")
     if iterations < 1:

@@ -1,5 +1,5 @@
 "use strict";
-// The map's page: unpacks the data beside it, draws them, finds, colors, chooses.
+// The page of the map: unpacks the data in it, draws them, finds, colors and selects sequences.
 
 const about = JSON.parse(document.getElementById("about").textContent);
 const at = (id) => document.getElementById(id);
@@ -172,7 +172,7 @@ async function main() {
     return [...(exact < 0 ? [] : [exact]), ...starts, ...inside].slice(0, MANY_HITS);
   }
 
-  // A sequence that was found stays told until the map is moved by hand.
+  // A sequence that was searched for keeps its tip until the map is moved by hand.
   let held = null;
   async function fly(row) {
     held = row;
@@ -234,7 +234,7 @@ async function main() {
     const [first] = find(at("find").value.trim());
     if (first !== undefined) fly(first);
   };
-  // A map that takes long to draw is moved as the picture that it is, and drawn again where it is let go: a
+  // A map that takes long to draw is moved as the picture that it is, and drawn again where it is dropped: a
   // frame costs nothing then, however many points there are.
   function grab(event) {
     if (event.button !== 0 || event.shiftKey) return;
@@ -284,7 +284,7 @@ async function main() {
   await color(about.color);
   at("state").textContent = "";
   if ((await frame()) > SMOOTH_MS) canvas.addEventListener("mousedown", grab, { capture: true });
-  // For whoever measures the page.
+  // For the benchmark of the page.
   globalThis.kinmerMap = { plot, ids, find, fly, opened: performance.now() - began };
 }
 
