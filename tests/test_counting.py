@@ -25,7 +25,7 @@ from kinmer.counting import CountReport, batches, count, count_batches, count_fi
 from kinmer.errors import KinmerError, MismatchError, SequenceError, UsageError
 from kinmer.fasta import read_records
 from kinmer.layout import kmer_layout
-from kinmer.profiles import ProfileStore, ProfileWriter, writer
+from kinmer.profiles import ProfileStore, ProfileWriter, store_writer
 from tests.brute_force import brute_force
 
 LAYOUT = kmer_layout(6)
@@ -276,7 +276,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "sync_files", full)
+        patch.setattr(store_writer, "sync_files", full)
         with pytest.raises(KinmerError, match="the disk is full") as caught:
             count_files(tmp_path / "a.fna", tmp_path / "o.zarr", min_length=0, block_bytes=2000)
     assert caught.value.exit_code == 1

@@ -8,7 +8,7 @@ KinmerError                 exit 1   the run failed
 │   ├── ProfileError                 wrong columns, NaN, negative values, ids that do not match the rows
 │   └── FormatError                  a stored thing that is damaged, unfinished or of another version
 │       └── MismatchError            two whole things that do not belong together (layout, fingerprint)
-├── TrainingError           exit 1   the loss is no number, the rows are too few
+├── TrainingError           exit 1   the loss is not a number, the rows are too few
 └── EngineError             exit 1   a vector engine failed and could not be rebuilt
 
 A message is one line: *what is wrong · why it matters · what to check*, with the place (file, record, line)
@@ -101,7 +101,7 @@ class MismatchError(FormatError):
 
 
 class TrainingError(KinmerError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or cannot continue."""
 
 
 class EngineError(KinmerError):

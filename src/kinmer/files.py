@@ -48,7 +48,7 @@ __all__ = [
 
 
 _CRC_BYTES = 1 << 22
-# Hidden files and folders of a run that goes on are called .NAME.kinmer-xxxxxxxx and locked by its process.
+# Hidden files and folders of a running process are called .NAME.kinmer-xxxxxxxx and locked by its process.
 _MARK = ".kinmer-"
 _TEMPORARY = re.compile(r"\..+\.kinmer-[a-z0-9_]{8}")
 _NEW, _OLD, _MOVES = "new", "old", "moves.json"
@@ -161,9 +161,9 @@ def written_together(*paths: str | Path) -> Iterator[tuple[Path, ...]]:
                     (held / part).mkdir()
         yield tuple(rooms[target.parent] / _NEW / target.name for target in targets)
         moves = [
-            (one, room / _OLD / one.name, parent / one.name)
+            (new, room / _OLD / new.name, parent / new.name)
             for parent, room in rooms.items()
-            for one in sorted((room / _NEW).iterdir())
+            for new in sorted((room / _NEW).iterdir())
         ]
         _move(rooms[targets[0].parent], moves)
         for parent in rooms:
@@ -278,7 +278,7 @@ def _prefix(path: Path) -> str:
 
 
 def settle(path: Path) -> None:
-    """Remove what killed runs have left beside `path`, and undo what they had begun to rename."""
+    """Remove what killed runs have left beside `path`, and undo what they had half renamed."""
     folder = path.absolute().parent
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(f".{path.name[:100]}.")]
@@ -347,8 +347,8 @@ def is_held(path: Path) -> bool:
 def hash_ids(ids: Iterable[str]) -> str:
     """SHA-256 (hex) over the ids in order, each followed by a line feed."""
     digest = hashlib.sha256()
-    for one in ids:
-        digest.update(one.encode())
+    for name in ids:
+        digest.update(name.encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

@@ -29,21 +29,22 @@ __all__ = ["FolderKind", "Journal", "Workshop", "check_folder", "check_output", 
 # What any folder of kinmer's may hold beside its own files: temporary files (those of kinmer 0.1.0 have no
 # mark), locks and journals, and what a desktop leaves.
 _ANYWHERE = r"(?:.*/)?(?:\..+\.(?:kinmer-)?[a-z0-9_]{8}|\.kinmer-[^/]+(?:/.*)?|\.DS_Store)"
-# Files that tell a folder in which no output may be written, because it is read: stores, indexes, encoders.
+# Files that mark a folder in which no output may be written, because it is read: stores, indexes, encoders.
 _OURS = ("zarr.json", ".zgroup", "index.json", "config.json", "benchmark.json")
 # Seconds to wait for a lock at least, since whoever asks whether it is held has it for a moment, and between
 # two attempts.
 LEAST_WAIT, _WAIT_STEP = 0.2, 0.05
 _FORMAT = 1
+_NAMED = ("a file takes its name", "choose another")
 _inputs: ContextVar[tuple[Path, ...]] = ContextVar("inputs", default=())
 
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A folder that kinmer writes, such as an index: what is known of it tells what may be replaced.
+    """A folder that kinmer writes, such as an index: what is known of it decides what may be replaced.
 
-    what : such as ``index``. marker : its JSON file that `says` accepts; empty for a kind without, which its
-    files' names tell. names : a pattern of the path, relative to the folder, of every file that may be in it.
+    what : such as ``index``. marker : its JSON file that `says` accepts; empty for a kind without, known by
+    its files' names. names : a pattern of the path, relative to the folder, of every file that may be in it.
     """
 
     what: str
@@ -91,7 +92,7 @@ def check_output(
     kind: FolderKind | None = None,
     stream: bool = False,
 ) -> Path:
-    """The path of an output, where nothing would be lost by writing it. What a killed run left of it goes.
+    """The path of an output that loses nothing by being written. What a killed run left of it goes.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def check_output(
     kind : of a folder; None for a file.
     stream : it may be a pipe or a device, such as ``/dev/stdout``.
 
-    Raises UsageError for all else: what is no name for an output, lies in no folder, or is an input.
+    Raises UsageError for all else: what is not a name for an output, lies in no folder, or is an input.
     """
     path = Path(path)
     if path.name in ("", "..", "~") or "\0" in str(path):
@@ -124,10 +125,8 @@ def check_output(
     if not (path.exists() or path.is_symlink()):
         return path
     if kind is None and path.is_dir() and not path.is_symlink():
-        # No --force replaces it: an argument that is in another's place, mostly.
-        raise UsageError(
-            "the output exists, and is a folder", "a file takes its name", "choose another", place=path
-        )
+        # No --force replaces it: mostly an argument that is in another's position.
+        raise UsageError("the output exists, and is a folder", *_NAMED, place=path)
     if not force:
         raise UsageError("the output exists already", check=hint, place=path)
     if path.is_symlink():
@@ -140,9 +139,7 @@ def check_output(
     if kind is not None:
         _refuse_strange(path, kind)
     elif not path.is_file():
-        raise UsageError(
-            "the output is not a regular file", "a file takes its name", "choose another", place=path
-        )
+        raise UsageError("the output is not a regular file", *_NAMED, place=path)
     return path
 
 
@@ -180,18 +177,19 @@ def _refuse_strange(path: Path, kind: FolderKind) -> None:
 def _refuse_input(path: Path) -> None:
     """UsageError where writing `path` would change what is read: an input, its folder, or a file in it."""
     real = path.resolve()
-    for one in _inputs.get():
-        if not one.exists() or is_pipe(one):
+    for given in _inputs.get():
+        if not given.exists() or is_pipe(given):
             continue
-        source = one.resolve()
+        source = given.resolve()
         within = (
-            real.is_relative_to(source) and source.is_dir() and any((one / name).exists() for name in _OURS)
+            real.is_relative_to(source) and source.is_dir() and any((given / name).exists() for name in _OURS)
         )
-        if real == source or source.is_relative_to(real) or within or (path.exists() and path.samefile(one)):
+        same = real == source or (path.exists() and path.samefile(given))
+        if same or source.is_relative_to(real) or within:
             inside = source.is_relative_to(real) and source != real
             what = "holds" if inside else "lies in" if within and real != source else "is"
             raise UsageError(
-                f"the output {what} the input {one}",
+                f"the output {what} the input {given}",
                 "it would be lost while it is read",
                 "choose another output",
                 place=path,

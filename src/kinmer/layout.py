@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from kinmer.errors import FormatError, MismatchError, UsageError
+from kinmer.errors import FormatError, KinmerError, MismatchError, ProfileError, UsageError
+from kinmer.inputs import parse_json
 
 __all__ = [
     "CODONS",
@@ -21,7 +22,9 @@ __all__ = [
     "Layout",
     "canonical_kmers",
     "check_layout",
+    "genetic_code_in",
     "kmer_layout",
+    "layout_of_features",
     "profile_layout",
     "reverse_complement",
 ]
@@ -76,7 +79,7 @@ class Block:
 class Layout:
     """Blocks side by side, without gaps; `features` names every column, unique over the whole layout.
 
-    genetic_code : by which reading frames are found: 11, 4, or "auto", the one of the two that fits a
+    genetic_code : by which reading frames are read: 11, 4, or "auto", the one of the two that fits a
     sequence. It says how sequences are to be counted, not what the columns mean: `fingerprint` leaves it out.
     """
 
@@ -165,7 +168,7 @@ class Layout:
 def check_layout(wanted: Layout, given: Layout, *, place: str | Path | None = None) -> None:
     """Raise MismatchError, with how to count, where profiles have another layout than an encoder takes."""
     if given.fingerprint != wanted.fingerprint:
-        own, theirs = (", ".join(block.name for block in one.blocks) for one in (wanted, given))
+        own, theirs = (", ".join(block.name for block in layout.blocks) for layout in (wanted, given))
         raise MismatchError(
             f"the encoder takes {own}, the profiles have {theirs}",
             check=f"count again with {wanted.options}, or use another encoder",
@@ -190,6 +193,40 @@ def profile_layout(max_k: int = 6, *, coding: bool = False, genetic_code: Geneti
     Raises UsageError unless 1 ≤ max_k ≤ 8, and for a genetic code that is not "auto", 11 or 4.
     """
     return _layout(tuple(range(max_k, 0, -1)), coding=coding, genetic_code=genetic_code)
+
+
+@lru_cache(maxsize=2 * MAX_K)
+def _features(max_k: int, coding: bool) -> tuple[str, ...]:
+    return profile_layout(max_k, coding=coding).features
+
+
+def layout_of_features(
+    names: Sequence[str], *, genetic_code: GeneticCode = "auto", place: object = None
+) -> Layout:
+    """The layout whose columns have these names; ProfileError where there is none.
+
+    genetic_code : the layout's where it has reading frames; names do not say it.
+    """
+    for max_k in range(1, MAX_K + 1):
+        for coding in (False, True):
+            features = _features(max_k, coding)
+            if len(features) == len(names) and features == tuple(names):
+                code: GeneticCode = genetic_code if coding else "auto"
+                return profile_layout(max_k, coding=coding, genetic_code=code)
+    raise ProfileError(
+        f"the {len(names)} columns are not those of canonical k-mers from some k down to 1",
+        "every column's place has a meaning",
+        "were variables filtered, sorted or renamed?",
+        place=None if place is None else str(place),
+    )
+
+
+def genetic_code_in(description: object) -> GeneticCode:
+    """The genetic code that ``uns["kinmer"]`` records; "auto" where it records none."""
+    try:
+        return Layout.from_dict(parse_json(str(description["layout"]))).genetic_code  # type: ignore[index]
+    except (KinmerError, KeyError, TypeError, ValueError):
+        return "auto"
 
 
 def _layout(ks: Sequence[int], *, coding: bool = False, genetic_code: GeneticCode = "auto") -> Layout:

@@ -38,9 +38,9 @@ def import_profiles(
     max_k: int | None = None,
     force: bool = False,
 ) -> ProfileStore:
-    """Write the profile store `output` from an ``.npy`` table; a killed import goes on where it was.
+    """Write the profile store `output` from an ``.npy`` table; a killed import resumes where it was.
 
-    ids : text file, one id a line; None: found beside the table. max_k : leave larger k-mers out (6 drops
+    ids : text file, one id a line; None: the one beside the table. max_k : leave larger k-mers out (6 drops
     the 7-mers of a table of 10,965 columns). The store holds frequencies; it has no column ``length`` where
     the table has none.
 
@@ -129,7 +129,7 @@ def export_profiles(
             block[:, 1:] = _frequencies(rows[:, columns], layout)
             file.write(block.data)
             shown.advance(len(rows))
-        write_bytes(ids_aside, "".join(f"{one}\n" for one in profiles.ids).encode())
+        write_bytes(ids_aside, "".join(f"{name}\n" for name in profiles.ids).encode())
     return len(profiles)
 
 

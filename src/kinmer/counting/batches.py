@@ -20,6 +20,9 @@ from kinmer.resources import available_cores
 
 __all__ = ["Batch", "Position", "bases_of", "count_batches", "counted_of", "source_of"]
 
+# Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
+BATCH_BYTES = 48 << 20
+
 
 def bases_of(counts: NDArray[Any], layout: Layout) -> NDArray[np.int64]:
     """(n,) A, C, G, T of sequences, from their profiles of counts (n, width)."""
@@ -36,8 +39,9 @@ def counted_of(counts: NDArray[Any], layout: Layout) -> NDArray[np.int64]:
     return np.where(windows > 0, windows + block.k - 1, 0)
 
 
-# Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
-BATCH_BYTES = 48 << 20
+def source_of(file: str | Path) -> str:
+    """What a store calls a file: its name."""
+    return "stdin" if str(file) in ("-", "stdin") else text_of(Path(file).name)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,7 @@ class Batch:
 
     ids : of n sequences. counts : (n, width) uint32. lengths : (n,) int64, every letter. records : (n,)
     int64, their numbers in the file, from 1. too_short : records left out since the batch before, of fewer
-    bases than the least length. position : behind the last of them. consumed : bytes of the file as it is
-    stored.
+    bases than the least length. position : behind the last of them. consumed : bytes read of the stored file.
     """
 
     ids: list[str]
@@ -92,30 +95,30 @@ def count_batches(
 ) -> Iterator[Batch]:
     """Profiles of all sequences of at least `min_length` bases (A, C, G, T), batch by batch, behind `start`.
 
-    So many letters without any base come too, with counts of 0: what to do about these is not decided here.
+    Sequences of so many letters without any base come too, with counts of 0. The caller decides about them.
 
     prefixes : what stands before the ids of each file; None for nothing.
 
-    Memory does not depend on the input. Raises SequenceError, with file and record, for what is no nucleotide
-    FASTA, and MismatchError where the records before `start` are not those that were counted before.
+    Raises SequenceError, with file and record, for what is not nucleotide FASTA, and MismatchError where the
+    records before `start` are not those that were counted before.
     """
     start = start or Position()
     counter = KmerCounter(layout, threads or available_cores())
     for number, file in enumerate(files):
         if number >= start.file:
-            skipped = start if number == start.file else Position(number)
+            done = start if number == start.file else Position(number)
             prefix = "" if prefixes is None else prefixes[number]
-            yield from _FileCounter(counter, min_length, number, skipped, prefix).batches(file, block_bytes)
+            yield from _FileCounter(counter, min_length, done, prefix).batches(file, block_bytes)
 
 
 class _FileCounter:
-    """Counts one file; the record that goes on in the next block is kept open between blocks."""
+    """Counts one file; a record that continues in the next block is kept open between blocks.
 
-    def __init__(
-        self, counter: KmerCounter, min_length: int, number: int, skipped: Position, prefix: str
-    ) -> None:
-        self._counter, self._min_length, self._number = counter, min_length, number
-        self._skipped, self._prefix = skipped, prefix
+    done : records that an earlier run has counted.
+    """
+
+    def __init__(self, counter: KmerCounter, min_length: int, done: Position, prefix: str) -> None:
+        self._counter, self._min_length, self._done, self._prefix = counter, min_length, done, prefix
         self._batch_rows = max(1, BATCH_BYTES // (4 * counter.layout.width))
         self._open: RecordCount | None = None
         self._records = 0
@@ -127,7 +130,7 @@ class _FileCounter:
             spans = len(block.ids)
             alone = spans == 1 and block.continues and block.continued
             if block.continues:
-                self._go_on(block, 0)
+                self._extend(block, 0)
                 if not alone:
                     yield from self._close(block)
             first, last = int(block.continues), spans - int(block.continued)
@@ -135,16 +138,21 @@ class _FileCounter:
                 yield from self._count(block, at, min(at + self._batch_rows, last))
             if block.continued and not alone:
                 self._open = self._counter.open_record()
-                self._go_on(block, spans - 1)
+                self._extend(block, spans - 1)
             consumed = block.consumed
-        if self._skipped.records > self._records:
+        if self._done.records > self._records:
             raise self._changed("stdin" if str(file) == "-" else str(file))
         none = np.zeros((0, self._counter.layout.width), dtype=np.uint32)
-        yield self._batch([], none, np.zeros(0, np.int64), [], source_of(file), 0, consumed)
+        empty = np.zeros(0, np.int64)
+        yield Batch([], none, empty, empty, source_of(file), 0, self._position(), consumed)
 
-    def _go_on(self, block: FastaBlock, span: int) -> None:
+    def _position(self) -> Position:
+        return Position(self._done.file, self._records, self._digest.hexdigest())
+
+    def _extend(self, block: FastaBlock, span: int) -> None:
+        """Add a span of the block to the open record."""
         record = self._records + 1
-        if self._open is None or record <= self._skipped.records:
+        if self._open is None or record <= self._done.records:
             return
         before = self._open.letters
         self._open.add(block.buffer, int(block.starts[span]), int(block.ends[span]))
@@ -153,10 +161,10 @@ class _FileCounter:
             raise _invalid(block.buffer[self._open.invalid], max(before, self._open.letters), place)
 
     def _close(self, block: FastaBlock) -> Iterator[Batch]:
-        opened, self._open = self._open, None
-        if opened is None or self._skip(block, block.ids[:1]):
+        record, self._open = self._open, None
+        if record is None or self._skip(block, block.ids[:1]):
             return
-        letters, row = opened.letters, opened.finish()
+        letters, row = record.letters, record.finish()
         if letters > MAX_LETTERS:
             raise SequenceError(
                 f"{letters:,} letters",
@@ -164,31 +172,14 @@ class _FileCounter:
                 "cut the sequence",
                 place=f"{block.file}, record {self._records} ({block.ids[0]!r})",
             )
-        kept = bool(self._are_enough(row[None], np.array([letters]))[0])
-        yield self._batch(
-            block.ids[:1] if kept else [],
-            row[None] if kept else row[None][:0],
-            np.array([letters] if kept else [], dtype=np.int64),
-            [self._records] if kept else [],
-            block.file,
-            int(not kept),
-            block.consumed,
-        )
-
-    def _are_enough(self, counts: NDArray[np.uint32], letters: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n,) which records have enough bases; those of letters without any base are for others to name."""
-        bases = bases_of(counts, self._counter.layout)
-        return np.asarray((bases >= self._min_length) | ((bases == 0) & (letters >= self._min_length)))
+        numbers = np.array([self._records])
+        yield self._batch(block, block.ids[:1], row[None], np.array([letters], dtype=np.int64), numbers, 0)
 
     def _skip(self, block: FastaBlock, ids: Sequence[str]) -> int:
         """Note that these records are done; how many of them were counted by an earlier run."""
-        skipped = min(len(ids), max(0, self._skipped.records - self._records))
+        skipped = min(len(ids), max(0, self._done.records - self._records))
         self._note(ids[:skipped])
-        if (
-            skipped
-            and self._records == self._skipped.records
-            and self._digest.hexdigest() != self._skipped.ids
-        ):
+        if skipped and self._records == self._done.records and self._digest.hexdigest() != self._done.ids:
             raise self._changed(block.file)
         self._note(ids[skipped:])
         return skipped
@@ -218,41 +209,33 @@ class _FileCounter:
         measured = self._counter.measure(block.buffer, starts[brief], ends[brief])
         counted = self._counter.count(block.buffer, starts[rows], ends[rows])
         bad = [
-            (int(which[i]), int(one.invalid[i]), int(one.lengths[i]))
-            for which, one in ((brief, measured), (rows, counted))
-            for i in np.flatnonzero(one.invalid >= 0)
+            (int(which[i]), int(counts.invalid[i]), int(counts.lengths[i]))
+            for which, counts in ((brief, measured), (rows, counted))
+            for i in np.flatnonzero(counts.invalid >= 0)
         ]
         if bad:
             row, offset, letters = min(bad)
             place = f"{block.file}, record {numbers[row]} ({ids[row]!r})"
             raise _invalid(block.buffer[offset], letters, place)
-        kept = np.flatnonzero(self._are_enough(counted.counts, counted.lengths))
-        counts = counted.counts if len(kept) == len(rows) else counted.counts[kept]
-        rows = rows[kept]
-        yield self._batch(
-            [ids[row] for row in rows],
-            counts,
-            counted.lengths[kept],
-            numbers[rows].tolist(),
-            block.file,
-            stop - at - len(rows),
-            block.consumed,
-        )
+        names = [ids[row] for row in rows]
+        yield self._batch(block, names, counted.counts, counted.lengths, numbers[rows], len(brief))
 
     def _batch(
         self,
+        block: FastaBlock,
         ids: list[str],
         counts: NDArray[np.uint32],
         lengths: NDArray[np.int64],
-        records: list[int],
-        file: str,
+        numbers: NDArray[np.int64],
         too_short: int,
-        consumed: int,
     ) -> Batch:
-        position = Position(self._number, self._records, self._digest.hexdigest())
-        numbers = np.array(records, dtype=np.int64)
+        """The batch of those that have enough bases; letters without any base are for others to name."""
+        bases = bases_of(counts, self._counter.layout)
+        enough = (bases >= self._min_length) | ((bases == 0) & (lengths >= self._min_length))
+        too_short += int((~enough).sum())
         ids = [self._prefix + name for name in ids] if self._prefix else ids
-        return Batch(ids, counts, lengths, numbers, file, too_short, position, consumed)
+        whole = Batch(ids, counts, lengths, numbers, block.file, too_short, self._position(), block.consumed)
+        return whole if enough.all() else whole.take(np.flatnonzero(enough))
 
 
 def _invalid(byte: int, letters: int, place: str) -> SequenceError:
@@ -263,8 +246,3 @@ def _invalid(byte: int, letters: int, place: str) -> SequenceError:
         "is it a protein, or is the file damaged?",
         place=place,
     )
-
-
-def source_of(file: str | Path) -> str:
-    """What a store calls a file: its name."""
-    return "stdin" if str(file) in ("-", "stdin") else text_of(Path(file).name)

@@ -36,7 +36,7 @@ def base_count(letters: bytes) -> int:
     return len(letters.translate(None, _OTHERS))
 
 
-# Between sample and contig, as SemiBin writes and VAMB can be told to read.
+# Between sample and contig, as SemiBin writes and VAMB can be set to read.
 SEPARATOR = ":"
 _SUFFIXES = re.compile(r"(\.(fna|fasta|fas|fa|ffn|fsa|seq))?(\.(gz|bgz|bz2|xz|zst))?$", re.IGNORECASE)
 
@@ -106,8 +106,8 @@ class FastaBlock:
     buffer : (bytes,) uint8, raw, line ends included.
     ids : of every span; of a continued record its id again.
     starts, ends : (n,) int64, the spans of sequence bytes in `buffer`.
-    continues : the first span goes on with the last record of the block before; it may be empty.
-    continued : the last span goes on in the next block.
+    continues : the first span continues the last record of the block before; it may be empty.
+    continued : the last span continues in the next block.
     first_record : number in the file, from 1, of the first span's record.
     consumed : bytes of the file as it is stored, read so far.
     """
@@ -145,11 +145,11 @@ def read_records(path: str | Path) -> Iterator[tuple[str, bytes]]:
     """
     parts: list[bytes] = []
     for block in read_blocks(path):
-        for number, one in enumerate(block.ids):
+        for number, name in enumerate(block.ids):
             span = block.buffer[block.starts[number] : block.ends[number]].tobytes()
             parts.append(span.translate(None, _WHITESPACE).upper())
             if number + 1 < len(block.ids) or not block.continued:
-                yield one, b"".join(parts)
+                yield name, b"".join(parts)
                 parts.clear()
 
 
@@ -165,7 +165,7 @@ class _Parser:
         self._continued = False
 
     def parse(self, chunk: Chunk) -> FastaBlock | None:
-        """The block of a chunk; None where there is nothing to tell of it."""
+        """The block of a chunk; None where there is nothing in it."""
         data, stop = chunk.buffer, chunk.stop
         start = HEADROOM - len(self._carry)
         data[start:HEADROOM], self._carry = self._carry, b""
@@ -251,8 +251,8 @@ class _Parser:
         """Where the first header begins, past blank lines; refuses what does not begin with one."""
         if data.startswith(_BYTE_ORDER_MARK, start, stop):
             start += len(_BYTE_ORDER_MARK)
-        found = _LETTER.search(data, start, stop)
-        at = found.start() if found else stop
+        letter = _LETTER.search(data, start, stop)
+        at = letter.start() if letter else stop
         if data.startswith(b">", at, stop):
             return at
         if data.startswith(b"@", at, stop):
@@ -262,7 +262,7 @@ class _Parser:
                 "assemble the reads, or convert them with seqtk seq -A",
                 place=self._file,
             )
-        if found:
+        if letter:
             text = bytes(data[at : min(at + 20, stop)]).split(b"\n")[0].decode("ascii", "backslashreplace")
             raise SequenceError(
                 f"this is not FASTA: it begins with {text!r}",

@@ -1,4 +1,4 @@
-"""Bytes of a sequence file, decompressed ahead in a thread; magic bytes, not names, tell how."""
+"""Bytes of a sequence file, decompressed ahead in a thread; by magic bytes, not by names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kinmer.inputs import described, is_stream, text_of
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
 
-# Room in front of every chunk for the header that the chunk before ended in. A longer one is no header.
+# Room in front of every chunk for the header that the chunk before ended in. A longer one is not a header.
 HEADROOM = 1 << 20
 # One chunk is parsed and counted, one is ready, one is filled.
 _BUFFERS = 3
@@ -71,16 +71,16 @@ def source_name(path: str | Path) -> str:
 
 
 def nonempty(files: Sequence[Source], log: Callable[[str], None] | None = None) -> list[Source]:
-    """The files that hold anything; `log` is told which do not, such as a binner's bin of nothing.
+    """The files that hold anything; `log` gets those that do not, such as a binner's bin of nothing.
 
     All of them where none does, for the error that reading them raises. What can be read only once is kept.
     """
-    kept = [one for one in files if not _is_empty(one)]
+    kept = [file for file in files if not _is_empty(file)]
     if not kept or len(kept) == len(files):
         return list(files)
     if log is not None:
-        there = {id(one) for one in kept}
-        names = [str(getattr(one, "path", one)) for one in files if id(one) not in there]
+        there = {id(file) for file in kept}
+        names = [str(getattr(file, "path", file)) for file in files if id(file) not in there]
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         log(f"passed over, because there is nothing in it: {', '.join(names[:_NAMED])}{more}")
     return kept
@@ -125,7 +125,7 @@ def _is_empty(source: object) -> bool:
 class ChunkReader:
     """Chunks of `size` decompressed bytes of a file (``-``: stdin), read ahead; the last one may be empty.
 
-    A chunk's buffer is filled anew when the next chunk is asked for. Memory: three chunks. Raises
+    A chunk's buffer is filled again when the next chunk is asked for. Memory: three chunks. Raises
     SequenceError for a file that is not there, cannot be read, is damaged or truncated.
     """
 
@@ -212,7 +212,7 @@ def _refusal(error: Exception, name: str) -> SequenceError:
 
 
 class _Source(io.RawIOBase):
-    """The stored bytes, counted; `head`, read to tell the compression, is given again."""
+    """The stored bytes, counted; `head`, read to know the compression, is given again."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
@@ -296,7 +296,7 @@ def _decompressed(source: _Source, name: str) -> _Stream:
 
 
 class _Zstandard(io.RawIOBase):
-    """Zstandard frames, one behind the other; unlike zstandard's reader it tells when one is cut off."""
+    """Zstandard frames, one behind the other; unlike zstandard's reader it says when one is cut off."""
 
     def __init__(self, stored: io.BufferedReader) -> None:
         self._stored = stored

@@ -118,8 +118,8 @@ class KmerCounter:
 
     def count_sequences(self, sequences: Sequence[bytes]) -> Counts:
         """Count whole sequences; offsets in `invalid` are within the sequence."""
-        ends = np.cumsum([len(one) for one in sequences], dtype=np.int64)
-        starts = ends - np.array([len(one) for one in sequences], dtype=np.int64)
+        ends = np.cumsum([len(sequence) for sequence in sequences], dtype=np.int64)
+        starts = ends - np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         buffer = np.frombuffer(bytearray().join(sequences), dtype=np.uint8)
         done = self.count(buffer, starts, ends)
         return Counts(done.counts, done.lengths, np.where(done.invalid < 0, -1, done.invalid - starts))
@@ -184,7 +184,7 @@ class RecordCount:
             self._frames.begin(buffer, start, end, _UNIT if self._counter._pool else None)
 
     def settle(self) -> None:
-        """Wait until what was begun is counted."""
+        """Wait until what was started is counted."""
         for piece in self._pieces:
             self._join(piece.result())
         self._pieces = []

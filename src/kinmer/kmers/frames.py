@@ -84,7 +84,7 @@ _STOPS = _stops()
 
 
 def _codes() -> NDArray[np.uint8]:
-    """2-bit code of every byte, (256,): _BREAK for a letter other than ACGTU, 254 for what is no letter."""
+    """2-bit code of every byte, (256,): _BREAK for letters other than ACGTU, 254 for other bytes."""
     return np.where(CLASSES < 4, CLASSES, np.where(CLASSES == 4, _BREAK - 1, _BREAK)).astype(np.uint8)
 
 
@@ -316,7 +316,7 @@ class FrameRecord:
             self._jobs.append(job)
 
     def settle(self) -> None:
-        """Wait for all that was begun."""
+        """Wait for all that was started."""
         for job, raw in zip(self._jobs, self._parts, strict=True):
             self._n = job.result()
             self._raw += raw

@@ -100,7 +100,7 @@ def _code_lines(
 ) -> tuple[int, int]:
     """Code whole lines of `width` bytes, about `reach` bytes, and put them behind the n codes of their run.
 
-    Coding line feeds too and leaving them out afterwards keeps the costly loop long, so that it vectorises.
+    Coding line feeds too and leaving them out afterwards keeps the costly loop long, so that it vectorizes.
     Stops before the first line that is of another width or not only ACGTU. Gives where it
     stopped and the codes so far.
     """
@@ -126,7 +126,7 @@ def _count_windows(codes: Any, n: int, k: int, raw: Any, pairs: Any, quads: Any,
     if m <= 0:
         return n
     # Overlapping words hold equal bits where they overlap: OR puts any k together from two of them. Slices
-    # from a variable place keep the indices plain, or the loops would not vectorise.
+    # from a variable place keep the indices plain, or the loops would not vectorize.
     if k == 1:
         for i in range(m):
             words[i] = codes[i]
@@ -203,7 +203,7 @@ def count_span(buffer: Any, start: int, end: int, classes: Any, k: int, raw: Any
     """Add the windows and run beginnings of buffer[start:end] to `raw`.
 
     Gives the letters, and the offset of the first byte that is no nucleotide code (counting stops there) or
-    -1. Lines of the expected width go the vectorised way, and so do stretches of long lines; all else, such
+    -1. Lines of the expected width go the vectorized way, and so do stretches of long lines; all else, such
     as a line with an N, goes letter by letter, and the next line sets the width that is expected.
     """
     coded = np.empty(2 * _CHUNK, np.uint8)
@@ -211,7 +211,7 @@ def count_span(buffer: Any, start: int, end: int, classes: Any, k: int, raw: Any
     pairs = np.empty(_SCRATCH, np.uint8)
     quads = np.empty(_SCRATCH, np.uint8)
     words = np.empty(_SCRATCH, np.uint16)
-    n, letters, p, begun = 0, 0, start, False
+    n, letters, p, started = 0, 0, start, False
     # Bytes coded ahead: few where the last attempt met another letter.
     reach = _CHUNK
     width = _line_width(buffer, p, end)
@@ -243,10 +243,10 @@ def count_span(buffer: Any, start: int, end: int, classes: Any, k: int, raw: Any
             elif kind == _SKIP:
                 width = _line_width(buffer, p, end)
         if n >= _CHUNK or ended or p == end:
-            if not begun:
+            if not started:
                 _begin_run(codes, n, k, raw)
             n = _count_windows(codes, n, k, raw, pairs, quads, words)
-            n, begun = (0, False) if ended else (n, True)
+            n, started = (0, False) if ended else (n, True)
     return letters, -1
 
 

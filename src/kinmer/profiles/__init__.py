@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kinmer.profiles.arrays import MatrixWriter as MatrixWriter
+    from kinmer.profiles.protocol import NpyProfiles as NpyProfiles
     from kinmer.profiles.protocol import Profiles as Profiles
     from kinmer.profiles.protocol import Values as Values
-    from kinmer.profiles.readers import AnnDataProfiles as AnnDataProfiles
-    from kinmer.profiles.readers import NpyProfiles as NpyProfiles
-    from kinmer.profiles.readers import ProfilesInfo as ProfilesInfo
-    from kinmer.profiles.readers import info as info
-    from kinmer.profiles.readers import open_profiles as open_profiles
-    from kinmer.profiles.readers import stamp_of as stamp_of
-    from kinmer.profiles.readers import table_kind as table_kind
-    from kinmer.profiles.store import MatrixWriter as MatrixWriter
+    from kinmer.profiles.store import ProfilesInfo as ProfilesInfo
     from kinmer.profiles.store import ProfileStore as ProfileStore
+    from kinmer.profiles.store import info as info
+    from kinmer.profiles.store import open_profiles as open_profiles
+    from kinmer.profiles.store import stamp_of as stamp_of
+    from kinmer.profiles.store import table_kind as table_kind
+    from kinmer.profiles.store_writer import ProfileWriter as ProfileWriter
+    from kinmer.profiles.stored import AnnDataProfiles as AnnDataProfiles
     from kinmer.profiles.stored import H5adProfiles as H5adProfiles
     from kinmer.profiles.stored import StoredProfiles as StoredProfiles
-    from kinmer.profiles.writer import ProfileWriter as ProfileWriter
 
 __all__ = [
     "AnnDataProfiles",
@@ -43,19 +43,11 @@ __all__ = [
 
 # Read when a name is first used: a search needs little of this room, and much of it is slow to import.
 _FILES = {
-    "protocol": ("Profiles", "Values"),
-    "readers": (
-        "AnnDataProfiles",
-        "NpyProfiles",
-        "ProfilesInfo",
-        "info",
-        "open_profiles",
-        "stamp_of",
-        "table_kind",
-    ),
-    "store": ("MatrixWriter", "ProfileStore"),
-    "stored": ("H5adProfiles", "StoredProfiles"),
-    "writer": ("ProfileWriter",),
+    "arrays": ("MatrixWriter",),
+    "protocol": ("NpyProfiles", "Profiles", "Values"),
+    "store": ("ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of", "table_kind"),
+    "store_writer": ("ProfileWriter",),
+    "stored": ("AnnDataProfiles", "H5adProfiles", "StoredProfiles"),
 }
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
@@ -20,27 +23,36 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from kinmer._version import __version__
-from kinmer.errors import FormatError, MismatchError
+from kinmer.errors import FormatError, MismatchError, UsageError
 from kinmer.files import clear_temporaries, read_json, remove, write_json
+from kinmer.folders import Journal, Workshop
 from kinmer.layout import Layout
 from kinmer.profiles.protocol import Values
 from kinmer.profiles.root import (
+    EMBEDDING,
     FORMAT_VERSION,
     NodeSums,
     Root,
     chunk_sums,
     document_sum,
+    node_documents,
+    read_root,
+    replace_node,
     rows_sum,
+    sums_of,
     without,
     write_group,
+    write_root,
 )
 
 __all__ = [
     "COLUMN_ROWS",
     "FORMAT_VERSION",
     "TEXT",
+    "MatrixWriter",
     "RowArray",
     "begin_append",
+    "check_writable",
     "chunk_rows_of",
     "clear_unfinished",
     "create_rows",
@@ -79,21 +91,28 @@ def create_rows(
     codec: Codec = "columns",
 ) -> RowArray:
     """An empty array of rows (of `width` numbers where given) in `folder`, which must not hold one yet."""
-    shape: tuple[int, ...] = (0,) if width is None else (0, width)
-    chunks: tuple[int, ...] = (chunk_rows,) if width is None else (chunk_rows, width)
-    text = np.dtype(dtype) == TEXT
-    zarr.create_array(
+    row = () if width is None else (width,)
+    _new_array(folder, (0, *row), (chunk_rows, *row), np.dtype(dtype), codec)
+    return RowArray(folder, 0)
+
+
+def _new_array(
+    folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any], codec: Codec
+) -> Any:
+    """An empty Zarr array as AnnData encodes it."""
+    text = dtype == TEXT
+    encoding = ("string-array" if text else "array") if shape else "string" if text else "numeric-scalar"
+    return zarr.create_array(
         str(folder),
         shape=shape,
         chunks=chunks,
-        dtype=np.dtype(dtype),
+        dtype=dtype,
         compressors=_COMPRESSORS[codec],
-        attributes={"encoding-type": "string-array" if text else "array", "encoding-version": "0.2.0"},
+        attributes={"encoding-type": encoding, "encoding-version": "0.2.0"},
         zarr_format=3,
         config=_CONFIG,
         overwrite=True,
     )
-    return RowArray(folder, 0)
 
 
 class RowArray:
@@ -172,7 +191,7 @@ class RowArray:
         return [*files, self.folder / "zarr.json"] if files else []
 
     def _drop_behind(self) -> None:
-        """Remove what a killed run has left behind the rows: whole chunks, and files that zarr had begun."""
+        """Remove what a killed run has left behind the rows: whole chunks, and unfinished files of zarr."""
         chunks = -(-self.rows // self.chunk_rows)
         folder = self.folder / "c"
         for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -180,8 +199,8 @@ class RowArray:
             if chunk >= chunks or entry.suffix == ".partial":
                 remove(entry)
             elif chunk == chunks - 1 and entry.is_dir():
-                for begun in entry.glob("*.partial"):
-                    begun.unlink()
+                for unfinished in entry.glob("*.partial"):
+                    unfinished.unlink()
         # While rows come the shape on disk is whole chunks: a chunk is then written without being read.
         self._array.resize((chunks * self.chunk_rows, *self._array.shape[1:]))
 
@@ -194,7 +213,7 @@ class RowArray:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove the files that a killed run had begun to write in a store; the caller has the store's lock."""
+    """Remove the files that a killed run left unfinished in a store; the caller has the store's lock."""
     clear_temporaries(folder)
     for path in list(folder.rglob("*.partial")):  # Zarr's own.
         path.unlink(missing_ok=True)
@@ -219,20 +238,8 @@ def write_array(folder: Path, values: Any) -> None:
     data = np.asarray(values)
     if data.dtype.kind in "OUT":
         data = data.astype(TEXT)
-    text = data.dtype == TEXT
-    encoding = ("string-array" if text else "array") if data.ndim else "string" if text else "numeric-scalar"
-    array = zarr.create_array(
-        str(folder),
-        shape=data.shape,
-        chunks=tuple(max(1, min(COLUMN_ROWS, size)) for size in data.shape),
-        dtype=data.dtype,
-        compressors=_COMPRESSORS["columns"],
-        attributes={"encoding-type": encoding, "encoding-version": "0.2.0"},
-        zarr_format=3,
-        config=_CONFIG,
-        overwrite=True,
-    )
-    array[...] = data
+    chunks = tuple(max(1, min(COLUMN_ROWS, size)) for size in data.shape)
+    _new_array(folder, data.shape, chunks, data.dtype, "columns")[...] = data
 
 
 def restore_document(folder: Path, document: Mapping[str, Any]) -> None:
@@ -298,9 +305,9 @@ def write_uns(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def begin_append(
-    path: Path, root: Root, layout: Layout, values: Values, journal: dict[str, Any] | None
+    path: Path, root: Root, layout: Layout, values: Values, noted: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Where to go on in the whole store at `path`: its end, or that of an unfinished append."""
+    """Where to continue in the whole store at `path`: its end, or that of an unfinished append."""
     nodes, description = root.nodes, root.description or {}
     if (
         description.get("format_version") != FORMAT_VERSION
@@ -315,19 +322,125 @@ def begin_append(
         )
     kept = Layout.from_dict(description["layout"])
     if description["layout_fingerprint"] != layout.fingerprint or description["values"] != values:
-        raise MismatchError(
-            f"the store holds {description['values']} of {kept}, not {values} of {layout}",
-            check="append with the same --max-k and --coding",
-            place=path,
-        )
+        what = f"the store holds {description['values']} of {kept}, not {values} of {layout}"
+        raise MismatchError(what, check="append with the same --max-k and --coding", place=path)
     if kept.genetic_code != layout.genetic_code:
-        raise MismatchError(
-            f"the store's frames are of genetic code {kept.genetic_code}, not {layout.genetic_code}",
-            check="append with the same --genetic-code",
-            place=path,
-        )
+        what = f"the store's frames are of genetic code {kept.genetic_code}, not {layout.genetic_code}"
+        raise MismatchError(what, check="append with the same --genetic-code", place=path)
     rows, sources = int(nodes["X"]["shape"][0]), int(nodes["obs/source/categories"]["shape"][0])
-    if journal is not None and journal["base"] == rows:
-        return journal
+    if noted is not None and noted["base"] == rows:
+        return noted
     # No unfinished append, or one whose last step was done when it was killed.
     return {"base": rows, "rows": rows, "sources": sources, "state": None}
+
+
+COMMIT_SECONDS = 1.0
+
+
+class MatrixWriter:
+    """Writes ``obsm[key]`` of a whole store, (n, width) float32; used as a context manager.
+
+    ``rows``: rows done, more than 0 where a killed run of the same provenance is resumed. The matrix
+    becomes visible, whole, with `finish`; until then readers see none under this key, or the old one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        width: int,
+        total: int,
+        *,
+        fingerprint: str,
+        provenance: Mapping[str, Any],
+        commit_seconds: float = COMMIT_SECONDS,
+        finished: Callable[[], None] = lambda: None,
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key):
+            raise UsageError(f"{key!r} cannot name a matrix", "letters, digits, _, - and . only")
+        check_writable(path)
+        self.path, self.key, self.width, self.total = path, key, width, total
+        self.provenance: dict[str, Any] = json.loads(json.dumps(provenance))
+        self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
+        self._finished = finished
+        self._part = path / f".kinmer-obsm-{key}"
+        signature = {"provenance": self.provenance, "width": width, "rows": total, "fingerprint": fingerprint}
+        self._journal = Journal(path / f".kinmer-obsm-{key}.json", signature)
+        self._workshop = Workshop(path)
+        try:
+            clear_unfinished(path)
+            self._array = self._begin()
+        except BaseException:
+            self._workshop.release()
+            raise
+
+    def _begin(self) -> RowArray:
+        noted = self._journal.read()
+        if noted is not None and (self._part / "zarr.json").is_file():
+            return RowArray(self._part, int(noted["rows"]))
+        self._journal.clear()
+        remove(self._part)
+        rows = chunk_rows_of(self.width)
+        return create_rows(self._part, dtype=np.float32, chunk_rows=rows, width=self.width, codec="none")
+
+    @property
+    def rows(self) -> int:
+        """Rows done."""
+        return self._array.rows
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._part.exists() and not isinstance(error, OSError):
+                self._commit()
+        finally:
+            self._workshop.release()
+
+    def append(self, block: NDArray[np.float32]) -> None:
+        """Add the next rows, (m, width) finite float32; on disk for the run after a kill within a second."""
+        if block.ndim != 2 or block.shape[1] != self.width or self.rows + len(block) > self.total:
+            raise ValueError(f"rows of shape {block.shape} after {self.rows} of ({self.total}, {self.width})")
+        self._array.append(np.asarray(block, dtype=np.float32))
+        if time.monotonic() - self._last_commit >= self._commit_seconds:
+            self._commit()
+
+    def finish(self) -> None:
+        """Make the matrix visible; raises ValueError where rows are missing."""
+        if self.rows != self.total:
+            raise ValueError(f"{self.rows} of {self.total} rows were written")
+        self._array.finish()
+        sync_files(self._array.touched())
+        described = {**read_root(self.path).attributes.get(EMBEDDING, {}), self.key: self.provenance}
+        if not (self.path / "uns/kinmer/zarr.json").is_file():
+            write_group(self.path / "uns/kinmer")
+        # The matrix last: with it all is there, and a run that was killed before it begins once more.
+        write_array(self.path / "uns/kinmer/embedding", json.dumps(described))
+        root, uns = read_root(self.path), node_documents(self.path, "uns")
+        # What was there before keeps its checksums: what has become of it since is not taken on trust.
+        kept = root.nodes.keys() - {"uns/kinmer/embedding"}
+        uns = {name: document for name, document in uns.items() if name not in kept}
+        sums = {**(root.sums or {}), **sums_of(self.path, uns)}
+        write_root(self.path, Root(root.nodes | uns, root.attributes, sums))
+        replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})
+        self._journal.clear()
+        self._finished()
+
+    def _commit(self) -> None:
+        self._array.flush()
+        sync_files(self._array.touched())
+        self._journal.write(rows=self.rows)
+        self._last_commit = time.monotonic()
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a store that nothing can be added to (FormatError)."""
+    if not (path / "zarr.json").is_file():
+        raise FormatError(
+            "the store is of Zarr format 2, which is only read",
+            check="give an output of its own (-o), or write it with anndata.settings.zarr_write_format = 3",
+            place=path,
+        )

@@ -8,35 +8,29 @@ chunk whose size is not that of its array is refused before it is unpacked.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import math
 import os
-import stat
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 import zstandard
 from numcodecs import blosc
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
-from kinmer.errors import FormatError, KinmerError
-from kinmer.inputs import parse_json
-from kinmer.profiles.root import AGAIN, KINMER, NodeSums, Root, read_root
+from kinmer.errors import FormatError, InputError
+from kinmer.inputs import open_regular, parse_json
+from kinmer.profiles.root import AGAIN, KINMER, NodeSums, Root, root_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
-__all__ = ["CHUNK_LIMIT", "ArrayForm", "GuardedStore", "check_chunk", "form_of", "open_guarded", "translated"]
+__all__ = ["CHUNK_LIMIT", "ArrayForm", "GuardedStore", "check_chunk", "form_of"]
 
 
 # The largest chunk that is unpacked, and the most rows and columns that an array may claim.
@@ -44,6 +38,12 @@ CHUNK_LIMIT = 1 << 30
 SIDE_LIMIT = 1 << 40
 # A chunk of texts may unpack to so many bytes, and so many times its size: what is right is not known.
 TEXT_BYTES, TEXT_RATIO = 16 << 20, 200
+# A file may be larger than what it unpacks to by so much: headers, and data that cannot be packed.
+PACKED_EXTRA = 1 << 20
+DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+READ = ("X", "obs", "obsm")
+# The root file of a store of a billion sequences, with its checksums, is some 20 MB.
+DOCUMENT_BYTES = 256 << 20
 COMPRESSORS = ("blosc", "zstd", "gzip", "zlib", "lz4")
 ITEM_BYTES = {
     "bool": 1,
@@ -57,9 +57,8 @@ class ArrayForm:
     """How an array lies on disk.
 
     shape, chunks : rows and columns of the whole and of a file. item_bytes : of one number, None for texts.
-    compressor : the name of one of `COMPRESSORS`, or None. crc : whether four bytes of CRC-32C end a chunk.
-    inner : the form of the pieces where a file is a shard of such; index_bytes : of the index behind them,
-    index_first : in front of them.
+    compressor : one of `COMPRESSORS`, or None. crc : whether a CRC-32C ends a chunk. inner : the form of the
+    pieces where a file is a shard. index_bytes, index_first : of the index behind these, or before them.
     """
 
     shape: tuple[int, ...]
@@ -76,19 +75,23 @@ class ArrayForm:
         """Numbers or texts in a chunk."""
         return math.prod(self.chunks)
 
+    @property
+    def largest(self) -> int:
+        """The most bytes that a chunk's file can have."""
+        if self.item_bytes is None:
+            return CHUNK_LIMIT
+        return self.items * self.item_bytes * 17 // 16 + self.index_bytes + PACKED_EXTRA
+
 
 def form_of(document: Mapping[str, Any]) -> ArrayForm:
     """The form of the array that a metadata document of Zarr (format 2 or 3) is about.
 
-    Raises FormatError where kinmer does not read such an array; KeyError, TypeError, ValueError where the
-    document is damaged.
+    Raises FormatError for an array that kinmer does not read, KeyError, TypeError, ValueError for damage.
     """
     form = _form_of_2(document) if document.get("zarr_format") == 2 else _form_of_3(document)
     if len(form.shape) != len(form.chunks) or len(form.shape) > 2:
-        raise FormatError("it is not a column or a table")
-    if any(side > SIDE_LIMIT for side in form.shape) or any(
-        not 1 <= side <= SIDE_LIMIT for side in form.chunks
-    ):
+        raise FormatError("it is neither a column nor a table")
+    if max((*form.shape, *form.chunks), default=0) > SIDE_LIMIT or 0 in form.chunks:
         raise FormatError(f"rows and columns of {form.shape} in chunks of {form.chunks} cannot be")
     smallest = form.inner or form
     if smallest.items * (smallest.item_bytes or 4) > CHUNK_LIMIT:
@@ -97,15 +100,15 @@ def form_of(document: Mapping[str, Any]) -> ArrayForm:
 
 
 def _sides(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or any(type(side) is not int or side < 0 for side in value):
-        raise ValueError(f"{value!r} is not a valid shape")
-    return tuple(value)
+    if isinstance(value, list) and all(type(side) is int and side >= 0 for side in value):
+        return tuple(value)
+    raise ValueError(f"{value!r} is not a valid shape")
 
 
 def _form_of_2(document: Mapping[str, Any]) -> ArrayForm:
     packed, filters = document.get("compressor"), document.get("filters") or []
     compressor = None if packed is None else _compressor(packed["id"])
-    names = [one["id"] for one in filters]
+    names = [each["id"] for each in filters]
     kind = document["dtype"]
     text = kind == "|O" and names == ["vlen-utf8"]
     if names and not text:
@@ -130,13 +133,13 @@ def _form_of_3(document: Mapping[str, Any]) -> ArrayForm:
 
 
 def _packed(shape: tuple[int, ...], chunks: tuple[int, ...], item: int | None, codecs: Any) -> ArrayForm:
-    names = [one["name"] for one in codecs]
+    names = [codec["name"] for codec in codecs]
     if names == ["sharding_indexed"]:
         settings = codecs[0]["configuration"]
         inner = _packed(chunks, _sides(settings["chunk_shape"]), item, settings["codecs"])
         if inner.inner is not None or len(inner.chunks) != len(chunks) or 0 in inner.chunks:
             raise FormatError("its shards are of a kind that kinmer does not read")
-        index = [one["name"] for one in settings["index_codecs"]]
+        index = [codec["name"] for codec in settings["index_codecs"]]
         if index not in (["bytes"], ["bytes", "crc32c"]):
             raise FormatError(f"the index of its shards is packed by {', '.join(map(repr, index))}")
         pieces = math.prod(-(-side // part) for side, part in zip(chunks, inner.chunks, strict=True))
@@ -154,41 +157,34 @@ def _packed(shape: tuple[int, ...], chunks: tuple[int, ...], item: int | None, c
 
 
 def _compressor(name: object) -> str:
-    if name not in COMPRESSORS:
-        raise FormatError(
-            f"it is packed by {name!r}",
-            f"kinmer unpacks {', '.join(COMPRESSORS)} only: a codec may run code",
-            "write it again with AnnData's own settings",
-        )
-    return str(name)
+    if name in COMPRESSORS:
+        return str(name)
+    allowed = f"kinmer unpacks {', '.join(COMPRESSORS)} only: a codec may run code"
+    raise FormatError(f"it is packed by {name!r}", allowed, "write it again with AnnData's own settings")
 
 
 def check_chunk(data: memoryview, form: ArrayForm, piece: tuple[int, int] | None = None) -> None:
     """Refuse a chunk that would unpack to another size than its array's chunks have (ValueError).
 
-    data : the file, or of a shard the bytes from `piece` start to end in it.
+    data : the file, or the bytes `piece` (start, end) of a shard.
     """
     if form.inner is None:
         _check_size(data, form)
-    elif piece is None:
-        _check_shard(data, form)
-    elif not (form.index_first and piece[0] == 0) and piece[1] > 0:
-        _check_size(data, form.inner)
-
-
-def _check_shard(data: memoryview, form: ArrayForm) -> None:
-    assert form.inner is not None
-    size = form.index_bytes
-    if len(data) < size:
-        raise ValueError("the shard is cut off")
-    index = data[:size] if form.index_first else data[len(data) - size :]
-    spans = np.frombuffer(index[: size // 16 * 16], "<u8").reshape(-1, 2)
-    for offset, length in spans.tolist():
-        if offset == length == 2**64 - 1:
-            continue  # A piece that was left out.
-        if offset + length > len(data):
-            raise ValueError("a piece of the shard lies beyond its end")
-        _check_size(data[offset : offset + length], form.inner)
+        return
+    if piece is not None:
+        if not (form.index_first and piece[0] == 0) and piece[1] > 0:
+            _check_size(data, form.inner)
+    else:
+        size = form.index_bytes
+        if len(data) < size:
+            raise ValueError("the shard is cut off")
+        index = data[:size] if form.index_first else data[len(data) - size :]
+        for offset, length in np.frombuffer(index[: size // 16 * 16], "<u8").reshape(-1, 2).tolist():
+            if offset == length == 2**64 - 1:
+                continue  # A piece that was left out.
+            if offset + length > len(data):
+                raise ValueError("a piece of the shard lies beyond its end")
+            _check_size(data[offset : offset + length], form.inner)
 
 
 def _check_size(data: memoryview, form: ArrayForm) -> None:
@@ -206,11 +202,11 @@ def _check_size(data: memoryview, form: ArrayForm) -> None:
         raise ValueError(f"{len(data)} bytes would unpack to {size}")
     texts = int.from_bytes(_head(data, form.compressor), "little")
     if texts != form.items:
-        raise ValueError(f"the chunk tells of {texts} texts, not {form.items}")
+        raise ValueError(f"the chunk has {texts} texts, not {form.items}")
 
 
 def _size(data: memoryview, compressor: str | None, limit: int) -> int:
-    """Bytes that the chunk unpacks to; more than `limit` is no more counted where that takes unpacking."""
+    """Bytes that the chunk unpacks to; counting stops beyond `limit` where that takes unpacking."""
     if compressor is None:
         return len(data)
     if compressor == "blosc":
@@ -219,55 +215,12 @@ def _size(data: memoryview, compressor: str | None, limit: int) -> int:
         return int.from_bytes(data[4:8], "little")
     if compressor == "lz4":
         return int.from_bytes(data[:4], "little")
-    if compressor == "zstd":
-        try:
-            size = zstandard.frame_content_size(data)
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from error
-        if size >= 0:
-            return int(size)
-    return _counted(_unpacker(compressor), data, limit)
-
-
-def _counted(unpack: Callable[[bytes, int], tuple[bytes, bytes]], data: memoryview, limit: int) -> int:
-    size, rest = 0, bytes(data)
-    while size <= limit:
-        out, rest = unpack(rest, 1 << 20)
+    if compressor == "zstd" and (size := int(zstandard.frame_content_size(data))) >= 0:
+        return size
+    read, size = _reader(data, compressor), 0
+    while size <= limit and (out := read(1 << 20)):
         size += len(out)
-        if not out:
-            break
     return size
-
-
-def _unpacker(compressor: str) -> Callable[[bytes, int], tuple[bytes, bytes]]:
-    """A function that takes packed bytes and a number, and gives so many unpacked ones and what is left."""
-    if compressor == "zstd":
-        return _zstd_unpacker()
-    unpacker = zlib.decompressobj(wbits=47)  # gzip or zlib, as the header says.
-
-    def unpack(data: bytes, count: int) -> tuple[bytes, bytes]:
-        try:
-            out = unpacker.decompress(data, count)
-        except zlib.error as error:
-            raise ValueError(str(error)) from error
-        return out, unpacker.unconsumed_tail
-
-    return unpack
-
-
-def _zstd_unpacker() -> Callable[[bytes, int], tuple[bytes, bytes]]:
-    reader: Any = None
-
-    def unpack(data: bytes, count: int) -> tuple[bytes, bytes]:
-        nonlocal reader
-        if reader is None:
-            reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data)
-        try:
-            return reader.read(count), b""
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from error
-
-    return unpack
 
 
 def _head(data: memoryview, compressor: str | None) -> bytes:
@@ -280,47 +233,31 @@ def _head(data: memoryview, compressor: str | None) -> bytes:
         from numcodecs.lz4 import decompress
 
         return bytes(decompress(bytes(data))[:4])
-    return _unpacker(compressor)(bytes(data), 4)[0]
+    return _reader(data, compressor)(4)
 
 
-DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-READ = ("X", "obs", "obsm")
-# The root file of a store of a billion sequences, with its checksums, is some 20 MB.
-DOCUMENT_BYTES = 256 << 20
-# A file may be larger than what it unpacks to by so much: headers, and data that cannot be packed.
-PACKED_EXTRA = 1 << 20
+def _reader(data: memoryview, compressor: str) -> Callable[[int], bytes]:
+    """A function that gives the next so many unpacked bytes."""
+    if compressor == "zstd":
+        stream: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data)
+        return lambda count: bytes(stream.read(count))
+    unpacker, rest = zlib.decompressobj(wbits=47), bytes(data)  # gzip or zlib, as the header says.
 
+    def read(count: int) -> bytes:
+        nonlocal rest
+        out = unpacker.decompress(rest, count)
+        rest = unpacker.unconsumed_tail
+        return out
 
-def open_guarded(path: Path) -> tuple[zarr.Group, Root, GuardedStore]:
-    """The group at `path`, of Zarr format 2 or 3, with what its root file says.
-
-    Raises FormatError where it is damaged, or not a group.
-    """
-    root = read_root(path) if (path / "zarr.json").exists() else Root({}, {})
-    store = GuardedStore(path, root)
-    with translated(path, "the store is damaged"):
-        return zarr.open_group(store, mode="r"), root, store
-
-
-@contextmanager
-def translated(place: object, what: str) -> Iterator[None]:
-    """Whatever Zarr raises over metadata and chunks, which is nearly anything, as one FormatError."""
-    try:
-        yield
-    except KinmerError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:300]
-        raise FormatError(what, reason, AGAIN, place=str(place)) from error
+    return read
 
 
 class GuardedStore(Store):
     """A folder that Zarr may read, and nothing but read.
 
-    Metadata are those of `root` (format 3) or checked one by one (format 2): arrays of codecs that kinmer
-    does not unpack are left out of the groups, `refused` says why. A chunk is a regular file, unpacks to the
-    size of its array's chunks, and ends in the checksum that the root's table has of it. Chunks may lack
-    where other software wrote them, which leaves out those of zeros.
+    Metadata are those of `root` (format 3) or checked one by one (format 2). Arrays of codecs that kinmer
+    does not unpack are left out of the groups; `refused` says why. A chunk is a regular file, unpacks to the
+    size of its array's chunks, and ends in the root's checksum of it. Other software leaves out zeros.
     """
 
     supports_writes = False
@@ -341,16 +278,14 @@ class GuardedStore(Store):
             shown = root.nodes
             if root.description is not None and not root.rewritten:
                 # Of a store of its own kinmer reads no more, and Zarr takes its time over every node.
-                shown = {name: one for name, one in shown.items() if name.partition("/")[0] in READ}
-            self._root = _root_bytes(root, self._kept(shown))
+                shown = {name: document for name, document in shown.items() if name.partition("/")[0] in READ}
+            attributes = {key: value for key, value in root.attributes.items() if key != KINMER}
+            self._root = root_bytes(attributes, self._kept(shown), nan=True)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GuardedStore) and self.folder == other.folder
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"GuardedStore({str(self.folder)!r})"
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -362,7 +297,7 @@ class GuardedStore(Store):
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """`get` of several."""
+        """Several of `get`."""
         return [await self.get(key, prototype, part) for key, part in key_ranges]
 
     async def exists(self, key: str) -> bool:
@@ -377,10 +312,9 @@ class GuardedStore(Store):
         """Refused."""
         raise NotImplementedError("the store is only read")
 
-    async def list(self) -> AsyncIterator[str]:
+    def list(self) -> AsyncIterator[str]:
         """All files."""
-        async for key in self.list_prefix(""):
-            yield key
+        return self.list_prefix("")
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """All files whose path begins with `prefix`."""
@@ -391,8 +325,7 @@ class GuardedStore(Store):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Names in a folder."""
-        folder = self.folder / prefix
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for entry in sorted((self.folder / prefix).glob("*")):
             yield entry.name
 
     def _read(self, key: str, part: ByteRequest | None) -> bytes | None:
@@ -404,15 +337,14 @@ class GuardedStore(Store):
         form = self._forms[node]
         sums = self._sums.get(node)
         try:
-            data, span = _bytes_of(self.folder / key, part, _limit(form))
+            data, span = _bytes_of(self.folder / key, part, form.largest)
             if data is not None:
                 check_chunk(memoryview(data), form, span)
-        except ValueError as error:
-            raise FormatError(
-                f"a piece of {node} is damaged", str(error), AGAIN, place=self.folder / key
-            ) from error
+        except (ValueError, zlib.error, zstandard.ZstdError) as error:
+            what = f"a piece of {node} is damaged"
+            raise FormatError(what, str(error), AGAIN, place=self.folder / key) from error
         if data is None:
-            if self._all_whole or (sums is not None and (sums.chunks or sums.rows)):
+            if self._all_whole or (sums is not None and sums.chunks + sums.rows):
                 raise FormatError("a piece of the store is missing", check=AGAIN, place=self.folder / key)
             return None
         expected = None if sums is None else sums.chunk(numbers[0] if numbers else 0)
@@ -430,15 +362,13 @@ class GuardedStore(Store):
         if key == "zarr.json":
             return self._root
         if key in (".zgroup", ".zattrs"):
-            return _bytes_of(self.folder / key, None, DOCUMENT_BYTES)[0]
+            return _document_of(self.folder / key)
         if key != ".zmetadata" or self._root is not None:
             return None
         nodes = _nodes_of_2(self.folder)
-        arrays = {
-            name.removesuffix("/.zarray"): one for name, one in nodes.items() if name.endswith("/.zarray")
-        }
+        arrays = {name[:-8]: document for name, document in nodes.items() if name.endswith("/.zarray")}
         gone = arrays.keys() - self._kept(arrays).keys()
-        left = {name: one for name, one in nodes.items() if name.rpartition("/")[0] not in gone}
+        left = {name: document for name, document in nodes.items() if name.rpartition("/")[0] not in gone}
         return json.dumps({"zarr_consolidated_format": 1, "metadata": left}).encode()
 
     def _kept(self, nodes: Mapping[str, Any]) -> dict[str, Any]:
@@ -448,15 +378,12 @@ class GuardedStore(Store):
             try:
                 if document.get("node_type", "array") == "array":
                     self._forms[name] = form_of(document)
+                kept[name] = document
             except FormatError as error:
                 self.refused[name] = error
-                continue
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                self.refused[name] = FormatError(
-                    "its metadata are damaged", f"{type(error).__name__}: {error}"
-                )
-                continue
-            kept[name] = document
+                reason = f"{type(error).__name__}: {error}"
+                self.refused[name] = FormatError("its metadata are damaged", reason)
         return kept
 
     def _node_of(self, key: str) -> tuple[str | None, tuple[int, ...]]:
@@ -465,41 +392,27 @@ class GuardedStore(Store):
         for cut in range(len(parts) - 1, 0, -1):
             node = "/".join(parts[:cut])
             if node in self._forms:
-                names = [one for part in parts[cut:] for one in part.split(".") if one != "c"]
-                return node, tuple(int(one) for one in names if one.isdecimal())
+                names = [name for part in parts[cut:] for name in part.split(".")]
+                return node, tuple(int(name) for name in names if name.isdecimal())
         return None, ()
 
 
 def _nodes_of_2(folder: Path) -> dict[str, Any]:
     """The metadata documents of a store of format 2: consolidated, or those beside the chunks."""
-    data, _ = _bytes_of(folder / ".zmetadata", None, DOCUMENT_BYTES)
+    data = _document_of(folder / ".zmetadata")
     if data is not None:
         return dict(parse_json(data, nan=True)["metadata"])
-    files = [file for file in folder.rglob(".z*") if file.name in (".zarray", ".zgroup", ".zattrs")]
-    documents = {file: _bytes_of(file, None, DOCUMENT_BYTES)[0] for file in sorted(files)}
-    return {
-        file.relative_to(folder).as_posix(): parse_json(data, nan=True)
-        for file, data in documents.items()
-        if data is not None
-    }
+    documents = {}
+    for file in sorted(folder.rglob(".z*")):
+        if file.name in (".zarray", ".zgroup", ".zattrs"):
+            data = _document_of(file)
+            if data is not None:
+                documents[file.relative_to(folder).as_posix()] = parse_json(data, nan=True)
+    return documents
 
 
-def _root_bytes(root: Root, nodes: Mapping[str, Any]) -> bytes:
-    shown = {"kind": "inline", "must_understand": False, "metadata": dict(nodes)}
-    document = {
-        "attributes": {key: value for key, value in root.attributes.items() if key != KINMER},
-        "zarr_format": 3,
-        "consolidated_metadata": shown,
-        "node_type": "group",
-    }
-    return json.dumps(document).encode()
-
-
-def _limit(form: ArrayForm) -> int:
-    """The most bytes that a chunk's file can have."""
-    if form.item_bytes is None:
-        return CHUNK_LIMIT
-    return form.items * form.item_bytes * 17 // 16 + form.index_bytes + PACKED_EXTRA
+def _document_of(path: Path) -> bytes | None:
+    return _bytes_of(path, None, DOCUMENT_BYTES)[0]
 
 
 def _bytes_of(
@@ -510,19 +423,17 @@ def _bytes_of(
     None where there is no file; ValueError where it is another kind of file, or larger.
     """
     try:
-        # Without blocking: opening a named pipe waits for somebody who writes.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        if path.is_dir():
+            return None, None
+        file = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    except InputError:
+        raise ValueError("it is not a regular file") from None
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-            return None, None
         raise ValueError(error.strerror) from error
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
-        if stat.S_ISDIR(state.st_mode):
-            return None, None
-        if not stat.S_ISREG(state.st_mode):
-            raise ValueError("it is not a regular file")
-        size = state.st_size
+    with file:
+        size = os.fstat(file.fileno()).st_size
         start, stop = 0, size
         if isinstance(part, RangeByteRequest):
             start, stop = part.start, min(part.end, size)
@@ -534,6 +445,6 @@ def _bytes_of(
             raise ValueError(f"it has {size} bytes")
         file.seek(start)
         data = file.read(max(0, stop - start))
-    # The index behind a shard's pieces is no piece.
+    # The index behind a shard's pieces is not a piece.
     span = None if part is None else (0, 0) if isinstance(part, SuffixByteRequest) else (start, stop)
     return data, span

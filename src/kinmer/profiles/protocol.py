@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.errors import InputError, KinmerError, ProfileError
-from kinmer.inputs import parse_json, read_lines
-from kinmer.layout import MAX_K, GeneticCode, Layout, profile_layout
+from kinmer.errors import InputError, ProfileError
+from kinmer.files import hash_ids
+from kinmer.inputs import map_array, read_lines
+from kinmer.layout import Layout, kmer_layout
+
+if TYPE_CHECKING:
+    pass
+
 
 __all__ = [
+    "NpyProfiles",
     "Profiles",
     "SeenIds",
     "Values",
@@ -23,9 +29,7 @@ __all__ = [
     "check_ids",
     "check_rows",
     "gc_of",
-    "genetic_code_in",
     "hash_texts",
-    "layout_of_features",
     "read_ids",
     "whole",
 ]
@@ -73,43 +77,35 @@ class Profiles(Protocol):
 
 
 def check_rows(
-    rows: NDArray[Any], layout: Layout, values: Values, *, place: object = None, first: int = 0
+    rows: NDArray[Any], layout: Layout, values: Values, *, place: str | Path | None = None, first: int = 0
 ) -> None:
     """Refuse rows of another width, negative, not finite, too large, or frequencies that do not sum to 1.
 
     rows: (n, width). `first`: number of the first row in `place`, from 0, for the message (which counts
     from 1). Raises ProfileError.
     """
-    where = "" if place is None else f"{place}, "
     if rows.ndim != 2 or rows.shape[1] != layout.width:
         raise ProfileError(
             f"profiles of shape {rows.shape} do not fit the layout's {layout.width} columns",
             check="which k were counted?",
-            place=place if place is None else str(place),
+            place=place,
         )
-    kinds = "ui" if values == "counts" else "f"
-    if rows.dtype.kind not in kinds:
-        raise ProfileError(
-            f"{values} of type {rows.dtype}",
-            "counts are whole numbers" if values == "counts" else "frequencies are floating point numbers",
-            place=place if place is None else str(place),
-        )
+    if rows.dtype.kind not in ("ui" if values == "counts" else "f"):
+        wanted = "counts are whole" if values == "counts" else "frequencies are floating point"
+        raise ProfileError(f"{values} of type {rows.dtype}", f"{wanted} numbers", place=place)
     if not rows.size:
         return
 
     def refuse(bad: Any, what: str, why: str = "") -> None:
         if bad.any():
-            raise ProfileError(what, why, place=f"{where}row {first + int(np.argmax(bad)) + 1}")
+            raise ProfileError(what, why, place=_row_of(place, first + int(np.argmax(bad))))
 
     if values == "counts":
         if rows.dtype.kind == "i" and rows.min() < 0:
             refuse((rows < 0).any(1), "a negative count")
-        if rows.dtype.itemsize > 4 and rows.max() > np.iinfo(np.uint32).max:
-            refuse(
-                (rows > np.iinfo(np.uint32).max).any(1),
-                "a count above 4,294,967,295",
-                "the store keeps 32 bits",
-            )
+        most = np.iinfo(np.uint32).max
+        if rows.dtype.itemsize > 4 and rows.max() > most:
+            refuse((rows > most).any(1), f"a count above {most:,}", "the store keeps 32 bits")
         return
     if not np.isfinite(rows.min() + rows.max()):
         refuse(~np.isfinite(rows).all(1), "a value that is no finite number (NaN or infinite)")
@@ -120,10 +116,13 @@ def check_rows(
         # float32 tables written by others are off by up to about 1e-4 after rounding or float16 storage.
         bad = (np.abs(sums - 1) > 2e-3) & (sums != 0)
         if bad.any():
-            total = float(sums[int(np.argmax(bad))])
-            refuse(
-                bad, f"the {block.name} frequencies sum to {total:.4g}, not to 1", "are the columns in order?"
-            )
+            what = f"the {block.name} frequencies sum to {float(sums[int(np.argmax(bad))]):.4g}, not to 1"
+            refuse(bad, what, "are the columns in order?")
+
+
+def _row_of(place: object, row: int, unit: str = "row", first: int = 1) -> str:
+    """Where a row (from 0) of `place` is, for an error; rows or lines are counted from `first`."""
+    return f"{'' if place is None else f'{place}, '}{unit} {row + first}"
 
 
 def whole(block: NDArray[Any]) -> bool:
@@ -144,7 +143,7 @@ def as_counts(rows: NDArray[Any], *, place: object = None, first: int = 0) -> ND
         raise ProfileError(
             "a value that is not a whole number",
             "the rows before are counts",
-            place=f"{'' if place is None else f'{place}, '}row {first + int(np.argmax(bad.any(1))) + 1}",
+            place=_row_of(place, first + int(np.argmax(bad.any(1)))),
         )
     return rows.astype(np.int64)
 
@@ -158,41 +157,6 @@ def gc_of(rows: NDArray[Any], layout: Layout) -> NDArray[np.float64]:
     return share
 
 
-@lru_cache(maxsize=2 * MAX_K)
-def _features(max_k: int, coding: bool) -> tuple[str, ...]:
-    return profile_layout(max_k, coding=coding).features
-
-
-def layout_of_features(
-    names: Sequence[str], *, genetic_code: GeneticCode = "auto", place: object = None
-) -> Layout:
-    """The layout whose columns have these names; ProfileError where there is none.
-
-    genetic_code : the layout's where it has reading frames, which names do not tell.
-    """
-    for max_k in range(1, MAX_K + 1):
-        for coding in (False, True):
-            features = _features(max_k, coding)
-            if len(features) == len(names) and features == tuple(names):
-                code: GeneticCode = genetic_code if coding else "auto"
-                return profile_layout(max_k, coding=coding, genetic_code=code)
-    raise ProfileError(
-        f"the {len(names)} columns are not those of canonical k-mers from some k down to 1",
-        "every column's place has a meaning",
-        "were variables filtered, sorted or renamed?",
-        place=None if place is None else str(place),
-    )
-
-
-def genetic_code_in(description: object) -> GeneticCode:
-    """The genetic code that ``uns["kinmer"]`` tells; "auto" where it tells none."""
-    try:
-        layout = parse_json(str(description["layout"]))  # type: ignore[index]
-        return Layout.from_dict(layout).genetic_code
-    except (KinmerError, KeyError, TypeError, ValueError):
-        return "auto"
-
-
 # Bytes of an id.
 LONGEST_ID = 1 << 16
 
@@ -202,7 +166,7 @@ def hash_texts(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
     try:
         return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
     except UnicodeEncodeError:  # Broken Unicode; `check_ids` says so, this only must not stumble over it.
-        escaped = np.array([one.encode(errors="backslashreplace").decode() for one in texts], dtype=object)
+        escaped = np.array([text.encode(errors="backslashreplace").decode() for text in texts], dtype=object)
         return np.asarray(pd.util.hash_array(escaped, categorize=False), dtype=np.uint64)
 
 
@@ -213,29 +177,27 @@ def check_ids(
 
     `first_line`: number of the line in `place` where the first id stands, for the message.
     """
-    where = None if place is None else str(place)
     if len(ids) and all(map(_clean, ids)):
         texts = np.asarray(ids, dtype=object)
         hashes = np.sort(hash_texts(texts))
         if not (hashes[1:] == hashes[:-1]).any():
             return
     seen: dict[str, int] = {}
-    for number, one in enumerate(ids):
-        at = f"row {number + 1}" if first_line is None else f"line {number + first_line}"
-        if not _clean(one):
+    unit, first = ("row", 1) if first_line is None else ("line", first_line)
+    for number, name in enumerate(ids):
+        if not _clean(name):
             raise ProfileError(
-                f"the id {one!r} cannot be used",
+                f"the id {name!r} cannot be used",
                 "an id is text without tabs and line breaks, and not empty",
-                place=f"{where}, {at}" if where else at,
+                place=_row_of(place, number, unit, first),
             )
-        if one in seen:
-            first = f"row {seen[one] + 1}" if first_line is None else f"line {seen[one] + first_line}"
+        if name in seen:
             raise ProfileError(
-                f"the id {one!r} occurs twice (first in {first})",
+                f"the id {name!r} occurs twice (first in {_row_of(None, seen[name], unit, first)})",
                 "ids must be unique, or hits could not be told apart",
-                place=f"{where}, {at}" if where else at,
+                place=_row_of(place, number, unit, first),
             )
-        seen[one] = number
+        seen[name] = number
 
 
 def read_ids(path: str | Path, rows: int, table: str) -> NDArray[np.object_]:
@@ -267,16 +229,16 @@ def read_ids(path: str | Path, rows: int, table: str) -> NDArray[np.object_]:
     return np.array(ids, dtype=object)
 
 
-def _clean(one: object) -> bool:
-    if not isinstance(one, str) or not one:
+def _clean(name: object) -> bool:
+    if not isinstance(name, str) or not name:
         return False
-    if one.isascii():
-        return one.isprintable()
+    if name.isascii():
+        return name.isprintable()
     try:
-        one.encode()
+        name.encode()
     except UnicodeEncodeError:
         return False
-    return not any(letter in one for letter in "\t\n\r\v\f\x00\x1c\x1d\x1e\x85\u2028\u2029")
+    return not any(letter in name for letter in "\t\n\r\v\f\x00\x1c\x1d\x1e\x85\u2028\u2029")
 
 
 class SeenIds:
@@ -291,9 +253,125 @@ class SeenIds:
             run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
         self._runs.append(run)
 
+    def suspects(self, hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Positions of the hashes that were added before, or occur here for the second time."""
+        known = self.known(hashes)
+        order = np.argsort(hashes, kind="stable")
+        known[order[1:][hashes[order[1:]] == hashes[order[:-1]]]] = True
+        return np.flatnonzero(known)
+
     def known(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        found = np.zeros(len(hashes), dtype=bool)
+        known = np.zeros(len(hashes), dtype=bool)
         for run in self._runs:
             at = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            found |= run[at] == hashes
-        return found
+            known |= run[at] == hashes
+        return known
+
+
+# Columns of the two tables: the sequence length or a row index come first.
+LENGTH_COLUMN, ROW_COLUMN = 2773, 10965
+CHECK_BYTES = 32 << 20
+
+
+class NpyProfiles:
+    """A table of 2,773 columns (sequence length, 6- to 1-mers) or 10,965 (row index, 7- to 1-mers).
+
+    Values are frequencies, float32. Ids stand one a line in `ids`, in the order of the rows; without it in a
+    file beside the table: same stem and ``.txt``, ``.ids``, ``.ids.txt`` or ``_ids.txt``. Every value is
+    checked at birth, in blocks; the table is never loaded as a whole.
+
+    Raises ProfileError: no such file, no ``.npy`` table, wrong columns or type, ids missing, too few, too
+    many or twice, and (with the row, counted from 1) values that are no frequencies.
+    """
+
+    values: Values = "frequencies"
+    chunk_rows = 512
+
+    def __init__(self, path: str | Path, ids: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self._table = _map_table(self.path)
+        self.has_lengths = self._table.shape[1] == LENGTH_COLUMN
+        self.layout: Layout = kmer_layout(6 if self.has_lengths else 7)
+        self.ids_path = _find_ids(self.path) if ids is None else Path(ids)
+        self.ids: NDArray[np.object_] = read_ids(self.ids_path, len(self), self.path.name)
+        self._gc = np.empty(len(self))
+        rows = max(1, CHECK_BYTES // (4 * self._table.shape[1]))
+        for start in range(0, len(self), rows):
+            block = np.asarray(self._table[start : start + rows])
+            profiles = block[:, 1:]
+            check_rows(profiles, self.layout, self.values, place=self.path, first=start)
+            if self.has_lengths:
+                self._check_lengths(block[:, 0], start)
+            self._gc[start : start + rows] = gc_of(profiles, self.layout)
+
+    def __len__(self) -> int:
+        return int(self._table.shape[0])
+
+    def __repr__(self) -> str:
+        return f"NpyProfiles({str(self.path)!r}: {len(self)} × {self.layout.width} frequencies)"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the ids in order."""
+        return hash_ids(self.ids)
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """Index = ids; ``length`` (int64; only where the table has it), ``gc``, ``source``.
+
+        Lengths above 16,777,216 are as exact as float32 holds them.
+        """
+        columns: dict[str, Any] = {}
+        if self.has_lengths:
+            columns["length"] = np.asarray(self._table[:, 0]).astype(np.int64)
+        columns["gc"] = self._gc
+        columns["source"] = pd.Categorical([self.path.name] * len(self))
+        return pd.DataFrame(columns, index=pd.Index(self.ids))
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start … stop, (stop - start, width)."""
+        return np.array(self._table[start:stop, 1:], dtype=np.float32)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Any rows in any order, (len(rows), width)."""
+        return np.array(self._table[np.asarray(rows, dtype=np.int64), 1:], dtype=np.float32)
+
+    def _check_lengths(self, lengths: NDArray[Any], first: int) -> None:
+        bad = ~(np.isfinite(lengths) & (lengths >= 1) & (lengths == np.rint(lengths)))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ProfileError(
+                f"column 0 holds {lengths[row]}, which is no sequence length",
+                f"a table of {LENGTH_COLUMN:,} columns has the length of the sequence there",
+                place=f"{self.path}, row {first + row + 1}",
+            )
+
+
+def _map_table(path: Path) -> NDArray[Any]:
+    table = map_array(path)
+    if table.ndim != 2:
+        raise ProfileError("this is no table of rows and columns", place=path)
+    if table.shape[1] not in (LENGTH_COLUMN, ROW_COLUMN):
+        raise ProfileError(
+            f"the table has {table.shape[1]:,} columns",
+            f"not {LENGTH_COLUMN:,} (length, 6- to 1-mers) or {ROW_COLUMN:,} (row index, 7- to 1-mers)",
+            place=path,
+        )
+    if table.dtype.kind != "f":
+        raise ProfileError(f"the table holds {table.dtype}", "frequencies are floats", place=path)
+    if not len(table):
+        raise ProfileError("the table has no rows", place=path)
+    return table
+
+
+def _find_ids(path: Path) -> Path:
+    names = [path.stem + ending for ending in (".txt", ".ids", ".ids.txt", "_ids.txt")]
+    for name in names:
+        if path.with_name(name).is_file():
+            return path.with_name(name)
+    raise ProfileError(
+        "no file of ids is beside the table",
+        "the rows have no names without it",
+        f"give it with --ids, or name it one of {', '.join(names)}",
+        place=path,
+    )

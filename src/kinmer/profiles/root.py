@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError
+from kinmer.errors import FormatError, KinmerError
 from kinmer.files import read_json, remove, sync_directory, write_bytes, write_json
 from kinmer.folders import FolderKind
 
@@ -46,9 +47,11 @@ __all__ = [
     "part_of",
     "read_root",
     "replace_node",
+    "root_bytes",
     "rows_sum",
     "stamped",
     "sums_of",
+    "translated",
     "without",
     "write_group",
     "write_root",
@@ -66,7 +69,7 @@ class NodeSums:
 
     document : of its metadata. chunks : of its files in their order, one after the other; empty where they
     have none. rows : of the rows behind these, which are the whole of the last chunk that readers see.
-    provenance : of what the store tells about a matrix's making.
+    provenance : of what the store records about a matrix's making.
     """
 
     document: str
@@ -80,10 +83,8 @@ class NodeSums:
 
 
 def checksum(data: bytes | NDArray[np.uint8]) -> str:
-    """CRC-32C, eight hexadecimal digits.
-
-    Not isal's CRC-32: after it, on processors with AVX-512, unpacking a chunk takes 1.3 times as long.
-    """
+    """CRC-32C, eight hexadecimal digits."""
+    # Not isal's CRC-32: after it, on processors with AVX-512, unpacking a chunk takes 1.3 times as long.
     return f"{google_crc32c.value(data):08x}"
 
 
@@ -135,10 +136,8 @@ def without(description: Mapping[str, Any]) -> dict[str, Any]:
 
 def stamped(description: Mapping[str, Any], sums: Mapping[str, NodeSums]) -> dict[str, Any]:
     """A store's description with the table of its nodes' checksums, and its own."""
-    table = {
-        name: {key: value for key, value in asdict(one).items() if value}
-        for name, one in sorted(sums.items())
-    }
+    filled = {name: asdict(sums[name]).items() for name in sorted(sums)}
+    table = {name: {key: value for key, value in items if value} for name, items in filled.items()}
     whole = {**without(description), TABLE: table}
     return {**whole, OWN: document_sum(whole)}
 
@@ -154,7 +153,7 @@ def checksums_in(description: Mapping[str, Any]) -> dict[str, NodeSums] | None:
     if description.get(OWN) != document_sum(whole):
         raise FormatError("the description of the store is damaged", "its checksum is another one")
     try:
-        return {name: NodeSums(**one) for name, one in whole[TABLE].items()}
+        return {name: NodeSums(**fields) for name, fields in whole[TABLE].items()}
     except (AttributeError, KeyError, TypeError) as error:
         raise FormatError("the table of checksums is damaged", str(error)) from error
 
@@ -164,7 +163,7 @@ KINMER, EMBEDDING = "kinmer", "kinmer_embedding"
 AGAIN = "copy the store again, or count again"
 FORMAT_VERSION = 1
 JOURNAL, PART = ".kinmer-journal.json", ".part"
-# Zarr's groups and arrays, whoever has put them in: metadata and chunks, and chunks that zarr had begun.
+# Zarr's groups and arrays, whoever has put them in: metadata and chunks, and unfinished chunks.
 STORE = FolderKind(
     "profile store",
     "zarr.json",
@@ -192,8 +191,20 @@ class Root:
     @property
     def description(self) -> dict[str, Any] | None:
         """The store's description of itself; None where kinmer did not write it."""
-        found = self.attributes.get(KINMER)
-        return found if isinstance(found, dict) else None
+        known = self.attributes.get(KINMER)
+        return known if isinstance(known, dict) else None
+
+
+@contextmanager
+def translated(place: object, what: str) -> Iterator[None]:
+    """Whatever Zarr raises over metadata and chunks, which is nearly anything, as one FormatError."""
+    try:
+        yield
+    except KinmerError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:300]
+        raise FormatError(what, reason, AGAIN, place=str(place)) from error
 
 
 def part_of(path: Path) -> Path:
@@ -251,7 +262,13 @@ def read_root(folder: Path) -> Root:
                 "this is no profile store", "its root zarr.json is not an AnnData's", AGAIN, place=folder
             )
         return root
-    _check_version(root.description, folder)
+    version = root.description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FormatError(
+            f"the store is of format {version}, this kinmer reads format {FORMAT_VERSION}",
+            check=f"kinmer {root.description.get('kinmer_version', '?')} wrote it; use that or a newer one",
+            place=folder,
+        )
     try:
         sums = checksums_in(root.description)
     except FormatError as error:
@@ -270,13 +287,13 @@ def _valid(folder: Path, root: Root, sums: Mapping[str, NodeSums]) -> dict[str, 
     """
     valid = {}
     described = root.attributes.get(EMBEDDING, {})
-    for name, one in sums.items():
+    for name, node in sums.items():
         document = root.nodes.get(name)
-        if document is not None and document_sum(document) == one.document:
+        if document is not None and document_sum(document) == node.document:
             made = described.get(name.removeprefix("obsm/")) if isinstance(described, Mapping) else None
-            if one.provenance and document_sum(made) != one.provenance:
+            if node.provenance and document_sum(made) != node.provenance:
                 raise _damaged(folder, f"what made {name} is not what was written")
-            valid[name] = one
+            valid[name] = node
             continue
         try:
             beside = read_json(folder / name / "zarr.json")
@@ -287,38 +304,31 @@ def _valid(folder: Path, root: Root, sums: Mapping[str, NodeSums]) -> dict[str, 
     return valid
 
 
-def _check_version(description: Mapping[str, Any], folder: Path) -> None:
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise FormatError(
-            f"the store is of format {version}, this kinmer reads format {FORMAT_VERSION}",
-            check=f"kinmer {description.get('kinmer_version', '?')} wrote it; use that or a newer one",
-            place=folder,
-        )
-
-
 def _damaged(folder: Path, why: str) -> FormatError:
     return FormatError("the root zarr.json is damaged", why, AGAIN, place=folder)
 
 
-def _depth_and_name(name: str) -> tuple[int, str]:
-    return name.count("/"), name
-
-
 def write_root(folder: Path, root: Root) -> None:
     """Replace the root file: from now on readers see the nodes of `root` and nothing else."""
-    ordered = {name: root.nodes[name] for name in sorted(root.nodes, key=_depth_and_name)}
+    ordered = {
+        name: root.nodes[name] for name in sorted(root.nodes, key=lambda name: (name.count("/"), name))
+    }
     attributes = dict(root.attributes)
     if root.description is not None and root.sums is not None:
-        kept = {name: one for name, one in root.sums.items() if name in ordered}
+        kept = {name: node for name, node in root.sums.items() if name in ordered}
         attributes[KINMER] = stamped(root.description, kept)
+    write_bytes(folder / "zarr.json", root_bytes(attributes, ordered))
+
+
+def root_bytes(attributes: Mapping[str, Any], nodes: Mapping[str, Any], *, nan: bool = False) -> bytes:
+    """A root file with these attributes and metadata of nodes; ValueError for NaN without `nan`."""
     document = {
-        "attributes": attributes,
+        "attributes": dict(attributes),
         "zarr_format": 3,
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": ordered},
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": dict(nodes)},
         "node_type": "group",
     }
-    write_bytes(folder / "zarr.json", json.dumps(document, allow_nan=False).encode())
+    return json.dumps(document, allow_nan=nan).encode()
 
 
 def sums_of(folder: Path, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, NodeSums]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
@@ -17,154 +15,33 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
 from kinmer.files import remove
-from kinmer.folders import Journal, Workshop
+from kinmer.folders import Workshop
 from kinmer.inputs import described
 from kinmer.layout import Layout
-from kinmer.profiles.arrays import (
-    RowArray,
-    chunk_rows_of,
-    clear_unfinished,
-    create_rows,
-    sync_files,
-    write_array,
-)
-from kinmer.profiles.guard import open_guarded, translated
+from kinmer.profiles.arrays import MatrixWriter, check_writable, clear_unfinished, write_array
+from kinmer.profiles.guard import GuardedStore
+from kinmer.profiles.protocol import NpyProfiles, Profiles, Values
 from kinmer.profiles.root import (
     AGAIN,
     EMBEDDING,
     Root,
     document_sum,
-    node_documents,
     part_of,
     read_root,
     replace_node,
     rows_sum,
-    sums_of,
+    translated,
     without,
     write_group,
     write_root,
 )
-from kinmer.profiles.stored import StoredProfiles
+from kinmer.profiles.stored import AnnDataProfiles, H5adProfiles, StoredProfiles
 
-__all__ = ["MatrixWriter", "ProfileStore", "check_writable"]
-
-
-COMMIT_SECONDS = 1.0
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
-class MatrixWriter:
-    """Writes ``obsm[key]`` of a whole store, (n, width) float32; used as a context manager.
-
-    ``rows``: rows done, more than 0 where a killed run of the same provenance is gone on with. The matrix
-    becomes visible, whole, with `finish`; until then readers see none under this key, or the old one.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        key: str,
-        width: int,
-        total: int,
-        *,
-        fingerprint: str,
-        provenance: Mapping[str, Any],
-        commit_seconds: float = COMMIT_SECONDS,
-        finished: Callable[[], None] = lambda: None,
-    ) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key):
-            raise UsageError(f"{key!r} cannot name a matrix", "letters, digits, _, - and . only")
-        check_writable(path)
-        self.path, self.key, self.width, self.total = path, key, width, total
-        self.provenance: dict[str, Any] = json.loads(json.dumps(provenance))
-        self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
-        self._finished = finished
-        self._part = path / f".kinmer-obsm-{key}"
-        signature = {
-            "provenance": self.provenance,
-            "width": width,
-            "rows": total,
-            "fingerprint": fingerprint,
-        }
-        self._journal = Journal(path / f".kinmer-obsm-{key}.json", signature)
-        self._lock = Workshop(path)
-        try:
-            clear_unfinished(path)
-            self._array = self._begin()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def _begin(self) -> RowArray:
-        journal = self._journal.read()
-        if journal is not None and (self._part / "zarr.json").is_file():
-            return RowArray(self._part, int(journal["rows"]))
-        self._journal.clear()
-        remove(self._part)
-        rows = chunk_rows_of(self.width)
-        return create_rows(self._part, dtype=np.float32, chunk_rows=rows, width=self.width, codec="none")
-
-    @property
-    def rows(self) -> int:
-        """Rows done."""
-        return self._array.rows
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._part.exists() and not isinstance(error, OSError):
-                self._commit()
-        finally:
-            self._lock.release()
-
-    def append(self, block: NDArray[np.float32]) -> None:
-        """Add the next rows, (m, width) finite float32; on disk for the run after a kill within a second."""
-        if block.ndim != 2 or block.shape[1] != self.width or self.rows + len(block) > self.total:
-            raise ValueError(f"rows of shape {block.shape} after {self.rows} of ({self.total}, {self.width})")
-        self._array.append(np.asarray(block, dtype=np.float32))
-        if time.monotonic() - self._last_commit >= self._commit_seconds:
-            self._commit()
-
-    def finish(self) -> None:
-        """Make the matrix visible; raises ValueError where rows are missing."""
-        if self.rows != self.total:
-            raise ValueError(f"{self.rows} of {self.total} rows were written")
-        self._array.finish()
-        sync_files(self._array.touched())
-        described = {**read_root(self.path).attributes.get(EMBEDDING, {}), self.key: self.provenance}
-        if not (self.path / "uns/kinmer/zarr.json").is_file():
-            write_group(self.path / "uns/kinmer")
-        # The matrix last: with it all is there, and a run that was killed before it begins once more.
-        write_array(self.path / "uns/kinmer/embedding", json.dumps(described))
-        root, uns = read_root(self.path), node_documents(self.path, "uns")
-        # What was there before keeps its checksums: what has become of it since is not taken on trust.
-        uns = {
-            name: one for name, one in uns.items() if name not in root.nodes or name == "uns/kinmer/embedding"
-        }
-        sums = {**(root.sums or {}), **sums_of(self.path, uns)}
-        write_root(self.path, Root(root.nodes | uns, root.attributes, sums))
-        replace_node(self.path, f"obsm/{self.key}", self._part, {EMBEDDING: described})
-        self._journal.clear()
-        self._finished()
-
-    def _commit(self) -> None:
-        self._array.flush()
-        sync_files(self._array.touched())
-        self._journal.write(rows=self.rows)
-        self._last_commit = time.monotonic()
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a store that nothing can be added to (FormatError)."""
-    if not (path / "zarr.json").is_file():
-        raise FormatError(
-            "the store is of Zarr format 2, which is only read",
-            check="give an output of its own (-o), or write it with anndata.settings.zarr_write_format = 3",
-            place=path,
-        )
+__all__ = ["ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of", "table_kind"]
 
 
 # What kinmer knows of a store is of these: where other software has written one of them, its rows are
@@ -221,7 +98,10 @@ class ProfileStore(StoredProfiles):
         return cls(path)
 
     def _load(self) -> None:
-        self._group, self._root, self._guard = open_guarded(self.path)
+        self._root = read_root(self.path) if (self.path / "zarr.json").exists() else Root({}, {})
+        self._guard = GuardedStore(self.path, self._root)
+        with translated(self.path, "the store is damaged"):
+            self._group = zarr.open_group(self._guard, mode="r")
         self._nodes: dict[str, Any] = {}
 
     def _open_native(self) -> None:
@@ -257,9 +137,6 @@ class ProfileStore(StoredProfiles):
             with translated(self.path, f"{name} is damaged"):
                 self._nodes[name] = self._group.get(name)
         return self._nodes[name]
-
-    def _is_array(self, node: Any) -> bool:
-        return isinstance(node, zarr.Array)
 
     def obsm_keys(self) -> list[str]:
         """Names of the matrices beside the profiles; those that cannot be read among them."""
@@ -314,7 +191,7 @@ class ProfileStore(StoredProfiles):
         """A writer of ``obsm[key]``, (n, width) float32, in row blocks.
 
         provenance : what the matrix is made with (JSON-able, such as the encoder's fingerprint): an
-            unfinished one of equal provenance is gone on with from `MatrixWriter.rows`.
+            unfinished one of equal provenance is resumed from `MatrixWriter.rows`.
 
         Raises UsageError where another process writes the store.
         """
@@ -345,7 +222,7 @@ class ProfileStore(StoredProfiles):
             replace_node(self.path, f"obs/{name}", staged)
             root = read_root(self.path)
             shown = dict(root.nodes["obs"]["attributes"])
-            shown["column-order"] = [one for one in shown["column-order"] if one != name] + [name]
+            shown["column-order"] = [column for column in shown["column-order"] if column != name] + [name]
             write_group(self.path / "obs", shown)
             frame = {**root.nodes["obs"], "attributes": shown}
             sums = dict(root.sums or {})
@@ -374,3 +251,164 @@ def _check_place(path: Path) -> None:
         raise FormatError(
             "this is no profile store", f"it is {described(path)}", "make one with kinmer count", place=path
         )
+
+
+SOURCES_SHOWN = 5
+MAGIC: dict[Literal["npy", "h5ad"], bytes] = {"npy": b"\x93NUMPY", "h5ad": b"\x89HDF\r\n\x1a\n"}
+
+
+def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | None = None) -> Profiles:
+    """The profiles in `source`: the path of a store, of an AnnData (Zarr of either format, ``.h5ad``) or of
+    an ``.npy`` table; an AnnData, or profiles already.
+
+    ids : the ids file of an ``.npy`` table; without it one beside the table is taken.
+
+    Raises FormatError and ProfileError as `ProfileStore.open`, `NpyProfiles` and `AnnDataProfiles` do;
+    UsageError for `ids` with anything but a table, or a source that is none of these.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        # A table is known by its magic bytes; a path that does not exist by its name, for the right message.
+        kind = table_kind(path)
+        # What is named so and is not one, or is not there, is to be refused as a table.
+        if kind == "npy" or (path.suffix == ".npy" and not path.is_dir()):
+            return NpyProfiles(path, ids)
+        _refuse_ids(ids)
+        return H5adProfiles(path) if kind == "h5ad" else ProfileStore.open(path)
+    _refuse_ids(ids)
+    anndata = sys.modules.get("anndata")  # Who hands over an AnnData has imported it.
+    if anndata is not None and isinstance(source, anndata.AnnData):
+        return AnnDataProfiles(source)
+    if isinstance(source, Profiles):
+        return source
+    raise UsageError(f"profiles come from a path, an AnnData or Profiles, not from {type(source).__name__}")
+
+
+def table_kind(path: Path) -> Literal["npy", "h5ad"] | None:
+    """What table a file holds, by its first bytes; None for a folder, a file of sequences, or nothing."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
+
+
+def stamp_of(source: object) -> list[int] | None:
+    """Size and time of what holds a source's rows, another where they change; None for what is in memory."""
+    if not isinstance(source, str | Path):
+        return None
+    path = Path(source)
+    root = path / "zarr.json" if path.is_dir() else path
+    # Zarr of format 2 has no file that is written again with every change.
+    files = [root] if root.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    states = [file.stat() for file in files]
+    return [sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfilesInfo:
+    """What is known of a table of profiles; None where it is not."""
+
+    rows: int
+    features: int
+    blocks: tuple[str, ...]
+    values: Values
+    fingerprint: str
+    chunk_rows: int
+    length_total: int | None
+    length_quantiles: tuple[int, ...] | None  # minimum, quartiles, maximum
+    n50: int | None
+    gc_mean: float | None
+    gc_sd: float | None
+    sources: dict[str, int]  # rows of every source, most first
+    columns: tuple[str, ...]
+    matrices: dict[str, tuple[int, dict[str, Any] | None]]  # width and provenance of every matrix in obsm
+    provenance: dict[str, Any]
+    bytes_on_disk: int | None
+    checksums: str | None  # of a store: "all" of its chunks, or "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Some lines for people."""
+        lines = [
+            ("profiles", f"{self.rows:,} × {self.features:,} {self.values}"),
+            ("blocks", ", ".join(self.blocks)),
+        ]
+        if self.length_quantiles is not None:
+            lowest, lower, median, upper, longest = (f"{length:,}" for length in self.length_quantiles)
+            spread = (
+                f"{lowest} to {longest}, median {median}, half of them {lower} to {upper}, N50 {self.n50:,}"
+            )
+            lines.append(("letters", f"{self.length_total:,}"))
+            lines.append(("lengths", spread))
+        if self.gc_mean is not None:
+            lines.append(("GC", f"{self.gc_mean:.3f} ± {self.gc_sd:.3f}"))
+        shown = [f"{name} ({count:,})" for name, count in list(self.sources.items())[:SOURCES_SHOWN]]
+        more = len(self.sources) - len(shown)
+        lines.append(("sources", ", ".join(shown) + (f" and {more:,} more" if more else "")))
+        lines.append(("columns", ", ".join(self.columns)))
+        for key, (width, provenance) in self.matrices.items():
+            made = "" if provenance is None else f", {json.dumps(provenance)}"
+            lines.append((key, f"{width:,} columns{made}"))
+        for made_by in self.provenance.get("made", []):
+            lines.append(("made by", json.dumps(made_by)))
+        if self.bytes_on_disk is not None:
+            each = self.bytes_on_disk / max(self.rows, 1)
+            lines.append(("on disk", f"{self.bytes_on_disk / 1e6:,.1f} MB, {each:,.0f} bytes a row"))
+        if self.checksums == "none":
+            lines.append(("checksums", "none: damage is not noticed; count again to have them"))
+        lines.append(("fingerprint", self.fingerprint))
+        return "\n".join(f"{name:<12} {value}" for name, value in lines)
+
+
+def info(profiles: Profiles) -> ProfilesInfo:
+    """Rows, layout, lengths, GC, sources, embeddings and provenance; reads obs, not the profiles."""
+    obs = profiles.obs
+    lengths = obs["length"].to_numpy(dtype=np.int64) if "length" in obs else None
+    gc = obs["gc"].to_numpy(dtype=np.float64) if "gc" in obs else np.empty(0)
+    gc = gc[np.isfinite(gc)]
+    sources = obs["source"].astype(str).value_counts().to_dict() if "source" in obs else {}
+    quantiles = None if lengths is None else np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1), method="nearest")
+    store = profiles if isinstance(profiles, StoredProfiles) else None
+    matrices = [] if store is None else [key for key in store.obsm_keys() if store.is_dense(key)]
+    return ProfilesInfo(
+        rows=len(profiles),
+        features=profiles.layout.width,
+        blocks=tuple(block.name for block in profiles.layout.blocks),
+        values=profiles.values,
+        fingerprint=profiles.fingerprint,
+        chunk_rows=profiles.chunk_rows,
+        length_total=None if lengths is None else int(lengths.sum()),
+        length_quantiles=None if quantiles is None else tuple(map(int, quantiles)),
+        n50=None if lengths is None else _n50(lengths),
+        gc_mean=float(gc.mean()) if len(gc) else None,
+        gc_sd=float(gc.std()) if len(gc) else None,
+        sources={str(name): int(count) for name, count in sources.items()},
+        columns=tuple(str(name) for name in obs.columns),
+        matrices={key: (store.obsm_width(key), store.embedding(key)) for key in matrices} if store else {},
+        provenance=store.uns if store else {},
+        bytes_on_disk=_size(getattr(profiles, "path", None)),
+        checksums=profiles.checksums if isinstance(profiles, ProfileStore) else None,
+    )
+
+
+def _n50(lengths: np.ndarray[Any, np.dtype[np.int64]]) -> int:
+    """Length of the sequence at which half of all letters stand in sequences of at least that length."""
+    falling = np.sort(lengths)[::-1]
+    return int(falling[np.searchsorted(np.cumsum(falling), falling.sum() / 2)])
+
+
+def _size(path: Path | None) -> int | None:
+    if path is None:
+        return None
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _refuse_ids(ids: object) -> None:
+    if ids is not None:
+        raise UsageError("a file of ids goes with an .npy table only", check="leave out --ids")

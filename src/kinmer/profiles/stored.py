@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,24 +15,26 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, MismatchError, ProfileError
 from kinmer.files import hash_ids
 from kinmer.inputs import parse_json
-from kinmer.layout import Layout
-from kinmer.profiles.guard import translated
+from kinmer.layout import Layout, genetic_code_in, layout_of_features
 from kinmer.profiles.protocol import (
     Values,
     as_counts,
     check_ids,
     check_rows,
-    genetic_code_in,
-    layout_of_features,
     whole,
 )
+from kinmer.profiles.root import translated
 
-__all__ = ["H5adProfiles", "StoredProfiles", "dense_only"]
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+__all__ = ["AnnDataProfiles", "H5adProfiles", "StoredProfiles", "dense_only"]
 
 
 # A matrix beside the profiles has at most so many columns.
 MATRIX_COLUMNS = 1 << 16
-# Ids are unique, so that no compressor makes less of one than this; more rows than that cannot be.
+# Ids are unique: no compressor makes less of one than this, and more rows than that cannot be.
 ROWS_A_BYTE, FEW_ROWS = 64, 1 << 10
 
 
@@ -39,8 +42,8 @@ class StoredProfiles:
     """An AnnData on disk whose variables are the k-mers of a layout; reads only what is asked for.
 
     A subclass knows the files: `_node`, `_read_rows`, `_bytes_on_disk`. Rows that kinmer itself has not
-    written are checked as they are read. Whole numbers are counts, in integer or floating point types, all
-    else frequencies; of floating point types the first rows decide.
+    written are checked as they are read. Whole numbers are counts, all else frequencies; of floating point
+    types the first rows decide.
     """
 
     layout: Layout
@@ -56,7 +59,7 @@ class StoredProfiles:
         self.uns = {}
 
     def _node(self, name: str) -> Any:
-        """The group or array of this name; None where there is none."""
+        """The group or array of this name, or None."""
         raise NotImplementedError
 
     def _read_rows(self, name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
@@ -64,12 +67,8 @@ class StoredProfiles:
         raise NotImplementedError
 
     def _bytes_on_disk(self, name: str, array: Any) -> int:
-        """Bytes that an array takes on disk."""
+        """Bytes of an array on disk."""
         raise NotImplementedError
-
-    def _is_array(self, node: Any) -> bool:
-        """Whether a node is an array, not a group."""
-        return hasattr(node, "shape")
 
     def _open_foreign(self) -> None:
         """Layout, values and size of what AnnData has written."""
@@ -99,11 +98,8 @@ class StoredProfiles:
     def _check_size(self, name: str, array: Any) -> None:
         size = self._bytes_on_disk(name, array)
         if array.shape[0] > FEW_ROWS + ROWS_A_BYTE * size:
-            raise FormatError(
-                f"{name} claims {array.shape[0]:,} rows in {size:,} bytes",
-                "it cannot have so many",
-                place=self.path,
-            )
+            claim = f"{name} claims {array.shape[0]:,} rows in {size:,} bytes"
+            raise FormatError(claim, "it cannot have so many", place=self.path)
 
     def __len__(self) -> int:
         return int(self._table().shape[0])
@@ -120,8 +116,7 @@ class StoredProfiles:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the ids in order."""
-        if self._fingerprint is None:
-            self._fingerprint = hash_ids(self.ids)
+        self._fingerprint = self._fingerprint or hash_ids(self.ids)
         return self._fingerprint
 
     @property
@@ -180,18 +175,17 @@ class StoredProfiles:
         for first, last in pairwise(edges):
             start = int(chunks[first]) * self.chunk_rows
             block = self.read(start, min(start + self.chunk_rows, len(self)))
-            places = order[first:last]
-            taken[places] = block[rows[places] - start]
+            taken[order[first:last]] = block[rows[order[first:last]] - start]
         return taken
 
     def obsm_keys(self) -> list[str]:
         """Names of the matrices beside the profiles; sparse ones and tables among them."""
         matrices = self._node("obsm")
-        return [] if matrices is None or self._is_array(matrices) else sorted(map(str, matrices.keys()))
+        return [] if matrices is None or _is_array(matrices) else sorted(map(str, matrices.keys()))
 
     def is_dense(self, key: str) -> bool:
-        """Whether the matrix `key` can be read: not sparse, no table of columns."""
-        return self._is_array(self._node(f"obsm/{key}"))
+        """Whether the matrix `key` can be read: neither sparse nor a table of columns."""
+        return _is_array(self._node(f"obsm/{key}"))
 
     def obsm_width(self, key: str) -> int:
         """Columns of a matrix beside the profiles."""
@@ -202,8 +196,7 @@ class StoredProfiles:
         if key not in self.obsm_keys():
             raise FormatError(f"the store has no {key}", check="run kinmer embed first", place=self.path)
         array = self._matrix(key)
-        start, stop, _ = slice(start, stop).indices(len(self))
-        return self._read_rows(f"obsm/{key}", array, start, stop)
+        return self._read_rows(f"obsm/{key}", array, *slice(start, stop).indices(len(self))[:2])
 
     def embedding(self, key: str) -> dict[str, Any] | None:
         """The provenance that the matrix `key` was written with; None where it is not there or not ours."""
@@ -216,16 +209,14 @@ class StoredProfiles:
         """What the matrices were made with, by key, as AnnData keeps it."""
         try:
             made = parse_json(self._uns_json("embedding") or "{}")
+            return made if isinstance(made, Mapping) else {}
         except ValueError:
             return {}
-        return made if isinstance(made, Mapping) else {}
 
     def _uns_json(self, name: str) -> str | None:
         """A text in ``uns["kinmer"]``."""
         node = self._node(f"uns/kinmer/{name}")
-        if not self._is_array(node) or node.shape != ():
-            return None
-        return str(self._read_scalar(node))
+        return str(self._read_scalar(node)) if _is_array(node) and node.shape == () else None
 
     def _read_scalar(self, node: Any) -> Any:
         return node[()]
@@ -233,9 +224,8 @@ class StoredProfiles:
     def _matrix(self, key: str) -> Any:
         array = self._array(f"obsm/{key}")
         if len(array.shape) != 2 or array.shape[0] != len(self):
-            raise MismatchError(
-                f"obsm/{key} of shape {array.shape} does not fit {len(self)} rows", place=self.path
-            )
+            what = f"obsm/{key} of shape {array.shape} does not fit {len(self)} rows"
+            raise MismatchError(what, place=self.path)
         if array.shape[1] > MATRIX_COLUMNS or array.dtype.kind not in "buif":
             raise FormatError(
                 f"obsm/{key} has {array.shape[1]:,} columns of {array.dtype}",
@@ -253,20 +243,18 @@ class StoredProfiles:
     def _array(self, name: str) -> Any:
         """The array of this name, or a FormatError that says what is there."""
         node = self._node(name)
-        if node is not None and self._is_array(node):
+        if node is not None and _is_array(node):
             return node
         raise dense_only(name, node, self.path)
 
     def _attributes(self, name: str) -> Mapping[str, Any]:
         node = self._node(name)
-        if node is None or self._is_array(node):
-            raise FormatError(
-                f"{name} is missing" if node is None else f"{name} is of an older AnnData",
-                check="is this a profile store?" if node is None else "write it again with a newer AnnData",
-                place=self.path,
-            )
-        attributes: Mapping[str, Any] = node.attrs
-        return attributes
+        if node is None or _is_array(node):
+            what, check = ("missing", "is this a profile store?")
+            if node is not None:
+                what, check = ("of an older AnnData", "write it again with a newer AnnData")
+            raise FormatError(f"{name} is {what}", check=check, place=self.path)
+        return node.attrs  # type: ignore[no-any-return]
 
     def _index_of(self, frame: str) -> str:
         return str(self._attributes(frame).get("_index", "_index"))
@@ -285,14 +273,13 @@ class StoredProfiles:
     def _obs_column(self, name: str) -> Any:
         node = self._node(f"obs/{name}")
         if node is None:
-            raise dense_only(f"obs/{name}", node, self.path)
+            raise dense_only(f"obs/{name}", None, self.path)
         encoding = node.attrs.get("encoding-type")
         if encoding == "categorical":
             categories = self._column(f"obs/{name}/categories")
             codes = self._column(f"obs/{name}/codes")
-            values: Any = pd.Categorical.from_codes(
-                codes, pd.Index(categories), ordered=bool(node.attrs.get("ordered", False))
-            )
+            ordered = bool(node.attrs.get("ordered", False))
+            values: Any = pd.Categorical.from_codes(codes, pd.Index(categories), ordered=ordered)
         elif encoding in ("array", "string-array"):
             values = self._column(f"obs/{name}")
         else:
@@ -301,10 +288,14 @@ class StoredProfiles:
 
             values = read_elem(node)
         if len(values) != len(self):
-            raise MismatchError(
-                f"obs/{name} has {len(values):,} values for {len(self):,} rows", place=self.path
-            )
+            what = f"obs/{name} has {len(values):,} values for {len(self):,} rows"
+            raise MismatchError(what, place=self.path)
         return values
+
+
+def _is_array(node: Any) -> bool:
+    """Whether a node is an array, not a group."""
+    return hasattr(node, "shape")
 
 
 def dense_only(name: str, node: Any, path: object) -> FormatError:
@@ -322,8 +313,7 @@ def dense_only(name: str, node: Any, path: object) -> FormatError:
 class H5adProfiles(StoredProfiles):
     """The X of an AnnData in HDF5, read in blocks; the file stays open as long as this lives.
 
-    Raises FormatError: not HDF5, damaged; MismatchError: parts that do not belong together; ProfileError:
-    columns of no layout.
+    Raises FormatError: not HDF5, damaged. Other errors as of `ProfileStore.open`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -341,7 +331,7 @@ class H5adProfiles(StoredProfiles):
         for depth in range(1, len(parts) + 1):
             link = self._file.get("/".join(parts[:depth]), getlink=True)
             if link is None or isinstance(link, h5py.ExternalLink):
-                return None  # What lies in another file is no part of this one.
+                return None  # What lies in another file is not a part of this one.
         node = self._file.get(name)
         if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
             raise FormatError(f"{name} lies in other files", "kinmer reads this one only", place=self.path)
@@ -364,3 +354,96 @@ class H5adProfiles(StoredProfiles):
     def _bytes_on_disk(self, name: str, array: Any) -> int:
         # Texts lie elsewhere in the file than the array that refers to them.
         return self.path.stat().st_size
+
+
+CHECK_ROWS = 4096
+
+
+class AnnDataProfiles:
+    """The X of an AnnData whose variables are the k-mers of a layout; checked at birth, not copied.
+
+    Whole numbers of any type are counts, the rest frequencies. Raises ProfileError: variables of no layout,
+    unusable ids, values that are negative or not finite, frequencies that do not sum to 1.
+    """
+
+    chunk_rows = 512
+
+    def __init__(self, data: AnnData) -> None:
+        self.anndata = data
+        self.layout = layout_of_features(
+            [str(name) for name in data.var_names],
+            genetic_code=genetic_code_in(data.uns.get("kinmer")),
+            place="the AnnData",
+        )
+        if data.X is None or data.n_obs == 0:
+            raise ProfileError("the AnnData has no X" if data.X is None else "the AnnData has no rows")
+        self._X: Any = data.X
+        check_ids(data.obs_names.to_numpy(dtype=object), place="the AnnData's obs_names")
+        counts = all(whole(block) for _, block in self._blocks())
+        self.values: Values = "counts" if counts else "frequencies"
+        for start, block in self._blocks():
+            shown = block.astype(np.int64) if counts and block.dtype.kind == "f" else block
+            check_rows(shown, self.layout, self.values, place="the AnnData's X", first=start)
+
+    def __len__(self) -> int:
+        return int(self.anndata.n_obs)
+
+    def __repr__(self) -> str:
+        return f"AnnDataProfiles({len(self)} × {self.layout.width} {self.values})"
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """Sequence ids, (n,) str."""
+        return np.asarray(self.anndata.obs_names, dtype=object)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the ids in order."""
+        return hash_ids(self.ids)
+
+    @property
+    def obs(self) -> pd.DataFrame:
+        """The AnnData's own obs."""
+        return self.anndata.obs  # type: ignore[no-any-return]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start … stop, (stop - start, width) uint32 or float32."""
+        return self._rows(slice(start, stop))
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Any rows in any order, (len(rows), width)."""
+        return self._rows(np.asarray(rows, dtype=np.int64))
+
+    def obsm_keys(self) -> list[str]:
+        """Names of the matrices beside the profiles."""
+        return sorted(map(str, self.anndata.obsm.keys()))
+
+    def read_obsm(self, key: str) -> NDArray[Any]:
+        """A matrix beside the profiles, (n, width); FormatError where it is sparse or a table of columns."""
+        matrix = self.anndata.obsm[key]
+        if isinstance(matrix, np.ndarray) and matrix.ndim == 2 and matrix.dtype.kind in "buif":
+            return matrix
+        raise dense_only(f"obsm/{key}", matrix, "the AnnData")
+
+    def embedding(self, key: str) -> dict[str, Any] | None:
+        """The provenance that the matrix `key` was written with; None where nothing is known of it."""
+        try:
+            made = parse_json(self.anndata.uns["kinmer"]["embedding"])[key]
+            return made if isinstance(made, dict) else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _blocks(self) -> Any:
+        for start in range(0, len(self), CHECK_ROWS):
+            yield start, _dense(self._X[start : start + CHECK_ROWS])
+
+    def _rows(self, where: Any) -> NDArray[Any]:
+        kind = np.uint32 if self.values == "counts" else np.float32
+        return _dense(self._X[where]).astype(kind, copy=False)
+
+
+def _dense(block: Any) -> NDArray[Any]:
+    return np.asarray(block.toarray() if hasattr(block, "toarray") else block)
+
+
+LENGTH_COLUMN, ROW_COLUMN = 2773, 10965

@@ -1,6 +1,6 @@
 """Vector engines behind one interface: integer labels and vectors in, the nearest labels out.
 
-``exact`` looks at every vector, ``hnsw`` is the fast default, ``chroma`` the reference system's.
+``exact`` looks at every vector, ``hnsw`` is the fast default, ``chroma`` that of the original pipeline.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ChromaDB, the reference system's engine, embedded: one collection in a folder, never its server.
+"""ChromaDB, the engine of the original pipeline, embedded: one collection in a folder, never its server.
 
 An interrupted write can leave a ChromaDB folder that answers nothing, or that ends the process that opens
 it. A folder is therefore first opened in a child process, under a time limit, and what fails there is an
-EngineError here; whoever holds the vectors builds anew.
+EngineError here; whoever holds the vectors builds again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import EngineError, FormatError, MismatchError
+from kinmer.errors import EngineError, FormatError
 from kinmer.files import read_json, write_json
-from kinmer.stores.exact import Labels, Metric, Vectors, check_vectors
+from kinmer.stores.exact import Labels, Metric, Vectors, check_vectors, no_hits
 from kinmer.stores.graph import GraphStore
 
 __all__ = ["ChromaStore"]
@@ -56,29 +56,22 @@ class ChromaStore(GraphStore):
         self._sync = LAST_SYNC
 
     @classmethod
-    def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
-        """An empty store; see `VectorStore.create`."""
-        return cls(Path(directory), dim=dim, metric=metric, threads=threads)
-
-    @classmethod
     def open(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
         """The flushed store, found healthy in a child process; see `VectorStore.open`."""
         directory = Path(directory)
-        told = read_json(directory / "store.json")
-        if told.get("dim") != dim or told.get("metric") != metric:
-            raise MismatchError("the store is of another dimension or metric", place=directory)
+        known = cls._description(directory, dim, metric)
         if not (directory / "chroma.sqlite3").is_file():
             raise FormatError("the store is damaged", "its database is missing", place=directory)
         _check_health(directory, dim)
         store = cls(directory, dim=dim, metric=metric, threads=threads)
-        if len(store) != told.get("entries"):
-            found = len(store)
+        if len(store) != known.get("entries"):
+            count = len(store)
             store.close()
-            raise FormatError(f"the store holds {found} entries, not {told.get('entries')}", place=directory)
+            raise FormatError(f"the store holds {count} entries, not {known.get('entries')}", place=directory)
         try:
-            # What 0.1.0 wrote tells nothing of it: it is looked through at the next flush.
-            store._marked, store._grown = int(told.get("marked", 0)), "marked" not in told
-            store._set_aside(np.array(told.get("aside", []), dtype=np.int64))
+            # What 0.1.0 wrote does not say: it is looked through at the next flush.
+            store._marked, store._grown = int(known.get("marked", 0)), "marked" not in known
+            store._set_aside(np.array(known.get("aside", []), dtype=np.int64))
         except (TypeError, ValueError) as error:
             store.close()
             raise FormatError("the store is damaged", str(error), place=directory) from error
@@ -91,8 +84,8 @@ class ChromaStore(GraphStore):
         """Which labels are in the store."""
         known: set[str] = set()
         for part in self._parts(len(labels)):
-            found = self._collection.get(ids=[str(label) for label in labels[part].tolist()], include=[])
-            known.update(found["ids"])
+            matches = self._collection.get(ids=[str(label) for label in labels[part].tolist()], include=[])
+            known.update(matches["ids"])
         return np.fromiter((str(label) in known for label in labels.tolist()), dtype=bool, count=len(labels))
 
     def flush(self) -> None:
@@ -128,7 +121,7 @@ class ChromaStore(GraphStore):
 
     def _labels(self) -> Labels:
         return np.sort(
-            np.array([int(one) for one in self._collection.get(include=[])["ids"]], dtype=np.int64)
+            np.array([int(label) for label in self._collection.get(include=[])["ids"]], dtype=np.int64)
         )
 
     def _held(self, labels: Labels) -> Vectors:
@@ -137,8 +130,8 @@ class ChromaStore(GraphStore):
             ids = [str(label) for label in labels[part].tolist()]
             got = self._collection.get(ids=ids, include=["embeddings"])
             # They come in an order of their own.
-            at = {one: row for row, one in enumerate(got["ids"])}
-            vectors[part] = check_vectors(got["embeddings"], self.dim)[[at[one] for one in ids]]
+            at = {label: row for row, label in enumerate(got["ids"])}
+            vectors[part] = check_vectors(got["embeddings"], self.dim)[[at[label] for label in ids]]
         return vectors
 
     def _rebuild(self, gone: Labels) -> None:
@@ -157,8 +150,10 @@ class ChromaStore(GraphStore):
             raise EngineError("ChromaDB cannot build anew", str(error), place=self.directory) from error
 
     def _unreached(self, labels: Labels) -> Labels:
-        found, far = self._near(self._held(labels), min(16, len(self)))
-        return np.asarray(labels[~(found == labels[:, None]).any(axis=1) & (far[:, -1] > far[:, 0])])
+        matches, distances = self._near(self._held(labels), min(16, len(self)))
+        return np.asarray(
+            labels[~(matches == labels[:, None]).any(axis=1) & (distances[:, -1] > distances[:, 0])]
+        )
 
     def _change(self) -> None:
         (self.directory / "store.json").unlink(missing_ok=True)
@@ -176,35 +171,34 @@ class ChromaStore(GraphStore):
         return (slice(start, start + self._batch) for start in range(0, count, self._batch))
 
     def _near(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
-        labels = np.full((len(queries), k), -1, dtype=np.int64)
-        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        labels, distances = no_hits(len(queries), k)
         if k <= EF_SEARCH // 2:
             for start in range(0, len(queries), QUERY_BLOCK):
                 part = slice(start, start + QUERY_BLOCK)
-                self._ask(queries[part], labels[part], far[part])
+                self._ask(queries[part], labels[part], distances[part])
         short = np.flatnonzero((labels < 0).any(axis=1))
         if short.size:
             # ChromaDB gives fewer than k, or fails, where deleted entries or a large k exhaust its search.
-            labels[short], far[short] = self._look_at_all(queries[short], k)
-        return labels, far
+            labels[short], distances[short] = self._look_at_all(queries[short], k)
+        return labels, distances
 
-    def _ask(self, queries: Vectors, labels: Labels, far: Vectors) -> None:
+    def _ask(self, queries: Vectors, labels: Labels, distances: Vectors) -> None:
         """Fill in what ChromaDB finds, as far as it does."""
         try:
-            found = self._collection.query(
+            matches = self._collection.query(
                 query_embeddings=queries, n_results=labels.shape[1], include=["distances"]
             )
         except Exception as error:
             if "ef or M is too small" in str(error):
                 return
             raise EngineError("ChromaDB cannot search", str(error), place=self.directory) from error
-        for row, (ids, distances) in enumerate(zip(found["ids"], found["distances"], strict=True)):
-            labels[row, : len(ids)] = [int(one) for one in ids]
-            far[row, : len(ids)] = distances
+        for row, (ids, given) in enumerate(zip(matches["ids"], matches["distances"], strict=True)):
+            labels[row, : len(ids)] = [int(label) for label in ids]
+            distances[row, : len(ids)] = given
         # Its l2 is the square, and rounding can take both below zero.
-        np.maximum(far, 0, out=far)
+        np.maximum(distances, 0, out=distances)
         if self.metric == "l2":
-            np.sqrt(far, out=far)
+            np.sqrt(distances, out=distances)
 
 
 def _connect(directory: Path, metric: Metric) -> tuple[Any, Any]:
@@ -235,8 +229,8 @@ def _new_collection(client: Any, name: str, metric: Metric, sync: int) -> Any:
 
 def probe(directory: str, dim: int) -> None:
     """Open a store, search it once and end with 0: what the child process does."""
-    told = read_json(Path(directory) / "store.json")
-    client, collection = _connect(Path(directory), told["metric"])
+    known = read_json(Path(directory) / "store.json")
+    client, collection = _connect(Path(directory), known["metric"])
     if collection.count():
         collection.query(
             query_embeddings=np.ones((1, dim), dtype=np.float32), n_results=1, include=["distances"]

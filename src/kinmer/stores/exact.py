@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -22,7 +21,8 @@ __all__ = [
     "check_vectors",
     "distances_to",
     "exact_search",
-    "search_pages",
+    "join_hits",
+    "no_hits",
     "sort_hits",
     "unit_rows",
 ]
@@ -59,9 +59,9 @@ class VectorStore(ABC):
         self.directory, self.dim, self.metric, self.threads = directory, dim, metric, threads
 
     @classmethod
-    @abstractmethod
     def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
         """An empty store in `directory`, a folder that exists and is empty. `threads`: None for all cores."""
+        return cls(Path(directory), dim=dim, metric=metric, threads=threads)
 
     @classmethod
     @abstractmethod
@@ -133,17 +133,24 @@ class VectorStore(ABC):
         if k < 1:
             raise UsageError(f"k must be at least 1, not {k}")
         queries = check_vectors(queries, self.dim)
-        labels = np.full((len(queries), k), -1, dtype=np.int64)
-        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+        labels, distances = no_hits(len(queries), k)
         wanted = min(k, len(self))
         if wanted and len(queries):
-            found, far = self._search(queries, wanted)
-            labels[:, :wanted], distances[:, :wanted] = sort_hits(found, far, wanted)
+            hits = self._search(queries, wanted)
+            labels[:, :wanted], distances[:, :wanted] = sort_hits(*hits, wanted)
         return labels, distances
 
     def _update(self, labels: Labels, vectors: Vectors) -> None:
         self._delete(labels)
         self._add(labels, vectors)
+
+    @staticmethod
+    def _description(directory: Path, dim: int, metric: Metric) -> dict[str, Any]:
+        """What ``store.json`` says; FormatError without one, MismatchError for another dim or metric."""
+        known = read_json(directory / "store.json")
+        if known.get("dim") != dim or known.get("metric") != metric:
+            raise MismatchError("the store is of another dimension or metric", place=directory)
+        return known
 
     def _known(self, labels: Labels) -> None:
         known = self.contains(labels) if labels.size else np.ones(0, dtype=bool)
@@ -215,18 +222,17 @@ def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
     block = max(1, BLOCK_NUMBERS // max(1, count * d))
     for start in range(0, len(queries), block):
         asked = queries[start : start + block, None].astype(np.float64)
-        theirs = (vectors if len(vectors) == 1 else vectors[start : start + block]).astype(np.float64)
+        others = (vectors if len(vectors) == 1 else vectors[start : start + block]).astype(np.float64)
         if metric == "cosine":
-            asked, no_direction = _unit(asked)
-            theirs, none_either = _unit(theirs)
-        theirs = theirs - asked
-        squares = np.einsum("qmd,qmd->qm", theirs, theirs)
+            (asked, asked_zero), (others, others_zero) = _unit(asked), _unit(others)
+        differences = others - asked
+        squares = np.einsum("qmd,qmd->qm", differences, differences)
         if metric == "cosine":
             # For unit vectors 1 - cos is half the squared distance.
-            far = np.where(no_direction | none_either, 1.0, np.minimum(squares / 2, 2.0))
+            distances = np.where(asked_zero | others_zero, 1.0, np.minimum(squares / 2, 2.0))
         else:
-            far = np.sqrt(squares)
-        result[start : start + block] = far
+            distances = np.sqrt(squares)
+        result[start : start + block] = distances
     return result
 
 
@@ -237,11 +243,16 @@ def _unit(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return vectors / np.where(zero, 1.0, lengths)[..., None], zero
 
 
+def no_hits(queries: int, k: int) -> tuple[Labels, Vectors]:
+    """Labels -1 and distances inf, both (queries, k): what a search starts from."""
+    return np.full((queries, k), -1, np.int64), np.full((queries, k), np.inf, np.float32)
+
+
 def sort_hits(labels: Labels, distances: Vectors, k: int) -> tuple[Labels, Vectors]:
     """The first k of every row (q, m) by distance, then label; missing ones (label -1) last."""
-    far = np.where(labels < 0, np.float32(np.inf), distances).astype(np.float32)
-    order = np.lexsort((np.where(labels < 0, np.iinfo(np.int64).max, labels), far), axis=-1)[:, :k]
-    return np.take_along_axis(labels, order, axis=1), np.take_along_axis(far, order, axis=1)
+    distances = np.where(labels < 0, np.float32(np.inf), distances).astype(np.float32)
+    order = np.lexsort((np.where(labels < 0, np.iinfo(np.int64).max, labels), distances), axis=-1)[:, :k]
+    return np.take_along_axis(labels, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
 # Queries and rows that meet in one matrix product, 32 MB of products: as many queries as that allows, because
@@ -272,10 +283,9 @@ def exact_search(
     there are fewer than k: label -1 and distance inf.
     """
     wanted = min(k, len(vectors))
-    found = np.full((len(queries), k), -1, dtype=np.int64)
-    far = np.full((len(queries), k), np.inf, dtype=np.float32)
+    nearest, distances = no_hits(len(queries), k)
     if not wanted:
-        return found, far
+        return nearest, distances
     center = np.zeros(queries.shape[1], dtype=np.float32)
     if metric == "l2":
         # Around a center the squares keep the digits that tell near vectors apart.
@@ -290,28 +300,19 @@ def exact_search(
         rows, unsure = _candidates(vectors, asked, center, wanted, metric, pairs)
         exact = distances_to(asked, np.asarray(vectors[rows.ravel()]).reshape(*rows.shape, -1), metric)
         rows, exact = sort_hits(rows, exact, wanted)
-        for place in np.flatnonzero(unsure):
-            gone = None if pairs is None else pairs[1][pairs[0] == place]
-            rows[place], exact[place] = _scan(vectors, asked[place], wanted, metric, gone)
-        found[start : start + len(asked), :wanted] = (
-            rows if labels is None else np.where(rows < 0, -1, labels[rows])
-        )
-        far[start : start + len(asked), :wanted] = exact
-    return found, far
+        for row in np.flatnonzero(unsure):
+            gone = None if pairs is None else pairs[1][pairs[0] == row]
+            rows[row], exact[row] = _scan(vectors, asked[row], wanted, metric, gone)
+        own = rows if labels is None else np.where(rows < 0, -1, labels[rows])
+        nearest[start : start + len(asked), :wanted] = own
+        distances[start : start + len(asked), :wanted] = exact
+    return nearest, distances
 
 
-def search_pages(
-    pages: Iterable[tuple[Labels, Vectors]], queries: Vectors, k: int, metric: Metric
-) -> tuple[Labels, Vectors]:
-    """`exact_search` of vectors that come page by page: ascending labels (m,) and vectors (m, d)."""
-    labels = np.full((len(queries), k), -1, dtype=np.int64)
-    far = np.full((len(queries), k), np.inf, dtype=np.float32)
-    for own, vectors in pages:
-        new, distances = exact_search(vectors, own, queries, k, metric)
-        labels, far = sort_hits(
-            np.concatenate([labels, new], axis=1), np.concatenate([far, distances], axis=1), k
-        )
-    return labels, far
+def join_hits(hits: tuple[Labels, Vectors], more: tuple[Labels, Vectors], k: int) -> tuple[Labels, Vectors]:
+    """The k nearest of two sets of hits."""
+    labels = np.concatenate([hits[0], more[0]], axis=1)
+    return sort_hits(labels, np.concatenate([hits[1], more[1]], axis=1), k)
 
 
 def _candidates(
@@ -365,17 +366,14 @@ def _scan(
     vectors: Any, query: Vectors, k: int, metric: Metric, excluded: Labels | None
 ) -> tuple[Labels, Vectors]:
     """The k nearest rows of one query, every distance exact: for more ties than the margin holds."""
-    rows = np.empty((1, 0), dtype=np.int64)
-    far = np.empty((1, 0), dtype=np.float32)
+    hits = no_hits(1, 0)
     for start in range(0, len(vectors), ROW_BLOCK):
         block = np.asarray(vectors[start : start + ROW_BLOCK], dtype=np.float32)
-        new = distances_to(query[None], block[None], metric)
-        own = np.arange(start, start + len(block))
+        rows = np.arange(start, start + len(block))
         if excluded is not None:
-            own[np.isin(own, excluded)] = -1
-        rows = np.concatenate([rows, own[None]], axis=1)
-        rows, far = sort_hits(rows, np.concatenate([far, new], axis=1), k)
-    return rows[0], far[0]
+            rows[np.isin(rows, excluded)] = -1
+        hits = join_hits(hits, (rows[None], distances_to(query[None], block[None], metric)), k)
+    return hits[0][0], hits[1][0]
 
 
 class ExactStore(VectorStore):
@@ -394,19 +392,12 @@ class ExactStore(VectorStore):
         self._generation = 0
 
     @classmethod
-    def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
-        """An empty store; see `VectorStore.create`."""
-        return cls(Path(directory), dim=dim, metric=metric, threads=threads)
-
-    @classmethod
     def open(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
         """The flushed store, its vectors mapped; see `VectorStore.open`."""
         store = cls(Path(directory), dim=dim, metric=metric, threads=threads)
-        told = read_json(store.directory / "store.json")
-        if told.get("dim") != dim or told.get("metric") != metric:
-            raise MismatchError("the store is of another dimension or metric", place=store.directory)
+        known = cls._description(store.directory, dim, metric)
         try:
-            store._generation = int(told["generation"])
+            store._generation = int(known["generation"])
             vectors, labels = store._files()
             store._vectors = np.load(vectors, mmap_mode="r", allow_pickle=False)
             store._labels = np.load(labels, allow_pickle=False)

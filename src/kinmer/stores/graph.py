@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from usearch.index import Index
 
-from kinmer.errors import EngineError, FormatError, MismatchError
-from kinmer.files import file_checksum, read_json, sync_directory, write_json
+from kinmer.errors import EngineError, FormatError
+from kinmer.files import file_checksum, sync_directory, write_json
 from kinmer.resources import available_cores
 from kinmer.stores.exact import (
     Labels,
@@ -35,7 +34,9 @@ from kinmer.stores.exact import (
     Vectors,
     VectorStore,
     distances_to,
-    search_pages,
+    exact_search,
+    join_hits,
+    no_hits,
     sort_hits,
     unit_rows,
 )
@@ -103,14 +104,14 @@ class GraphStore(VectorStore):
         self._set_aside(aside)
 
     def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
-        labels, far = self._near(queries, k)
-        own, vectors = self._aside
-        if not own.size:
-            return labels, far
-        theirs = np.broadcast_to(own, (len(queries), len(own)))
-        distances = distances_to(queries, vectors[None], self.metric)
-        labels = np.where(np.isin(labels, own), -1, labels)
-        return np.concatenate([labels, theirs], axis=1), np.concatenate([far, distances], axis=1)
+        labels, distances = self._near(queries, k)
+        aside, vectors = self._aside
+        if not aside.size:
+            return labels, distances
+        labels = np.where(np.isin(labels, aside), -1, labels)
+        more = distances_to(queries, vectors[None], self.metric)
+        labels = np.concatenate([labels, np.broadcast_to(aside, more.shape)], axis=1)
+        return labels, np.concatenate([distances, more], axis=1)
 
     def _repair(self) -> None:
         """Make sure that every entry is found; nothing where no insertion came after the last time."""
@@ -135,20 +136,18 @@ class GraphStore(VectorStore):
 
     def _look_at_all(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
         """The k nearest, with every entry looked at."""
-        return search_pages(self._pages(), queries, k, self.metric)
-
-    def _pages(self) -> Iterator[tuple[Labels, Vectors]]:
-        labels = self._labels()
+        labels, hits = self._labels(), no_hits(len(queries), k)
         for start in range(0, len(labels), PAGE):
-            part = labels[start : start + PAGE]
-            yield part, self._held(part)
+            page = labels[start : start + PAGE]
+            hits = join_hits(hits, exact_search(self._held(page), page, queries, k, self.metric), k)
+        return hits
 
     def _set_aside(self, labels: Labels) -> None:
         vectors = self._held(labels) if labels.size else np.empty((0, self.dim), dtype=np.float32)
         self._aside = labels, vectors
 
     def _history(self) -> dict[str, Any]:
-        """What a description of the store tells of marks and of entries kept aside."""
+        """What a description of the store says of marks and of entries kept aside."""
         return {"marked": self._marked, "aside": self._aside[0].tolist()}
 
 
@@ -188,31 +187,24 @@ class HnswStore(GraphStore):
         self._generation = 0
 
     @classmethod
-    def create(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
-        """An empty store; see `VectorStore.create`."""
-        return cls(Path(directory), dim=dim, metric=metric, threads=threads)
-
-    @classmethod
     def open(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
         """The flushed graph, mapped; see `VectorStore.open`."""
         store = cls(Path(directory), dim=dim, metric=metric, threads=threads)
-        told = read_json(store.directory / "store.json")
-        if told.get("dim") != dim or told.get("metric") != metric:
-            raise MismatchError("the store is of another dimension or metric", place=store.directory)
+        known = cls._description(store.directory, dim, metric)
         try:
-            store._generation = int(told["generation"])
+            store._generation = int(known["generation"])
             # usearch believes what it maps: a file cut short would bring the process down.
-            if _signature(store._file) != told["signature"]:
+            if _signature(store._file) != known["signature"]:
                 raise FormatError("the graph is damaged", "its bytes have changed", place=store._file)
-            store._marked = int(told.get("marked", 0))
+            store._marked = int(known.get("marked", 0))
             # Up to 0.1.0 a graph that had been changed could lack ways to what it holds.
-            if "marked" not in told and store._generation > 1:
+            if "marked" not in known and store._generation > 1:
                 raise FormatError("the graph is of an older kinmer", "it can miss entries", place=store._file)
             store._load(view=True)
-            store._set_aside(np.array(told.get("aside", []), dtype=np.int64))
+            store._set_aside(np.array(known.get("aside", []), dtype=np.int64))
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise FormatError("the store is damaged", str(error), place=store.directory) from error
-        if len(store) != told.get("entries") or store._index.ndim != dim:
+        if len(store) != known.get("entries") or store._index.ndim != dim:
             raise FormatError("the graph is damaged", "it is not the one described", place=store._file)
         return store
 
@@ -341,50 +333,50 @@ class HnswStore(GraphStore):
 
     def _near(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
         asked = self._known_as(queries)
-        labels = np.full((len(queries), k), -1, dtype=np.int64)
-        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        labels, distances = no_hits(len(queries), k)
         nodes = len(self._index)
         wide = min(nodes, k * nodes // len(self) + SPARE) if self._marked else k
         left = np.arange(len(queries))
         while left.size:
-            labels[left], far[left] = sort_hits(*self._ask(asked[left], wide), k)
+            labels[left], distances[left] = sort_hits(*self._ask(asked[left], wide), k)
             left = left[(labels[left] < 0).any(axis=1)]
             if not self._marked or wide >= min(nodes, WIDEST):
                 break
             wide = min(nodes, wide * WIDER)
         if left.size:
             # Deleted entries stand in the way, or k is a large part of all: every entry is looked at.
-            labels[left], far[left] = self._look_at_all(asked[left], k)
+            labels[left], distances[left] = self._look_at_all(asked[left], k)
         # To usearch two zero vectors are the same; here a zero vector is at distance 1 from everything.
         zero = ~queries.any(axis=1, keepdims=True)
-        return labels, np.where(zero & (labels >= 0), np.float32(1), far) if self.metric == "cosine" else far
+        if self.metric == "cosine":
+            distances = np.where(zero & (labels >= 0), np.float32(1), distances)
+        return labels, distances
 
     def _ask(self, asked: Vectors, k: int) -> tuple[Labels, Vectors]:
         """Labels and distances (q, k) as the graph has them; -1 and inf for deleted and missing ones."""
         nodes = len(self._index)
         least = EXPANSION_SEARCH if self._generation <= 1 else EXPANSION_CHANGED
         self._index.expansion_search = max(least * nodes // max(1, len(self)), 2 * k)
-        found = self._index.search(asked, k, threads=self._threads)
-        labels = np.full((len(asked), k), -1, dtype=np.int64)
-        far = np.full((len(asked), k), np.inf, dtype=np.float32)
-        keys, distances = (np.atleast_2d(one) for one in (found.keys, found.distances))
-        counts = np.atleast_1d(getattr(found, "counts", len(found.keys)))
+        matches = self._index.search(asked, k, threads=self._threads)
+        labels, distances = no_hits(len(asked), k)
+        keys, raw = (np.atleast_2d(array) for array in (matches.keys, matches.distances))
+        counts = np.atleast_1d(getattr(matches, "counts", len(matches.keys)))
         there = (np.arange(keys.shape[1]) < counts[:, None]) & (keys < MARKS)
         labels[:, : keys.shape[1]] = np.where(there, keys.astype(np.int64), -1)
-        near = np.sqrt(np.maximum(distances, 0)) if self.metric == "l2" else np.clip(distances, 0, 2)
-        far[:, : keys.shape[1]] = np.where(there, near, np.inf)
-        return labels, far
+        raw = np.sqrt(np.maximum(raw, 0)) if self.metric == "l2" else np.clip(raw, 0, 2)
+        distances[:, : keys.shape[1]] = np.where(there, raw, np.inf)
+        return labels, distances
 
     def _unreached(self, labels: Labels) -> Labels:
         for expansion in EXPANSIONS_CHECK:
             if not labels.size:
                 break
             self._index.expansion_search = expansion
-            found = self._index.search(self._held(labels), min(16, len(self._index)), threads=self._threads)
+            matches = self._index.search(self._held(labels), min(16, len(self._index)), threads=self._threads)
             # Where the last hit is as near as the first, many entries are the same and any of them will do.
-            keys, far = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
+            keys, distances = np.atleast_2d(matches.keys), np.atleast_2d(matches.distances)
             there = (keys == labels[:, None].astype(np.uint64)).any(axis=1)
-            labels = labels[~there & (far[:, -1] > far[:, 0])]
+            labels = labels[~there & (distances[:, -1] > distances[:, 0])]
         return labels
 
 

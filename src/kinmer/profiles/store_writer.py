@@ -3,8 +3,7 @@
 A new store grows in ``NAME.part`` beside its output and takes its name when it is whole. An append grows
 inside the whole store, behind the rows that its root file knows of, so that readers see the old rows until
 `ProfileWriter.finish` replaces that file. ``.kinmer-journal.json`` in the folder says how far the last
-commit went.
-"""
+commit went."""
 
 from __future__ import annotations
 
@@ -59,6 +58,7 @@ from kinmer.profiles.store import ProfileStore
 
 __all__ = ["ProfileWriter"]
 
+
 COMMIT_SECONDS = 1.0
 # Names of the sources, which grow by files and not by rows.
 SOURCES = "obs/source/categories"
@@ -68,9 +68,9 @@ _COLUMN_TYPES = {"length": np.int64, "bases": np.int64, "gc": np.float64}
 class ProfileWriter:
     """Writes profiles into a new or a whole store; made by `create`, used as a context manager.
 
-    ``rows``: rows so far, of a store appended to with the old ones. ``state``: what the caller gave to the
-    last `commit` of the run that is resumed, else None. ``base``: rows of the whole store before.
-    Leaving the block without `finish` keeps the last commit for the same command to resume from.
+    ``rows``: rows so far, with those of a store appended to. ``base``: rows of that store before. ``state``:
+    what the caller gave to the last `commit` of the run that is resumed, else None. Leaving the block without
+    `finish` keeps the last commit for the same command to resume from.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ProfileWriter:
         root: Root | None = None,
     ) -> None:
         self.path, self.layout, self.values = path, layout, values
-        self._workshop, self._journal = workshop, journal
+        self._workshop, self._journal, self._folder = workshop, journal, workshop.folder
         self._root = root or Root({}, {})  # Of the store that is appended to.
         self._commit_seconds, self._last_commit = commit_seconds, time.monotonic()
         self.base: int = noted["base"] if noted else 0
@@ -112,10 +112,6 @@ class ProfileWriter:
             self._seen.add(hash_texts(block))
         if not noted:
             journal.write(base=self.base, rows=0, sources=0, state=None)
-
-    @property
-    def _folder(self) -> Path:
-        return self._workshop.folder
 
     @classmethod
     def create(
@@ -148,14 +144,7 @@ class ProfileWriter:
         path = Path(path)
         appending = append and path.exists()
         _conclude(Journal(path / JOURNAL, signature), append=append)
-        folder = path
-        if not appending:
-            hint = "use --append to add to it, or --force to replace it"
-            folder = part_of(check_output(path, force=force, hint=hint, kind=STORE))
-            if folder.exists() or folder.is_symlink():
-                check_folder(folder, STORE)
-        elif not (path / "zarr.json").is_file():
-            raise FormatError("this is not a profile store", check="leave out --append", place=path)
+        folder = _folder_of(path, appending=appending, force=force)
         workshop = Workshop(folder, make=not appending)
         try:
             journal = Journal(folder / JOURNAL, signature)
@@ -173,17 +162,8 @@ class ProfileWriter:
             else:
                 # Left where the last run was killed while giving the store its name.
                 (folder / "zarr.json").unlink(missing_ok=True)
-            return cls(
-                path,
-                workshop,
-                journal,
-                layout,
-                values=values,
-                lengths=lengths,
-                commit_seconds=commit_seconds,
-                noted=noted,
-                root=root,
-            )
+            more: Any = {"lengths": lengths, "commit_seconds": commit_seconds, "noted": noted, "root": root}
+            return cls(path, workshop, journal, layout, values=values, **more)
         except BaseException:
             workshop.release()
             raise
@@ -206,15 +186,12 @@ class ProfileWriter:
     def first_known(self, ids: Sequence[str]) -> int | None:
         """Position in `ids` of the first that the store holds already or that occurs twice; else None."""
         texts = np.asarray(ids, dtype=object)
-        hashes = hash_texts(texts)
-        known = self._seen.known(hashes)
-        order = np.argsort(hashes, kind="stable")
-        known[order[1:][hashes[order[1:]] == hashes[order[:-1]]]] = True
         # Unequal ids can share a hash (once in millions of stores): only the ids themselves decide.
-        suspects = np.flatnonzero(known)
+        suspects = self._seen.suspects(hash_texts(texts))
         if not len(suspects):
             return None
-        stored = self._stored_among({str(texts[at]) for at in suspects})
+        asked = {str(texts[at]) for at in suspects}
+        stored = {name for block in self._id_blocks(0, self.rows) for name in asked.intersection(block)}
         seen: set[str] = set()
         for at, name in enumerate(ids):
             if name in stored or name in seen:
@@ -245,9 +222,8 @@ class ProfileWriter:
             added then.
         """
         count = len(ids)
-        if len(profiles) != count or (
-            "length" in self._columns and (lengths is None or len(lengths) != count)
-        ):
+        known = count if "length" not in self._columns else -1 if lengths is None else len(lengths)
+        if not len(profiles) == count == known:
             raise ProfileError("ids, profiles and lengths have different numbers of rows")
         if not count:
             return
@@ -261,18 +237,17 @@ class ProfileWriter:
                 "is the same sequence in two of the files?",
             )
         block = self.layout.bases
-        columns: dict[str, NDArray[Any]] = {
-            "bases": profiles[:, block.columns].sum(axis=1, dtype=np.float64).astype(np.int64),
-            "gc": gc_of(profiles, self.layout),
-        }
-        if lengths is not None:
-            columns["length"] = np.asarray(lengths, dtype=np.int64)
         texts = np.asarray(ids, dtype=object)
-        self._arrays["X"].append(profiles)
-        self._arrays["obs/_index"].append(texts)
-        self._arrays["obs/source/codes"].append(self._codes(sources, count))
-        for name in self._columns:
-            self._arrays[f"obs/{name}"].append(columns[name])
+        added: dict[str, Any] = {
+            "X": profiles,
+            "obs/_index": texts,
+            "obs/source/codes": self._codes(sources, count),
+            "obs/length": lengths,
+            "obs/bases": profiles[:, block.columns].sum(axis=1, dtype=np.float64).astype(np.int64),
+            "obs/gc": gc_of(profiles, self.layout),
+        }
+        for name in self._row_nodes:
+            self._arrays[name].append(added[name])
         self._seen.add(hash_texts(texts))
         self.rows += count
 
@@ -300,13 +275,11 @@ class ProfileWriter:
             self._write_pending()
         for array in self._arrays.values():
             array.finish()
-        self._sync()
+        sync_files(file for array in self._arrays.values() for file in array.touched())
         description = self._describe(provenance)
         write_uns(self._folder, description)
-        attributes = {"column-order": [*self._columns, "source"], "_index": "_index"}
-        write_group(
-            self._folder / "obs", {**attributes, "encoding-type": "dataframe", "encoding-version": "0.2.0"}
-        )
+        encoding = {"_index": "_index", "encoding-type": "dataframe", "encoding-version": "0.2.0"}
+        write_group(self._folder / "obs", {"column-order": [*self._columns, "source"], **encoding})
         nodes = self._nodes()
         sums = self._sums(nodes)
         root = {"encoding-type": "anndata", "encoding-version": "0.1.0", KINMER: description}
@@ -314,7 +287,7 @@ class ProfileWriter:
         write_root(self._folder, Root(nodes, root, sums))
         if self._folder == self.path:
             for name in every - nodes.keys():
-                remove(self._folder / name)
+                remove(self.path / name)
         else:
             self._workshop.publish(self.path)
         Journal(self.path / JOURNAL, None).clear()
@@ -351,13 +324,9 @@ class ProfileWriter:
             written[name] = read_json(self._folder / name / "zarr.json")
         # Of a store that is appended to the rest is what its root file says, whatever lies beside it.
         known = self._root.nodes or node_documents(self._folder, "")
-        kept = {
-            name: document
-            for name, document in known.items()
-            if name in ("layers", "obs/source", "obsm", "obsp", "var", "varm", "varp")
-            or name.startswith("var/")
-        }
-        return kept | written
+        kept = {"layers", "obs/source", "obsm", "obsp", "var", "varm", "varp"}
+        kept |= {name for name in known if name.startswith("var/")}
+        return {name: document for name, document in known.items() if name in kept} | written
 
     def _sums(self, nodes: Mapping[str, dict[str, Any]]) -> dict[str, NodeSums]:
         """Checksums of these nodes; those of the old rows are what they were."""
@@ -394,23 +363,20 @@ class ProfileWriter:
         codes = np.array([self._source_codes[name] for name in names], dtype=np.int32)
         return np.repeat(codes, count) if isinstance(sources, str) else codes
 
-    def _stored_among(self, ids: set[str]) -> set[str]:
-        return {name for block in self._id_blocks(0, self.rows) for name in ids.intersection(block)}
-
     def _id_blocks(self, first: int, stop: int) -> Iterator[NDArray[np.object_]]:
         for start in range(first, stop, COLUMN_ROWS):
             yield self.ids(start, min(start + COLUMN_ROWS, stop))
 
     def _check_old_ids(self) -> None:
         """Remember the ids of the store that is appended to; FormatError where they are not its own."""
+        if not self.base:
+            return
 
         def remembered() -> Iterator[str]:
             for block in self._id_blocks(0, self.base):
                 self._seen.add(hash_texts(block))
                 yield from block
 
-        if not self.base:
-            return
         assert self._root.description is not None
         if hash_ids(remembered()) != self._root.description["fingerprint"]:
             raise FormatError("the ids are damaged", "their fingerprint is another", AGAIN, place=self.path)
@@ -419,12 +385,9 @@ class ProfileWriter:
         assert self._pending is not None
         for array in self._arrays.values():
             array.flush()
-        self._sync()
+        sync_files(file for array in self._arrays.values() for file in array.touched())
         self._journal.write(base=self.base, **self._pending)
         self._pending, self._last_commit = None, time.monotonic()
-
-    def _sync(self) -> None:
-        sync_files(file for array in self._arrays.values() for file in array.touched())
 
     def _describe(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         made = [json.loads(json.dumps(provenance))]
@@ -433,6 +396,19 @@ class ProfileWriter:
             made = [*self._root.description["made"], *made]
         fingerprint = hash_ids(name for block in self._id_blocks(0, self.rows) for name in block)
         return describe(self.layout, self.values, rows=self.rows, fingerprint=fingerprint, made=made)
+
+
+def _folder_of(path: Path, *, appending: bool, force: bool) -> Path:
+    """Where the store at `path` grows, checked."""
+    if appending:
+        if not (path / "zarr.json").is_file():
+            raise FormatError("this is not a profile store", check="leave out --append", place=path)
+        return path
+    hint = "use --append to add to it, or --force to replace it"
+    folder = part_of(check_output(path, force=force, hint=hint, kind=STORE))
+    if folder.exists() or folder.is_symlink():
+        check_folder(folder, STORE)
+    return folder
 
 
 def _conclude(journal: Journal, *, append: bool) -> None:
