@@ -33,7 +33,7 @@ from kinmer.files import (
 from kinmer.folders import Workshop, check_output
 from kinmer.inputs import kind_of
 from kinmer.layout import check_layout
-from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of, table_kind
+from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of
 from kinmer.profiles.root import STORE, part_of
 from kinmer.progress import step
 from kinmer.resources import cpu_threads
@@ -127,8 +127,7 @@ def _place(source: object, output: str | Path | None, force: bool) -> Path | Non
     if output is None:
         if _is_anndata(source) or isinstance(source, ProfileStore):
             return None
-        path = Path(source) if isinstance(source, str | Path) else None
-        if fasta or path is None or path.suffix == ".npy" or table_kind(path) is not None:
+        if kind_of(source) in ("memory", "fasta", "npy", "h5ad"):
             raise UsageError(
                 "there is no output", "only a store and an AnnData keep their embeddings", "give an .npy name"
             )

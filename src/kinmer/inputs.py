@@ -11,6 +11,7 @@ import math
 import os
 import re
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = [
     "read_lines",
     "sealed",
     "text_of",
+    "unnamed_array",
 ]
 
 
@@ -401,3 +403,11 @@ def _written(shape: tuple[int, ...]) -> str:
 
 def _damaged(path: Path, why: str) -> ProfileError:
     return ProfileError("this is no .npy table, or it is cut off", why, "was it copied whole?", place=path)
+
+
+def unnamed_array(kind: type[Any], rows: int, width: int) -> NDArray[Any]:
+    """An array (rows, width) in a file without a name, gone when nobody looks at it any more."""
+    if not rows:
+        return np.empty((0, width), kind)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, kind, "w+", shape=(rows, width))

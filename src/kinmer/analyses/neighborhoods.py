@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -252,6 +253,12 @@ class CountAnalysis(Analysis):
     beyond: int
     fits: tuple[Fit, ...]
     dimension: Dimension
+
+    @property
+    def centres(self) -> Distances:
+        """The name of `centers` until 0.1.0."""
+        warnings.warn("centres is centers now", DeprecationWarning, stacklevel=2)
+        return self.centers
 
     def text(self) -> str:
         """The fits and the dimension."""

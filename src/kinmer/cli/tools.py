@@ -100,13 +100,14 @@ def info(
 def _facts(source: Path, ids: Path | None) -> tuple[dict[str, Any], str]:
     """What is known of a folder or file, as numbers and as text."""
     from kinmer.box import located
+    from kinmer.inputs import kind_of
 
-    if (source / "index.json").is_file():
+    if kind_of(source) == "index":
         from kinmer.library import describe_index
 
         index = describe_index(source)
         return index.to_dict(), index.text()
-    if (located(source) / "config.json").is_file():
+    if kind_of(located(source)) == "encoder":
         from kinmer.encoder import Encoder
 
         encoder = Encoder.load(source)

@@ -417,8 +417,11 @@ def agreement_text(rows: Sequence[Agreement]) -> list[str]:
     return lines + ([f"sequences without a label are left out (up to {left:,})"] if left else [])
 
 
-def gc_spans(cluster: Codes, gc: Floats) -> tuple[float, float] | None:
+def gc_spans(cluster: Codes, obs: pd.DataFrame) -> tuple[float, float] | None:
     """Mean standard deviation of GC within clusters of two or more, weighted by size, and that of all."""
+    if "gc" not in obs:
+        return None
+    gc = obs["gc"].to_numpy(np.float64)
     known = (cluster > 0) & np.isfinite(gc)
     if known.sum() < 2:
         return None

@@ -252,38 +252,35 @@ def cluster(
     Parameters
     ----------
     source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes.
-    metadata : a TSV that is joined by id; its columns named in `labels` are compared with the clusters.
+    metadata : a TSV, joined by id; its columns named in `labels` are compared with the clusters.
     settings, changes : method, k and the other fields of `ClusterSettings`; each can be given by its name.
-    output : folder of the tables. keep : clusters go into ``obs["cluster"]`` of a store or an AnnData.
-    force : replace an output, and clusters that the store has.
+    output : folder of the tables. force : replace it, and clusters that the store has.
+    keep : clusters go into ``obs["cluster"]`` of a store or an AnnData.
 
     The same points, settings and seed give the same clusters up to 50,000 points; above, the engine's graph
     depends on the threads' timing.
 
-    Raises UsageError for settings that make no sense, an output that exists and a missing library,
-    InputError where there is no map to look at, and what opening the points raises.
+    Raises UsageError for impossible settings, an output that exists and a missing library, InputError where
+    there is no map, and as `open_vectors`.
     """
     chosen = replace(settings or ClusterSettings(), **changes)
     asked = {"vectors": str(vectors), "metric": metric, **chosen.of_method()}
     points = open_labeled(source, vectors, ids=ids, metric=metric, metadata=metadata)
-    folder = None if output is None else Path(output)
-    numbers = _kept(points, asked, folder, keep=keep, force=force)
-    unwritten = folder if numbers is None else None
-    more: dict[str, Any] = {}
-    representative = None
+    numbers = _kept(points, asked, output, keep=keep, force=force)
+    unwritten, more, rows = None, dict[str, Any](), None
     if numbers is None:
         numbers, more, rows = _clustered(points, chosen, threads)
-        representative = points.ids[rows]
+        unwritten = output
     result = Clustering(
         points.ids,
         numbers,
         points.obs,
         {**asked, "vectors": points.name, "metric": points.metric, **more},
         agreements(points.obs, numbers, ranks=labels),
-        gc_spans(numbers, points.obs["gc"].to_numpy(np.float64)) if "gc" in points.obs else None,
+        gc_spans(numbers, points.obs),
         mean_distances(points, numbers),
         asked,
-        representative,
+        None if rows is None else points.ids[rows],
     )
     if unwritten is not None:
         result.write(unwritten, force=force)
@@ -295,13 +292,13 @@ def cluster(
 
 
 def _kept(
-    points: Vectors, asked: dict[str, Any], folder: Path | None, *, keep: bool, force: bool
+    points: Vectors, asked: dict[str, Any], output: str | Path | None, *, keep: bool, force: bool
 ) -> Rows | None:
     """The clusters (n,) that the folder has already, made as asked; UsageError where outputs exist."""
     profiles = points.profiles
     in_store = keep and isinstance(profiles, ProfileStore)
     there = in_store and profiles is not None and CLUSTER in profiles.obs
-    numbers = None
+    numbers, folder = None, None if output is None else Path(output)
     if folder is not None and in_store and not there and not force:
         # A run that was killed between its folder and the store's column resumes here.
         settle(folder)

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from kinmer.counting.batches import Batch, Position, bases_of, count_batches, counted_of, source_of
+from kinmer.counting.batches import (
+    Batch,
+    CountedFasta,
+    Position,
+    bases_of,
+    count_batches,
+    counted_of,
+    fasta_ids,
+    source_of,
+)
 from kinmer.errors import InputError, KinmerError, MismatchError, ProfileError, SequenceError, UsageError
 from kinmer.fasta import BLOCK_BYTES, is_stream, nonempty, prefixes_of, read_blocks
 from kinmer.layout import GeneticCode, profile_layout
@@ -31,12 +40,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "CountReport",
+    "CountedFasta",
     "Position",
     "bases_of",
     "count",
     "count_batches",
     "count_files",
     "counted_of",
+    "fasta_ids",
 ]
 
 Files = Sequence[str | Path] | str | Path

@@ -6,19 +6,29 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import MismatchError, SequenceError
 from kinmer.fasta import BLOCK_BYTES, FastaBlock, read_blocks
-from kinmer.inputs import text_of
+from kinmer.files import hash_ids
+from kinmer.inputs import text_of, unnamed_array
 from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
 from kinmer.layout import Layout
 from kinmer.resources import available_cores
 
-__all__ = ["Batch", "Position", "bases_of", "count_batches", "counted_of", "source_of"]
+__all__ = [
+    "Batch",
+    "CountedFasta",
+    "Position",
+    "bases_of",
+    "count_batches",
+    "counted_of",
+    "fasta_ids",
+    "source_of",
+]
 
 # Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
 BATCH_BYTES = 48 << 20
@@ -246,3 +256,44 @@ def _invalid(byte: int, letters: int, place: str) -> SequenceError:
         "is it a protein, or is the file damaged?",
         place=place,
     )
+
+
+class CountedFasta:
+    """The sequences of a FASTA file as profiles, counted into an unnamed file."""
+
+    values: Literal["counts", "frequencies"] = "counts"
+    chunk_rows = 4096
+
+    def __init__(self, path: str | Path, layout: Layout, *, threads: int | None = None) -> None:
+        import pandas as pd
+
+        from kinmer.profiles.protocol import gc_of
+
+        self.layout = layout
+        names = fasta_ids(path)
+        self._counts = unnamed_array(np.uint32, len(names), layout.width)
+        lengths, start = np.zeros(len(names), np.int64), 0
+        for batch in count_batches([path], layout, threads=threads):
+            stop = start + len(batch.ids)
+            self._counts[start:stop], lengths[start:stop] = batch.counts, batch.lengths
+            start = stop
+        self.ids = np.array(names, dtype=object)
+        gc = gc_of(self._counts, layout) if names else np.empty(0)
+        self.obs = pd.DataFrame({"length": lengths, "gc": gc}, index=pd.Index(self.ids))
+        self.fingerprint = hash_ids(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start … stop, (stop - start, width)."""
+        return self._counts[start:stop]
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Any rows in any order, (len(rows), width)."""
+        return self._counts[rows]
+
+
+def fasta_ids(path: str | Path) -> list[str]:
+    """Ids of the sequences of a FASTA file, in their order."""
+    return [name for block in read_blocks(path) for name in block.ids[int(block.continues) :]]

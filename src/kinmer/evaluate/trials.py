@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kinmer.counting import CountedFasta, fasta_ids
 from kinmer.embedding import KEY
 from kinmer.encoder import Encoder
 from kinmer.errors import InputError, MismatchError, UsageError
@@ -21,7 +22,7 @@ from kinmer.layout import kmer_layout
 from kinmer.profiles import open_profiles
 from kinmer.progress import step
 from kinmer.stores import Metric, exact_search
-from kinmer.vectors import RAW, CountedFasta, Embedder, Transform, Vectors, fasta_ids, open_vectors
+from kinmer.vectors import RAW, Embedder, Transform, Vectors, open_vectors
 
 __all__ = [
     "Encoders",

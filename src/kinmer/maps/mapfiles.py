@@ -16,8 +16,8 @@ from kinmer._version import __version__
 from kinmer.errors import FormatError, InputError, UsageError
 from kinmer.files import hash_ids, read_json, write_json, written_together
 from kinmer.folders import check_output
-from kinmer.inputs import described
-from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, StoredProfiles, open_profiles, table_kind
+from kinmer.inputs import described, kind_of
+from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, StoredProfiles, open_profiles
 from kinmer.tables import write_table
 
 __all__ = [
@@ -148,10 +148,10 @@ def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
             return _from_files(stem)
         if not Path(location).exists():
             raise InputError("there is no such map", check="is the path right?", place=location)
-        if not (table_kind(Path(location)) or (kind := described(location)) == "a profile store"):
+        if kind_of(location) not in ("npy", "h5ad", "store"):
             raise FormatError(
                 "this is not a map",
-                f"it is {kind}",
+                f"it is {described(location)}",
                 "give a map's stem or one of its files, or a store that has one",
                 place=location,
             )

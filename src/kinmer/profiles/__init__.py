@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kinmer.profiles.store import info as info
     from kinmer.profiles.store import open_profiles as open_profiles
     from kinmer.profiles.store import stamp_of as stamp_of
-    from kinmer.profiles.store import table_kind as table_kind
     from kinmer.profiles.store_writer import ProfileWriter as ProfileWriter
     from kinmer.profiles.stored import AnnDataProfiles as AnnDataProfiles
     from kinmer.profiles.stored import H5adProfiles as H5adProfiles
@@ -38,14 +37,13 @@ __all__ = [
     "info",
     "open_profiles",
     "stamp_of",
-    "table_kind",
 ]
 
 # Read when a name is first used: a search needs little of this room, and much of it is slow to import.
 _FILES = {
     "arrays": ("MatrixWriter",),
     "protocol": ("NpyProfiles", "Profiles", "Values"),
-    "store": ("ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of", "table_kind"),
+    "store": ("ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of"),
     "store_writer": ("ProfileWriter",),
     "stored": ("AnnDataProfiles", "H5adProfiles", "StoredProfiles"),
 }

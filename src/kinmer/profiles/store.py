@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
 from kinmer.files import remove
 from kinmer.folders import Workshop
-from kinmer.inputs import described
+from kinmer.inputs import described, kind_of
 from kinmer.layout import Layout
 from kinmer.profiles.arrays import MatrixWriter, check_writable, clear_unfinished, write_array
 from kinmer.profiles.guard import GuardedStore
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-__all__ = ["ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of", "table_kind"]
+__all__ = ["ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of"]
 
 
 # What kinmer knows of a store is of these: where other software has written one of them, its rows are
@@ -254,7 +254,6 @@ def _check_place(path: Path) -> None:
 
 
 SOURCES_SHOWN = 5
-MAGIC: dict[Literal["npy", "h5ad"], bytes] = {"npy": b"\x93NUMPY", "h5ad": b"\x89HDF\r\n\x1a\n"}
 
 
 def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | None = None) -> Profiles:
@@ -268,13 +267,12 @@ def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | 
     """
     if isinstance(source, (str, Path)):
         path = Path(source)
-        # A table is known by its magic bytes; a path that does not exist by its name, for the right message.
-        kind = table_kind(path)
-        # What is named so and is not one, or is not there, is to be refused as a table.
-        if kind == "npy" or (path.suffix == ".npy" and not path.is_dir()):
+        # What is named as a table and is not one, or is not there, is to be refused as a table.
+        kind = kind_of(path)
+        if kind == "npy":
             return NpyProfiles(path, ids)
         _refuse_ids(ids)
-        return H5adProfiles(path) if kind == "h5ad" else ProfileStore.open(path)
+        return H5adProfiles(path) if kind == "h5ad" and path.is_file() else ProfileStore.open(path)
     _refuse_ids(ids)
     anndata = sys.modules.get("anndata")  # Who hands over an AnnData has imported it.
     if anndata is not None and isinstance(source, anndata.AnnData):
@@ -282,15 +280,6 @@ def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | 
     if isinstance(source, Profiles):
         return source
     raise UsageError(f"profiles come from a path, an AnnData or Profiles, not from {type(source).__name__}")
-
-
-def table_kind(path: Path) -> Literal["npy", "h5ad"] | None:
-    """What table a file holds, by its first bytes; None for a folder, a file of sequences, or nothing."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        head = file.read(8)
-    return next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
 
 
 def stamp_of(source: object) -> list[int] | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import FormatError, KinmerError, UsageError
+from kinmer.inputs import kind_of
 from kinmer.layout import Layout
 
 __all__ = [
@@ -371,10 +372,9 @@ def fasta_files(source: object) -> list[str | Path] | None:
     """The FASTA files that a source is; None for what `open_profiles` takes."""
     if isinstance(source, list | tuple):
         return fasta_files(source[0]) if len(source) == 1 else list(source)
-    if not isinstance(source, str | Path):
-        return None
-    path = Path(source)
-    return None if path.is_dir() or path.suffix in (".npy", ".zarr") else [source]
+    if isinstance(source, str | Path) and kind_of(source) in ("fasta", "missing"):
+        return [source]
+    return None
 
 
 def refuse_labels(*given: object) -> None:

@@ -7,11 +7,9 @@ from kinmer.vectors.duplicates import Contracted, Search, contracted
 from kinmer.vectors.knn import Graph, Neighbors, neighbor_graph
 from kinmer.vectors.points import (
     RAW,
-    CountedFasta,
     Embedder,
     Transform,
     Vectors,
-    fasta_ids,
     open_embedded,
     open_vectors,
 )
@@ -19,7 +17,6 @@ from kinmer.vectors.points import (
 __all__ = [
     "RAW",
     "Contracted",
-    "CountedFasta",
     "Embedder",
     "Graph",
     "Neighbors",
@@ -27,7 +24,6 @@ __all__ = [
     "Transform",
     "Vectors",
     "contracted",
-    "fasta_ids",
     "neighbor_graph",
     "open_embedded",
     "open_vectors",

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from kinmer.errors import InputError
 from kinmer.index import Storage
 from kinmer.index.sequences import EntryLetters
+from kinmer.inputs import unnamed_array
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Block, Layout, kmer_layout
 from kinmer.profiles import Profiles
 from kinmer.progress import step
 from kinmer.resources import available_cores
 from kinmer.vectors.knn import Graph
-from kinmer.vectors.points import BLOCK_ROWS, Vectors, unnamed
+from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
 __all__ = [
     "SHARED",
@@ -270,7 +271,7 @@ def _of_profiles(points: Vectors, profiles: Profiles) -> Counts | None:
         windows = _windows(profiles.obs, block.k)
         if windows is None:
             return None
-    kept = unnamed(np.uint16, len(points), len(columns))
+    kept = unnamed_array(np.uint16, len(points), len(columns))
     with step("Words", len(points)) as progress:
         for start in range(0, len(points), BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, len(points))
@@ -299,7 +300,7 @@ def _of_index(points: Vectors, index: Storage) -> Counts | None:
     layout = kmer_layout(K)
     _, columns = _chosen(layout)
     counter = KmerCounter(layout, available_cores())
-    kept = unnamed(np.uint16, len(points), len(columns))
+    kept = unnamed_array(np.uint16, len(points), len(columns))
     try:
         with step("Words", len(points)) as progress:
             for numbers, sequences in _batches(letters, index.numbers):

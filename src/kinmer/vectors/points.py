@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,16 +15,15 @@ from numpy.typing import NDArray
 
 from kinmer.box import boxed_for, located
 from kinmer.clr import REFERENCE_CLR, Clr
-from kinmer.counting import count_batches
+from kinmer.counting import CountedFasta
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError, ProfileError, UsageError
-from kinmer.fasta import read_blocks
 from kinmer.files import hash_ids
 from kinmer.index import Storage
-from kinmer.inputs import kind_of, map_array
+from kinmer.inputs import kind_of, map_array, unnamed_array
 from kinmer.layout import Layout, check_layout, kmer_layout
 from kinmer.profiles import AnnDataProfiles, Profiles, StoredProfiles, open_profiles, stamp_of
-from kinmer.profiles.protocol import Values, gc_of, read_ids
+from kinmer.profiles.protocol import read_ids
 from kinmer.progress import step
 from kinmer.stores import Metric, check_metric
 
@@ -34,18 +32,7 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "BLOCK_ROWS",
-    "RAW",
-    "CountedFasta",
-    "Embedder",
-    "Transform",
-    "Vectors",
-    "fasta_ids",
-    "open_embedded",
-    "open_vectors",
-    "unnamed",
-]
+__all__ = ["BLOCK_ROWS", "RAW", "Embedder", "Transform", "Vectors", "open_embedded", "open_vectors"]
 
 BLOCK_ROWS = 8192
 # Transforms that stand for an encoder: a CLR per k, and that of the original pipeline.
@@ -176,7 +163,7 @@ class Vectors:
         """The same vectors in an unnamed file, for many reads; itself where they are at hand already."""
         if self.array is not None:
             return self
-        kept = unnamed(np.float32, len(self), self.dim)
+        kept = unnamed_array(np.float32, len(self), self.dim)
         with step(f"Vectors by {self.name}", len(self)) as progress:
             for start in range(0, len(self), BLOCK_ROWS):
                 stop = min(start + BLOCK_ROWS, len(self))
@@ -197,51 +184,6 @@ class Vectors:
         if not matches.size:
             raise UsageError(f"there is no sequence {name!r}", place=self.place)
         return int(matches[0])
-
-
-class CountedFasta:
-    """The sequences of a FASTA file as profiles, counted into an unnamed file."""
-
-    values: Values = "counts"
-    chunk_rows = BLOCK_ROWS
-
-    def __init__(self, path: str | Path, layout: Layout, *, threads: int | None = None) -> None:
-        self.layout = layout
-        names = fasta_ids(path)
-        self._counts = unnamed(np.uint32, len(names), layout.width)
-        lengths, start = np.zeros(len(names), np.int64), 0
-        for batch in count_batches([path], layout, threads=threads):
-            stop = start + len(batch.ids)
-            self._counts[start:stop], lengths[start:stop] = batch.counts, batch.lengths
-            start = stop
-        self.ids = np.array(names, dtype=object)
-        gc = gc_of(self._counts, layout) if names else np.empty(0)
-        self.obs = pd.DataFrame({"length": lengths, "gc": gc}, index=pd.Index(self.ids))
-        self.fingerprint = hash_ids(self.ids)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows start … stop, (stop - start, width)."""
-        return self._counts[start:stop]
-
-    def take(self, rows: Rows) -> NDArray[Any]:
-        """Any rows in any order, (len(rows), width)."""
-        return self._counts[rows]
-
-
-def fasta_ids(path: str | Path) -> list[str]:
-    """Ids of the sequences of a FASTA file, in their order."""
-    return [name for block in read_blocks(path) for name in block.ids[int(block.continues) :]]
-
-
-def unnamed(kind: type[Any], rows: int, width: int) -> NDArray[Any]:
-    """An array (rows, width) in a file that is gone when nobody looks at it any more."""
-    if not rows:
-        return np.empty((0, width), kind)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, kind, "w+", shape=(rows, width))
 
 
 def open_vectors(
@@ -415,18 +357,7 @@ def _beside(source: object, profiles: Profiles, key: str) -> Vectors | None:
         array = np.asarray(profiles.read_obsm(key), np.float32)
         dim, read = array.shape[1], _rows_of(array)
     provenance = dict(profiles.embedding(key) or {})
-    return Vectors(
-        profiles.ids,
-        profiles.obs,
-        dim,
-        "cosine",
-        key,
-        _place(source),
-        read,
-        provenance,
-        profiles=profiles,
-        array=array,
-    )
+    return _of_profiles(source, profiles, dim, key, read, provenance, array=array)
 
 
 def _embedded(
@@ -444,18 +375,17 @@ def _embedded(
             # The encoder counts rows within what it is given.
             raise ProfileError(error.what, error.why, place=f"the rows {start + 1} to {stop}") from error
 
-    return Vectors(
-        profiles.ids,
-        profiles.obs,
-        embedder.dim,
-        "cosine",
-        name,
-        _place(source),
-        read,
-        provenance,
-        profiles=profiles,
-        _take=lambda rows: embedder.embed(profiles.take(rows), profiles.values),
-    )
+    def take(rows: Rows) -> Array:
+        return embedder.embed(profiles.take(rows), profiles.values)
+
+    return _of_profiles(source, profiles, embedder.dim, name, read, provenance, _take=take)
+
+
+def _of_profiles(
+    source: object, profiles: Profiles, dim: int, name: str, *more: Any, **others: Any
+) -> Vectors:
+    known = (profiles.ids, profiles.obs, dim, "cosine", name, _place(source))
+    return Vectors(*known, *more, profiles=profiles, **others)
 
 
 def _embedder(vectors: Any, layout: Layout) -> tuple[Embedder, str, dict[str, Any]]:
