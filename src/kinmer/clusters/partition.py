@@ -267,10 +267,9 @@ def cluster(
     asked = {"vectors": str(vectors), "metric": metric, **chosen.of_method()}
     points = open_labeled(source, vectors, ids=ids, metric=metric, metadata=metadata)
     numbers = _kept(points, asked, output, keep=keep, force=force)
-    unwritten, more, rows = None, dict[str, Any](), None
+    unwritten, more, rows = (output if numbers is None else None), dict[str, Any](), None
     if numbers is None:
         numbers, more, rows = _clustered(points, chosen, threads)
-        unwritten = output
     result = Clustering(
         points.ids,
         numbers,

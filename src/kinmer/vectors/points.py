@@ -382,10 +382,18 @@ def _embedded(
 
 
 def _of_profiles(
-    source: object, profiles: Profiles, dim: int, name: str, *more: Any, **others: Any
+    source: object,
+    profiles: Profiles,
+    dim: int,
+    name: str,
+    read: Callable[[int, int], Array],
+    provenance: dict[str, Any],
+    **more: Any,
 ) -> Vectors:
-    known = (profiles.ids, profiles.obs, dim, "cosine", name, _place(source))
-    return Vectors(*known, *more, profiles=profiles, **others)
+    place = _place(source)
+    return Vectors(
+        profiles.ids, profiles.obs, dim, "cosine", name, place, read, provenance, profiles=profiles, **more
+    )
 
 
 def _embedder(vectors: Any, layout: Layout) -> tuple[Embedder, str, dict[str, Any]]:
