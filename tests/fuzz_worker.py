@@ -44,10 +44,10 @@ def begin(folder: Path, old: Path) -> None:
         writer.add(
             [sequence_of(*one) for one in new[:22]], letters=[letters_of(name, 0) for name, _ in new[:22]]
         )
-        writer.delete(writer.table.numbers_of(["s3", "s9", "n4", "n5"]))
+        writer.delete(writer.numbers_of(["s3", "s9", "n4", "n5"]))
         writer.finish(behind=0)
         writer.add([sequence_of(*one) for one in new[22:]])
-        writer.delete(writer.table.numbers_of(["s11", "n25"]))
+        writer.delete(writer.numbers_of(["s11", "n25"]))
     # Everything that is found out when an index is first used.
     answers(folder)
 

@@ -150,10 +150,10 @@ def _do(writer: IndexWriter, step: dict[str, Any]) -> None:
     what, told = step["what"], step.get("set", {})
     if what in ("add", "update"):
         letters = [letters_of(name, known.version) for name, known in told.items()]
-        replaced = writer.table.numbers_of(list(told)) if what == "update" else ()
+        replaced = writer.numbers_of(list(told)) if what == "update" else ()
         writer.add([sequence_of(*one) for one in told.items()], letters=letters, replace=replaced)
     elif what == "delete":
-        writer.delete(writer.table.numbers_of(step["delete"]))
+        writer.delete(writer.numbers_of(step["delete"]))
     elif what == "compact":
         writer.compact()
     elif what == "finish":

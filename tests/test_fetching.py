@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 from kinmer.errors import InputError, UsageError
-from kinmer.library import downloads as sessions_module
-from kinmer.library import downloads as transfers_module
+from kinmer.library import transfers
 from kinmer.library.downloads import fetch, place_of
 from kinmer.library.genomes import GenomeFile, verify_genome
 from kinmer.library.packages import find_genomes
@@ -47,8 +46,8 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers_module, "_PAUSE", 0.005)
-    monkeypatch.setattr(sessions_module, "_BACKOFF", 0.005)
+    monkeypatch.setattr(transfers, "_PAUSE", 0.005)
+    monkeypatch.setattr(transfers, "_BACKOFF", 0.005)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from kinmer.folders import Workshop
 from kinmer.index import IndexWriter
 from kinmer.index.commit import NewSequence
 from kinmer.index.manifest import ENTRIES
+from kinmer.index.names import numbers_of
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock
 from kinmer.index.sequences import read_letters
 from kinmer.index.table import EntryTable
@@ -182,12 +183,12 @@ def apply(path: Path, model: Model, action: str, seed: int) -> None:
             made = [new_sequence(name, f"g{rng.integers(3)}", rng) for name in chosen]
             if action == "add":
                 made = [one for one in made if one[0].id not in model]
-            replaced = writer.table.numbers_of(chosen) if action == "replace" else ()
+            replaced = writer.numbers_of(chosen) if action == "replace" else ()
             writer.add([one for one, _ in made], replace=replaced)
             model.update({one.id: known for one, known in made})
         elif action == "delete" and names:
             gone = rng.choice(names, min(4, len(names)), replace=False).tolist()
-            writer.delete(writer.table.numbers_of(gone))
+            writer.delete(writer.numbers_of(gone))
             for name in gone:
                 del model[name]
         elif action == "genome" and names:
@@ -254,7 +255,7 @@ def test_a_reader_sees_every_commit_whole(db: Path) -> None:
             names = (f"a{number}", f"b{number}")
             writer.add([NewSequence(one, one, 100, 0.5, {}, vector[None]) for one in names])
             if number % 3 == 0:
-                writer.delete(writer.table.numbers_of(list(names)))
+                writer.delete(writer.numbers_of(list(names)))
             if number == 20:
                 writer.finish(behind=0)
                 writer.compact()
@@ -281,7 +282,7 @@ def test_between_a_commit_and_the_end_of_its_command_the_index_is_whole(how: str
     reader = open_index(db)
     writer = IndexWriter(db)
     own = ["n0", "n1", "n2"]
-    numbers = writer.table.numbers_of(own)
+    numbers = writer.numbers_of(own)
     if how == "delete":
         writer.delete(numbers)
     elif how == "part":
@@ -435,7 +436,7 @@ def test_files_come_in_whole_in_pieces_and_once(tmp_path: Path) -> None:
         "other": ("other", 5400),
     }
     table = EntryTable(db / ENTRIES)
-    places = table.letters(table.numbers_of(["long", "other"]))
+    places = table.letters(numbers_of(table, ["long", "other"]))
     kept = [read_letters(db / "letters-0.bin", *place).decode() for place in places.values()]
     table.close()
     assert kept == [long, letters_of(5000, 3) + "N" * 400]

@@ -27,6 +27,7 @@ from kinmer.index.manifest import (
     read_manifest,
     save_manifest,
 )
+from kinmer.index.names import names_of, numbers_of
 from kinmer.index.nearest import Groups, Labels, Near, Scan
 from kinmer.index.rows import Rows, map_rows, map_vectors, row_files
 from kinmer.index.table import EntryTable
@@ -192,11 +193,11 @@ class Storage:
 
         Raises InputError for an id that several genomes have.
         """
-        return self.table.numbers_of(ids)
+        return numbers_of(self.table, ids)
 
     def names(self, entries: Iterable[Entry]) -> dict[int, str]:
         """By number what each entry is called: its id, or ``genome:id`` where several genomes have it."""
-        return self.table.names(entries)
+        return names_of(self.table, entries)
 
     def remaining(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers (n,) with -1 for entries that have been deleted meanwhile."""
@@ -218,11 +219,6 @@ class Storage:
                 numbers = [numbers[int(np.argmin(distances))]]
             result[row] = numbers[0] if numbers else -1
         return result
-
-    @property
-    def labels(self) -> int:
-        """How often the metadata have been changed."""
-        return int(self.table.state.get("labels", 0))
 
     def stored_calibration(self) -> dict[str, Any] | None:
         """The kept calibration, for `kinmer.confidence` to read; None where the index was never calibrated.

@@ -3,9 +3,6 @@
 A row of the vector files exists when the committed ``state`` counts it and ``dead`` does not name it. The
 blocks that rows were written in are kept with their checksums. Every line that an answer is made of carries
 a checksum of its own, so that a damaged byte is an error and never another answer.
-
-An entry is known by its genome and its id: contigs of two genomes may have one id. Where an id is of one
-entry it is that entry's name, else the name is ``genome:id``.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, InputError
+from kinmer.errors import FormatError
 from kinmer.index.manifest import (
     FIXED,
     Blob,
@@ -40,14 +37,10 @@ from kinmer.index.manifest import (
 )
 from kinmer.inputs import parse_json
 
-__all__ = ["SEPARATOR", "EntryTable", "parts_of"]
+__all__ = ["EntryTable", "parts_of"]
 
 # Values bound at once: the smallest limit of an SQLite of these years is 999.
 BOUND = 900
-# As SemiBin writes sample and contig.
-SEPARATOR = ":"
-# A name is taken apart at so many separators at most, and so many genomes are listed in a message.
-MOST_SPLITS, MOST_LISTED = 32, 5
 # Seconds that a reader waits for a writer's commit, and a commit for readers.
 PATIENCE = 60.0
 # Of genomes: it has no entry.
@@ -225,48 +218,10 @@ class EntryTable:
             holders.setdefault(line[1], []).append(Holder(*line))
         return holders
 
-    def numbers_of(self, names: Sequence[str], *, genomes: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """Numbers (n,) of entries by name (``id``, or ``genome:id``), -1 for those that are no entry.
-
-        genomes : only entries of these genomes, by their ids.
-
-        Raises InputError for a name that several entries go by.
-        """
-        holders = self._resolved(names) if genomes is None else self.holders(names)
-        numbers = np.full(len(names), -1, dtype=np.int64)
-        for at, name in enumerate(names):
-            held = [one for one in holders.get(name, ()) if genomes is None or one.genome in genomes]
-            if len(held) > 1:
-                raise self.ambiguous(name, held)
-            if held:
-                numbers[at] = held[0].number
-        return numbers
-
-    def names(self, entries: Iterable[Entry]) -> dict[int, str]:
-        """By number the name of each entry: its id, or ``genome:id`` where other entries have that id too."""
-        given = list(entries)
-        if not self.state.get("equal_ids"):
-            return {entry.number: entry.id for entry in given}
+    def shared_ids(self, ids: Iterable[str]) -> set[str]:
+        """Which of these ids several entries have."""
         sql = "SELECT id FROM entries WHERE id IN ({}) GROUP BY id HAVING COUNT(*) > 1"
-        equal = {name for (name,) in self._read_in(sql, {entry.id for entry in given})}
-        shared = [entry for entry in given if entry.id in equal]
-        genomes = self.genomes(np.array([entry.genome for entry in shared], dtype=np.int64))
-        names = {entry.number: f"{genomes[entry.genome].name}{SEPARATOR}{entry.id}" for entry in shared}
-        # With separators within genomes and ids a name may be that of several: the number tells them apart.
-        meant = self._resolved(list(names.values()))
-        names = {at: name if len(meant[name]) < 2 else f"{name}#{at}" for at, name in names.items()}
-        return {entry.number: names.get(entry.number, entry.id) for entry in given}
-
-    def ambiguous(self, name: str, held: Sequence[Holder]) -> InputError:
-        """What to raise for a name that several entries go by."""
-        listed = ", ".join(repr(holder.genome) for holder in held[:MOST_LISTED])
-        more = f" and {len(held) - MOST_LISTED:,} more" if len(held) > MOST_LISTED else ""
-        return InputError(
-            f"{name!r} is in {len(held):,} genomes: {listed}{more}",
-            "it does not say which entry is meant",
-            f"say {held[0].genome + SEPARATOR + held[0].id!r}, or give its genome and its id",
-            place=self.path.parent,
-        )
+        return {name for (name,) in self._read_in(sql, set(ids))}
 
     def has_id(self, ids: Iterable[str]) -> bool:
         """Whether any entry has one of these ids."""
@@ -406,24 +361,6 @@ class EntryTable:
         lines = self._read(f"SELECT {columns} FROM files WHERE {condition} ORDER BY file", values)
         return [SourceFile._make((*line[:6], bool(line[6]))) for line in lines]
 
-    def _resolved(self, names: Sequence[str]) -> dict[str, list[Holder]]:
-        """By name all entries that it may mean: those of that id, and ``genome:id`` taken apart."""
-        holders = self.holders(names)
-        splits = {name: _splits(name) for name in names if SEPARATOR in name}
-        if splits:
-            parts = self.holders(part for pairs in splits.values() for _, part in pairs)
-            for name, pairs in splits.items():
-                known = {holder.number for holder in holders.get(name, ())}
-                more = [
-                    holder
-                    for genome, part in pairs
-                    for holder in parts.get(part, ())
-                    if holder.genome == genome and holder.number not in known
-                ]
-                if more:
-                    holders.setdefault(name, []).extend(more)
-        return holders
-
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         with self.guarded():
             return self.connection.execute(sql, values).fetchall()
@@ -476,13 +413,6 @@ class EntryTable:
             raise FormatError("the table of entries cannot be used", str(error), place=self.path) from error
         except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
             raise FormatError("the table of entries is damaged", str(error), place=self.path) from error
-
-
-def _splits(name: str) -> list[tuple[str, str]]:
-    """Genome and id for every separator that a name may be taken apart at."""
-    parts = name.split(SEPARATOR)
-    cuts = range(1, min(len(parts), MOST_SPLITS + 1))
-    return [(SEPARATOR.join(parts[:at]), SEPARATOR.join(parts[at:])) for at in cuts]
 
 
 def parts_of(values: list[Any]) -> Iterator[list[Any]]:

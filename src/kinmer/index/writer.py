@@ -27,6 +27,7 @@ from kinmer.index.manifest import (
     read_manifest,
     write_calibration,
 )
+from kinmer.index.names import names_of, numbers_of
 from kinmer.index.rows import WHOLE, RowFiles, Rows, row_checksum, row_files
 from kinmer.index.sequences import LetterFile, letters_file, read_letters
 from kinmer.index.table import EntryTable
@@ -318,11 +319,15 @@ class IndexWriter:
         finally:
             self._committed = before
 
+    def numbers_of(self, names: Sequence[str], *, genomes: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """Numbers (n,) of entries by name, -1 for no entry; see `kinmer.index.names.numbers_of`."""
+        return numbers_of(self.table, names, genomes=genomes)
+
     def names(self) -> Iterator[list[tuple[str, str]]]:
         """Names (`kinmer.index.table`) and genomes' names of all entries, some at a time."""
         for page in self._pages(added=0):
             genomes = self.table.genomes(np.array([one.genome for one in page]))
-            told = self.table.names(page)
+            told = names_of(self.table, page)
             yield [(told[one.number], genomes[one.genome].name) for one in page]
 
     def close(self) -> None:
@@ -381,7 +386,7 @@ class IndexWriter:
     ) -> int:
         """Write the new metadata of some entries; gives how many have some."""
         names = self.table.genomes(np.array([one.genome for one in page]))
-        told = self.table.names(page)
+        told = names_of(self.table, page)
         found = lookup([(told[one.number], names[one.genome].name) for one in page])
         moved = []
         for entry, values in zip(page, found, strict=True):

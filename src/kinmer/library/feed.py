@@ -16,6 +16,7 @@ from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
 from kinmer.fasta import nonempty
 from kinmer.index.commit import NewSequence, Progress
 from kinmer.index.manifest import Holder, SourceFile
+from kinmer.index.names import ambiguous
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writer import IndexWriter
 from kinmer.library.join import Joined, genome_column, plain_value
@@ -113,7 +114,7 @@ class Homes:
             return same
         own = [holder for holder in holders if self.by == "id" or holder.path in self.paths]
         if len(own) > 1:
-            raise self.writer.table.ambiguous(sequence.id, own)
+            raise ambiguous(self.writer.table, sequence.id, own)
         if own:
             return own[0]
         if holders and not known and self.home is None:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from kinmer.embedding import KEY
 from kinmer.errors import InputError, MismatchError
-from kinmer.index.table import SEPARATOR, EntryTable, parts_of
+from kinmer.index.names import SEPARATOR
+from kinmer.index.table import EntryTable, parts_of
 from kinmer.library.metadata import ID_NAMES, KNOWN, Metadata, stage_metadata
 from kinmer.stores import Metric
 from kinmer.taxonomy import RANKS, is_missing, normal_accession, rank_columns, taxon

@@ -17,6 +17,7 @@ from kinmer.errors import InputError, UsageError
 from kinmer.files import hash_file, remove
 from kinmer.index.database import Storage
 from kinmer.index.manifest import ENCODER
+from kinmer.index.names import ambiguous
 from kinmer.index.pieces import pieces_of
 from kinmer.index.writer import ENTRIES_AT_ONCE, STAGED, IndexWriter
 from kinmer.library.check import CheckReport, IndexInfo, check_storage, describe_storage
@@ -406,7 +407,7 @@ def _refuse_ambiguous(writer: IndexWriter, joined: Joined) -> None:
         part = ids[start : start + ENTRIES_AT_ONCE]
         for name, line in zip(part, joined.lookup([(each, each) for each in part]), strict=True):
             if line is not None:
-                raise table.ambiguous(name, table.holders([name])[name])
+                raise ambiguous(table, name, table.holders([name])[name])
 
 
 def _numbers(writer: IndexWriter, ids: Sequence[str], genomes: Sequence[str]) -> NDArray[np.int64]:
@@ -419,7 +420,7 @@ def _numbers(writer: IndexWriter, ids: Sequence[str], genomes: Sequence[str]) ->
                 f"the index has no genome {name!r}", check="names are case-sensitive", place=writer.path
             )
         members += [] if ids else [entry.number for entry in writer.table.members(number)]
-    named = writer.table.numbers_of(list(ids), genomes=genomes or None)
+    named = writer.numbers_of(list(ids), genomes=genomes or None)
     for number, name in zip(named.tolist(), ids, strict=True):
         if number < 0:
             of = f" of {', '.join(map(repr, genomes))}" if genomes else ""
