@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
-from kinmer.index.engine import Trust, build_engine, open_engine
+from kinmer.index.engine import EngineFiles, Trust
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
@@ -417,11 +417,11 @@ def test_a_changed_graph_of_0_1_0_is_built_again(metric: Metric, tmp_path: Path)
 @pytest.mark.parametrize("missing", ["", "stamp.json", "store.json"])
 def test_a_missing_engine_is_said_to_be_derived(missing: str, tmp_path: Path) -> None:
     vectors = clusters(50)
-    facts: dict[str, Any] = {"metric": "l2", "stamp": {"index": "one"}, "threads": 1}
-    build_engine(tmp_path, "hnsw", vectors, np.ones(50, dtype=bool), **facts)
+    files = EngineFiles(tmp_path, "hnsw", {"index": "one", "metric": "l2", "dim": DIM}, threads=1)
+    files.build(vectors, np.ones(50, dtype=bool))
     (shutil.rmtree if not missing else Path.unlink)(tmp_path / "engine-hnsw" / missing)
     with pytest.raises(FormatError, match=r"derived from the vectors.*kinmer index --rebuild") as raised:
-        open_engine(tmp_path, "hnsw", dim=DIM, rows=50, trust=Trust(tmp_path), **facts)
+        files.open(50, Trust(tmp_path))
     assert "path" not in str(raised.value)
 
 

@@ -17,7 +17,7 @@ from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import read_json, remove
 from kinmer.folders import Workshop
-from kinmer.index.engine import Trust, build_engine, engine_folder, open_engine, update_engine
+from kinmer.index.engine import EngineFiles, Trust
 from kinmer.index.manifest import (
     ENCODER,
     ENTRIES,
@@ -323,7 +323,7 @@ class Storage:
                     manifest = save_manifest(self.path, {**self.manifest, "engine": name, "metric": measure})
                     old, self.engine, self.metric, self.manifest = self.engine, name, measure, manifest
                     if old != name:
-                        remove(engine_folder(self.path, old))
+                        remove(self.engine_files(name=old).folder)
         finally:
             lock.release()
 
@@ -350,10 +350,7 @@ class Storage:
             late = len(self._rows) - self._covered
             died = int((~self._rows.alive[: self._covered]).sum())
             if self._store is not None and late + died > behind:
-                stamp = self.stamp(self.metric)
-                update_engine(
-                    self.path, self._store, self._covered, self._rows.vectors, self._rows.alive, stamp=stamp
-                )
+                self.engine_files().update(self._store, self._rows.vectors, self._rows.alive)
                 self._close_engine()
 
     def close(self) -> None:
@@ -394,43 +391,26 @@ class Storage:
             self._store = None
         self._covered = 0
 
-    def stamp(self, metric: Metric | None = None) -> dict[str, Any]:
-        """What an engine must have been built from to be used."""
-        return {
+    def engine_files(self, name: str | None = None, metric: Metric | None = None) -> EngineFiles:
+        """The files of the engine, or of another one, and what it must have been built from to be used."""
+        stamp = {
             "index": self.manifest["index"],
             "generation": self.table.generation,
             "metric": metric or self.metric,
             "dim": self.dim,
         }
+        return EngineFiles(self.path, name or self.engine, stamp, self._threads)
 
     def _build(self, name: str, metric: Metric) -> None:
-        if name == "exact":
-            return
-        self._rows.check_blocks(self.table.blocks())
-        build_engine(
-            self.path,
-            name,
-            self._rows.vectors,
-            self._rows.alive,
-            metric=metric,
-            stamp=self.stamp(metric),
-            threads=self._threads,
-        )
+        if name != "exact":
+            self._rows.check_blocks(self.table.blocks())
+            self.engine_files(name, metric).build(self._rows.vectors, self._rows.alive)
 
     def _open_engine(self) -> None:
-        self._store, self._covered = open_engine(
-            self.path,
-            self.engine,
-            dim=self.dim,
-            metric=self.metric,
-            stamp=self.stamp(self.metric),
-            rows=len(self._rows),
-            threads=self._threads,
-            trust=self._trust,
-        )
+        self._store, self._covered = self.engine_files().open(len(self._rows), self._trust)
 
     def _engine(self) -> VectorStore | None:
-        """The engine, open; built anew where it has to be. None where all vectors are to be looked at."""
+        """The engine, open; built again where it has to be. None where all vectors are to be looked at."""
         if self.engine == "exact" or self._unwritable:
             return None
         if self._store is None:

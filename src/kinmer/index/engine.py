@@ -14,7 +14,8 @@ opens it first. Only a disk that rots without a write goes unseen until ``kinmer
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError
 from kinmer.files import built_aside, file_checksum, read_json, settle, write_json
 from kinmer.progress import step
-from kinmer.stores import Metric, VectorStore, engine
+from kinmer.stores import VectorStore, engine
 
-__all__ = ["EngineBehindError", "Trust", "build_engine", "engine_folder", "open_engine", "update_engine"]
+__all__ = ["EngineBehindError", "EngineFiles", "Trust"]
 
 
 NAME = "checked.json"
@@ -101,97 +102,87 @@ class EngineBehindError(FormatError):
     """An engine of an earlier state of the index, or none: nothing is damaged, the next search builds it."""
 
 
-def engine_folder(index: Path, name: str) -> Path:
-    """Where the files of the engine `name` stand."""
-    return index / f"engine-{name}"
+@dataclass(frozen=True)
+class EngineFiles:
+    """The files of one engine of the index in the folder `index`.
 
-
-def open_engine(
-    index: Path,
-    name: str,
-    *,
-    dim: int,
-    metric: Metric,
-    stamp: dict[str, Any],
-    rows: int,
-    threads: int | None,
-    trust: Trust,
-) -> tuple[VectorStore, int]:
-    """The engine that was built of the index `stamp` tells of, and how many rows it covers.
-
-    Raises EngineBehindError, FormatError or EngineError where it has to be built anew.
+    stamp : what the engine must have been built from, its metric and dim among it. threads : None for all
+    cores.
     """
-    folder = engine_folder(index, name)
-    derived = "it is derived from the vectors, and the next search builds it"
-    again = f"or build it now: kinmer index --rebuild {index}"
-    if not (folder / STAMP).is_file():
-        raise EngineBehindError("the engine is not built yet", derived, again, place=folder)
-    told = read_json(folder / STAMP)
-    covered = told.pop("covered", None)
-    if told != stamp or not isinstance(covered, int) or not 0 <= covered <= rows:
-        raise EngineBehindError("the engine is behind the entries", place=folder)
-    if not (folder / "store.json").is_file():
-        raise FormatError("the engine is damaged: store.json is missing", derived, again, place=folder)
-    _check_files(folder, trust)
-    return engine(name).open(folder, dim=dim, metric=metric, threads=threads), covered
 
+    index: Path
+    name: str
+    stamp: Mapping[str, Any]
+    threads: int | None = None
 
-def build_engine(
-    index: Path,
-    name: str,
-    vectors: Vectors,
-    alive: Bools,
-    *,
-    metric: Metric,
-    stamp: dict[str, Any],
-    threads: int | None,
-) -> None:
-    """Build the engine from all rows alive, in a folder aside that is renamed when it is whole."""
-    folder = engine_folder(index, name)
-    labels = np.flatnonzero(alive)
-    with built_aside(folder) as aside, step(f"Building {name}", len(labels)) as progress:
-        with engine(name).create(aside, dim=vectors.shape[1], metric=metric, threads=threads) as store:
+    @property
+    def folder(self) -> Path:
+        """Where they stand."""
+        return self.index / f"engine-{self.name}"
+
+    def open(self, rows: int, trust: Trust) -> tuple[VectorStore, int]:
+        """The engine, and how many of the `rows` of the index it covers.
+
+        Raises EngineBehindError, FormatError or EngineError where it has to be built again.
+        """
+        folder = self.folder
+        derived = "it is derived from the vectors, and the next search builds it"
+        again = f"or build it now: kinmer index --rebuild {self.index}"
+        if not (folder / STAMP).is_file():
+            raise EngineBehindError("the engine is not built yet", derived, again, place=folder)
+        stamp = read_json(folder / STAMP)
+        covered = stamp.pop("covered", None)
+        if stamp != self.stamp or not isinstance(covered, int) or not 0 <= covered <= rows:
+            raise EngineBehindError("the engine is behind the entries", place=folder)
+        if not (folder / "store.json").is_file():
+            raise FormatError("the engine is damaged: store.json is missing", derived, again, place=folder)
+        _check_files(folder, trust)
+        dim, metric = self.stamp["dim"], self.stamp["metric"]
+        return engine(self.name).open(folder, dim=dim, metric=metric, threads=self.threads), covered
+
+    def build(self, vectors: Vectors, alive: Bools) -> None:
+        """Build the engine from all rows alive, in a folder aside that is renamed when it is whole."""
+        dim, metric = self.stamp["dim"], self.stamp["metric"]
+        with built_aside(self.folder) as aside:
+            with engine(self.name).create(aside, dim=dim, metric=metric, threads=self.threads) as store:
+                self._fill(store, f"Building {self.name}", vectors, np.flatnonzero(alive))
+            self._note(aside, len(vectors))
+
+    def update(self, store: VectorStore, vectors: Vectors, alive: Bools) -> None:
+        """Bring the open engine up to date: rows behind the covered ones come in, dead ones go."""
+        # What a killed update has brought in already is not brought in twice.
+        there = np.zeros(len(vectors), dtype=bool)
+        for start in range(0, len(vectors), ENGINE_ROWS):
+            part = np.arange(start, min(start + ENGINE_ROWS, len(vectors)))
+            there[part] = store.contains(part)
+        gone = np.flatnonzero(there & ~alive)
+        if gone.size:
+            store.delete(gone)
+        self._fill(store, f"Updating {self.name}", vectors, np.flatnonzero(~there & alive))
+        self._note(self.folder, len(vectors))
+
+    def _fill(self, store: VectorStore, what: str, vectors: Vectors, labels: NDArray[np.int64]) -> None:
+        with step(what, len(labels)) as progress:
             for start in range(0, len(labels), ENGINE_ROWS):
                 part = labels[start : start + ENGINE_ROWS]
                 store.add(part, np.asarray(vectors[part]))
                 progress.advance(len(part))
             store.flush()
-        write_json(aside / STAMP, {**stamp, "covered": len(vectors)})
 
-
-def update_engine(
-    index: Path, store: VectorStore, covered: int, vectors: Vectors, alive: Bools, *, stamp: dict[str, Any]
-) -> None:
-    """Bring an open engine up to date: rows behind the covered ones come in, dead ones go."""
-    folder = engine_folder(index, store.name)
-    labels = np.arange(len(vectors))
-    # What a killed update has brought in already is not brought in twice.
-    there = np.zeros(len(vectors), dtype=bool)
-    for start in range(0, len(vectors), ENGINE_ROWS):
-        part = labels[start : start + ENGINE_ROWS]
-        there[part] = store.contains(part)
-    gone, new = labels[there & ~alive], labels[~there & alive]
-    with step(f"Updating {store.name}", len(new)) as progress:
-        if gone.size:
-            store.delete(gone)
-        for start in range(0, len(new), ENGINE_ROWS):
-            part = new[start : start + ENGINE_ROWS]
-            store.add(part, np.asarray(vectors[part]))
-            progress.advance(len(part))
-        store.flush()
-    write_json(folder / STAMP, {**stamp, "covered": len(vectors)})
+    def _note(self, folder: Path, covered: int) -> None:
+        write_json(folder / STAMP, {**self.stamp, "covered": covered})
 
 
 def _check_files(folder: Path, trust: Trust) -> None:
-    """Compare files with the checksums that their engine tells of, unless they were found whole before."""
+    """Compare files with the checksums that their engine noted, unless they were found whole before."""
     described = folder / "store.json"
-    told = read_json(described).get("files", {})
-    if not isinstance(told, dict):
+    sums = read_json(described).get("files", {})
+    if not isinstance(sums, dict):
         raise FormatError("the engine is damaged", "its description is another", place=described)
-    files = [folder / str(name) for name in told]
+    files = [folder / str(name) for name in sums]
     if not files or trust.has(files):
         return
-    for path, crc in zip(files, told.values(), strict=True):
+    for path, crc in zip(files, sums.values(), strict=True):
         if not path.is_file() or file_checksum(path) != crc:
             raise FormatError("the engine is damaged", "the checksum of its file is another", place=path)
     trust.note(files)

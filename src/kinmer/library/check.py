@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.confidence import calibration_of
 from kinmer.errors import EngineError, FormatError, KinmerError
 from kinmer.index.database import Storage
-from kinmer.index.engine import EngineBehindError, Trust, open_engine
+from kinmer.index.engine import EngineBehindError, Trust
 from kinmer.index.manifest import Entry
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.index.rows import GENOME, PIECE, WHOLE
@@ -243,16 +243,8 @@ def _engine(index: Storage, problems: list[str]) -> int:
     """How many rows the engine covers; what it lacks goes to the problems."""
     if index.engine == "exact":
         return len(index.rows)
-    store, covered = open_engine(
-        index.path,
-        index.engine,
-        dim=index.dim,
-        metric=index.metric,
-        stamp=index.stamp(),
-        rows=len(index.rows),
-        threads=1,
-        trust=Trust(index.path, blind=True),
-    )
+    files = replace(index.engine_files(), threads=1)
+    store, covered = files.open(len(index.rows), Trust(index.path, blind=True))
     with store:
         lost = 0
         for start in range(0, covered, ROWS_AT_ONCE):
