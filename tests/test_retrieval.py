@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 
 from kinmer.errors import FormatError, InputError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.evaluate.measures import (
-    Found,
+    Neighbors,
     Rank,
     barred_pairs,
     domain_groups,
@@ -341,7 +341,7 @@ def test_ranks_of_any_labels(
         right = rank.right(np.arange(len(asked)), rows)
         assert right.tolist() == [[same(q, d) for d in range(len(entries))] for q in range(len(asked))]
         assert rank.asked.tolist() == [any(one[key] for key in keys) for one in asked]
-        assert rank.labelled.tolist() == [any(one[key] for key in keys) for one in entries]
+        assert rank.labeled.tolist() == [any(one[key] for key in keys) for one in entries]
         for mask in (None, inside):
             seen = [d for d in range(len(entries)) if mask is None or mask[d]]
             assert rank.relevant(mask).tolist() == [
@@ -355,7 +355,7 @@ def check_votes(rank: Rank, asked: int, entries: int) -> None:
     rng = np.random.default_rng(asked * 100 + entries)
     rows = np.array([rng.permutation(entries)[:10] for _ in range(asked)])
     weights = np.sort(rng.random(rows.shape), axis=1)[:, ::-1]
-    found = Found(np.arange(asked), rows, weights, np.zeros((0, asked), np.int64))
+    found = Neighbors(np.arange(asked), rows, weights, np.zeros((0, asked), np.int64))
     votes = measure(rank, found, np.ones(asked, np.int64), 1)[:, measure_names(rank, ()).index("vote_10")]
     right = rank.right(np.arange(asked), rows)
     for query in range(asked):

@@ -1,15 +1,15 @@
-"""Does near in the embedding mean alike in k-mers? The check behind ``kinmer verify``.
+"""Are vectors that are close also alike in k-mers? The check behind ``kinmer verify``.
 
-Random validation sequences are queries; their nearest neighbours in latent space are found exactly in a
-sample, and the k-mer MSE in CLR space between query and neighbour is held against the latent distance, beside
-random pairs. The rank correlation is circular (raw CLR vectors score 1) and grows with the sample: it tells
-that an embedding is sound, not that it finds the right species.
+Queries are random validation sequences. Their nearest neighbors in latent space are found exactly in a
+sample, and the k-mer MSE in CLR space between query and neighbor is compared with the latent distance,
+beside random pairs. The rank correlation is circular (raw CLR vectors score 1) and grows with the sample:
+it says that an embedding is sound, not that it finds the right species.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import InputError, UsageError
 from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
 from kinmer.evaluate.trials import nearest
-from kinmer.files import write_bytes, write_json, written_together
+from kinmer.files import write_json, written_together
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step
 from kinmer.stores import Metric
+from kinmer.tables import write_table
 from kinmer.vectors import open_vectors
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ RANDOM_PAIRS = 10  # for every query
 
 @dataclass(frozen=True)
 class RankMse:
-    """k-mer MSE of the neighbours at one rank: mean with its interval, standard deviation over queries."""
+    """k-mer MSE of the neighbors at one rank: mean with its interval, standard deviation over queries."""
 
     rank: int
     mean: Estimate
@@ -51,7 +52,7 @@ class RankMse:
 
 @dataclass(frozen=True)
 class MetricLocality:
-    """One metric's result; `distances` and `mses` of its pairs are (queries, neighbours)."""
+    """The figures of one metric; `distances` and `mses` of its pairs are (queries, neighbors)."""
 
     metric: Metric
     pearson: Estimate
@@ -98,7 +99,7 @@ class RandomPairs:
 
 @dataclass(frozen=True)
 class LocalityReport:
-    """What `verify` found; `validation` tells whether the queries were held out of the training."""
+    """The results of `verify`; `validation`: whether the queries were held out of the training."""
 
     sequences: int
     sample: int
@@ -114,43 +115,25 @@ class LocalityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        names = (
-            "sequences",
-            "sample",
-            "queries",
-            "neighbours",
-            "validation",
-            "key",
-            "clr",
-            "seed",
-            "bootstrap",
-        )
-        shown: dict[str, Any] = {name: getattr(self, name) for name in names}
+        shown = {one.name: getattr(self, one.name) for one in fields(self)}
         return shown | {
             "metrics": [one.to_dict() for one in self.metrics],
             "random": asdict(self.random),
         }
 
-    def rows(self) -> list[tuple[str, str, float | None, float | None, float | None, float | None]]:
+    def rows(self) -> Iterator[tuple[str, str, float | None, float | None, float | None, float | None]]:
         """(metric, what, value, low, high, sd) of every figure."""
-        found: list[tuple[str, str, float | None, float | None, float | None, float | None]] = []
         for one in self.metrics:
             for name, value in (("pearson_r", one.pearson), ("spearman_rho", one.spearman)):
-                found.append((one.metric, name, value.value, value.low, value.high, None))
-            found += [
-                (one.metric, f"mse_rank_{at.rank}", at.mean.value, at.mean.low, at.mean.high, at.sd)
-                for at in one.ranks
-            ]
+                yield one.metric, name, value.value, value.low, value.high, None
+            for at in one.ranks:
+                yield one.metric, f"mse_rank_{at.rank}", at.mean.value, at.mean.low, at.mean.high, at.sd
         for name in ("min", "max", "mean", "median", "sd"):
-            found.append(("random_pairs", f"mse_{name}", getattr(self.random, name), None, None, None))
-        return found
+            yield "random_pairs", f"mse_{name}", getattr(self.random, name), None, None, None
 
     def write_tsv(self, path: str | Path) -> None:
         """The figures as a table: metric, statistic, value, low, high, sd; empty for none."""
-        lines = ["metric\tstatistic\tvalue\tlow\thigh\tsd"]
-        for metric, name, *numbers in self.rows():
-            lines.append("\t".join([metric, name, *("" if one is None else f"{one:.6g}" for one in numbers)]))
-        write_bytes(path, ("\n".join(lines) + "\n").encode())
+        write_table(path, ("metric", "statistic", "value", "low", "high", "sd"), self.rows())
 
     def table(self) -> str:
         """The figures as aligned text."""
@@ -164,8 +147,8 @@ class LocalityReport:
             f"{'Pearson r':<16}" + "".join(f"{one.pearson!s:<30}" for one in self.metrics),
             f"{'Spearman ρ':<16}" + "".join(f"{one.spearman!s:<30}" for one in self.metrics),
         ]
-        for place, at in enumerate(self.metrics[0].ranks):
-            cells = (one.ranks[place] for one in self.metrics)
+        for number, at in enumerate(self.metrics[0].ranks):
+            cells = (one.ranks[number] for one in self.metrics)
             lines.append(
                 f"{f'MSE, rank {at.rank}':<16}" + "".join(f"{f'{c.mean} ± {c.sd:.3f}':<30}" for c in cells)
             )
@@ -187,10 +170,10 @@ class LocalityReport:
     def write(self, stem: str | Path) -> list[Path]:
         """``stem.json``, ``stem.tsv`` and the pictures, all of them together; the paths."""
         paths = self.outputs(stem)
-        with written_together(*paths) as (told, table, *_):
-            write_json(told, self.to_dict())
+        with written_together(*paths) as (data, table, *_):
+            write_json(data, self.to_dict())
             self.write_tsv(table)
-            self.save_pictures(told.with_name(Path(stem).name))
+            self.save_pictures(data.with_name(Path(stem).name))
         return paths
 
     def save_pictures(self, stem: str | Path) -> list[Path]:
@@ -198,19 +181,19 @@ class LocalityReport:
         from kinmer import plots
 
         stem = Path(stem)
-        panels = {DISTANCE_NAMES[one.metric]: (one.distances, one.mses) for one in self.metrics}
+        by_name = {DISTANCE_NAMES[one.metric]: one for one in self.metrics}
+        pairs = {name: (one.distances, one.mses) for name, one in by_name.items()}
         notes = {
-            DISTANCE_NAMES[one.metric]: f"r = {_short(one.pearson)}   ρ = {_short(one.spearman)}"
-            for one in self.metrics
+            name: f"r = {_short(one.pearson)}   ρ = {_short(one.spearman)}" for name, one in by_name.items()
         }
-        curves = {DISTANCE_NAMES[one.metric]: one.curve() for one in self.metrics}
         ranks = [at.rank for at in self.metrics[0].ranks]
-        random = (self.random.mean, self.random.sd)
+        curves = {name: one.curve() for name, one in by_name.items()}
+        by_rank = plots.mse_by_rank(ranks, curves, random=(self.random.mean, self.random.sd))
         return [
             *plots.save(
-                plots.distance_against_mse(panels, notes=notes), stem.with_name(f"{stem.name}-distance")
+                plots.distance_against_mse(pairs, notes=notes), stem.with_name(f"{stem.name}-distance")
             ),
-            *plots.save(plots.mse_by_rank(ranks, curves, random=random), stem.with_name(f"{stem.name}-rank")),
+            *plots.save(by_rank, stem.with_name(f"{stem.name}-rank")),
         ]
 
 
@@ -228,25 +211,33 @@ def verify(
     seed: int = 0,
     bootstrap: int = 1000,
 ) -> LocalityReport:
-    """Hold latent distance against k-mer MSE (CLR space) between queries and their nearest neighbours.
+    """Compare latent distance with k-mer MSE (CLR space) between queries and their nearest neighbors.
 
     Parameters
     ----------
-    source : profiles with embeddings in ``obsm[key]``; where there are none, or for a `.npy` pair with its
+    source : profiles with embeddings in ``obsm[key]``. Where there are none, or for a `.npy` pair with its
         `ids`, the `encoder` embeds the rows that are needed.
     encoder : its transform is used, and its validation rows are the queries where `source` is what it was
-        trained on; otherwise queries are random.
-    clr : transform to use instead (for the figures of the reference: `REFERENCE_CLR`, also the fall-back).
-    sample : sequences among which neighbours are sought; a query is never its own neighbour.
+        trained on. Otherwise queries are random.
+    clr : transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
+    sample : sequences among which neighbors are sought. A query is never its own neighbor.
+    queries, neighbours : so many queries, and neighbors of each.
+    seed, bootstrap : of everything random; resamples of the queries for the intervals.
 
-    Memory grows with `sample` × dimensions, not with the source. Raises UsageError for settings that make no
-    sense, InputError where there are fewer than 2 sequences or no embeddings.
+    Memory grows with `sample` × dimensions, not with the source.
+
+    Raises
+    ------
+    UsageError
+        For settings that make no sense.
+    InputError
+        Where there are fewer than 2 sequences or no embeddings.
     """
     _check(sample, queries, neighbours, metrics, bootstrap)
     profiles = open_profiles(source, ids=ids)
     if len(profiles) < 2:
         raise InputError(
-            "there is only one sequence", "locality is about neighbours", "give at least 2 sequences"
+            "there is only one sequence", "locality is about neighbors", "give at least 2 sequences"
         )
     loaded = _load(encoder)
     clr = clr or (REFERENCE_CLR if loaded is None else loaded.clr)
@@ -258,15 +249,15 @@ def verify(
     held = key in getattr(profiles, "obsm_keys", tuple)()
     points = open_vectors(profiles, key if held or loaded is None else loaded, lazy=True)
     vectors, asking = points.take(pool), points.take(asked)
-    found = [nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics]
+    near = [nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics]
     results, drawn = _measure(
-        profiles, clr, asked, pool, dict(zip(metrics, found, strict=True)), rng, bootstrap
+        profiles, clr, asked, pool, dict(zip(metrics, near, strict=True)), rng, bootstrap
     )
     return LocalityReport(
         sequences=len(profiles),
         sample=pool.size,
         queries=asked.size,
-        neighbours=found[0][0].shape[1],
+        neighbours=near[0][0].shape[1],
         validation=held_out is not None,
         key=key,
         clr=str(clr),
@@ -282,18 +273,18 @@ def _measure(
     clr: Clr,
     asked: NDArray[np.int64],
     pool: NDArray[np.int64],
-    found: dict[Metric, tuple[NDArray[np.int64], NDArray[np.float64]]],
+    near: dict[Metric, tuple[NDArray[np.int64], NDArray[np.float64]]],
     rng: np.random.Generator,
     bootstrap: int,
 ) -> tuple[tuple[MetricLocality, ...], RandomPairs]:
-    """The figures of every metric's neighbours, `found` as `nearest` gives them, and of random pairs."""
-    columns = [*(pool[places] for places, _ in found.values()), _strangers(asked, pool, rng)]
+    """The figures of every metric's neighbors, `near` as `nearest` gives them, and of random pairs."""
+    columns = [*(pool[rows] for rows, _ in near.values()), _strangers(asked, pool, rng)]
     mses = _pair_mses(profiles, clr, asked, np.concatenate(columns, axis=1))
     *of_metrics, of_strangers = np.split(mses, np.cumsum([one.shape[1] for one in columns[:-1]]), axis=1)
     weights = resampled(asked.size, bootstrap, rng)
     results = tuple(
         _summary(metric, distances, apart, weights)
-        for (metric, (_, distances)), apart in zip(found.items(), of_metrics, strict=True)
+        for (metric, (_, distances)), apart in zip(near.items(), of_metrics, strict=True)
     )
     return results, RandomPairs.of(of_strangers)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from kinmer.errors import InputError
 from kinmer.fragments import read_labels
@@ -19,7 +21,7 @@ __all__ = [
     "DEPTH",
     "FEW",
     "MOLECULE",
-    "Found",
+    "Neighbors",
     "Rank",
     "barred_pairs",
     "curve_name",
@@ -28,7 +30,7 @@ __all__ = [
     "limits",
     "measure",
     "measure_names",
-    "nearest_labelled",
+    "nearest_labeled",
     "ranks_of",
 ]
 
@@ -37,8 +39,8 @@ Codes = NDArray[np.int64]
 Spans = tuple[NDArray[np.float64], NDArray[np.float64]]
 SPECIES, CLUSTER, MOLECULE = "species", "ani95_cluster", "molecule"
 EITHER = "species or cluster"
-# Labels that tell nothing of what a sequence is.
-UNTOLD = {MOLECULE: "contig"}
+# A molecule that says nothing of what a sequence is.
+UNKNOWN_MOLECULE = "contig"
 # Pairs of intervals compared at a time.
 BLOCK_PAIRS = 1 << 24
 
@@ -61,27 +63,18 @@ def label_table(ids: Sequence[str], path: str | Path | None) -> pd.DataFrame:
         if len({*names, "id"}) <= len(names):
             raise InputError("two columns of the labels have one name", "case does not count", place=path)
         rows = [labels.of(one) for one in ids]
-        for place, name in enumerate(names):
-            columns[name] = [row[place] for row in rows]
+        columns |= {name: [row[at] for row in rows] for at, name in enumerate(names)}
     table = pd.DataFrame(columns, dtype=object)
-    for name, untold in UNTOLD.items():
-        if name in table:
-            table[name] = table[name].where(table[name] != untold, "")
-    table["genome_id"] = _first_told(table, ("genome_id", "sequence_id", "id"))
+    if MOLECULE in table:
+        table[MOLECULE] = table[MOLECULE].where(table[MOLECULE] != UNKNOWN_MOLECULE, "")
+    names = [name for name in ("genome_id", "sequence_id", "id") if name in table]
+    known = table[names].where(table[names] != "")
+    table["genome_id"] = known.bfill(axis=1).iloc[:, 0].fillna("")
     return table
 
 
-def _first_told(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
-    """Of every row the first of the columns `names` that is there and not empty."""
-    columns = [table[name] for name in names if name in table]
-    found = columns[0]
-    for column in columns[1:]:
-        found = found.where(found != "", column)
-    return found
-
-
 def domain_groups(table: pd.DataFrame) -> NDArray[np.object_]:
-    """``cells`` or ``viruses`` for every row, by its domain, else its molecule; "" where neither tells."""
+    """``cells`` or ``viruses`` for every row, by its domain, else its molecule; "" where neither is known."""
     none = pd.Series("", index=table.index, dtype=object)
     domain = table.get("domain", none).str.lower()
     kind = domain.where(domain != "", table.get(MOLECULE, none).str.lower())
@@ -94,7 +87,7 @@ class Rank:
     """Labels of q queries and n entries as whole numbers, -1 where there is none.
 
     keys : (queries (q,), entries (n,)) codes of one label or two; a hit is right where one of them agrees.
-    groups : (n,) codes among which neighbours vote.
+    groups : (n,) codes among which neighbors vote.
     sets_asked, sets : (q,), (n,) the benchmark that each is of; queries see the entries of their own.
     barred : pairs of a query and an entry that it does not see.
     labels : of the (first) codes.
@@ -114,32 +107,30 @@ class Rank:
         return np.asarray(np.any([mine >= 0 for mine, _ in self.keys], axis=0))
 
     @property
-    def labelled(self) -> NDArray[np.bool_]:
+    def labeled(self) -> NDArray[np.bool_]:
         """(n,) whether an entry has a label here."""
         return self.groups >= 0
 
     def right(self, queries: Codes, rows: Codes) -> NDArray[np.bool_]:
         """Whether entries `rows` (m, k; -1 for none) have the label of the queries (m,)."""
-        found = np.zeros(rows.shape, bool)
+        right = np.zeros(rows.shape, bool)
         for mine, theirs in self.keys:
             wanted = mine[queries][:, None]
-            found |= (theirs[rows] == wanted) & (wanted >= 0) & (rows >= 0)
-        return found
+            right |= (theirs[rows] == wanted) & (wanted >= 0) & (rows >= 0)
+        return right
 
     def relevant(self, inside: NDArray[np.bool_] | None = None) -> Codes:
         """(q,) how many entries have a query's label, among those `inside` (n,)."""
         inside = np.ones(self.sets.size, bool) if inside is None else inside
-        number = np.zeros(self.sets_asked.size, np.int64)
-        for mine, theirs in self.keys:
-            number += self._matches(mine, theirs, inside)
+        number = sum((self._matches(*key, inside) for key in self.keys), np.zeros(len(self.sets_asked), int))
         if len(self.keys) == 2:
-            (first, second), both = self.keys, []
-            width = int(max(second[0].max(initial=0), second[1].max(initial=0))) + 1
-            for one, other in zip(first, second, strict=True):
-                both.append(np.where((one >= 0) & (other >= 0), one * width + other, -1))
-            _, joint = np.unique(np.concatenate(both), return_inverse=True)
-            joint = np.where(np.concatenate(both) >= 0, joint, -1)
-            number -= self._matches(joint[: both[0].size], joint[both[0].size :], inside)
+            # What agrees in both labels has been counted twice.
+            (first, second), (theirs, others) = zip(*self.keys, strict=True)
+            width = int(max(second.max(initial=0), others.max(initial=0))) + 1
+            a, b = np.concatenate([first, theirs]), np.concatenate([second, others])
+            known, joint = np.unique(np.where((a >= 0) & (b >= 0), a * width + b, -1), return_inverse=True)
+            joint = np.where(known[joint] >= 0, joint, -1)
+            number -= self._matches(joint[: first.size], joint[first.size :], inside)
         who, rows = self.barred
         kept = inside[rows]
         lost = self.right(who[kept], rows[kept][:, None])[:, 0]
@@ -152,60 +143,52 @@ class Rank:
         sets = int(max(self.sets.max(initial=0), self.sets_asked.max(initial=0))) + 1
         kept = inside & (theirs >= 0)
         counts = np.bincount(self.sets[kept] * size + theirs[kept], minlength=sets * size)
-        found = counts[np.where(mine >= 0, self.sets_asked * size + mine, 0)] if size else np.zeros(mine.size)
-        return np.asarray(np.where(mine >= 0, found, 0), np.int64)
+        if not size:
+            return np.zeros(mine.size, np.int64)
+        return np.where(mine >= 0, counts[np.where(mine >= 0, self.sets_asked * size + mine, 0)], 0)
 
 
 def ranks_of(queries: pd.DataFrame, database: pd.DataFrame, barred: tuple[Codes, Codes]) -> list[Rank]:
     """Every rank that both tables have and some query has a label of; both have a column ``set``."""
     sets_asked, sets = (np.asarray(table["set"], np.int64) for table in (queries, database))
-
     labels: dict[str, tuple[str, ...]] = {}
-
-    def codes(name: str) -> tuple[Codes, Codes]:
-        both = pd.concat([queries[name], database[name]])
-        found, kinds = pd.factorize(both.where(both != ""), sort=True)
-        labels[name] = tuple(map(str, kinds))
-        return found[: len(queries)], found[len(queries) :]
-
-    names = [name for name in (*RANKS[::-1], CLUSTER, MOLECULE) if name in queries and name in database]
-    keys: dict[str, tuple[tuple[Codes, Codes], ...]] = {name: (codes(name),) for name in names}
+    keys: dict[str, tuple[tuple[Codes, Codes], ...]] = {}
+    for name in (*RANKS[::-1], CLUSTER, MOLECULE):
+        if name in queries and name in database:
+            both = pd.concat([queries[name], database[name]])
+            codes, kinds = pd.factorize(both.where(both != ""), sort=True)
+            labels[name] = tuple(map(str, kinds))
+            keys[name] = ((codes[: len(queries)], codes[len(queries) :]),)
     if SPECIES in keys and CLUSTER in keys:
         keys[EITHER] = keys[SPECIES] + keys[CLUSTER]
+        labels[EITHER] = labels[SPECIES]
     ranks = []
     for name, pairs in keys.items():
         groups = pairs[0][1] if len(pairs) == 1 else _joined(*(theirs for _, theirs in pairs))
-        told = labels[SPECIES if name == EITHER else name]
-        rank = Rank(name, told, pairs, groups, sets_asked, sets, barred)
+        rank = Rank(name, labels[name], pairs, groups, sets_asked, sets, barred)
         if rank.asked.any():
             ranks.append(rank)
     return ranks
 
 
 def _joined(first: Codes, second: Codes) -> Codes:
-    """Codes of what is connected by either label: neighbours that share one of them vote together."""
+    """Codes of what is connected by either label: neighbors that share one of them vote together."""
     size = int(first.max(initial=-1)) + 1
-    above = list(range(size + int(second.max(initial=-1)) + 1))
-
-    def top(one: int) -> int:
-        while above[one] != one:
-            above[one] = one = above[above[one]]
-        return one
-
-    for one, other in {*zip(first.tolist(), second.tolist(), strict=True)}:
-        if one >= 0 and other >= 0:
-            above[top(one)] = top(size + other)
-    tops = np.array([top(one) for one in range(len(above))] or [0])
-    return np.where(first >= 0, tops[first], np.where(second >= 0, tops[size + second], -1))
+    labels = size + int(second.max(initial=-1)) + 1
+    both = (first >= 0) & (second >= 0)
+    edges = coo_array((np.ones(both.sum()), (first[both], size + second[both])), shape=(labels, labels))
+    _, part = connected_components(edges, directed=False)
+    part = np.append(part, -1)
+    return np.where(first >= 0, part[first], np.where(second >= 0, part[size + second], -1))
 
 
 def barred_pairs(queries: pd.DataFrame, database: pd.DataFrame) -> tuple[Codes, Codes]:
-    """Places of queries and entries that are one sequence, or overlapping pieces of one; by query.
+    """Rows of queries and entries that are one sequence, or overlapping pieces of one; by query.
 
-    Pieces are told by ``sequence_id``, ``start`` and ``end`` where both tables have them.
+    Pieces are known by ``sequence_id``, ``start`` and ``end`` where both tables have them.
     """
-    place_of = {name: place for place, name in enumerate(database["id"])}
-    own = [(place, place_of[name]) for place, name in enumerate(queries["id"]) if name in place_of]
+    row_of = {name: row for row, name in enumerate(database["id"])}
+    own = [(row, row_of[name]) for row, name in enumerate(queries["id"]) if name in row_of]
     pairs = [np.array(own, np.int64).reshape(-1, 2)]
     spans = {"sequence_id", "start", "end"}
     if spans <= set(queries) and spans <= set(database):
@@ -214,18 +197,18 @@ def barred_pairs(queries: pd.DataFrame, database: pd.DataFrame) -> tuple[Codes, 
         for name, mine in queries.groupby("sequence_id").indices.items():
             if name and name in theirs:
                 pairs += _overlaps(asked, there, np.asarray(mine), np.asarray(theirs[name]))
-    found = np.unique(np.concatenate(pairs), axis=0)
-    return found[:, 0], found[:, 1]
+    who, rows = np.unique(np.concatenate(pairs), axis=0).T
+    return who, rows
 
 
-def _spans(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Starts and ends, NaN (which overlaps nothing) where they are no numbers."""
+def _spans(table: pd.DataFrame) -> Spans:
+    """Starts and ends, NaN (which overlaps nothing) where they are not numbers."""
     start, end = (pd.to_numeric(table[side], errors="coerce").to_numpy(float) for side in ("start", "end"))
     return start, end
 
 
 def _overlaps(asked: Spans, there: Spans, mine: Codes, theirs: Codes) -> Iterator[Codes]:
-    """(pairs, 2) places of queries `mine` and entries `theirs` of one sequence whose spans overlap."""
+    """(pairs, 2) rows of queries `mine` and entries `theirs` of one sequence whose spans overlap."""
     first, last, start, end = asked[0][mine], asked[1][mine], there[0][theirs], there[1][theirs]
     step = max(1, BLOCK_PAIRS // theirs.size)
     for at in range(0, mine.size, step):
@@ -240,10 +223,10 @@ MEASURES = ("at_1", "vote_10", "at_10", "map_100", "recall_10", "recall_100", "a
 
 
 @dataclass(frozen=True)
-class Found:
-    """Neighbours of m queries, nearest first.
+class Neighbors:
+    """Neighbors of m queries, nearest first.
 
-    queries : (m,) their places. rows : (m, DEPTH) entries, -1 behind the last. weights : (m, DEPTH) in the
+    queries : (m,) their rows. rows : (m, DEPTH) entries, -1 behind the last. weights : (m, DEPTH) in the
     vote. nearest_in : (draws, m) the nearest entry in every subsample of the database.
     """
 
@@ -263,7 +246,7 @@ def measure_names(rank: Rank, fractions: tuple[float, ...]) -> tuple[str, ...]:
     return MEASURES if rank.name == MOLECULE else (*MEASURES, *map(curve_name, fractions))
 
 
-def measure(rank: Rank, found: Found, relevant: NDArray[np.int64], draws: int) -> Floats:
+def measure(rank: Rank, found: Neighbors, relevant: NDArray[np.int64], draws: int) -> Floats:
     """(m, measures) figures of queries, in the order of `measure_names`.
 
     relevant : (q,) of all queries, entries with the right label. draws : subsamples of every fraction.
@@ -272,7 +255,7 @@ def measure(rank: Rank, found: Found, relevant: NDArray[np.int64], draws: int) -
     are wrong. vote_10 : whether the label with the largest weight among the ten is right; entries without a
     label have no vote. map_100 : precision at every right entry of the first 100, summed and divided by how
     many there could be (average precision). recall_k : share of all right entries that are among the first
-    k. any_k : whether one of the first k is right. Molecules are told for some entries only, so the others
+    k. any_k : whether one of the first k is right. The molecule is known of some entries only, so the others
     are passed over.
     """
     rows, weights = found.rows, found.weights
@@ -315,15 +298,15 @@ def limits(rank: Rank, relevant: NDArray[np.int64], inside: NDArray[np.bool_], d
     return np.stack(columns, axis=1).astype(float)
 
 
-def nearest_labelled(rank: Rank, found: Found) -> NDArray[np.int64]:
+def nearest_labeled(rank: Rank, found: Neighbors) -> NDArray[np.int64]:
     """(m,) the group of the nearest entry that has a label; -1 where none of them has."""
     rows, _ = _passed_over(rank, found.rows, found.weights)
     return np.where(rows[:, 0] >= 0, rank.groups[rows[:, 0]], -1)
 
 
 def _passed_over(rank: Rank, rows: NDArray[np.int64], weights: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Neighbours and weights without the entries that have no label."""
-    kept = (rows >= 0) & rank.labelled[rows]
+    """Neighbors and weights without the entries that have no label."""
+    kept = (rows >= 0) & rank.labeled[rows]
     order = np.argsort(~kept, axis=1, kind="stable")
     ordered = np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(rows, order, axis=1), -1)
     return ordered, np.take_along_axis(weights, order, axis=1)

@@ -13,12 +13,12 @@ from kinmer.errors import UsageError
 from kinmer.evaluate.measures import (
     FEW,
     MOLECULE,
-    Found,
+    Neighbors,
     Rank,
     limits,
     measure,
     measure_names,
-    nearest_labelled,
+    nearest_labeled,
     ranks_of,
 )
 from kinmer.evaluate.scores import Difference, Hubs, Measured, RetrievalReport, Score
@@ -115,12 +115,12 @@ class _Work:
         self.molecules = np.full((encoders, queries), -1)
         self.hits = np.zeros((encoders, len(pool.database)), np.int64)
 
-    def add(self, encoder: int, found: Found) -> None:
+    def add(self, encoder: int, found: Neighbors) -> None:
         for number, rank in enumerate(self.ranks):
             figures = measure(rank, found, self.relevant[number], DRAWS)
             self.values[number][encoder, found.queries] = figures
             if rank.name == MOLECULE:
-                self.molecules[encoder, found.queries] = nearest_labelled(rank, found)
+                self.molecules[encoder, found.queries] = nearest_labeled(rank, found)
         few = found.rows[:, :FEW]
         self.hits[encoder] += np.bincount(few[few >= 0], minlength=self.hits.shape[1])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from kinmer.evaluate.measures import MOLECULE
 from kinmer.evaluate.statistics import ALL, Cells
-from kinmer.files import replaced_text, write_bytes, written_together
+from kinmer.files import write_bytes, written_together
+from kinmer.tables import write_table
 
 __all__ = ["Difference", "Hubs", "Measured", "RetrievalReport", "Score", "asked_of", "panels", "text"]
 
@@ -84,7 +85,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalReport:
-    """What `evaluate_retrieval` found; `cells` and `measured` hold it query by query."""
+    """The results of `evaluate_retrieval`; `cells` and `measured` hold it query by query."""
 
     encoders: tuple[str, ...]
     metric: str
@@ -101,8 +102,7 @@ class RetrievalReport:
     differences: tuple[Difference, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        found = {score[:6]: score for score in self.scores}
-        object.__setattr__(self, "_places", found)
+        object.__setattr__(self, "_by_cell", {score[:6]: score for score in self.scores})
 
     @property
     def ranks(self) -> tuple[str, ...]:
@@ -123,9 +123,9 @@ class RetrievalReport:
         domain: str = ALL,
         length: str | int = ALL,
     ) -> Score | None:
-        """One figure; None where no query tells it."""
-        places: dict[tuple[str, ...], Score] = self._places  # type: ignore[attr-defined]
-        return places.get((encoder, rank, case, domain, str(length), measure))
+        """One figure; None where no query gives it."""
+        scores: dict[tuple[str, ...], Score] = self._by_cell  # type: ignore[attr-defined]
+        return scores.get((encoder, rank, case, domain, str(length), measure))
 
     def table(self) -> str:
         """The figures that matter most, as aligned text."""
@@ -146,15 +146,17 @@ class RetrievalReport:
 
     def write(self, stem: str | Path) -> list[Path]:
         """``stem.tsv``, ``stem.json`` and pictures; with a baseline ``stem-differences.tsv``. The paths."""
+        from kinmer import plots
+
         stem = Path(stem)
         paths = self.outputs(stem, differences=bool(self.differences))
         with written_together(*paths) as aside:
-            _write_table(aside[0], Score._fields, self.scores)
+            write_table(aside[0], Score._fields, self.scores)
             # Not indented: that would make it four times as large.
             write_bytes(aside[1], (json.dumps(self.to_dict(), allow_nan=False) + "\n").encode())
-            self._pictures(aside[0].with_name(stem.name))
+            plots.save(plots.retrieval_panels(panels(self)), aside[0].with_name(stem.name))
             if self.differences:
-                _write_table(aside[-1], Difference._fields, self.differences)
+                write_table(aside[-1], Difference._fields, self.differences)
         return paths
 
     @staticmethod
@@ -163,24 +165,6 @@ class RetrievalReport:
         stem = Path(stem)
         endings = [".tsv", ".json", ".png", ".svg", *(["-differences.tsv"] if differences else [])]
         return [stem.with_name(f"{stem.name}{ending}") for ending in endings]
-
-    def _pictures(self, stem: Path) -> None:
-        from kinmer import plots
-
-        plots.save(plots.retrieval_panels(panels(self)), stem)
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """A table with empty fields for what is not known."""
-    with replaced_text(path) as file:
-        file.write("\t".join(header) + "\n")
-        for row in rows:
-            file.write("\t".join(_fields(row)) + "\n")
-
-
-def _fields(row: tuple[Any, ...]) -> Iterator[str]:
-    for one in row:
-        yield "" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one)
 
 
 def _nested(
@@ -198,8 +182,7 @@ def _nested(
         *figures, queries, genomes = row[depth:]
         inner |= {"queries": queries, "genomes": genomes}
         rounded = (None if one is None else round(one, 6) for one in figures)
-        told = dict(zip(names, rounded, strict=False))
-        inner.setdefault("measures", {})[row[depth - 1]] = told
+        inner.setdefault("measures", {})[row[depth - 1]] = dict(zip(names, rounded, strict=False))
     return nested
 
 
@@ -218,7 +201,7 @@ Panel = dict[str, tuple[list[float], list[float], list[float], list[float]]]
 
 
 def asked_of(report: RetrievalReport) -> list[tuple[str, str]]:
-    """(case, rank) pairs that are told; without cases all queries at every taxonomic rank."""
+    """(case, rank) pairs that are shown; without cases all queries at every taxonomic rank."""
     pairs = [
         (case, rank)
         for case in report.cells.cases
@@ -237,14 +220,20 @@ def text(report: RetrievalReport) -> str:
     for case, rank in asked_of(report):
         for domain in _domains(report):
             lines += _by_length(report, case, rank, domain, width)
-    lines += _whole(report, width)
+    for case, rank in asked_of(report):
+        lines += _whole(report, case, rank, width)
     lines += _molecules(report, width)
-    lines += ["", f"{'hubs (k = 10)':<{width}}{'largest':>10}{'skewness':>10}{'never hit':>11}"]
+    lines += ["", _row("hubs (k = 10)", width, ["largest", "skewness"], 10) + f"{'never hit':>11}"]
     for name, hubs in report.hubs.items():
         skewness = "." if hubs.skewness is None else f"{hubs.skewness:.2f}"
-        lines.append(f"{name:<{width}}{hubs.largest:>10,}{skewness:>10}{100 * hubs.never:>9.1f} %")
+        lines.append(_row(name, width, [f"{hubs.largest:,}", skewness], 10) + f"{100 * hubs.never:>9.1f} %")
     lines += _against(report, width)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(name: str, width: int, cells: Iterable[str], each: int) -> str:
+    """A name, `width` wide, and cells at the right of their columns, `each` wide."""
+    return f"{name:<{width}}" + "".join(f"{cell:>{each}}" for cell in cells)
 
 
 def _domains(report: RetrievalReport) -> list[str]:
@@ -254,130 +243,127 @@ def _domains(report: RetrievalReport) -> list[str]:
 def _by_length(report: RetrievalReport, case: str, rank: str, domain: str, width: int) -> Iterator[str]:
     """Agreement of the nearest, a column for every length."""
     lengths = [*report.cells.lengths, ALL]
-    place = {"case": case, "domain": domain}
-    first = [report.score(report.encoders[0], rank, length=one, **place) for one in lengths]
+    rows = {
+        name: [report.score(name, rank, length=one, case=case, domain=domain) for one in lengths]
+        for name in report.encoders
+    }
+    first = rows[report.encoders[0]]
     if not any(first):
         return
-    yield ""
-    yield f"nearest is of the same {rank}: {_told(case, domain)}"
-    yield f"{'':<{width}}" + "".join(f"{_kilobases(one):>20}" for one in lengths)
-    for name in report.encoders:
-        cells = [report.score(name, rank, length=one, **place) for one in lengths]
-        yield f"{name:<{width}}" + "".join(f"{_cell(one):>20}" for one in cells)
-    yield f"{'  ceiling':<{width}}" + "".join(f"{_ceiling(one):>20}" for one in first)
+    yield from ("", f"nearest is of the same {rank}: {_which(case, domain)}")
+    yield _row("", width, map(_kilobases, lengths), 20)
+    for name, cells in rows.items():
+        yield _row(name, width, map(_cell, cells), 20)
+    yield _row("  ceiling", width, map(_ceiling, first), 20)
     counts = ("" if one is None else f"{one.queries:,} / {one.genomes:,}" for one in first)
-    yield f"{'  queries / genomes':<{width}}" + "".join(f"{one:>20}" for one in counts)
+    yield _row("  queries / genomes", width, counts, 20)
 
 
-def _whole(report: RetrievalReport, width: int) -> Iterator[str]:
+def _whole(report: RetrievalReport, case: str, rank: str, width: int) -> Iterator[str]:
     """All measures over all lengths, and the database's size."""
-    for case, rank in asked_of(report):
-        yield ""
-        yield f"all lengths, {rank}: {_told(case, ALL)}"
-        yield f"{'':<{width}}" + "".join(f"{one:>12}" for one in SHOWN.values())
-        for name in report.encoders:
-            found = [report.score(name, rank, one, case=case) for one in SHOWN]
-            yield f"{name:<{width}}" + "".join(f"{_value(one):>12}" for one in found)
-        most = [report.score(report.encoders[0], rank, one, case=case) for one in SHOWN]
-        yield f"{'  ceiling':<{width}}" + "".join(f"{_ceiling(one):>12}" for one in most)
-        yield f"{'  @1 among':<{width}}" + "".join(f"{one + ' genomes':>16}" for one in CURVE.values())
-        for name in report.encoders:
-            found = [report.score(name, rank, one, case=case) for one in CURVE]
-            yield f"{name:<{width}}" + "".join(f"{f'{_value(one)} of {_ceiling(one)}':>16}" for one in found)
+
+    def scores(name: str, measures: Iterable[str]) -> list[Score | None]:
+        return [report.score(name, rank, one, case=case) for one in measures]
+
+    yield from ("", f"all lengths, {rank}: {_which(case, ALL)}")
+    yield _row("", width, SHOWN.values(), 12)
+    for name in report.encoders:
+        yield _row(name, width, map(_value, scores(name, SHOWN)), 12)
+    yield _row("  ceiling", width, map(_ceiling, scores(report.encoders[0], SHOWN)), 12)
+    yield _row("  @1 among", width, (f"{one} genomes" for one in CURVE.values()), 16)
+    for name in report.encoders:
+        yield _row(name, width, (f"{_value(one)} of {_ceiling(one)}" for one in scores(name, CURVE)), 16)
 
 
 def _molecules(report: RetrievalReport, width: int) -> Iterator[str]:
     """Precision, recall and F1 of every molecule."""
     if MOLECULE not in report.ranks:
         return
-    labels = [one.measure.removeprefix("f1:") for one in report.scores if one.measure.startswith("f1:")]
-    yield ""
-    yield "molecule of the nearest entry that tells one: precision, recall, F1"
-    kinds = list(dict.fromkeys(labels))
-    yield f"{'':<{width}}" + "".join(f"{one:>20}" for one in kinds)
+    measures = (one.measure for one in report.scores)
+    kinds = list(dict.fromkeys(one.removeprefix("f1:") for one in measures if one.startswith("f1:")))
+    yield from ("", "molecule of the nearest entry that tells one: precision, recall, F1")
+    yield _row("", width, kinds, 20)
     for name in report.encoders:
-        cells = (
-            " ".join(
-                _value(report.score(name, MOLECULE, f"{what}:{kind}"))
-                for what in ("precision", "recall", "f1")
-            )
+        figures = {
+            kind: [report.score(name, MOLECULE, f"{what}:{kind}") for what in ("precision", "recall", "f1")]
             for kind in kinds
-        )
-        yield f"{name:<{width}}" + "".join(f"{one:>20}" for one in cells)
+        }
+        yield _row(name, width, (" ".join(map(_value, figures[kind])) for kind in kinds), 20)
 
 
 def _against(report: RetrievalReport, width: int) -> Iterator[str]:
     """Differences of the agreement, over all domains."""
-    found = {(one.encoder, *one[2:7]): one for one in report.differences}
-    if not found:
+    by_cell = {(one.encoder, *one[2:7]): one for one in report.differences}
+    if not by_cell:
         return
     lengths = [*report.cells.lengths, ALL]
     baseline = report.differences[0].baseline
     for case, rank in asked_of(report):
         yield ""
-        yield f"nearest is of the same {rank}, minus {baseline} on the same queries: {_told(case, ALL)}"
-        yield f"{'':<{width}}" + "".join(f"{_kilobases(one):>24}" for one in lengths)
+        yield f"nearest is of the same {rank}, minus {baseline} on the same queries: {_which(case, ALL)}"
+        yield _row("", width, map(_kilobases, lengths), 24)
         for name in report.encoders:
             if name != baseline:
-                cells = (found.get((name, rank, case, ALL, one, "at_1")) for one in lengths)
-                yield f"{name:<{width}}" + "".join(
-                    f"{'' if one is None or one.value is None else _signed(one.value, one.low, one.high):>24}"
-                    for one in cells
-                )
+                cells = (by_cell.get((name, rank, case, ALL, one, "at_1")) for one in lengths)
+                yield _row(name, width, map(_signed, cells), 24)
 
 
 def panels(report: RetrievalReport) -> dict[str, tuple[str, list[str], Panel]]:
-    """For `plots.retrieval_panels`: title -> (axis, places, encoder -> (value, low, high, ceiling))."""
-    found = {}
+    """For `plots.retrieval_panels`: title -> (axis, positions, encoder -> (value, low, high, ceiling))."""
+    shown: dict[str, tuple[str, list[str], Panel]] = {}
     lengths = list(report.cells.lengths) or [ALL]
     for domain in _domains(report):
         for case, rank in asked_of(report):
-            title = f"{rank}: {_told(case, domain)}"
-            found[title] = (
-                "query length",
-                [_kilobases(one) for one in lengths],
-                {
-                    name: _series(
-                        [report.score(name, rank, case=case, domain=domain, length=one) for one in lengths]
-                    )
-                    for name in report.encoders
-                },
-            )
-        case, rank = asked_of(report)[0]
-        found[f"{rank}: {_told(case, domain)}, by size"] = (
-            "share of the database's genomes",
-            list(CURVE.values()),
-            {
-                name: _series([report.score(name, rank, one, case=case, domain=domain) for one in CURVE])
+            by_length = {
+                name: _series(
+                    report.score(name, rank, case=case, domain=domain, length=one) for one in lengths
+                )
                 for name in report.encoders
-            },
-        )
-    return found
+            }
+            title = f"{rank}: {_which(case, domain)}"
+            shown[title] = ("query length", list(map(_kilobases, lengths)), by_length)
+        case, rank = asked_of(report)[0]
+        by_size = {
+            name: _series(report.score(name, rank, one, case=case, domain=domain) for one in CURVE)
+            for name in report.encoders
+        }
+        title = f"{rank}: {_which(case, domain)}, by size"
+        shown[title] = ("share of the database's genomes", list(CURVE.values()), by_size)
+    return shown
 
 
-def _series(scores: list[Score | None]) -> tuple[list[float], list[float], list[float], list[float]]:
-    def column(name: str) -> list[float]:
-        values = (None if one is None else getattr(one, name) for one in scores)
-        return [float("nan") if value is None else float(value) for value in values]
+def _series(scores: Iterable[Score | None]) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Value, low, high and ceiling of every score, NaN where there is none."""
+    rows = [
+        [float("nan")] * 4
+        if one is None
+        else [
+            float("nan") if value is None else float(value)
+            for value in (one.value, one.low, one.high, one.ceiling)
+        ]
+        for one in scores
+    ]
+    value, low, high, ceiling = (list(column) for column in zip(*rows, strict=True))
+    return value, low, high, ceiling
 
-    return column("value"), column("low"), column("high"), column("ceiling")
 
-
-def _told(case: str, domain: str) -> str:
+def _which(case: str, domain: str) -> str:
     queries = "all queries" if case == ALL else f"case {case}"
     return queries if domain == ALL else f"{queries}, {domain}"
 
 
 def _cell(one: Score | None) -> str:
-    if one is None or one.value is None:
-        return "."
-    if one.low is None or one.high is None:
-        return f"{one.value:.3f}"
+    if one is None or one.low is None or one.high is None:
+        return _value(one)
     return f"{one.value:.3f} [{one.low:.2f}, {one.high:.2f}]"
 
 
-def _signed(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:+.3f}" if low is None or high is None else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _signed(one: Difference | None) -> str:
+    if one is None or one.value is None:
+        return ""
+    if one.low is None or one.high is None:
+        return f"{one.value:+.3f}"
+    return f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
 
 
 def _value(one: Score | None) -> str:

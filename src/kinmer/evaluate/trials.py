@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from kinmer.counting import CountedFasta, fasta_ids
 from kinmer.embedding import KEY
 from kinmer.encoder import Encoder
 from kinmer.errors import InputError, MismatchError, UsageError
-from kinmer.evaluate.measures import DEPTH, Found, barred_pairs, label_table
+from kinmer.evaluate.measures import DEPTH, Neighbors, barred_pairs, label_table
 from kinmer.fragments import open_benchmark
 from kinmer.inputs import kind_of
 from kinmer.layout import kmer_layout
@@ -36,11 +36,13 @@ __all__ = [
     "vector_trial",
 ]
 
-
 Rows = NDArray[np.int64]
-# Queries that are searched together.
-BLOCK_QUERIES = 1024
+Floats = NDArray[np.float32]
+Pairs = tuple[Rows, Rows]
 FOLD = "{fold}"
+BLOCK_QUERIES = 1024
+# Cosine distance behind the nearest at which a vote's weight falls to 1/e.
+WEIGHT_SCALE = 0.03
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class Encoders:
 
     @property
     def by_fold(self) -> bool:
+        """Whether every fold has an encoder of its own."""
         return isinstance(self.origin, str | Path) and FOLD in str(self.origin)
 
     def of(self, fold: str = "") -> Embedder | None:
-        """The encoder of a fold, or the one there is; raises what `Encoder.load` raises."""
+        """The encoder of a fold, or the only one; raises what `Encoder.load` raises."""
         if self.origin is None or isinstance(self.origin, Encoder):
             return self.origin
         if str(self.origin) in RAW:
@@ -67,28 +70,21 @@ class Encoders:
 def encoders_of(
     given: Sequence[str | Path | Encoder] | Mapping[str, str | Path | Encoder], device: str
 ) -> list[Encoders]:
-    """Encoders by name: a mapping's keys, else the folders as given; none: the vectors that are there.
+    """Encoders by name: a mapping's keys, else the folders as given. None given: the vectors as they are.
 
-    Raises UsageError for one name twice.
+    Raises UsageError for a name that is given twice.
     """
-    if isinstance(given, Mapping):
-        found = [Encoders(name, origin, device) for name, origin in given.items()]
-    else:
-        found = [
-            Encoders(origin.fingerprint[:12] if isinstance(origin, Encoder) else str(origin), origin, device)
-            for origin in given
-        ]
-    if not found:
-        return [Encoders("vectors", None)]
-    names = [one.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"the encoder {name} is given twice", check="give each once")
-    return found
+    if not isinstance(given, Mapping):
+        pairs = [(one.fingerprint[:12] if isinstance(one, Encoder) else str(one), one) for one in given]
+        for name, _ in pairs:
+            if [other for other, _ in pairs].count(name) > 1:
+                raise UsageError(f"the encoder {name} is given twice", check="give each once")
+        given = dict(pairs)
+    return [Encoders(name, origin, device) for name, origin in given.items()] or [Encoders("vectors", None)]
 
 
 class Source:
-    """n sequences that vectors can be had of, by one encoder after another: FASTA, profiles, or vectors.
+    """Sequences whose vectors are wanted, by one encoder after another: FASTA, profiles, or vectors.
 
     FASTA is counted into a temporary file once for every layout.
     """
@@ -107,7 +103,7 @@ class Source:
             self._source = open_profiles(source)
             self.ids = [str(name) for name in self._source.ids]
 
-    def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> NDArray[np.float32]:
+    def vectors(self, encoder: Embedder | None, rows: Rows | None = None) -> Floats:
         """(m, d) vectors by `encoder` (None: those that are there) of ascending `rows` (None: of all)."""
         chosen = np.arange(len(self.ids)) if rows is None else rows
         return self._opened(encoder).take(chosen)
@@ -129,7 +125,7 @@ class Source:
         return open_vectors(self._counted[key], encoder, lazy=True)
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Give back the counts."""
         self._counted.clear()
 
 
@@ -141,7 +137,7 @@ class Trial:
     queries: Source | None
     database_table: pd.DataFrame
     query_table: pd.DataFrame
-    barred: tuple[NDArray[np.int64], NDArray[np.int64]]
+    barred: Pairs
 
     @classmethod
     def of(
@@ -151,7 +147,7 @@ class Trial:
         database_labels: str | Path | None,
         query_labels: str | Path | None,
     ) -> Trial:
-        """With the labels read; InputError where there is nothing to ask or to find."""
+        """With the labels read. InputError where there is no query or no entry."""
         base = label_table(database.ids, database_labels)
         asked = base.copy() if queries is None else label_table(queries.ids, query_labels)
         if len(base) < 1 + (queries is None) or not len(asked):
@@ -169,9 +165,9 @@ def benchmark_trials(folders: Sequence[str | Path], threads: int | None) -> list
     """A trial for every benchmark's folder; raises what `open_benchmark` raises."""
     trials = []
     for folder in folders:
-        found = open_benchmark(folder)
-        database, queries = (Source(path, threads=threads) for path in (found.database, found.queries))
-        trials.append(Trial.of(database, queries, found.database_labels, found.query_labels))
+        opened = open_benchmark(folder)
+        database, queries = (Source(path, threads=threads) for path in (opened.database, opened.queries))
+        trials.append(Trial.of(database, queries, opened.database_labels, opened.query_labels))
     return trials
 
 
@@ -194,9 +190,9 @@ def vector_trial(
 
 
 class Pool:
-    """All trials' queries and entries, one trial behind the other.
+    """The queries and entries of all trials, one trial after the other.
 
-    queries, database : tables with a column ``set``, the trial's number. barred : pairs of places in them.
+    queries, database : tables with a column ``set``, the trial's number. barred : pairs of rows of the two.
     first_query, first_entry : where each trial begins.
     """
 
@@ -229,97 +225,9 @@ def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(numbered, ignore_index=True).fillna("")
 
 
-# Cosine distance behind the nearest at which a vote's weight falls to 1/e.
-WEIGHT_SCALE = 0.03
-
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-
-def search_trial(
-    pool: Pool, at: int, encoders: Encoders, inside: NDArray[np.bool_], metric: Metric
-) -> list[Found]:
-    """Neighbours of the queries of trial `at`: at once, or fold by fold, by the encoder of each.
-
-    inside : (draws, n) subsamples of the pool's entries.
-    """
-    trial = pool.trials[at]
-    found = []
-    for fold, members in _folds(trial, encoders):
-        embedder = encoders.of(fold)
-        vectors = trial.database.vectors(embedder)
-        asking = _asking(trial, embedder, vectors, members)
-        if asking.shape[1] != vectors.shape[1]:
-            raise MismatchError(f"queries of {asking.shape[1]} dimensions, entries of {vectors.shape[1]}")
-        part = _search(
-            asking,
-            vectors,
-            _among(trial.barred, members),
-            inside[:, pool.first_entry[at] : pool.first_entry[at + 1]],
-            metric,
-        )
-        rows = np.where(part.rows >= 0, part.rows + pool.first_entry[at], -1)
-        drawn = np.where(part.nearest_in >= 0, part.nearest_in + pool.first_entry[at], -1)
-        found.append(Found(members + pool.first_query[at], rows, part.weights, drawn))
-    return found
-
-
-def _folds(trial: Trial, encoders: Encoders) -> list[tuple[str, NDArray[np.int64]]]:
-    """Folds and their queries; one without a name where one encoder does for all."""
-    everyone = np.arange(len(trial.query_table))
-    if not encoders.by_fold:
-        return [("", everyone)]
-    folds = trial.query_table.get("fold")
-    if folds is None or (folds == "").any():
-        raise InputError(
-            "queries without a fold",
-            f"{encoders.name} is an encoder for every fold",
-            "have the query labels a column fold?",
-        )
-    return [(str(name), everyone[folds == name]) for name in sorted(folds.unique())]
-
-
-def _asking(
-    trial: Trial, embedder: Embedder | None, vectors: NDArray[np.float32], members: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    return vectors[members] if trial.queries is None else trial.queries.vectors(embedder, members)
-
-
-def _among(barred: Pairs, queries: NDArray[np.int64]) -> Pairs:
-    """The pairs of some queries (ascending), which are counted from 0."""
-    kept = np.isin(barred[0], queries)
-    return np.searchsorted(queries, barred[0][kept]), barred[1][kept]
-
-
-def _search(
-    asking: NDArray[np.float32],
-    vectors: NDArray[np.float32],
-    barred: Pairs,
-    inside: NDArray[np.bool_],
-    metric: Metric,
-) -> Found:
-    """All places count from 0 in what is given."""
-    everyone, entries = np.arange(len(asking)), np.arange(len(vectors))
-    # No query is a row of the pool: what it may not meet is in `barred`.
-    outside = np.full(len(asking), -1)
-    rows, distances = nearest(asking, vectors, outside, entries, DEPTH, metric, barred=barred)
-    drawn = np.empty((len(inside), len(asking)), np.int64)
-    for number, mask in enumerate(inside):
-        seen = (rows >= 0) & mask[rows]
-        drawn[number] = rows[everyone, seen.argmax(axis=1)]
-        # None of the first neighbours is in the subsample: it has to be searched.
-        left = np.flatnonzero(~seen.any(axis=1))
-        if left.size:
-            some = entries[mask]
-            places, _ = nearest(
-                asking[left], vectors[mask], outside[left], some, 1, metric, barred=_among(barred, left)
-            )
-            drawn[number, left] = np.where(places[:, 0] >= 0, some[places[:, 0]], -1)
-    return Found(everyone, rows, _vote_weights(asking, distances, metric), drawn)
-
-
 def nearest(
-    asking: NDArray[np.float32],
-    vectors: NDArray[np.float32],
+    asking: Floats,
+    vectors: Floats,
     asked: Rows,
     pool: Rows,
     k: int,
@@ -358,9 +266,73 @@ def nearest(
     return positions, distances
 
 
-def _vote_weights(
-    asking: NDArray[np.float32], distances: NDArray[np.float64], metric: Metric
-) -> NDArray[np.float64]:
+def search_trial(
+    pool: Pool, at: int, encoders: Encoders, inside: NDArray[np.bool_], metric: Metric
+) -> Iterator[Neighbors]:
+    """Neighbors of the queries of trial `at`: at once, or fold by fold, by the encoder of each.
+
+    inside : (draws, n) subsamples of the pool's entries.
+    """
+    trial, first = pool.trials[at], pool.first_entry[at]
+    mine = inside[:, first : pool.first_entry[at + 1]]
+    for fold, members in _folds(trial, encoders):
+        embedder = encoders.of(fold)
+        vectors = trial.database.vectors(embedder)
+        asking = vectors[members] if trial.queries is None else trial.queries.vectors(embedder, members)
+        if asking.shape[1] != vectors.shape[1]:
+            raise MismatchError(f"queries of {asking.shape[1]} dimensions, entries of {vectors.shape[1]}")
+        rows, distances, drawn = _search(asking, vectors, _among(trial.barred, members), mine, metric)
+        yield Neighbors(
+            members + pool.first_query[at],
+            np.where(rows >= 0, rows + first, -1),
+            _vote_weights(asking, distances, metric),
+            np.where(drawn >= 0, drawn + first, -1),
+        )
+
+
+def _folds(trial: Trial, encoders: Encoders) -> list[tuple[str, Rows]]:
+    """Folds and their queries; one without a name where one encoder does for all."""
+    everyone = np.arange(len(trial.query_table))
+    if not encoders.by_fold:
+        return [("", everyone)]
+    folds = trial.query_table.get("fold")
+    if folds is None or (folds == "").any():
+        raise InputError(
+            "queries without a fold",
+            f"{encoders.name} is an encoder for every fold",
+            "have the query labels a column fold?",
+        )
+    return [(str(name), everyone[folds == name]) for name in sorted(folds.unique())]
+
+
+def _among(barred: Pairs, queries: Rows) -> Pairs:
+    """The pairs of some queries (ascending), which are counted from 0."""
+    kept = np.isin(barred[0], queries)
+    return np.searchsorted(queries, barred[0][kept]), barred[1][kept]
+
+
+def _search(
+    asking: Floats, vectors: Floats, barred: Pairs, inside: NDArray[np.bool_], metric: Metric
+) -> tuple[Rows, NDArray[np.float64], Rows]:
+    """Rows and distances (m, DEPTH), and the nearest row in every subsample, (draws, m)."""
+    everyone, entries = np.arange(len(asking)), np.arange(len(vectors))
+    # No query is a row of the pool: what it may not meet is in `barred`.
+    outside = np.full(len(asking), -1)
+    rows, distances = nearest(asking, vectors, outside, entries, DEPTH, metric, barred=barred)
+    drawn = np.empty((len(inside), len(asking)), np.int64)
+    for number, mask in enumerate(inside):
+        seen = (rows >= 0) & mask[rows]
+        drawn[number] = rows[everyone, seen.argmax(axis=1)]
+        # None of the first neighbors is in the subsample: it has to be searched.
+        left = np.flatnonzero(~seen.any(axis=1))
+        if left.size:
+            some, but = entries[mask], _among(barred, left)
+            near, _ = nearest(asking[left], vectors[mask], outside[left], some, 1, metric, barred=but)
+            drawn[number, left] = np.where(near[:, 0] >= 0, some[near[:, 0]], -1)
+    return rows, distances, drawn
+
+
+def _vote_weights(asking: Floats, distances: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
     """(m, k) weights exp(-(d - nearest) / 0.03); an l2 distance stands for the cosine one it would be."""
     far = distances
     if metric == "l2":
