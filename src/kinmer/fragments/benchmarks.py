@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -43,34 +44,27 @@ __all__ = ["Benchmark", "BenchmarkReport", "Shelf", "benchmark", "open_benchmark
 
 
 class Shelf:
-    """Sequences by id; memory holds their places only. The file in `folder` has no name and goes with it."""
+    """Sequences by id in one temporary file, so that genomes come whole and in any order.
+
+    Memory holds their positions only. The file in `folder` has no name and goes with the shelf.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
-        self._places: dict[str, tuple[int, int]] = {}
-        self._end = 0
-
-    def __enter__(self) -> Shelf:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `closing`)
+        self._spans: dict[str, tuple[int, int]] = {}
+        self.close = self._file.close
 
     def __contains__(self, sequence_id: str) -> bool:
-        return sequence_id in self._places
+        return sequence_id in self._spans
 
     def put(self, sequence_id: str, letters: bytes) -> None:
         """Keep a sequence."""
-        self._file.seek(self._end)
+        self._spans[sequence_id] = (self._file.seek(0, os.SEEK_END), len(letters))
         self._file.write(letters)
-        self._places[sequence_id] = (self._end, len(letters))
-        self._end += len(letters)
 
     def take(self, sequence_id: str) -> bytes:
-        """The letters of a sequence that was put."""
-        start, size = self._places[sequence_id]
+        """A sequence that was put."""
+        start, size = self._spans[sequence_id]
         self._file.seek(start)
         return self._file.read(size)
 
@@ -83,7 +77,7 @@ MORE_COLUMNS = ("case", "fold")
 BENCHMARK = FolderKind(
     "benchmark",
     DESCRIPTION,
-    lambda told: told.get("kind") == KIND,
+    lambda facts: facts.get("kind") == KIND,
     r"(?:database|queries)\.fna\.gz(?:\.tsv)?|folds\.tsv|benchmark\.json",
 )
 # Of a genome that is known in part, this share of every long sequence goes to the database.
@@ -96,7 +90,7 @@ MAX_AMBIGUOUS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkReport:
-    """What `benchmark` made."""
+    """The counts of `benchmark`."""
 
     database: int  # pieces
     database_bases: int
@@ -106,7 +100,7 @@ class BenchmarkReport:
     queries_by_case: Mapping[str, int]
     groups: int
     folds: tuple[int, ...]  # labelled genomes in every fold
-    given_up: int  # queries asked for that were not found: too ambiguous
+    given_up: int  # queries asked for that are missing: too ambiguous
     unlabelled: int  # sequences without a row in the labels: left out
     absent: int  # rows of the labels without a sequence
     fingerprint: str
@@ -214,7 +208,7 @@ def benchmark(
     genomes = genomes_of(known, labels)
     groups = groups_of(genomes.values(), split)
     fold_of = deal_folds(genomes, groups, folds, fold_seed)
-    with built_aside(output) as aside, Shelf(output.absolute().parent) as shelf:
+    with built_aside(output) as aside, closing(Shelf(output.absolute().parent)) as shelf:
         unlabelled = 0
         for sequence_id, letters in records(files, "reading"):
             if sequence_id in known.rows:
@@ -360,9 +354,9 @@ def _describe(folder: Path, settings: _Settings, counts: Mapping[str, Any]) -> s
 
 
 def _fingerprint(facts: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over what is told of a benchmark."""
-    told = {name: one for name, one in facts.items() if name != "fingerprint"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    """SHA-256 (hex) over the description of a benchmark."""
+    described = {name: one for name, one in facts.items() if name != "fingerprint"}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -403,7 +397,7 @@ def open_benchmark(folder: str | Path) -> Benchmark:
         raise FormatError(
             f"this is no benchmark of format {FORMAT}", check="make it again with this version", place=folder
         )
-    # It tells the files' names: nothing of it is believed before it is known to be what was written.
+    # It names files: nothing of it is believed before it is known to be what was written.
     if facts.get("fingerprint") != _fingerprint(facts):
         raise FormatError(
             f"{DESCRIPTION} is damaged",

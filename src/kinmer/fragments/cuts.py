@@ -122,33 +122,28 @@ class FragmentWriter:
     def __init__(self, fasta: Any, table: IO[str], columns: Sequence[str]) -> None:
         self._fasta, self._table = fasta, table
         self.fragments = self.bases = 0
-        self._line((*COLUMNS, *columns))
+        table.write("\t".join((*COLUMNS, *columns)) + "\n")
 
     def write(self, sequence_id: str, place: Place, labels: Sequence[str]) -> None:
         """One record and its row; `labels` in the order of the columns."""
         fields = place.fields(sequence_id)
         self._fasta.write(b">%b\n%b\n" % (fields[0].encode(), place.letters))
-        self._line((*fields, *labels))
+        self._table.write("\t".join((*fields, *labels)) + "\n")
         self.fragments += 1
         self.bases += place.end - place.start
-
-    def _line(self, fields: Sequence[str]) -> None:
-        self._table.write("\t".join(fields) + "\n")
 
 
 @contextmanager
 def fragment_writer(fasta: Path, columns: Sequence[str]) -> Iterator[FragmentWriter]:
     """A writer of `fasta` (gzip where it ends in .gz) and ``<fasta>.tsv``; both whole or not at all."""
-    with (
-        written_together(fasta, fasta.with_name(fasta.name + ".tsv")) as (sequences, table),
-        ExitStack() as stack,
-    ):
-        raw = stack.enter_context(sequences.open("wb"))
-        packed: Any = raw
+    with ExitStack() as stack:
+        paths = written_together(fasta, fasta.with_name(fasta.name + ".tsv"))
+        sequences, table = stack.enter_context(paths)
+        packed: Any = stack.enter_context(sequences.open("wb"))
         if fasta.suffix == ".gz":
             # No time and no name in the header: the same fragments make the same file.
             packed = stack.enter_context(
-                igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0)
+                igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=packed, mtime=0)
             )
         text = stack.enter_context(table.open("w", encoding="utf-8", newline=""))
         yield FragmentWriter(packed, text, columns)
@@ -156,13 +151,13 @@ def fragment_writer(fasta: Path, columns: Sequence[str]) -> Iterator[FragmentWri
 
 @dataclass(frozen=True, kw_only=True)
 class FragmentReport:
-    """What `fragment` did."""
+    """The counts of `fragment`."""
 
     fragments: int
     bases: int
     sequences: int  # that gave at least one fragment
     too_short: int  # sequences below the shortest length
-    given_up: int  # fragments asked for that were not found: too ambiguous, or no new place
+    given_up: int  # fragments asked for that are missing: too ambiguous, or no new place
     unlabelled: int  # sequences without a row in the labels
     left_out: int = 0  # sequences whose labels are among those left out
     empty: int = 0  # files passed over, because there is nothing in them
@@ -237,77 +232,63 @@ def fragment(
             files = [
                 stack.enter_context(spooled(file, rooms.pop())) if is_stream(file) else file for file in files
             ]
-        return _fragment(
-            files,
-            output,
-            low,
-            high,
-            per_sequence,
-            number,
-            group,
-            labels,
-            leave_out,
-            seed,
-            both_strands,
-            max_ambiguous,
-        )
+        known = read_labels(labels) if labels is not None else NO_LABELS
+        source = _Labeled(files, known, leave_out)
+        quota = None if number is None else _share_out(number, source.lengths(low), known, group)
+        cutter = Cutter(low, high, seed, both_strands, max_ambiguous)
+        with fragment_writer(output, known.joined(COLUMNS)) as writer:
+            report = source.cut(cutter, per_sequence or 0, quota, writer)
+            if not report.fragments:
+                raise SequenceError(
+                    "no fragment was cut",
+                    f"{report.too_short:,} sequences are shorter than {low:,} letters",
+                    "use a smaller --length",
+                )
+        return report
 
 
-def _fragment(
-    files: Sequence[str | Path],
-    output: Path,
-    low: int,
-    high: int,
-    per_sequence: int | None,
-    number: int | None,
-    group: str | None,
-    labels: str | Path | None,
-    leave_out: Mapping[str, Sequence[str]] | None,
-    seed: int,
-    both_strands: bool,
-    max_ambiguous: float,
-) -> FragmentReport:
-    known = read_labels(labels) if labels is not None else NO_LABELS
-    passed = _PassedOver(known, leave_out)
-    quota = None if number is None else _share_out(number, _lengths(files, low, passed), known, group)
-    wanted = _Wanted(per_sequence or 0, quota)
-    cutter = Cutter(low, high, seed, both_strands, max_ambiguous)
-    with fragment_writer(output, known.joined(COLUMNS)) as writer:
-        report = _cut(files, cutter, wanted, known, passed, writer)
-        if not report.fragments:
-            raise SequenceError(
-                "no fragment was cut",
-                f"{report.too_short:,} sequences are shorter than {low:,} letters",
-                "use a smaller --length",
-            )
-    return report
+class _Labeled:
+    """The sequences of some files with their labels, without those that are left out."""
 
+    def __init__(
+        self, files: Sequence[str | Path], labels: Labels, leave_out: Mapping[str, Sequence[str]] | None
+    ) -> None:
+        self._files, self._labels = files, labels
+        self._omitted = [(labels.place_of(name), frozenset(of)) for name, of in (leave_out or {}).items()]
 
-def _cut(
-    files: Sequence[str | Path],
-    cutter: Cutter,
-    wanted: _Wanted,
-    labels: Labels,
-    passed: _PassedOver,
-    writer: FragmentWriter,
-) -> FragmentReport:
-    """Write every sequence's fragments."""
-    counts = dict.fromkeys(("sequences", "too_short", "given_up", "unlabelled", "left_out"), 0)
-    for sequence_id, letters in records(files, "cutting"):
-        if passed.has(sequence_id):
-            counts["left_out"] += 1
-            continue
-        counts["unlabelled"] += labels is not NO_LABELS and sequence_id not in labels.rows
-        if len(letters) < cutter.low:
-            counts["too_short"] += 1
-            continue
-        number, before = wanted.of(sequence_id), writer.fragments
-        for place in cutter.places(sequence_id, letters, number):
-            writer.write(sequence_id, place, labels.of(sequence_id))
-        counts["sequences"] += writer.fragments > before
-        counts["given_up"] += number - (writer.fragments - before)
-    empty = len(files) - len(nonempty(files))
-    return FragmentReport(fragments=writer.fragments, bases=writer.bases, empty=empty, **counts)
+    def _is_left_out(self, sequence_id: str) -> bool:
+        fields = self._labels.of(sequence_id)
+        return any(fields[at] in values for at, values in self._omitted)
+
+    def lengths(self, low: int) -> dict[str, int]:
+        """Letters of every sequence of at least `low`."""
+        return {
+            one: len(letters)
+            for one, letters in records(self._files, "lengths")
+            if len(letters) >= low and not self._is_left_out(one)
+        }
+
+    def cut(
+        self, cutter: Cutter, each: int, quota: Mapping[str, int] | None, writer: FragmentWriter
+    ) -> FragmentReport:
+        """Write every sequence's fragments: its quota, or as many of each."""
+        counts = dict.fromkeys(("sequences", "too_short", "given_up", "unlabelled", "left_out"), 0)
+        for sequence_id, letters in records(self._files, "cutting"):
+            if self._is_left_out(sequence_id):
+                counts["left_out"] += 1
+                continue
+            counts["unlabelled"] += self._labels is not NO_LABELS and sequence_id not in self._labels.rows
+            if len(letters) < cutter.low:
+                counts["too_short"] += 1
+                continue
+            number = each if quota is None else quota.get(sequence_id, 0)
+            before = writer.fragments
+            for place in cutter.places(sequence_id, letters, number):
+                writer.write(sequence_id, place, self._labels.of(sequence_id))
+            counts["sequences"] += writer.fragments > before
+            counts["given_up"] += number - (writer.fragments - before)
+        empty = len(self._files) - len(nonempty(self._files))
+        return FragmentReport(fragments=writer.fragments, bases=writer.bases, empty=empty, **counts)
 
 
 def _check_settings(
@@ -330,14 +311,6 @@ def _check_settings(
     if not 0 <= max_ambiguous <= 1:
         raise UsageError(f"the share of ambiguous letters lies between 0 and 1, not at {max_ambiguous}")
     return low, high
-
-
-def _lengths(files: Sequence[str | Path], low: int, passed: _PassedOver) -> dict[str, int]:
-    return {
-        one: len(letters)
-        for one, letters in records(files, "lengths")
-        if len(letters) >= low and not passed.has(one)
-    }
 
 
 def _share_out(number: int, lengths: Mapping[str, int], labels: Labels, group: str | None) -> dict[str, int]:
@@ -365,25 +338,3 @@ def _proportional(number: int, weights: Mapping[str, int]) -> dict[str, int]:
     for one in ranked[:left]:
         shares[one] += 1
     return shares
-
-
-class _PassedOver:
-    """Sequences whose labels have one of some values, column by column."""
-
-    def __init__(self, labels: Labels, leave_out: Mapping[str, Sequence[str]] | None) -> None:
-        self._labels = labels
-        self._values = [(labels.place_of(name), frozenset(of)) for name, of in (leave_out or {}).items()]
-
-    def has(self, sequence_id: str) -> bool:
-        fields = self._labels.of(sequence_id)
-        return any(fields[place] in values for place, values in self._values)
-
-
-class _Wanted(NamedTuple):
-    """How many fragments every sequence gives: its quota, or the same number for all."""
-
-    each: int
-    quota: Mapping[str, int] | None
-
-    def of(self, sequence_id: str) -> int:
-        return self.each if self.quota is None else self.quota.get(sequence_id, 0)
