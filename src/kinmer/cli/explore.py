@@ -53,49 +53,51 @@ def register(app: typer.Typer) -> None:
     command(app, "report", "kinmer report contigs.zarr -o report.html", panel)(report)
 
 
+Method = Annotated[
+    Literal["tsne", "umap"],
+    option("t-SNE, or UMAP if umap-learn is installed.", "--method", show_default=True),
+]
+Perplexity = Annotated[
+    float,
+    advanced("About how many neighbors a sequence attracts.", "--perplexity", min=1, show_default=True),
+]
+Iterations = Annotated[int, advanced("Iterations of t-SNE.", "--iterations", min=1, show_default=True)]
+Into = Annotated[
+    Path | None, option("Place the sequences on this existing map, which stays as it is.", "--into")
+]
+Reference = Annotated[
+    Path | None, advanced("With --into: the map's own vectors, if they have been moved.", "--reference")
+]
+Color = Annotated[
+    str | None, option("Column that colors picture and page (default: gc, else length).", "--color")
+]
+FromStore = Annotated[bool, option("Draw an existing map, of a store or of files, again.", "--from-store")]
+Picture = Annotated[bool, advanced("Write the .png and .svg.", "--picture/--no-picture", show_default=True)]
+Page = Annotated[bool, advanced("Write the interactive .html.", "--page/--no-page", show_default=True)]
+Keep = Annotated[
+    bool,
+    advanced("Also keep the coordinates in the obsm of a store.", "--store/--no-store", show_default=True),
+]
+
+
 def map_(
     source: Source,
     output: Stem,
     vectors: Vectors = "X_kinmer",
     ids: Ids = None,
     metric: Distance = None,
-    method: Annotated[
-        Literal["tsne", "umap"],
-        option("t-SNE, or UMAP if umap-learn is installed.", "--method", show_default=True),
-    ] = "tsne",
-    perplexity: Annotated[
-        float,
-        advanced("About how many neighbors a sequence attracts.", "--perplexity", min=1, show_default=True),
-    ] = 30,
-    iterations: Annotated[
-        int, advanced("Iterations of t-SNE.", "--iterations", min=1, show_default=True)
-    ] = 750,
-    into: Annotated[
-        Path | None, option("Place the sequences on this existing map, which stays as it is.", "--into")
-    ] = None,
-    reference: Annotated[
-        Path | None, advanced("With --into: the map's own vectors, if they have been moved.", "--reference")
-    ] = None,
+    method: Method = "tsne",
+    perplexity: Perplexity = 30,
+    iterations: Iterations = 750,
+    into: Into = None,
+    reference: Reference = None,
     metadata: Metadata = None,
-    color: Annotated[
-        str | None, option("Column that colors picture and page (default: gc, else length).", "--color")
-    ] = None,
+    color: Color = None,
     title: Title = None,
-    from_store: Annotated[
-        bool, option("Draw an existing map, of a store or of files, again.", "--from-store")
-    ] = False,
-    picture: Annotated[
-        bool, advanced("Write the .png and .svg.", "--picture/--no-picture", show_default=True)
-    ] = True,
-    page: Annotated[
-        bool, advanced("Write the interactive .html.", "--page/--no-page", show_default=True)
-    ] = True,
-    keep: Annotated[
-        bool,
-        advanced(
-            "Also keep the coordinates in the obsm of a store.", "--store/--no-store", show_default=True
-        ),
-    ] = True,
+    from_store: FromStore = False,
+    picture: Picture = True,
+    page: Page = True,
+    keep: Keep = True,
     seed: Seed = 0,
     threads: Threads = None,
     force: Force = False,
@@ -122,10 +124,10 @@ def map_(
     if from_store:
         made = _redrawn(source, method, metadata, color, stem, drawn)
     elif known is None:
-        space = open_labeled(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
-        check_color(space.obs, color)
+        points = open_labeled(source, vectors=vectors, ids=ids, metric=metric, metadata=metadata)
+        check_color(points.obs, color)
         made = make_map(
-            space, method=method, perplexity=perplexity, iterations=iterations, seed=seed, **written
+            points, method=method, perplexity=perplexity, iterations=iterations, seed=seed, **written
         )
     else:
         opening: Any = {"vectors": vectors, "ids": ids, "reference": reference, "metadata": metadata}
@@ -163,39 +165,47 @@ def _redrawn(
     return made
 
 
+Output = Annotated[Path | None, option("Folder of the tables to write.", "--output", "-o")]
+ClusterMethod = Annotated[
+    Literal["infomap", "leiden", "hdbscan"],
+    option("On the neighbor graph: infomap, leiden. On a map: hdbscan.", "--method", show_default=True),
+]
+KNearest = Annotated[int, option("Neighbors of a sequence.", "-k", min=1, show_default=True)]
+MaxDistance = Annotated[
+    float | None,
+    option("Longest edge (default: what is usual for the nearest).", "--max-distance", min=0),
+]
+MaxInDegree = Annotated[
+    int | None, advanced("Edges from others to one sequence (default: 4 k).", "--max-in-degree", min=1)
+]
+Mutual = Annotated[bool, advanced("Only edges that both ends have.", "--mutual")]
+Resolution = Annotated[
+    float, option("Of leiden: more gives smaller clusters.", "--resolution", show_default=True)
+]
+MinSize = Annotated[int, option("Smaller clusters become cluster 0.", "--min-size", min=1, show_default=True)]
+Coordinates = Annotated[str, advanced("Map in obsm that hdbscan uses.", "--coordinates", show_default=True)]
+ClusterKeep = Annotated[
+    bool,
+    advanced('Keep the clusters in obs["cluster"] of a store.', "--store/--no-store", show_default=True),
+]
+
+
 def cluster(
     source: Source,
-    output: Annotated[Path | None, option("Folder of the tables to write.", "--output", "-o")] = None,
-    method: Annotated[
-        Literal["infomap", "leiden", "hdbscan"],
-        option("On the neighbor graph: infomap, leiden. On a map: hdbscan.", "--method", show_default=True),
-    ] = "infomap",
+    output: Output = None,
+    method: ClusterMethod = "infomap",
     vectors: Vectors = "X_kinmer",
     ids: Ids = None,
     metric: Distance = None,
     metadata: Metadata = None,
-    k: Annotated[int, option("Neighbors of a sequence.", "-k", min=1, show_default=True)] = 15,
-    max_distance: Annotated[
-        float | None,
-        option("Longest edge (default: what is usual for the nearest).", "--max-distance", min=0),
-    ] = None,
-    max_in_degree: Annotated[
-        int | None, advanced("Edges from others to one sequence (default: 4 k).", "--max-in-degree", min=1)
-    ] = None,
-    mutual: Annotated[bool, advanced("Only edges that both ends have.", "--mutual")] = False,
-    resolution: Annotated[
-        float, option("Of leiden: more gives smaller clusters.", "--resolution", show_default=True)
-    ] = 3.0,
-    min_size: Annotated[
-        int, option("Smaller clusters become cluster 0.", "--min-size", min=1, show_default=True)
-    ] = 2,
-    coordinates: Annotated[
-        str, advanced("Map in obsm that hdbscan uses.", "--coordinates", show_default=True)
-    ] = "X_tsne",
-    keep: Annotated[
-        bool,
-        advanced('Keep the clusters in obs["cluster"] of a store.', "--store/--no-store", show_default=True),
-    ] = True,
+    k: KNearest = 15,
+    max_distance: MaxDistance = None,
+    max_in_degree: MaxInDegree = None,
+    mutual: Mutual = False,
+    resolution: Resolution = 3.0,
+    min_size: MinSize = 2,
+    coordinates: Coordinates = "X_tsne",
+    keep: ClusterKeep = True,
     seed: Seed = 0,
     threads: Threads = None,
     force: Force = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,47 +20,59 @@ def register(app: typer.Typer) -> None:
     command(app, "search", "kinmer search contigs.fna --db my.db --format calls -o calls.tsv", "Find")(search)
 
 
+Db = Annotated[Path, option("Index to search.", "--db", metavar="INDEX")]
+Queries = Annotated[Path | None, argument("FASTA, plain or compressed (- is stdin), or profiles.")]
+Form = Annotated[Format, option("calls, tsv, json … (default: tsv)", "--format", metavar="NAME")]
+Output = Annotated[Path | None, option("File to write (default: stdout).", "--output", "-o", metavar="FILE")]
+Nearest = Annotated[int, option("Hits per query (default: 10).", "-k", min=1, metavar="N")]
+By = Annotated[Literal["sequence", "genome"], option("Hits: sequence, or genome.", "--by", metavar="WHAT")]
+MinProbability = Annotated[
+    float | None, option("Least probability of a name.", "--min-probability", min=0, max=1, metavar="P")
+]
+Evidence = Annotated[bool, option("Also align with the best hits.", "--evidence")]
+Where = Annotated[str | None, option("Only hits that meet a condition.", "--where", metavar="TEXT")]
+Force = Annotated[bool, advanced("Replace an output that exists.", "--force")]
+Entries = Annotated[
+    list[str] | None, advanced("Search with an entry of the index: id, or genome:id.", "--id")
+]
+SearchMetric = Annotated[Metric | None, advanced("Distance (default: the index's).", "--metric")]
+Facets = Annotated[
+    list[str] | None,
+    advanced("Also list the nearest of this molecule: chromosome, plasmid, virus.", "--facet"),
+]
+MaxDistance = Annotated[
+    float | None, advanced("Do not show hits that are farther away.", "--max-distance", min=0)
+]
+RankByEvidence = Annotated[
+    bool, advanced("Show hits that align first (aligns with the 50 nearest).", "--rank-by-evidence")
+]
+MinLength = Annotated[int, advanced("Leave out queries of fewer bases.", "--min-length", min=0)]
+ExcludeSelf = Annotated[bool, advanced("Do not show the query's own id.", "--exclude-self")]
+
+
 def search(
-    db: Annotated[Path, option("Index to search.", "--db", metavar="INDEX")],
-    queries: Annotated[Path | None, argument("FASTA, plain or compressed (- is stdin), or profiles.")] = None,
-    form: Annotated[Format, option("calls, tsv, json … (default: tsv)", "--format", metavar="NAME")] = "tsv",
-    output: Annotated[
-        Path | None, option("File to write (default: stdout).", "--output", "-o", metavar="FILE")
-    ] = None,
-    k: Annotated[int, option("Hits per query (default: 10).", "-k", min=1, metavar="N")] = 10,
-    by: Annotated[
-        Literal["sequence", "genome"], option("Hits: sequence, or genome.", "--by", metavar="WHAT")
-    ] = "sequence",
-    min_probability: Annotated[
-        float | None, option("Least probability of a name.", "--min-probability", min=0, max=1, metavar="P")
-    ] = None,
-    evidence: Annotated[bool, option("Also align with the best hits.", "--evidence")] = False,
-    where: Annotated[
-        str | None, option("Only hits that meet a condition.", "--where", metavar="TEXT")
-    ] = None,
+    db: Db,
+    queries: Queries = None,
+    form: Form = "tsv",
+    output: Output = None,
+    k: Nearest = 10,
+    by: By = "sequence",
+    min_probability: MinProbability = None,
+    evidence: Evidence = False,
+    where: Where = None,
     threads: Threads = None,
-    force: Annotated[bool, advanced("Replace an output that exists.", "--force")] = False,
-    entries: Annotated[
-        list[str] | None, advanced("Search with an entry of the index: id, or genome:id.", "--id")
-    ] = None,
-    metric: Annotated[Metric | None, advanced("Distance (default: the index's).", "--metric")] = None,
-    facets: Annotated[
-        list[str] | None,
-        advanced("Also list the nearest of this molecule: chromosome, plasmid, virus.", "--facet"),
-    ] = None,
-    max_distance: Annotated[
-        float | None, advanced("Do not show hits that are farther away.", "--max-distance", min=0)
-    ] = None,
-    rank_by_evidence: Annotated[
-        bool, advanced("Show hits that align first (aligns with the 50 nearest).", "--rank-by-evidence")
-    ] = False,
-    min_length: Annotated[int, advanced("Leave out queries of fewer bases.", "--min-length", min=0)] = 0,
-    exclude_self: Annotated[bool, advanced("Do not show the query's own id.", "--exclude-self")] = False,
+    force: Force = False,
+    entries: Entries = None,
+    metric: SearchMetric = None,
+    facets: Facets = None,
+    max_distance: MaxDistance = None,
+    rank_by_evidence: RankByEvidence = False,
+    min_length: MinLength = 0,
+    exclude_self: ExcludeSelf = False,
     ids: Ids = None,
 ) -> None:
     """Find the nearest relatives of each query, with verdict and probabilities."""
     from kinmer.errors import UsageError
-    from kinmer.files import replaced_text
     from kinmer.folders import check_output
     from kinmer.queries import search as find
     from kinmer.queries import search_ids, writer_of
@@ -69,7 +81,8 @@ def search(
         raise UsageError("give a file of queries or --id, one of the two")
     if output is not None:
         check_output(output, force=force, stream=True)
-    wanted = {
+    aligned = evidence or rank_by_evidence
+    wanted: Any = {
         "k": k,
         "metric": metric,
         "merge": by,
@@ -80,26 +93,23 @@ def search(
         "threads": threads,
         "log": note,
     }
-    aligned = evidence or rank_by_evidence
     write = writer_of(form, evidence=aligned, facets=bool(facets))
     if form == "blast" and not aligned:
         note("without --evidence nothing is aligned: identities and aligned lengths are 0")
+    if entries and aligned:
+        raise UsageError("alignment needs the sequences of the queries", check="give them as FASTA")
     if entries:
-        if aligned:
-            raise UsageError("alignment needs the sequences of the queries", check="give them as FASTA")
-        results = search_ids(db, entries, **wanted)  # type: ignore[arg-type]
+        results = search_ids(db, entries, **wanted)
     else:
         assert queries is not None
-        results = find(
-            queries,
-            db,
-            evidence=aligned,
-            rank_by_evidence=rank_by_evidence,
-            exclude_self=exclude_self,
-            min_length=min_length,
-            ids=ids,
-            **wanted,  # type: ignore[arg-type]
-        )
+        wanted |= {"evidence": aligned, "rank_by_evidence": rank_by_evidence, "ids": ids}
+        results = find(queries, db, exclude_self=exclude_self, min_length=min_length, **wanted)
+    _write(results, write, output)
+
+
+def _write(results: Any, write: Any, output: Path | None) -> None:
+    from kinmer.files import replaced_text
+
     if output is None:
         write(results, screen)
         screen.flush()

@@ -159,47 +159,55 @@ def _bench(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
     return option(help, *names, rich_help_panel=BENCHMARK, **more)
 
 
+Files = Annotated[list[Path], argument("FASTA files, plain or compressed.")]
+Output = Annotated[Path, option("FASTA to write (*.gz is compressed), or benchmark.", "--output", "-o")]
+Length = Annotated[
+    str | None,
+    option("Bases: a number, or low-high drawn log-uniformly (default: 1000-100000).", "--length"),
+]
+PerSequence = Annotated[int | None, option("Fragments of each sequence.", "--per-sequence", min=1)]
+Number = Annotated[int | None, option("Fragments in all, shared out by length.", "--number", min=1)]
+Group = Annotated[str | None, option("Column of the labels to share out evenly by.", "--group")]
+Labels = Annotated[Path | None, option("Table (TSV) with sequence_id and any columns.", "--labels")]
+LeaveOut = Annotated[
+    list[str] | None,
+    option("Leave out sequences with this label. Repeatable.", "--leave-out", metavar="COLUMN=VALUE"),
+]
+OneStrand = Annotated[bool, option("Cut from the given strand only.", "--one-strand")]
+Benchmark = Annotated[
+    bool, option("Make a test set for kinmer evaluate: database, queries, folds.", "--benchmark")
+]
+Split = Annotated[
+    Literal["species", "genome"] | None, _bench("What no two folds share (default: species).", "--split")
+]
+Folds = Annotated[int | None, _bench("Folds (default: 5).", "--folds", min=1)]
+FoldSeed = Annotated[int | None, _bench("Seed of the folds alone (default: 0).", "--fold-seed", min=0)]
+Lengths = Annotated[
+    str | None, _bench("Bases of the queries (default: 1000,2000,5000,10000,50000).", "--lengths")
+]
+PerLength = Annotated[
+    int | None, _bench("Queries of a genome and length (default: 12).", "--per-length", min=1)
+]
+Piece = Annotated[int | None, _bench("Longest piece of the database (default: 100000).", "--piece", min=1)]
+
+
 def fragment(
-    files: Annotated[list[Path], argument("FASTA files, plain or compressed.")],
-    output: Annotated[Path, option("FASTA to write (*.gz is compressed), or benchmark.", "--output", "-o")],
-    length: Annotated[
-        str | None,
-        option("Bases: a number, or low-high drawn log-uniformly (default: 1000-100000).", "--length"),
-    ] = None,
-    per_sequence: Annotated[
-        int | None, option("Fragments of each sequence.", "--per-sequence", min=1)
-    ] = None,
-    number: Annotated[
-        int | None, option("Fragments in all, shared out by length.", "--number", min=1)
-    ] = None,
-    group: Annotated[str | None, option("Column of the labels to share out evenly by.", "--group")] = None,
-    labels: Annotated[
-        Path | None, option("Table (TSV) with sequence_id and any columns.", "--labels")
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        option("Leave out sequences with this label. Repeatable.", "--leave-out", metavar="COLUMN=VALUE"),
-    ] = None,
-    one_strand: Annotated[bool, option("Cut from the given strand only.", "--one-strand")] = False,
-    benchmark: Annotated[
-        bool, option("Make a test set for kinmer evaluate: database, queries, folds.", "--benchmark")
-    ] = False,
-    split: Annotated[
-        Literal["species", "genome"] | None, _bench("What no two folds share (default: species).", "--split")
-    ] = None,
-    folds: Annotated[int | None, _bench("Folds (default: 5).", "--folds", min=1)] = None,
-    fold_seed: Annotated[
-        int | None, _bench("Seed of the folds alone (default: 0).", "--fold-seed", min=0)
-    ] = None,
-    lengths: Annotated[
-        str | None, _bench("Bases of the queries (default: 1000,2000,5000,10000,50000).", "--lengths")
-    ] = None,
-    per_length: Annotated[
-        int | None, _bench("Queries of a genome and length (default: 12).", "--per-length", min=1)
-    ] = None,
-    piece: Annotated[
-        int | None, _bench("Longest piece of the database (default: 100000).", "--piece", min=1)
-    ] = None,
+    files: Files,
+    output: Output,
+    length: Length = None,
+    per_sequence: PerSequence = None,
+    number: Number = None,
+    group: Group = None,
+    labels: Labels = None,
+    leave_out: LeaveOut = None,
+    one_strand: OneStrand = False,
+    benchmark: Benchmark = False,
+    split: Split = None,
+    folds: Folds = None,
+    fold_seed: FoldSeed = None,
+    lengths: Lengths = None,
+    per_length: PerLength = None,
+    piece: Piece = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
