@@ -441,7 +441,7 @@ def test_the_checkpoint_written_last_counts(tmp_path: Path) -> None:
         # The set of the same version was not written again.
         assert torch.equal(found.tensors["best"]["y"], torch.ones(1))
         names = sorted(path.name for path in checkpoints.folder.iterdir())
-        assert names == [".lock", "best-0.safetensors", "run-2.safetensors", "state.json"]
+        assert names == [".kinmer-lock", "best-0.safetensors", "run-2.safetensors", "state.json"]
 
 
 # --- several processes ------------------------------------------------------------------------------------

@@ -174,18 +174,16 @@ def count_files(
     ----------
     coding : count codons and 4-mers by codon position in the sequences' reading frames too (see
         `kinmer.layout.profile_layout`), found by `genetic_code`: 11, 4, or "auto", chosen for every sequence.
-    prefix, sample_from_file : what stands before every id, or ``SAMPLE:`` with the name of each file, so that
-        contigs of several samples that have one name can be in one store (`kinmer.fasta.prefixes_of`).
+    prefix, sample_from_file : what stands before every id, or ``SAMPLE:`` with the name of each file, for
+        contigs of several samples with equal names (`kinmer.fasta.prefixes_of`).
 
     Raises
     ------
     SequenceError : bad input, with file and record. A new store then goes, one appended to is as before.
     UsageError : the output exists, or an unfinished run of other files or settings is there.
-    MismatchError : a store appended to has another layout.
-    KinmerError : the disk is full.
+    MismatchError, KinmerError : a store of another layout; a full disk.
     """
-    # A search counts too, and needs no store.
-    from kinmer.profiles import ProfileWriter
+    from kinmer.profiles import ProfileWriter  # A search counts too, and needs no store.
 
     paths, started = _listed(files), time.monotonic()
     layout = profile_layout(max_k, coding=coding, genetic_code=genetic_code)
@@ -199,14 +197,12 @@ def count_files(
         _full_disk(output),
         ProfileWriter.create(output, layout, signature=signature, append=append, force=force) as writer,
     ):
-        kept = nonempty(paths)
-        there, prefixes = set(kept), dict(zip(paths, before, strict=True))
-        run = _Run(writer, CountReport(str(output)), kept, [prefixes[path] for path in kept])
-        run.report.empty = tuple(source_of(path) for path in paths if path not in there)
+        run = _Run(writer, CountReport(str(output)), paths, before)
         try:
             run.count(min_length=min_length, threads=threads, block_bytes=block_bytes)
-            made = {"command": "count", "files": [source_of(path) for path in paths], **settings}
-            writer.finish({**made, "left_out": [run.report.too_short, run.report.without_bases]})
+            left_out = [run.report.too_short, run.report.without_bases]
+            names = [source_of(path) for path in paths]
+            writer.finish({"command": "count", "files": names, **settings, "left_out": left_out})
         except InputError as error:
             if not isinstance(error, MismatchError):
                 writer.abandon()
@@ -234,15 +230,18 @@ class _Run:
     """Counts into a writer; a batch is written while the next one is counted."""
 
     def __init__(
-        self, writer: ProfileWriter, report: CountReport, files: list[str | Path], prefixes: list[str]
+        self, writer: ProfileWriter, report: CountReport, paths: list[str | Path], prefixes: list[str]
     ) -> None:
-        self._writer, self.report, self.files, self._prefixes = writer, report, files, prefixes
-        self._streamed = any(map(is_stream, files))
+        self._writer, self.report, self.files = writer, report, nonempty(paths)
+        there, prefix_of = set(self.files), dict(zip(paths, prefixes, strict=True))
+        self._prefixes = [prefix_of[file] for file in self.files]
+        self._streamed = any(map(is_stream, self.files))
         if writer.state is not None:
             saved = {**writer.state, "path": report.path, "position": Position(**writer.state["position"])}
             saved.pop("empty", None)
             self.report = CountReport(**saved)
             self.report.resumed = writer.rows - writer.base
+        self.report.empty = tuple(source_of(path) for path in paths if path not in there)
 
     def count(self, *, min_length: int, threads: int | None, block_bytes: int) -> None:
         """Count all that is left to count."""

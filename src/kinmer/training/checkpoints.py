@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import signal
 import threading
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from kinmer.errors import FormatError, UsageError
 from kinmer.files import read_json, remove, write_bytes, write_json
+from kinmer.folders import Workshop
 
 __all__ = ["Checkpoint", "Checkpoints", "Interrupt", "interruptible"]
 
@@ -55,7 +55,8 @@ def interruptible() -> Iterator[Interrupt]:
 FORMAT = 1
 STATE, FINISHED = "state.json", "finished.json"
 SUFFIX = ".safetensors"
-LOCK = ".lock"
+# The lock of kinmer 0.1.0, which may lie in the folder of an unfinished run.
+OLD_LOCK = ".lock"
 AFRESH = "use --force to start afresh"
 
 
@@ -86,16 +87,10 @@ class Checkpoints:
 
         Raises UsageError where another process holds it or a checkpoint of another run is in it.
         """
-        self.folder.mkdir(exist_ok=True)
-        with (self.folder / LOCK).open("w") as lock:
+        with Workshop(self.folder, make=True, busy="another process is training this encoder") as workshop:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(
-                    "another process is training this encoder", check="wait for it, or choose another output"
-                ) from None
-            try:
-                self._check_own(force)
+                if self._is_another(force):
+                    workshop.clear()
                 for unfinished in self.folder.glob(".*.*"):
                     remove(unfinished)
                 yield
@@ -103,10 +98,10 @@ class Checkpoints:
                 if not (self.folder / STATE).exists():
                     remove(self.folder)
 
-    def _check_own(self, force: bool) -> None:
-        """Refuse (or with `force` remove) another run's checkpoint, and with `force` a damaged one."""
+    def _is_another(self, force: bool) -> bool:
+        """Whether a checkpoint of another run, or a damaged one, is there; refused without `force`."""
         if not (self.folder / STATE).exists():
-            return
+            return False
         try:
             state = read_json(self.folder / STATE)
             if state.get("format") != FORMAT:
@@ -125,10 +120,7 @@ class Checkpoints:
                 "give the same command to go on with it, or --force to start afresh",
                 place=self.folder,
             )
-        if differing:
-            for path in self.folder.iterdir():
-                if path.name != LOCK:
-                    remove(path)
+        return bool(differing)
 
     def load(self) -> Checkpoint | None:
         """The last checkpoint; None before the first. FormatError where it is damaged."""
@@ -185,14 +177,13 @@ class Checkpoints:
         """Remove what a run has left that was killed when `output` was whole."""
         folder = _folder_of(output)
         try:
-            if {path.name for path in folder.iterdir()} - {LOCK}:
+            if {path.name for path in folder.iterdir()} - {Workshop.LOCK, OLD_LOCK}:
                 made = read_json(folder / FINISHED)["fingerprint"]
                 if made != read_json(output / "config.json")["fingerprint"]:
                     return
-            with (folder / LOCK).open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with Workshop(folder):
                 _dismantle(folder)
-        except (FormatError, KeyError, OSError):
+        except (FormatError, KeyError, OSError, UsageError):
             return
 
     def remove(self) -> None:
