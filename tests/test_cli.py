@@ -254,7 +254,9 @@ def test_parts_that_do_not_belong_together(kinmer: Kinmer) -> None:
     told(*kinmer("search", "a.fna", "--db", "six.zarr"))
     told(*kinmer("search", "--id", "nobody", "--db", "six.db"), "nobody")
     told(*kinmer("search", "--db", "six.db"), "--id")
-    told(*kinmer("info", "six.db"))
+    # info tells of anything that kinmer has made, and refuses the rest.
+    assert kinmer("info", "six.db")[1].startswith("entries")
+    told(*kinmer("info", "a.fna"))
     told(*kinmer("info", "nothing.zarr"), "nothing.zarr")
     weights = Path("enc/weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
