@@ -20,7 +20,7 @@ from kinmer.profiles import open_profiles
 from kinmer.vectors import Neighbors, contracted, neighbor_graph, open_vectors
 from kinmer.vectors.duplicates import dispersions, least_dispersions, word_counts
 from tests.organisms import encoder_of, organisms
-from tests.test_space import clumps, oracle, table_of
+from tests.test_vectors import clumps, oracle, table_of
 
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 Codes = NDArray[np.uint8]

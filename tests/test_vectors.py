@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from kinmer import embed
+from kinmer import count, embed
 from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
+from kinmer.inputs import kind_of
 from kinmer.library import build_index
 from kinmer.library.join import with_metadata
+from kinmer.stores import exact_search
 from kinmer.vectors import neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
@@ -100,6 +102,81 @@ def test_every_source_gives_the_same_points(tmp_path: Path) -> None:
     embed(held, encoder)
     assert (open_vectors(held).take(rows) == made.take(rows)).all()
     assert open_vectors(path, vectors="raw").dim == held.n_vars
+
+
+def test_fasta_gives_the_vectors_of_its_counts(tmp_path: Path) -> None:
+    rng, encoder, path = np.random.default_rng(3), encoder_of(), tmp_path / "some.fna"
+    sequences = ["".join(rng.choice(list("ACGT"), size)) for size in (1500, 900, 4000)]
+    path.write_text("".join(f">c{row} x\n{text}\n" for row, text in enumerate(sequences)))
+    counted = count(path, max_k=3, min_length=0)
+    made, wanted = open_vectors(path, encoder), open_vectors(counted, encoder)
+    assert made.ids.tolist() == ["c0", "c1", "c2"]
+    assert made.obs["length"].tolist() == [1500, 900, 4000]
+    assert made.obs["gc"].to_numpy() == pytest.approx(counted.obs["gc"].to_numpy())
+    assert (made.take(np.arange(3)) == wanted.take(np.arange(3))).all()
+    lazy = open_vectors(path, encoder, lazy=True)
+    assert lazy.array is None
+    assert (lazy.take(np.array([2, 0])) == made.read(0, 3)[[2, 0]]).all()
+    with pytest.raises(KinmerError):
+        open_vectors(path)
+
+
+def test_a_path_is_of_one_kind(tmp_path: Path) -> None:
+    made = {
+        "v.npy": b"\x93NUMPY\x01",
+        "named.npy": b">a\n",
+        "table.txt": b"\x89HDF\r\n\x1a\n",
+        "c.fa": b">a\n",
+    }
+    for name, content in made.items():
+        (tmp_path / name).write_bytes(content)
+    for name, file in (
+        ("db", "index.json"),
+        ("kin", "config.json"),
+        ("new.zarr", "zarr.json"),
+        ("other", "a"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    kinds = {
+        "v.npy": "npy",
+        "named.npy": "npy",
+        "table.txt": "h5ad",
+        "c.fa": "fasta",
+        "db": "index",
+        "kin": "encoder",
+        "new.zarr": "store",
+        "other": "folder",
+        "no": "missing",
+        "no.npy": "npy",
+        "no.zarr": "store",
+    }
+    assert {name: kind_of(tmp_path / name) for name in kinds} == kinds
+    assert (kind_of("-"), kind_of(organisms(3)), kind_of(None)) == ("fasta", "memory", "memory")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_exact_search_leaves_pairs_out(monkeypatch: pytest.MonkeyPatch, metric: Any) -> None:
+    monkeypatch.setattr("kinmer.stores.exact.ROW_BLOCK", 64)
+    monkeypatch.setattr("kinmer.stores.exact.QUERY_BLOCK", 7)
+    vectors, asked = clumps(300), clumps(20, seed=1)
+    excluded = np.random.default_rng(5).random((20, 300)) < 0.6
+    excluded[4] = True
+    excluded[5] = np.arange(300) > 2
+    who, where = np.nonzero(excluded)
+    rows, distances = exact_search(vectors, None, asked, 10, metric, excluded=(who, where))
+    apart = cdist(asked.astype(float), vectors.astype(float), {"cosine": "cosine", "l2": "euclidean"}[metric])
+    apart[excluded] = np.inf
+    wanted = np.sort(apart, axis=1)[:, :10]
+    assert distances == pytest.approx(wanted, abs=2e-6)
+    assert ((rows >= 0) == np.isfinite(wanted)).all()
+    assert not excluded[np.nonzero(rows >= 0)[0], rows[rows >= 0]].any()
+    # Vectors that are all the same are looked at one by one.
+    same = np.repeat(vectors[:1], 300, axis=0)
+    rows, _ = exact_search(
+        same, np.arange(1000, 1300), asked[:1], 3, metric, excluded=(np.zeros(2, int), np.array([0, 2]))
+    )
+    assert rows.tolist() == [[1001, 1003, 1004]]
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
