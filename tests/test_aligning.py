@@ -27,13 +27,12 @@ from kinmer.queries.evidence import (
     IndexAligner,
     evidence_of,
     homologous,
-    measure,
     with_evidence,
 )
 from kinmer.queries.results import Hit
 from kinmer.simulate import Community, simulate_genomes, simulate_species
 from tests.organisms import encoder_of, organisms
-from tests.test_evidence import mutated
+from tests.test_evidence import measure, mutated
 
 ENGINES = [name for name in ALIGNERS if find_spec(f"py{name}") is not None]
 ENCODER = encoder_of()
@@ -347,15 +346,15 @@ def test_a_search_with_evidence(
     kept: Path, filed: Path, tmp_path: Path, merge: Literal["sequence", "genome"]
 ) -> None:
     queries = fasta(tmp_path / "q.fna", QUERIES)
-    plain = list(search(queries, kept, k=4, merge=merge))
+    plain = list(search(queries, kept, k=4, by=merge))
     told = list[str]()
-    shown = list(search(queries, kept, k=4, merge=merge, evidence=True, log=told.append))
+    shown = list(search(queries, kept, k=4, by=merge, evidence=True, log=told.append))
     assert "evidence by" in told[-1]
     for one, other in zip(plain, shown, strict=True):
         assert [replace(hit, evidence=None) for hit in other.hits] == list(one.hits)
         assert all(hit.evidence is not None for hit in other.hits)
     runs = [
-        list(search(queries, path, k=4, merge=merge, rank_by_evidence=True, threads=threads))
+        list(search(queries, path, k=4, by=merge, rank_by_evidence=True, n_jobs=threads))
         for path in (kept, filed)
         for threads in (1, 2)
     ]

@@ -60,7 +60,7 @@ def db(made: Path, tmp_path: Path) -> Path:
 
 
 def ask(db: Path, world: World, **settings: float) -> list[QueryResult]:
-    return list(search(world.queries, db, threads=1, **settings))  # type: ignore[arg-type]
+    return list(search(world.queries, db, n_jobs=1, **settings))  # type: ignore[arg-type]
 
 
 def test_known_species_are_named_and_strange_ones_are_not(made: Path, world: World) -> None:
@@ -160,7 +160,7 @@ def test_what_is_too_short_and_what_is_random_gets_no_name(made: Path, world: Wo
             for number in range(10):
                 text = rng.choice(np.frombuffer(b"ACGT", np.uint8), size).tobytes()
                 file.write(b">random-%d-%d\n%b\n" % (size, number, text))
-    results = {one.id: one for one in search(queries, made, threads=1)}
+    results = {one.id: one for one in search(queries, made, n_jobs=1)}
     assert len(results) == 150
     for name, one in results.items():
         if name.startswith("short"):
@@ -170,7 +170,7 @@ def test_what_is_too_short_and_what_is_random_gets_no_name(made: Path, world: Wo
     named = [name for name, one in results.items() if one.rank is not None]
     assert len(named) <= 1, named
     # Not even where any probability is enough.
-    least = [one for one in search(queries, made, threads=1, min_probability=0.01) if "short" in one.id]
+    least = [one for one in search(queries, made, n_jobs=1, min_probability=0.01) if "short" in one.id]
     assert {one.verdict for one in least} == {TOO_SHORT}
 
 
@@ -186,7 +186,7 @@ def test_gaps_in_a_query_change_neither_names_nor_probabilities(
                 gap = b"N" * round(len(text) * share / (1 - share))
                 file.write(b">%b\n%b%b%b\n" % (name.encode(), text[:5_000], gap, text[5_000:]))
         for evidence in (False, True) if share == 0.5 else (False,):
-            found = list(search(gapped, made, threads=1, evidence=evidence, min_length=10_000))
+            found = list(search(gapped, made, n_jobs=1, evidence=evidence, min_length=10_000))
             assert len(found) == len(whole)
             before = [results[one.id] for one in found]
             assert [one.bases for one in found] == [one.length for one in before]
@@ -200,9 +200,9 @@ def test_gaps_in_a_query_change_neither_names_nor_probabilities(
                 if rank in other.consensus and call.name == other.consensus[rank].name and not evidence
             ]
             assert not moved or np.mean(moved) < 0.02
-        assert not list(search(gapped, made, threads=1, min_length=9_999))[len(whole) :]
+        assert not list(search(gapped, made, n_jobs=1, min_length=9_999))[len(whole) :]
     with pytest.raises(SequenceError, match="bases"):
-        list(search(gapped, made, threads=1, min_length=10_001))
+        list(search(gapped, made, n_jobs=1, min_length=10_001))
 
 
 def stamp(db: Path) -> int:
@@ -247,12 +247,12 @@ def test_an_index_that_has_become_another_one_says_so(db: Path, world: World) ->
     assert heard("kinmer db calibrate")
     assert "no longer fits" in describe_index(db).calibrated
     said.clear()
-    list(search(world.queries, db, threads=1, log=said.append))
+    list(search(world.queries, db, n_jobs=1, log=said.append))
     assert sum("no longer fits" in line for line in said) == 1
     # Added again, so that numbers are what they were: they are other genomes.
     calibrate_index(db, threads=1)
     said.clear()
-    list(search(world.queries, db, threads=1, log=said.append))
+    list(search(world.queries, db, n_jobs=1, log=said.append))
     assert not heard("no longer fits")
 
 

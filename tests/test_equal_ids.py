@@ -212,13 +212,13 @@ def test_a_name_with_the_separator_in_it_is_still_that_of_one_entry(tmp_path: Pa
 
 def test_hits_say_which_entry_they_are(db: Path, tmp_path: Path) -> None:
     queries = tmp_path / "genomes" / "flye2.fna"
-    found = list(search(queries, db, k=6, threads=1))
+    found = list(search(queries, db, k=6, n_jobs=1))
     assert [(one.hits[0].id, one.hits[0].genome) for one in found] == [
         (f"contig_{at}", "flye2") for at in range(3)
     ]
     assert [one.hits[0].name for one in found] == [f"flye2:contig_{at}" for at in range(3)]
     # A query of the index's own is left out itself, and not the other genome's contig of its name.
-    for one in search(queries, db, k=6, exclude_self=True, threads=1):
+    for one in search(queries, db, k=6, exclude_self=True, n_jobs=1):
         keys = {(hit.genome, hit.id) for hit in one.hits}
         assert len(keys) == 5
         assert ("flye2", one.id) not in keys

@@ -101,11 +101,11 @@ def answers(db: Path, queries: Path) -> Answers:
     found: Answers = []
     for merge in ("sequence", "genome"):
         results = [
-            *search(queries, db, k=4, merge=merge, exclude_self=True, threads=1),
+            *search(queries, db, k=4, by=merge, exclude_self=True, n_jobs=1),
         ]
         with open_index(db, threads=1) as index:
             names = index.ids.tolist()
-        results += search_ids(db, names, k=4, merge=merge, threads=1) if names else []
+        results += search_ids(db, names, k=4, by=merge, n_jobs=1) if names else []
         found += [
             (one.id, [(hit.genome, hit.id, round(hit.distance, 5)) for hit in one.hits]) for one in results
         ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,6 @@ from kinmer.queries.evidence import (
     aligner,
     homologous,
     kind_of,
-    measure,
     rank_by_both,
     strength,
 )
@@ -29,6 +30,16 @@ from kinmer.queries.evidence import (
 ENGINES = [name for name in ALIGNERS if find_spec(f"py{name}") is not None]
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
+
+
+def measure(
+    queries: Sequence[bytes],
+    candidates: Sequence[Sequence[int]],
+    references: Callable[[int], Sequence[bytes]],
+    **settings: Any,
+) -> list[list[Alignment]]:
+    """The alignments of one batch."""
+    return GenomeAligner(references, **settings).measure(queries, candidates)
 
 
 def drawn(length: int, seed: int) -> bytes:

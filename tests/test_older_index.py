@@ -55,7 +55,7 @@ def nearest(db: Path) -> dict[str, list[tuple[str, float]]]:
     return {
         one.id: [(hit.id, round(hit.distance, 5)) for hit in one.hits]
         for by in ("sequence", "genome")
-        for one in search_ids(db, [row.id for row in index_rows(db)], k=3, merge=by)
+        for one in search_ids(db, [row.id for row in index_rows(db)], k=3, by=by)
     }
 
 

@@ -43,7 +43,7 @@ def db(world: World, tmp_path_factory: pytest.TempPathFactory, request: pytest.F
 
 def lines(queries: Path, db: Path, way: str, threads: int) -> list[str]:
     stream = io.StringIO()
-    writer_of("jsonl")(search(queries, db, threads=threads, **WAYS[way]), stream)
+    writer_of("jsonl")(search(queries, db, n_jobs=threads, **WAYS[way]), stream)
     return stream.getvalue().splitlines()
 
 

@@ -75,7 +75,7 @@ def search(
     from kinmer.errors import UsageError
     from kinmer.folders import check_output
     from kinmer.queries import search as find
-    from kinmer.queries import search_ids, writer_of
+    from kinmer.queries import search_ids
 
     if (queries is None) == (not entries):
         raise UsageError("give a file of queries or --id, one of the two")
@@ -85,15 +85,14 @@ def search(
     wanted: Any = {
         "k": k,
         "metric": metric,
-        "merge": by,
+        "by": by,
         "where": where,
         "facets": facets or (),
         "max_distance": max_distance,
         "min_probability": min_probability,
-        "threads": threads,
+        "n_jobs": threads,
         "log": note,
     }
-    write = writer_of(form, evidence=aligned, facets=bool(facets))
     if form == "blast" and not aligned:
         note("without --evidence nothing is aligned: identities and aligned lengths are 0")
     if entries and aligned:
@@ -104,15 +103,5 @@ def search(
         assert queries is not None
         wanted |= {"evidence": aligned, "rank_by_evidence": rank_by_evidence, "ids": ids}
         results = find(queries, db, exclude_self=exclude_self, min_length=min_length, **wanted)
-    _write(results, write, output)
-
-
-def _write(results: Any, write: Any, output: Path | None) -> None:
-    from kinmer.files import replaced_text
-
-    if output is None:
-        write(results, screen)
-        screen.flush()
-        return
-    with replaced_text(output) as file:
-        write(results, file)
+    results.write(screen if output is None else output, form, force=force)
+    screen.flush()

@@ -262,11 +262,8 @@ class _Demo(Steps):
         )
 
     def _search(self) -> str:
-        from kinmer.queries import write_calls
-
-        found = kinmer.search(self.folder / "contigs.fna", self.folder / "reference.db", threads=self.threads)
-        with replaced_text(self.folder / "calls.tsv") as file:
-            write_calls(found, file)
+        found = kinmer.search(self.folder / "contigs.fna", self.folder / "reference.db", n_jobs=self.threads)
+        found.write(self.folder / "calls.tsv", "calls", force=True)
         return f"{len(read_table(self.folder / 'calls.tsv')):,} verdicts"
 
     def _shown(self) -> Path:

@@ -15,7 +15,7 @@ import pandas as pd
 import kinmer
 from kinmer.demo import DemoReport, Log, Steps, read_table, write_table
 from kinmer.evaluate.retrieval import agreement, precision_and_recall
-from kinmer.files import read_json, remove, replaced_text, write_bytes, write_json
+from kinmer.files import read_json, remove, write_bytes, write_json
 from kinmer.fragments import fragment
 from kinmer.simulate import Community
 from kinmer.stores import exact_search
@@ -167,11 +167,8 @@ class _Original(Steps):
         return f"{len(index)} entries, {index.engine}, {index.metric}"
 
     def _search(self) -> str:
-        from kinmer.queries import write_tsv
-
-        found = kinmer.search(self.folder / "queries.fna", self.folder / "kin.db", k=10, threads=self.threads)
-        with replaced_text(self.folder / "hits.tsv") as file:
-            write_tsv(found, file)
+        found = kinmer.search(self.folder / "queries.fna", self.folder / "kin.db", k=10, n_jobs=self.threads)
+        found.write(self.folder / "hits.tsv", force=True)
         return f"{len(read_table(self.folder / 'queries.fna.tsv'))} queries, 10 nearest each"
 
     def _verify(self) -> str:

@@ -1,6 +1,6 @@
 """Queries to an index: from FASTA or embeddings to the nearest relatives, and how they are written down."""
 
-from kinmer.queries._search import search, search_ids
+from kinmer.queries._search import annotate, search, search_ids
 from kinmer.queries.formats import (
     WRITERS,
     Writer,
@@ -15,6 +15,7 @@ from kinmer.queries.formats import (
     writer_of,
 )
 from kinmer.queries.results import Evidence, Hit, MoleculeCall, QueryResult, RankCall
+from kinmer.queries.search_results import SearchResults
 
 __all__ = [
     "WRITERS",
@@ -23,7 +24,9 @@ __all__ = [
     "MoleculeCall",
     "QueryResult",
     "RankCall",
+    "SearchResults",
     "Writer",
+    "annotate",
     "search",
     "search_ids",
     "write_blast",

@@ -2,166 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
-from kinmer.errors import InputError, SequenceError, UsageError
-from kinmer.fasta import base_count
+from kinmer.errors import InputError
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.inputs import kind_of
 from kinmer.library.check import INEXACT_WHOLES
-from kinmer.queries.judge import Asked, Merge, answers
-from kinmer.queries.results import BATCH_ROWS, Queries, QueryResult
-from kinmer.stores import Metric, check_metric
+from kinmer.queries.incoming import BATCH_ROWS, Queries, read_obsm, read_queries
+from kinmer.queries.judge import By, SearchSettings, results_of
+from kinmer.queries.search_results import SearchResults
+from kinmer.stores import Metric
+from kinmer.taxonomy import RANKS
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.profiles import Profiles
 
-__all__ = ["FACETS", "read_queries", "search", "search_ids"]
-
+__all__ = ["SearchOptions", "annotate", "search", "search_ids"]
 
 Log = Callable[[str], None]
+# Keywords of kinmer 0.1, and what they are called now.
+RENAMED = {"merge": "by", "threads": "n_jobs"}
 
 
-def read_queries(
-    source: str | Path | AnnData | Profiles,
-    index: Storage,
-    *,
-    ids: str | Path | None,
-    min_length: int,
-    letters: bool,
-    threads: int | None,
-    log: Log,
-) -> Iterator[Queries]:
-    """The queries of at least `min_length` bases in `source`, block by block; see `kinmer.search`.
+class SearchOptions(TypedDict, total=False):
+    """Options of `search` that are wanted less often; see there."""
 
-    letters : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
-    """
-    if kind_of(source) not in ("fasta", "missing"):
-        if letters:
-            raise UsageError(
-                "there are no sequences to align", "evidence compares letters", "give the queries as FASTA"
-            )
-        return _from_profiles(source, index, ids, min_length)
-    if letters:
-        return _with_letters(str(source), index, min_length, threads, log)
-    return _from_fasta(str(source), index, min_length, threads, log)
-
-
-def _from_fasta(
-    path: str, index: Storage, min_length: int, threads: int | None, log: Log
-) -> Iterator[Queries]:
-    from kinmer.counting import bases_of, count_batches, counted_of
-    from kinmer.resources import cpu_threads
-
-    encoder = index.encoder
-    too_short = found = 0
-    for batch in count_batches([path], encoder.layout, min_length=min_length, threads=threads):
-        too_short += batch.too_short
-        if not batch.ids:
-            continue
-        found += len(batch.ids)
-        lengths, layout = batch.lengths.tolist(), encoder.layout
-        able = np.asarray(batch.counts[:, layout.blocks[0].columns].any(axis=1))
-        vectors = np.zeros((len(batch.ids), encoder.dim), dtype=np.float32)
-        if able.any():
-            with cpu_threads(threads):
-                vectors[able] = encoder.embed(batch.counts[able])
-        reasons = None
-        if not able.all():
-            reasons = [
-                "" if one else _reason(length, max(layout.ks))
-                for one, length in zip(able.tolist(), lengths, strict=True)
-            ]
-        bases, counted = (of(batch.counts, layout).tolist() for of in (bases_of, counted_of))
-        yield Queries(batch.ids, lengths, vectors, reasons=reasons, bases=bases, counted=counted)
-    _tell_short(path, found, too_short, min_length, log)
-
-
-def _with_letters(
-    path: str, index: Storage, min_length: int, threads: int | None, log: Log
-) -> Iterator[Queries]:
-    """As `_from_fasta`, record by record: memory holds a block, or the longest query."""
-    from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
-
-    embedder = Embedder(index.encoder, None, threads)
-    too_short = found = 0
-    for block in read_blocks_of(path):
-        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
-        too_short += len(block.ids) - len(rows)
-        if not rows:
-            continue
-        ids, letters = [block.ids[row] for row in rows], [block.letters[row] for row in rows]
-        cuts = embedder.cut(RecordBlock(block.file, block.first, ids, letters))
-        # Only now is it known that their letters are nucleotides at all.
-        kept = [row for row, text in enumerate(letters) if base_count(text) >= min_length]
-        too_short += len(rows) - len(kept)
-        found += len(kept)
-        vectors = np.zeros((len(kept), index.encoder.dim), dtype=np.float32)
-        for row, at in enumerate(kept):
-            if (cut := cuts[at]) is not None:
-                vectors[row] = cut.vectors[0]
-        chosen = [(letters[at], cuts[at]) for at in kept]
-        k = max(index.encoder.layout.ks)
-        yield Queries(
-            [ids[at] for at in kept],
-            [len(text) for text, _ in chosen],
-            vectors,
-            [text for text, _ in chosen],
-            reasons=["" if cut is not None else _reason(len(text), k) for text, cut in chosen],
-            bases=[0 if cut is None else cut.bases for _, cut in chosen],
-            counted=[0 if cut is None else cut.counted for _, cut in chosen],
-        )
-    _tell_short(path, found, too_short, min_length, log)
-
-
-def _tell_short(path: str, found: int, too_short: int, min_length: int, log: Log) -> None:
-    if not found:
-        raise SequenceError(
-            "there is no query",
-            f"{too_short:,} have fewer than {min_length:,} bases (A, C, G, T)" if too_short else "",
-            "is --min-length right?" if too_short else "",
-            place="stdin" if path == "-" else path,
-        )
-    if too_short:
-        log(f"{too_short:,} queries shorter than {min_length:,} bases were left out")
-
-
-def _reason(length: int, k: int) -> str:
-    """Why a sequence of so many letters has no profile to compare."""
-    if not length:
-        return "it has no letters"
-    return f"it is shorter than {k} letters" if length < k else f"no {k} letters of A, C, G and T in a row"
-
-
-def _from_profiles(
-    queries: str | Path | AnnData | Profiles, index: Storage, ids: str | Path | None, min_length: int
-) -> Iterator[Queries]:
-    from kinmer.vectors import open_embedded
-
-    embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
-    lengths = embedded.obs["length"].tolist() if "length" in embedded.obs else [None] * len(embedded)
-    bases = embedded.obs["bases"].tolist() if "bases" in embedded.obs else None
-    sizes = lengths if bases is None else bases
-    for start, vectors in embedded.blocks(BATCH_ROWS):
-        rows = [
-            row for row in range(len(vectors)) if (size := sizes[start + row]) is None or size >= min_length
-        ]
-        yield Queries(
-            [str(embedded.ids[start + row]) for row in rows],
-            [lengths[start + row] for row in rows],
-            vectors[rows],
-            bases=None if bases is None else [int(bases[start + row]) for row in rows],
-        )
-
-
-FACETS = ("chromosome", "plasmid", "virus")
+    metric: Metric | None
+    facets: Sequence[str]
+    max_distance: float | None
+    rank_by_evidence: bool
+    exclude_self: bool
+    use_rep: str | None
+    # Old names of `by` and `n_jobs`.
+    merge: By
+    threads: int | None
 
 
 def search(
@@ -169,83 +50,98 @@ def search(
     db: str | Path | Storage,
     *,
     k: int = 10,
-    metric: Metric | None = None,
-    merge: Merge = "sequence",
+    by: By = "sequence",
     where: str | None = None,
-    facets: Sequence[str] = (),
-    max_distance: float | None = None,
     min_probability: float | None = None,
     evidence: bool = False,
-    rank_by_evidence: bool = False,
-    exclude_self: bool = False,
     min_length: int = 0,
     ids: str | Path | None = None,
-    threads: int | None = None,
+    n_jobs: int | None = None,
     log: Log | None = None,
-) -> Iterator[QueryResult]:
-    """The k nearest entries of every query and what they say of it, query after query, in their order.
+    **options: Unpack[SearchOptions],
+) -> SearchResults:
+    """Find the k nearest entries of every query, and what they say about it.
 
     Parameters
     ----------
-    queries : a FASTA file (``-``: stdin), or what `open_profiles` takes, with or without embeddings by the
-        index's encoder. Read in blocks: memory does not depend on their number.
-    db : an index or its path.
-    k : hits of every query; all entries where there are fewer.
-    metric : "cosine" or "l2"; another than the index's is searched exactly, which takes longer.
-    merge : a hit is a "sequence", as near as the nearest of its pieces, or a "genome".
-    where : only entries that this holds for are hits, such as ``molecule == "plasmid" and length > 50000``;
-        see `KinIndex.select`. The verdict rests on all entries.
-    facets : kinds of molecule, of "chromosome", "plasmid" and "virus": for each the nearest of that kind too.
-    max_distance : hits beyond it are left out.
-    min_probability : the verdict names no rank whose calibrated probability is below it; None for what the
-        index's calibration found best.
-    evidence : align the query with its best hits; `rank_by_evidence`: and put first those that align.
-    exclude_self : an entry is no hit of a query of the same id; where several genomes have that id, the one
-        that is nearest to the query.
-    min_length : shorter queries are left out, and their number told to `log`.
-    ids : ids file of an ``.npy`` table.
-    threads : for counting, embedding and the engine; None for all cores.
+    queries : str, Path, AnnData or Profiles
+        A FASTA file (``-``: stdin), or what `open_profiles` takes, with or without embeddings by the index's
+        encoder. Read in blocks: memory does not depend on their number.
+    db : str, Path or KinIndex
+        An index or its path.
+    k : int
+        Hits of every query; all entries where there are fewer.
+    by : {"sequence", "genome"}
+        What a hit is. A sequence is as near as the nearest of its pieces.
+    where : str, optional
+        Only entries that this holds for are hits, such as ``molecule == "plasmid" and length > 50000``; see
+        `KinIndex.select`. The verdict rests on all entries.
+    min_probability : float, optional
+        The verdict gives no rank whose calibrated probability is below it. By default what the index's
+        calibration found best.
+    evidence : bool
+        Align the query with its best hits.
+    min_length : int
+        Shorter queries are left out, and their number is logged. In bases.
+    ids : str or Path, optional
+        The file of ids of an ``.npy`` table.
+    n_jobs : int, optional
+        Threads for counting, embedding and the engine; None or -1 for all cores.
+    log : callable, optional
+        Gets lines for people.
+    metric : {"cosine", "l2"}
+        Another metric than the index's is searched exactly, which takes longer.
+    facets : sequence of str
+        Kinds of molecule, of "chromosome", "plasmid" and "virus": for each the nearest of that kind too.
+    max_distance : float, optional
+        Hits beyond it are left out.
+    rank_by_evidence : bool
+        Align, and put first the hits that align.
+    exclude_self : bool
+        An entry is not a hit of a query of the same id. Where several genomes have that id, the one nearest
+        to the query is left out.
+    use_rep : str, optional
+        The key of ``obsm`` that has the embeddings of an AnnData in memory; its X is not read then.
+
+    Returns
+    -------
+    SearchResults
+        Iterable over `QueryResult` in the order of the queries; has tables, and writes itself.
 
     Raises
     ------
-    SequenceError : no nucleotide FASTA, a query without a single whole k-mer, no query left.
-    FormatError : no index, or a damaged one; MismatchError : queries of another layout or encoder.
+    SequenceError : not a nucleotide FASTA, or no query left.
+    FormatError : not a valid index, or a damaged one.
+    MismatchError : queries of another layout or encoder.
     UsageError : k below 1, an unknown metric, facet or column, evidence without sequences.
     """
+    given = _renamed({"by": by, "n_jobs": n_jobs, **options})
+    use_rep = given.pop("use_rep", None)
     tell = log or (lambda line: None)
-    opened = db if isinstance(db, Storage) else Storage.open(db, log=log, threads=threads)
-    if not has_exact_wholes(opened.manifest.get("pieces", {})):
-        tell(f"the index was {INEXACT_WHOLES}")
+    settings = _settings(
+        given, k=k, where=where, min_probability=min_probability, evidence=evidence, log=tell
+    )
+    index = _opened(db, settings)
     try:
-        asked = _asked(
-            opened,
-            k=k,
-            metric=metric,
-            merge=merge,
-            where=where,
-            facets=facets,
-            max_distance=max_distance,
-            min_probability=min_probability,
-            evidence=evidence or rank_by_evidence,
-            rank_by_evidence=rank_by_evidence,
-            exclude_self=exclude_self,
-            threads=threads,
-            log=tell,
-        )
-        blocks = read_queries(
-            queries,
-            opened,
-            ids=ids,
-            min_length=min_length,
-            letters=asked.evidence,
-            threads=threads,
-            log=tell,
-        )
+        if not has_exact_wholes(index.manifest.get("pieces", {})):
+            tell(f"the index was {INEXACT_WHOLES}")
+        if use_rep is not None:
+            blocks = read_obsm(queries, use_rep, index, min_length)
+        else:
+            blocks = read_queries(
+                queries,
+                index,
+                ids=ids,
+                min_length=min_length,
+                sequences=settings.evidence,
+                threads=settings.n_jobs,
+                log=tell,
+            )
+        return _results(blocks, index, settings, close=index is not db)
     except BaseException:
-        if opened is not db:
-            opened.close()
+        if index is not db:
+            index.close()
         raise
-    return answers(blocks, opened, asked, close=opened is not db)
 
 
 def search_ids(
@@ -253,67 +149,131 @@ def search_ids(
     ids: Sequence[str],
     *,
     k: int = 10,
-    metric: Metric | None = None,
-    merge: Merge = "sequence",
+    by: By = "sequence",
     where: str | None = None,
-    facets: Sequence[str] = (),
-    max_distance: float | None = None,
     min_probability: float | None = None,
-    threads: int | None = None,
+    n_jobs: int | None = None,
     log: Log | None = None,
-) -> Iterator[QueryResult]:
-    """The k entries nearest to each of these entries, never the entry itself; settings as in `search`.
+    **options: Unpack[SearchOptions],
+) -> SearchResults:
+    """Find the k entries nearest to each of these entries, never the entry itself; options as of `search`.
 
-    ids : as ``id``, or ``genome:id``. Raises InputError for one that is no entry, and for an id that several
-    genomes have.
+    ids : as ``id``, or ``genome:id``. Raises InputError for one that is not an entry, and for an id that
+    several genomes have.
     """
-    opened = db if isinstance(db, Storage) else Storage.open(db, log=log, threads=threads)
+    given = _renamed({"by": by, "n_jobs": n_jobs, **options})
+    tell = log or (lambda line: None)
+    settings = _settings(
+        given, k=k, where=where, min_probability=min_probability, exclude_self=True, log=tell
+    )
+    index = _opened(db, settings)
     try:
-        asked = _asked(
-            opened,
-            k=k,
-            metric=metric,
-            merge=merge,
-            where=where,
-            facets=facets,
-            max_distance=max_distance,
-            min_probability=min_probability,
-            exclude_self=True,
-            threads=threads,
-        )
-        numbers = opened.numbers_of(ids)
+        numbers = index.numbers_of(ids)
         if (numbers < 0).any():
             unknown = ids[int(np.argmin(numbers))]
             raise InputError(
-                f"the index has no entry {unknown!r}", check="ids are case-sensitive", place=opened.path
+                f"the index has no entry {unknown!r}", check="ids are case-sensitive", place=index.path
             )
     except BaseException:
-        if opened is not db:
-            opened.close()
+        if index is not db:
+            index.close()
         raise
-
-    def blocks() -> Iterator[Queries]:
-        for start in range(0, len(ids), BATCH_ROWS):
-            names = list(ids[start : start + BATCH_ROWS])
-            with opened.reading():
-                found = opened.numbers_of(names)
-                entries = opened.entries(found)
-                lengths = [entries[number].length for number in found.tolist()]
-                firsts = np.array([entries[number].first for number in found.tolist()], dtype=np.int64)
-                vectors = np.array(opened.rows.vectors[firsts], dtype=np.float32)
-            yield Queries(names, lengths, vectors, numbers=found)
-
-    return answers(blocks(), opened, asked, close=opened is not db)
+    return _results(_of_entries(index, ids), index, settings, close=index is not db)
 
 
-def _asked(index: Storage, *, k: int, metric: Metric | None, where: str | None, **settings: object) -> Asked:
-    if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}")
-    if metric is not None:
-        check_metric(metric)
-    if settings["merge"] not in ("sequence", "genome"):
-        raise UsageError(f"hits are merged by sequence or genome, not by {settings['merge']!r}")
-    strange = [one for one in settings["facets"] if one not in FACETS]  # type: ignore[attr-defined]
-    if strange:
-        raise UsageError(f"a facet is one of {', '.join(FACETS)}, not {strange[0]!r}")
-    return Asked(k=k, metric=metric or index.metric, where=where, **settings)  # type: ignore[arg-type]
+def annotate(
+    adata: AnnData,
+    index: str | Path | Storage,
+    *,
+    use_rep: str | None = None,
+    key_added: str = "kin",
+    min_probability: float | None = None,
+    n_jobs: int | None = None,
+    random_state: int | None = 0,
+    log: Log | None = None,
+) -> None:
+    """Add what a search says about every observation to ``obs``.
+
+    Parameters
+    ----------
+    adata : AnnData
+        In memory or backed. Profiles in X with the k-mers as variables, as `kinmer.count` writes them, or
+        embeddings in ``obsm``.
+    index : str, Path or KinIndex
+        An index or its path.
+    use_rep : str, optional
+        The key of ``obsm`` with embeddings by the index's encoder; X is not read then. By default
+        ``X_kinmer`` where there is one, else X is embedded.
+    key_added : str
+        What the columns begin with.
+    min_probability, n_jobs, log : see `search`.
+    random_state : int, optional
+        Accepted as everywhere in scverse. A search does not draw random numbers.
+
+    Returns
+    -------
+    None
+        Sets these columns of ``adata.obs``, for the key ``kin``: ``kin_verdict``, ``kin_rank``, ``kin_name``;
+        ``kin_domain`` … ``kin_species`` with probabilities ``kin_domain_p`` … ``kin_species_p``;
+        ``kin_molecule``, ``kin_molecule_p``. Texts are categories; NaN where there is none.
+
+    Raises
+    ------
+    UsageError : `use_rep` is not a matrix of ``obsm``.
+    MismatchError : the embeddings have another dimension, or are known to be of another encoder.
+    ProfileError : X does not hold profiles.
+    """
+    import pandas as pd
+
+    with search(
+        adata, index, k=1, use_rep=use_rep, min_probability=min_probability, n_jobs=n_jobs, log=log
+    ) as results:
+        calls = results.calls
+    columns = ["verdict", "rank", "name", *(column for rank in RANKS for column in (rank, f"{rank}_p"))]
+    for column in [*columns, "molecule", "molecule_p"]:
+        values = calls[column].to_numpy()
+        numbers = column.endswith("_p")
+        adata.obs[f"{key_added}_{column}"] = values.astype(float) if numbers else pd.Categorical(values)
+
+
+def _renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options by today's names; an old name warns."""
+    for old, new in RENAMED.items():
+        if old in options:
+            warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=3)
+            options[new] = options.pop(old)
+    if options.get("n_jobs") == -1:
+        options["n_jobs"] = None
+    return options
+
+
+def _settings(options: Mapping[str, Any], **more: Any) -> SearchSettings:
+    settings = {**more, **options}
+    if unknown := sorted(settings.keys() - SearchSettings.__dataclass_fields__.keys()):
+        raise TypeError(f"search got an unexpected keyword argument {unknown[0]!r}")
+    settings["evidence"] = bool(settings.get("evidence") or settings.get("rank_by_evidence"))
+    return SearchSettings(**settings)
+
+
+def _opened(db: str | Path | Storage, settings: SearchSettings) -> Storage:
+    return db if isinstance(db, Storage) else Storage.open(db, log=settings.log, threads=settings.n_jobs)
+
+
+def _results(
+    blocks: Iterator[Queries], index: Storage, settings: SearchSettings, *, close: bool
+) -> SearchResults:
+    found = results_of(blocks, index, settings, close=close)
+    return SearchResults(found, evidence=settings.evidence, facets=bool(settings.facets))
+
+
+def _of_entries(index: Storage, ids: Sequence[str]) -> Iterator[Queries]:
+    """Entries of the index as queries."""
+    for start in range(0, len(ids), BATCH_ROWS):
+        names = list(ids[start : start + BATCH_ROWS])
+        with index.reading():
+            numbers = index.numbers_of(names)
+            known = index.entries(numbers)
+            entries = [known[number] for number in numbers.tolist()]
+            firsts = np.array([entry.first for entry in entries], dtype=np.int64)
+            vectors = np.array(index.rows.vectors[firsts], dtype=np.float32)
+        yield Queries(names, [entry.length for entry in entries], vectors, numbers=numbers)

@@ -1,4 +1,4 @@
-"""From the vectors of queries to their answers: hits, lineage, verdict, molecule."""
+"""From the vectors of queries to their results: hits, lineage, verdict, molecule."""
 
 from __future__ import annotations
 
@@ -16,21 +16,56 @@ from kinmer.index import Entry, Storage
 from kinmer.index.manifest import quoted
 from kinmer.index.rows import PIECE
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
-from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, Queries, QueryResult, RankCall
-from kinmer.stores import Metric, distances_to, sort_hits
+from kinmer.queries.incoming import Queries
+from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, QueryResult, RankCall
+from kinmer.stores import Metric, check_metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
-__all__ = ["Asked", "Judge", "Judgement", "Merge", "answers", "with_proof"]
+__all__ = ["By", "Judge", "Judgement", "SearchSettings", "results_of", "with_proof"]
 
+By = Literal["sequence", "genome"]
+Log = Callable[[str], None]
+# Rows of candidates (q, c), and their distances.
+_Nearest = tuple[NDArray[np.int64], NDArray[np.float32]]
+# Hits of a query, and the numbers of what they are.
+_Hits = tuple[tuple[Hit, ...], list[int]]
 
+# Candidates that are aligned where the order is to be by both.
+ALIGNED = 50
 SAME_SPECIES, OTHER_SPECIES, LEAST_ALIGNED = 0.95, 0.92, 0.5
 
-Log = Callable[[str], None]
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """What is wanted of every query; see `kinmer.search`. UsageError for values that cannot be."""
+
+    k: int = 10
+    metric: Metric | None = None
+    by: By = "sequence"
+    where: str | None = None
+    facets: Sequence[str] = ()
+    max_distance: float | None = None
+    min_probability: float | None = None
+    evidence: bool = False
+    rank_by_evidence: bool = False
+    exclude_self: bool = False
+    n_jobs: int | None = None
+    log: Log = field(default=lambda line: None)
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k must be at least 1, not {self.k}")
+        if self.metric is not None:
+            check_metric(self.metric)
+        if self.by not in ("sequence", "genome"):
+            raise UsageError(f"hits are sequences or genomes: by must be one of these, not {self.by!r}")
+        if strange := [kind for kind in self.facets if kind not in MOLECULES]:
+            raise UsageError(f"a facet is one of {', '.join(MOLECULES)}, not {strange[0]!r}")
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is said of one query; see `kinmer.queries.results.QueryResult`."""
+    """The verdict on one query; see `kinmer.queries.results.QueryResult`."""
 
     consensus: Mapping[str, RankCall] = field(default_factory=dict)
     verdict: str = ""
@@ -40,9 +75,9 @@ class Judgement:
 
 
 class Judge:
-    """Judges the queries of one run; lineages that it has read it keeps until the index changes.
+    """Judges the queries of one run; keeps the lineages that it has read until the index changes.
 
-    Raises UsageError where a least probability is asked for and the index has no calibration.
+    Raises UsageError where a least probability is wanted and the index has no calibration.
     """
 
     def __init__(self, index: Storage, min_probability: float | None, log: Log) -> None:
@@ -58,45 +93,62 @@ class Judge:
             )
 
     def judge(
-        self, queries: Queries, places: NDArray[np.int64], far: NDArray[np.float32], metric: Metric
+        self, queries: Queries, labels: NDArray[np.int64], distances: NDArray[np.float32], metric: Metric
     ) -> list[Judgement]:
-        """What candidates say of queries: rows (q, c), -1 for none, and distances by `metric`."""
+        """Judge queries by their candidates: rows (q, c), -1 for none, and distances by `metric`."""
         self._refresh()
         if not len(queries.ids):
             return []
         if metric != "cosine":
-            near = np.asarray(self._index.rows.vectors[places.ravel()]).reshape(*places.shape, -1)
-            places, far = sort_hits(
-                places, distances_to(queries.vectors, near, "cosine"), max(1, places.shape[1])
-            )
+            vectors = np.asarray(self._index.rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
+            distances = distances_to(queries.vectors, vectors, "cosine")
+            labels, distances = sort_hits(labels, distances, max(1, labels.shape[1]))
         sizes = queries.counted or queries.bases or queries.lengths
         lengths = np.array([size or 0 for size in sizes], dtype=np.int64)
-        pool = pool_of(self._index, self._book, places, far, lengths)
+        pool = pool_of(self._index, self._book, labels, distances, lengths)
         lineages = self._book.lineages()
-        found = judge(pool, lineages, self._calibration)
-        told = verdicts(found, lineages, self._least)
+        judged = judge(pool, lineages, self._calibration)
         return [
             Judgement(
-                _consensus(found, lineages, row),
-                told[row].text if self._calibration is not None else "",
-                told[row].rank,
-                told[row].name,
-                _molecule(found, row),
+                _consensus(judged, lineages, row),
+                verdict.text if self._calibration is not None else "",
+                verdict.rank,
+                verdict.name,
+                _molecule(judged, row),
             )
-            for row in range(len(queries.ids))
+            for row, verdict in enumerate(verdicts(judged, lineages, self._least))
         ]
 
     def _refresh(self) -> None:
-        """Begin anew where the index is another than it was."""
+        """Start again where the index has changed."""
         if self._epoch == self._index.table.epoch:
             return
         self._epoch = self._index.table.epoch
         self._book = LineageBook(self._index)
-        told = calibration_of(self._index)
-        self._calibration = None if told is None else told.calibration
-        if told is not None and (line := told.warning(self._index.table)) and line != self._warned:
+        kept = calibration_of(self._index)
+        self._calibration = None if kept is None else kept.calibration
+        if kept is not None and (line := kept.warning(self._index.table)) and line != self._warned:
             self._warned = line
             self._log(line)
+
+
+def _consensus(judged: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
+    calls: dict[str, RankCall] = {}
+    for at, rank in enumerate(RANKS):
+        code, probability = int(judged.names[row, at]), float(judged.probability[row, at])
+        if code >= 0:
+            likely = None if np.isnan(probability) else probability
+            calls[rank] = RankCall(lineages.names[at][code], float(judged.share[row, at]), likely)
+    return calls
+
+
+def _molecule(judged: Judgements, row: int) -> MoleculeCall | None:
+    probabilities = judged.molecule[row].astype(float).tolist()
+    if np.isnan(probabilities).any():
+        return None
+    best = int(np.argmax(probabilities))
+    by_name = dict(zip(MOLECULES, probabilities, strict=True))
+    return MoleculeCall(MOLECULES[best], probabilities[best], by_name)
 
 
 def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str]) -> Judgement:
@@ -105,30 +157,25 @@ def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str])
     Of the hit that aligns best (`kinmer.queries.evidence.strength`), at least half of the query has to align.
     Then an average nucleotide identity of 95 %, the usual boundary of species (Jain et al. 2018,
     doi:10.1038/s41467-018-07641-9; Parks et al. 2020, doi:10.1038/s41587-020-0501-8), proves that species.
-    One of less than 92 % disproves a species that composition would name; strains are not far below 95 in
-    what an aligner of sparse k-mers tells of a contig. Names that composition does not share have no share of
-    its votes. ranks : the metadata column of every rank.
+    One of less than 92 % disproves a species that composition would name; an aligner of sparse k-mers gives
+    strains of one species not far below 95 for a contig. Names that composition does not share have no share
+    of its votes. ranks : the metadata column of every rank.
     """
-    told = [(one, Alignment(one.evidence.ani, one.evidence.aligned_fraction)) for one in hits if one.evidence]
-    hit, best = max(told, key=lambda one: strength(one[1]), default=(None, Alignment(None, 0.0)))
-    if (
-        hit is None
-        or best.ani is None
-        or best.aligned_fraction < LEAST_ALIGNED
-        or judged.verdict == TOO_SHORT
-    ):
+    aligned = [
+        (hit, Alignment(hit.evidence.ani, hit.evidence.aligned_fraction)) for hit in hits if hit.evidence
+    ]
+    if not aligned or judged.verdict == TOO_SHORT:
         return judged
-    names = {
-        rank: name
-        for rank, column in ranks.items()
-        if (name := taxon(rank, hit.metadata.get(column))) is not None
-    }
+    hit, best = max(aligned, key=lambda pair: strength(pair[1]))
+    if best.ani is None or best.aligned_fraction < LEAST_ALIGNED:
+        return judged
+    values = {rank: taxon(rank, hit.metadata.get(column)) for rank, column in ranks.items()}
+    names = {rank: name for rank, name in values.items() if name is not None}
     species, genus = names.get("species"), judged.consensus.get("genus")
     if best.ani >= SAME_SPECIES and species is not None:
         calls = {rank: _call(judged.consensus.get(rank), name) for rank, name in names.items()}
-        return replace(
-            judged, consensus=calls, verdict=f"species {species}, by alignment", rank="species", name=species
-        )
+        verdict = f"species {species}, by alignment"
+        return replace(judged, consensus=calls, verdict=verdict, rank="species", name=species)
     if best.ani < OTHER_SPECIES and judged.rank == "species" and genus is not None:
         verdict = f"new species of genus {genus.name}, by alignment"
         return replace(judged, verdict=verdict, rank="genus", name=genus.name)
@@ -139,67 +186,23 @@ def _call(call: RankCall | None, name: str) -> RankCall:
     return call if call is not None and call.name == name else RankCall(name, 0.0)
 
 
-def _consensus(found: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
-    calls: dict[str, RankCall] = {}
-    for place, rank in enumerate(RANKS):
-        code = int(found.names[row, place])
-        if code >= 0:
-            probability = float(found.probability[row, place])
-            calls[rank] = RankCall(
-                lineages.names[place][code],
-                float(found.share[row, place]),
-                None if np.isnan(probability) else probability,
-            )
-    return calls
-
-
-def _molecule(found: Judgements, row: int) -> MoleculeCall | None:
-    given = found.molecule[row].astype(float).tolist()
-    if np.isnan(given).any():
-        return None
-    best = int(np.argmax(given))
-    return MoleculeCall(MOLECULES[best], given[best], dict(zip(MOLECULES, given, strict=True)))
-
-
-Merge = Literal["sequence", "genome"]
-
-# Candidates that are aligned where the order is to be by both.
-ALIGNED = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is wanted of every query; see `kinmer.search`."""
-
-    k: int
-    metric: Metric
-    merge: Merge = "sequence"
-    where: str | None = None
-    facets: Sequence[str] = ()
-    max_distance: float | None = None
-    min_probability: float | None = None
-    evidence: bool = False
-    rank_by_evidence: bool = False
-    exclude_self: bool = False
-    threads: int | None = None
-    log: Callable[[str], None] = field(default=lambda line: None)
-
-
-def answers(blocks: Iterator[Queries], index: Storage, asked: Asked, *, close: bool) -> Iterator[QueryResult]:
-    """The answers to all queries, in their order; the index is closed at the end if so wanted."""
+def results_of(
+    blocks: Iterator[Queries], index: Storage, settings: SearchSettings, *, close: bool
+) -> Iterator[QueryResult]:
+    """The results of all queries, in their order; the index is closed at the end if so wanted."""
     aligner = None
     try:
-        judge = Judge(index, asked.min_probability, asked.log)
-        if asked.evidence:
-            aligner = IndexAligner(index, by=asked.merge, threads=asked.threads, log=asked.log)
+        judge = Judge(index, settings.min_probability, settings.log)
+        if settings.evidence:
+            aligner = IndexAligner(index, by=settings.by, threads=settings.n_jobs, log=settings.log)
         for block in blocks:
             for part in block.parts():
                 known = part.known()
                 found: list[QueryResult] = []
                 if known.ids:
                     with index.reading():
-                        found = _Answerer(index, asked, judge, aligner).answer(known)
-                yield from _in_order(part, found, asked, tuple(index.columns))
+                        found = _Search(index, settings, judge, aligner).results(known)
+                yield from _in_order(part, found, settings, tuple(index.columns))
     finally:
         if aligner is not None:
             aligner.close()
@@ -208,73 +211,69 @@ def answers(blocks: Iterator[Queries], index: Storage, asked: Asked, *, close: b
 
 
 def _in_order(
-    asked_of: Queries, found: list[QueryResult], asked: Asked, columns: tuple[str, ...]
+    queries: Queries, found: list[QueryResult], settings: SearchSettings, columns: tuple[str, ...]
 ) -> Iterator[QueryResult]:
-    """The answers in the order of the queries, those that have no profile among them."""
-    if asked_of.reasons is None:
+    """The results in the order of the queries, those that have no profile among them."""
+    if queries.reasons is None:
         yield from found
         return
-    answered = iter(found)
-    rows = zip(asked_of.ids, asked_of.lengths, asked_of.reasons, strict=True)
-    for name, length, reason in rows:
+    coming = iter(found)
+    for name, length, reason in zip(queries.ids, queries.lengths, queries.reasons, strict=True):
         if reason:
-            facets: dict[str, tuple[Hit, ...]] = dict.fromkeys(asked.facets, ())
-            told = f"{NO_PROFILE}: {reason}"
-            yield QueryResult(name, length, (), {}, told, facets=facets, no_profile=True, columns=columns)
+            facets: dict[str, tuple[Hit, ...]] = dict.fromkeys(settings.facets, ())
+            verdict = f"{NO_PROFILE}: {reason}"
+            yield QueryResult(name, length, (), {}, verdict, facets=facets, no_profile=True, columns=columns)
         else:
-            yield next(answered)
+            yield next(coming)
 
 
-# Rows of candidates (q, c), and their distances.
-_Near = tuple[NDArray[np.int64], NDArray[np.float32]]
-# Hits of a query, and the numbers of what they are.
-_Hits = tuple[tuple[Hit, ...], list[int]]
+class _Search:
+    """Searches for some queries, all in one state of the index."""
 
-
-class _Answerer:
-    """Answers some queries, all of one state of the index."""
-
-    def __init__(self, index: Storage, asked: Asked, judge: Judge, aligner: IndexAligner | None) -> None:
-        self._index, self._asked, self._judge, self._aligner = index, asked, judge, aligner
+    def __init__(
+        self, index: Storage, settings: SearchSettings, judge: Judge, aligner: IndexAligner | None
+    ) -> None:
+        self._index, self._settings, self._judge, self._aligner = index, settings, judge, aligner
+        self._metric: Metric = settings.metric or index.metric
         self._molecule, self._ranks = molecule_column(index.columns), rank_columns(index.columns)
         self._allowed: NDArray[np.bool_] | None = None
-        if asked.where is not None:
-            self._allowed = index.rows_where(index.select(asked.where))
+        if settings.where is not None:
+            self._allowed = index.rows_where(index.select(settings.where))
         # Arrays are as wide as k: a k beyond the number of entries must not take more memory than these.
-        wanted = max(asked.k, ALIGNED) if asked.rank_by_evidence else asked.k
+        wanted = max(settings.k, ALIGNED) if settings.rank_by_evidence else settings.k
         self._k = min(wanted, max(1, len(index)))
 
-    def answer(self, queries: Queries) -> list[QueryResult]:
-        index, asked = self._index, self._asked
+    def results(self, queries: Queries) -> list[QueryResult]:
+        """The results of queries that have a profile."""
+        index, metric = self._index, self._metric
         own = None if queries.numbers is None else index.remaining(queries.numbers)
-        if own is None and asked.exclude_self:
+        if own is None and self._settings.exclude_self:
             own = index.selves(queries.ids, queries.vectors)
-        pool = index.nearest(
-            queries.vectors, min(len(index.rows), max(POOL, 2 * self._k)), metric=asked.metric, exclude=own
-        )
-        judged = self._judge.judge(queries, pool[0][:, :POOL], pool[1][:, :POOL], asked.metric)
-        hits = self._proved(queries, self._hits(queries, own, self._allowed, pool))
+        width = min(len(index.rows), max(POOL, 2 * self._k))
+        nearest = index.nearest(queries.vectors, width, metric=metric, exclude=own)
+        judged = self._judge.judge(queries, nearest[0][:, :POOL], nearest[1][:, :POOL], metric)
+        hits = self._aligned(queries, self._hits(queries, own, self._allowed, nearest))
         if self._aligner is not None:
             pairs = zip(judged, hits, strict=True)
-            judged = [with_proof(one, near, self._ranks) for one, near in pairs]
+            judged = [with_proof(judgement, some, self._ranks) for judgement, some in pairs]
         facets = {
-            kind: self._proved(queries, self._hits(queries, own, self._of_kind(kind), None))
-            for kind in asked.facets
+            kind: self._aligned(queries, self._hits(queries, own, self._of_kind(kind), None))
+            for kind in self._settings.facets
         }
         return [
             QueryResult(
                 name,
                 queries.lengths[row],
                 hits[row],
-                one.consensus,
-                one.verdict,
-                one.rank,
-                one.name,
-                one.molecule,
+                judgement.consensus,
+                judgement.verdict,
+                judgement.rank,
+                judgement.name,
+                judgement.molecule,
                 {kind: found[row] for kind, found in facets.items()},
                 bases=None if queries.bases is None else queries.bases[row],
             )
-            for row, (name, one) in enumerate(zip(queries.ids, judged, strict=True))
+            for row, (name, judgement) in enumerate(zip(queries.ids, judged, strict=True))
         ]
 
     def _of_kind(self, kind: str) -> NDArray[np.bool_]:
@@ -287,80 +286,77 @@ class _Answerer:
         rows = self._index.rows_where(self._index.table.select(sql, kinds))
         return rows if self._allowed is None else rows & self._allowed
 
-    def _proved(self, queries: Queries, found: list[_Hits]) -> list[tuple[Hit, ...]]:
-        """The hits that are asked for, with evidence where that is."""
-        hits, k = [one for one, _ in found], self._asked.k
+    def _aligned(self, queries: Queries, found: list[_Hits]) -> list[tuple[Hit, ...]]:
+        """The first k hits, with evidence where that is wanted."""
+        hits, k = [some for some, _ in found], self._settings.k
         if self._aligner is None or queries.letters is None:
-            return [one[:k] for one in hits]
-        numbers = [one for _, one in found]
-        return with_evidence(
-            self._aligner, queries.letters, hits, numbers, k, rerank=self._asked.rank_by_evidence
-        )
+            return [some[:k] for some in hits]
+        numbers, rerank = [some for _, some in found], self._settings.rank_by_evidence
+        return with_evidence(self._aligner, queries.letters, hits, numbers, k, rerank=rerank)
 
     def _hits(
         self,
         queries: Queries,
         own: NDArray[np.int64] | None,
         allowed: NDArray[np.bool_] | None,
-        pool: _Near | None,
+        nearest: _Nearest | None,
     ) -> list[_Hits]:
-        """The hits of every query, nearest first. pool : the candidates where all rows may be hits."""
-        candidates = None if allowed is not None else pool
-        numbers, far, rows = self._index.search(
+        """The hits of every query, nearest first. nearest : the candidates where all rows may be hits."""
+        numbers, distances, rows = self._index.search(
             queries.vectors,
             self._k,
-            by=self._asked.merge,
-            metric=self._asked.metric,
+            by=self._settings.by,
+            metric=self._metric,
             exclude=own,
             allowed=allowed,
-            candidates=candidates,
+            candidates=None if allowed is not None else nearest,
         )
-        name = self._names(numbers, rows)
-        found = []
-        for line, distances, places in zip(numbers.tolist(), far.tolist(), rows.tolist(), strict=True):
-            near = self._near(line, distances)
-            hits = [
-                self._hit(at + 1, *name(line[at], places[at]), distances[at], places[at])
-                for at in range(near)
-            ]
-            found.append((tuple(hits), line[:near]))
+        most = np.inf if self._settings.max_distance is None else self._settings.max_distance
+        # Distances ascend, and what is missing is at the end.
+        counts = ((numbers >= 0) & (distances.astype(np.float64) <= most)).sum(axis=1).tolist()
+        hit = self._maker(numbers, rows)
+        found: list[_Hits] = []
+        lines = zip(numbers.tolist(), distances.tolist(), rows.tolist(), counts, strict=True)
+        for line, far, places, count in lines:
+            some = [hit(at + 1, line[at], far[at], places[at]) for at in range(count)]
+            found.append((tuple(some), line[:count]))
         return found
 
-    def _names(
+    def _maker(
         self, numbers: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> Callable[[int, int], tuple[str, str, Entry, str]]:
-        """Gives for a hit's number and row its id, its name, the entry that speaks for it, and its genome."""
-        if self._asked.merge == "genome":
+    ) -> Callable[[int, int, float, int], Hit]:
+        """Makes a hit of its rank, its number (of a sequence or genome), distance and row."""
+        index, columns, by_genome = self._index, self._index.columns, self._settings.by == "genome"
+        valid = numbers >= 0
+        if by_genome:
             entries = self._members(numbers, rows)
         else:
-            known = self._index.entries(numbers)
-            pairs = zip(numbers[numbers >= 0].tolist(), rows[numbers >= 0].tolist(), strict=True)
+            known = index.entries(numbers)
+            pairs = zip(numbers[valid].tolist(), rows[valid].tolist(), strict=True)
             entries = {(number, row): known[number] for number, row in pairs}
-        genomes = self._index.genomes(np.array([one.genome for one in entries.values()], dtype=np.int64))
+        genomes = index.genomes(np.array([entry.genome for entry in entries.values()], dtype=np.int64))
+        names = {} if by_genome else index.names(entries.values())
 
-        names = self._index.names(entries.values()) if self._asked.merge == "sequence" else {}
+        def hit(rank: int, number: int, distance: float, row: int) -> Hit:
+            entry, record = entries[number, row], index.rows.records[row]
+            genome, piece = genomes[entry.genome].name, int(record["kind"]) == PIECE
+            return Hit(
+                rank,
+                genome if by_genome else entry.id,
+                distance,
+                entry.length,
+                entry.gc,
+                dict(zip(columns, entry.values, strict=True)),
+                genome,
+                int(record["start"]) if piece else None,
+                int(record["stop"]) if piece else None,
+                name=genome if by_genome else names[entry.number],
+            )
 
-        def name(number: int, row: int) -> tuple[str, str, Entry, str]:
-            entry = entries[number, row]
-            genome = genomes[entry.genome].name
-            if self._asked.merge == "genome":
-                return genome, genome, entry, genome
-            return entry.id, names[entry.number], entry, genome
-
-        return name
-
-    def _near(self, numbers: list[int], distances: list[float]) -> int:
-        """How many of the hits count: those that are there, and near enough."""
-        most = self._asked.max_distance
-        count = 0
-        for number, distance in zip(numbers, distances, strict=True):
-            if number < 0 or (most is not None and distance > most):
-                break
-            count += 1
-        return count
+        return hit
 
     def _members(self, groups: NDArray[np.int64], rows: NDArray[np.int64]) -> dict[tuple[int, int], Entry]:
-        """For every genome and nearest row the sequence that speaks for it: the row's, else its first."""
+        """For every genome and nearest row a sequence that stands for it: the row's, else its first."""
         pairs = np.unique(np.stack([groups[groups >= 0], rows[groups >= 0]], axis=1), axis=0)
         entry = self._index.rows.entry[pairs[:, 1]]
         known = self._index.entries(entry)
@@ -369,21 +365,3 @@ class _Answerer:
             (group, row): known[number] if number >= 0 else first[group]
             for (group, row), number in zip(pairs.tolist(), entry.tolist(), strict=True)
         }
-
-    def _hit(
-        self, rank: int, own: str, name: str, entry: Entry, genome: str, distance: float, row: int
-    ) -> Hit:
-        record = self._index.rows.records[row]
-        piece = int(record["kind"]) == PIECE
-        return Hit(
-            rank,
-            own,
-            distance,
-            entry.length,
-            entry.gc,
-            dict(zip(self._index.columns, entry.values, strict=True)),
-            genome,
-            int(record["start"]) if piece else None,
-            int(record["stop"]) if piece else None,
-            name=name,
-        )

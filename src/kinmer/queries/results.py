@@ -1,84 +1,35 @@
-"""The records of a search: queries as they come, and what is found for each."""
+"""The records of a search: the result of every query, and the rows of tables that results make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from kinmer.taxonomy import RANKS
 
 __all__ = [
-    "BATCH_ROWS",
+    "CALL_COLUMNS",
     "NO_PROFILE",
     "Evidence",
     "Hit",
     "Homology",
     "MoleculeCall",
-    "Queries",
     "QueryResult",
     "RankCall",
+    "call_values",
+    "hit_columns",
+    "hit_values",
 ]
 
 NO_PROFILE = "no profile"
-# Queries embedded and searched together; the answers do not depend on it.
-BATCH_ROWS = 1024
 
-_T = TypeVar("_T")
 Homology = Literal["homologous", "composition only", "both"]
 
 
 @dataclass(frozen=True)
-class Queries:
-    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their letters where wanted.
-
-    numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
-    profile, and so no vector that means anything; empty for one that has. None: all have one. bases : of A,
-    C, G, T; counted : `kinmer.counting.counted_of`, by which it is judged; None: unknown.
-    """
-
-    ids: list[str]
-    lengths: Sequence[int | None]
-    vectors: NDArray[np.float32]
-    letters: Sequence[bytes] | None = None
-    numbers: NDArray[np.int64] | None = None
-    reasons: Sequence[str] | None = None
-    bases: Sequence[int] | None = None
-    counted: Sequence[int] | None = None
-
-    def parts(self) -> Iterator[Queries]:
-        """The same, at most `BATCH_ROWS` at a time."""
-        for start in range(0, len(self.ids), BATCH_ROWS):
-            yield self._taken(range(start, min(start + BATCH_ROWS, len(self.ids))))
-
-    def known(self) -> Queries:
-        """Those that have a profile."""
-        if self.reasons is None:
-            return self
-        return self._taken([row for row, reason in enumerate(self.reasons) if not reason])
-
-    def _taken(self, rows: Sequence[int]) -> Queries:
-        def taken(values: Sequence[_T] | None) -> list[_T] | None:
-            return None if values is None else [values[row] for row in rows]
-
-        return Queries(
-            [self.ids[row] for row in rows],
-            [self.lengths[row] for row in rows],
-            self.vectors[list(rows)],
-            taken(self.letters),
-            None if self.numbers is None else self.numbers[list(rows)],
-            taken(self.reasons),
-            taken(self.bases),
-            taken(self.counted),
-        )
-
-
-@dataclass(frozen=True)
 class RankCall:
-    """The name at one rank that the nearest genomes' votes give, and its share of all votes.
+    """The name at one rank that most of the nearest genomes have, and its share of their votes.
 
     probability : that the name is right, by the index's calibration; None where there is none.
     """
@@ -103,12 +54,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Hit:
-    """One relative.
+    """An entry of the index near a query, or a genome.
 
     rank : from 1. length : in letters, and `gc`, a share; None where unknown. genome : that the sequence
     belongs to. start, stop : the part of the sequence that is nearest, letters from 0, stop excluded; None
     where it is the whole sequence or genome. name : the id, or ``genome:id`` where several genomes of the
-    index have that id: what the entry can be asked for by.
+    index have that id; the entry can be asked for by it.
     """
 
     rank: int
@@ -126,7 +77,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class MoleculeCall:
-    """What kind of molecule a query is: the likeliest one, its probability and those of all kinds."""
+    """The kind of molecule of a query: the likeliest one, its probability and those of all kinds."""
 
     name: str
     probability: float
@@ -138,12 +89,12 @@ class QueryResult:
     """A query and its nearest relatives, nearest first.
 
     length, bases : of the query: all its letters, and A, C, G, T among them; None where unknown.
-    consensus : by rank, what the nearest genomes agree on; see `kinmer.confidence`.
-    verdict : the answer in words, such as ``new species of genus Vibrio``; empty where none was asked for.
+    consensus : by rank, the names that the nearest genomes agree on; see `kinmer.confidence`.
+    verdict : the answer in words, such as ``new species of genus Vibrio``; empty without a calibration.
     rank, name : the deepest rank whose probability reaches the threshold; None for nothing near.
     facets : by kind of molecule, the nearest relatives of that kind.
     no_profile : the query has nothing to compare, and the verdict says why: ``no profile: …``.
-    columns : of the index's metadata, where there are no hits to tell them.
+    columns : of the index's metadata, where there are no hits that have them.
     """
 
     id: str
@@ -161,9 +112,63 @@ class QueryResult:
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:
-        """Rank and name from domain down to the assigned rank; empty where none is assigned."""
+        """Rank and name from domain to the assigned rank; empty where none is assigned."""
         if self.rank is None or self.name is None:
             return ()
         above = RANKS[: RANKS.index(self.rank)]
         names = [(rank, self.consensus[rank].name) for rank in above if rank in self.consensus]
         return (*names, (self.rank, self.name))
+
+    def every_hit(self) -> Iterator[tuple[str | None, Hit]]:
+        """All hits with the name of their facet, None for those of all kinds."""
+        yield from ((None, hit) for hit in self.hits)
+        for name, hits in self.facets.items():
+            yield from ((name, hit) for hit in hits)
+
+
+MOLECULES = ("chromosome", "plasmid", "virus")
+CALL_COLUMNS = (
+    *("query_id", "length", "verdict", "rank", "name"),
+    *(column for rank in RANKS for column in (rank, f"{rank}_p")),
+    *("molecule", "molecule_p", *(f"{kind}_p" for kind in MOLECULES), "nearest", "nearest_distance"),
+)
+
+
+def call_values(result: QueryResult) -> list[Any]:
+    """The values of `CALL_COLUMNS` for a query; None where there is none."""
+    values: list[Any] = [result.id, result.length, result.verdict, result.rank, result.name]
+    for rank in RANKS:
+        call = result.consensus.get(rank)
+        values += [None, None] if call is None else [call.name, call.probability]
+    kind = result.molecule
+    values += [None, None] if kind is None else [kind.name, kind.probability]
+    values += [None if kind is None else kind.probabilities.get(name) for name in MOLECULES]
+    nearest = result.hits[0] if result.hits else None
+    return [*values, *((None, None) if nearest is None else (nearest.name or nearest.id, nearest.distance))]
+
+
+def hit_columns(evidence: bool, facets: bool) -> list[str]:
+    """The columns of a table of hits, but for the metadata."""
+    columns = ["query_id", "rank", "hit_id", "distance", "length", "gc", "genome", "start", "stop"]
+    aligned = ["ani", "aligned_fraction", "homology"] if evidence else []
+    return [*columns, *aligned, *(["facet"] if facets else [])]
+
+
+def hit_values(result: QueryResult, hit: Hit, facet: str | None) -> dict[str, Any]:
+    """The value of every one of `hit_columns` for a hit; None where there is none."""
+    proof = hit.evidence
+    return {
+        "query_id": result.id,
+        "rank": hit.rank,
+        "hit_id": hit.id,
+        "distance": hit.distance,
+        "length": hit.length,
+        "gc": hit.gc,
+        "genome": hit.genome,
+        "start": hit.start,
+        "stop": hit.stop,
+        "ani": None if proof is None else proof.ani,
+        "aligned_fraction": None if proof is None else proof.aligned_fraction,
+        "homology": None if proof is None else proof.kind,
+        "facet": facet,
+    }

@@ -1,0 +1,254 @@
+"""Queries as they come in: FASTA, profiles or embeddings, in blocks, embedded by the index's encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.errors import MismatchError, SequenceError, UsageError
+from kinmer.fasta import base_count
+from kinmer.index import Storage
+from kinmer.inputs import kind_of, parse_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from kinmer.profiles import Profiles
+
+__all__ = ["BATCH_ROWS", "Queries", "read_obsm", "read_queries"]
+
+# Queries embedded and searched together; the results do not depend on it.
+BATCH_ROWS = 1024
+
+Log = Callable[[str], None]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their sequences where wanted.
+
+    numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
+    profile, and so no meaningful vector; empty for one that has. None: all have one. bases : of A, C, G, T.
+    counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown.
+    """
+
+    ids: list[str]
+    lengths: Sequence[int | None]
+    vectors: NDArray[np.float32]
+    letters: Sequence[bytes] | None = None
+    numbers: NDArray[np.int64] | None = None
+    reasons: Sequence[str] | None = None
+    bases: Sequence[int] | None = None
+    counted: Sequence[int] | None = None
+
+    def parts(self) -> Iterator[Queries]:
+        """The same, at most `BATCH_ROWS` at a time."""
+        for start in range(0, len(self.ids), BATCH_ROWS):
+            yield self._taken(range(start, min(start + BATCH_ROWS, len(self.ids))))
+
+    def known(self) -> Queries:
+        """Those that have a profile."""
+        if self.reasons is None:
+            return self
+        return self._taken([row for row, reason in enumerate(self.reasons) if not reason])
+
+    def _taken(self, rows: Sequence[int]) -> Queries:
+        def taken(values: Sequence[_T] | None) -> list[_T] | None:
+            return None if values is None else [values[row] for row in rows]
+
+        return Queries(
+            [self.ids[row] for row in rows],
+            [self.lengths[row] for row in rows],
+            self.vectors[list(rows)],
+            taken(self.letters),
+            None if self.numbers is None else self.numbers[list(rows)],
+            taken(self.reasons),
+            taken(self.bases),
+            taken(self.counted),
+        )
+
+
+def read_queries(
+    source: str | Path | AnnData | Profiles,
+    index: Storage,
+    *,
+    ids: str | Path | None,
+    min_length: int,
+    sequences: bool,
+    threads: int | None,
+    log: Log,
+) -> Iterator[Queries]:
+    """The queries of at least `min_length` bases in `source`, block by block; see `kinmer.search`.
+
+    sequences : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
+    """
+    if kind_of(source) not in ("fasta", "missing"):
+        if sequences:
+            raise UsageError(
+                "there are no sequences to align", "evidence compares letters", "give the queries as FASTA"
+            )
+        return _from_profiles(source, index, ids, min_length)
+    read = _with_sequences if sequences else _from_fasta
+    return read(str(source), index, min_length, threads, log)
+
+
+def _from_fasta(
+    path: str, index: Storage, min_length: int, threads: int | None, log: Log
+) -> Iterator[Queries]:
+    from kinmer.counting import bases_of, count_batches, counted_of
+    from kinmer.resources import cpu_threads
+
+    encoder = index.encoder
+    too_short = found = 0
+    for batch in count_batches([path], encoder.layout, min_length=min_length, threads=threads):
+        too_short += batch.too_short
+        if not batch.ids:
+            continue
+        found += len(batch.ids)
+        lengths, layout = batch.lengths.tolist(), encoder.layout
+        able = np.asarray(batch.counts[:, layout.blocks[0].columns].any(axis=1))
+        vectors = np.zeros((len(batch.ids), encoder.dim), dtype=np.float32)
+        if able.any():
+            with cpu_threads(threads):
+                vectors[able] = encoder.embed(batch.counts[able])
+        reasons = None
+        if not able.all():
+            reasons = [
+                "" if one else _reason(length, max(layout.ks))
+                for one, length in zip(able.tolist(), lengths, strict=True)
+            ]
+        bases, counted = (of(batch.counts, layout).tolist() for of in (bases_of, counted_of))
+        yield Queries(batch.ids, lengths, vectors, reasons=reasons, bases=bases, counted=counted)
+    _report_short(path, found, too_short, min_length, log)
+
+
+def _with_sequences(
+    path: str, index: Storage, min_length: int, threads: int | None, log: Log
+) -> Iterator[Queries]:
+    """As `_from_fasta`, record by record: memory holds a block, or the longest query."""
+    from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
+
+    embedder = Embedder(index.encoder, None, threads)
+    too_short = found = 0
+    for block in read_blocks_of(path):
+        rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
+        too_short += len(block.ids) - len(rows)
+        if not rows:
+            continue
+        ids, letters = [block.ids[row] for row in rows], [block.letters[row] for row in rows]
+        cuts = embedder.cut(RecordBlock(block.file, block.first, ids, letters))
+        # Only now is it known that their letters are nucleotides at all.
+        kept = [row for row, text in enumerate(letters) if base_count(text) >= min_length]
+        too_short += len(rows) - len(kept)
+        found += len(kept)
+        vectors = np.zeros((len(kept), index.encoder.dim), dtype=np.float32)
+        for row, at in enumerate(kept):
+            if (cut := cuts[at]) is not None:
+                vectors[row] = cut.vectors[0]
+        chosen = [(letters[at], cuts[at]) for at in kept]
+        k = max(index.encoder.layout.ks)
+        yield Queries(
+            [ids[at] for at in kept],
+            [len(text) for text, _ in chosen],
+            vectors,
+            [text for text, _ in chosen],
+            reasons=["" if cut is not None else _reason(len(text), k) for text, cut in chosen],
+            bases=[0 if cut is None else cut.bases for _, cut in chosen],
+            counted=[0 if cut is None else cut.counted for _, cut in chosen],
+        )
+    _report_short(path, found, too_short, min_length, log)
+
+
+def _report_short(path: str, found: int, too_short: int, min_length: int, log: Log) -> None:
+    if not found:
+        raise SequenceError(
+            "there is no query",
+            f"{too_short:,} have fewer than {min_length:,} bases (A, C, G, T)" if too_short else "",
+            "is --min-length right?" if too_short else "",
+            place="stdin" if path == "-" else path,
+        )
+    if too_short:
+        log(f"{too_short:,} queries shorter than {min_length:,} bases were left out")
+
+
+def _reason(length: int, k: int) -> str:
+    """Why a sequence of so many letters has no profile to compare."""
+    if not length:
+        return "it has no letters"
+    return f"it is shorter than {k} letters" if length < k else f"no {k} letters of A, C, G and T in a row"
+
+
+def _from_profiles(
+    queries: str | Path | AnnData | Profiles, index: Storage, ids: str | Path | None, min_length: int
+) -> Iterator[Queries]:
+    from kinmer.vectors import open_embedded
+
+    embedded = open_embedded(queries, encoder=index.encoder, ids=ids)
+    for start, vectors in embedded.blocks(BATCH_ROWS):
+        obs = embedded.obs.iloc[start : start + len(vectors)]
+        yield _of_rows(embedded.ids[start : start + len(vectors)], obs, vectors, min_length)
+
+
+def read_obsm(source: Any, key: str, index: Storage, min_length: int) -> Iterator[Queries]:
+    """The embeddings in ``obsm[key]`` of an AnnData in memory, checked at once."""
+    obsm = getattr(source, "obsm", None)
+    if obsm is None or isinstance(source, str | Path):
+        raise UsageError("use_rep is a key of obsm: the queries must be an AnnData in memory")
+    if key not in obsm:
+        known = ", ".join(sorted(map(str, obsm))) or "nothing"
+        raise UsageError(f"obsm has no {key!r}", check=f"it has {known}: embed first, or name one of these")
+    vectors = np.asarray(obsm[key])
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] != index.dim:
+        raise MismatchError(
+            f"obsm[{key!r}] is {' × '.join(map(str, vectors.shape))} {vectors.dtype}",
+            f"embeddings by the index's encoder have {index.dim} columns of float32",
+            "embed with the encoder of the index",
+        )
+    if not np.isfinite(vectors).all():
+        raise MismatchError(f"obsm[{key!r}] has values that are not finite", "they are not embeddings")
+    made = _origin(source, key)
+    if made is not None and made != index.encoder_fingerprint:
+        raise MismatchError(
+            f"obsm[{key!r}] is of another encoder",
+            f"it was made by {made[:12]}, the index by {index.encoder_fingerprint[:12]}",
+            "embed again with the encoder of the index",
+        )
+    ids, obs = source.obs_names.to_numpy(dtype=object), source.obs
+
+    def blocks() -> Iterator[Queries]:
+        for start in range(0, len(vectors), BATCH_ROWS):
+            part = slice(start, start + BATCH_ROWS)
+            yield _of_rows(ids[part], obs.iloc[part], vectors[part].astype(np.float32), min_length)
+
+    return blocks()
+
+
+def _origin(adata: Any, key: str) -> str | None:
+    """The fingerprint of the encoder that made ``obsm[key]``; None where it is not recorded."""
+    try:
+        return str(parse_json(adata.uns["kinmer"]["embedding"])[key]["encoder_fingerprint"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _of_rows(
+    ids: NDArray[np.object_], obs: pd.DataFrame, vectors: NDArray[np.float32], min_length: int
+) -> Queries:
+    """Rows of a table as queries, those of at least so many bases, as far as that is known."""
+    lengths = obs["length"].tolist() if "length" in obs else [None] * len(obs)
+    bases = obs["bases"].tolist() if "bases" in obs else None
+    sizes = lengths if bases is None else bases
+    rows = [row for row, size in enumerate(sizes) if size is None or size >= min_length]
+    return Queries(
+        [str(ids[row]) for row in rows],
+        [lengths[row] for row in rows],
+        vectors[rows],
+        bases=None if bases is None else [int(bases[row]) for row in rows],
+    )
