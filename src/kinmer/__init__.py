@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from kinmer.profiles import open_profiles as open_profiles
     from kinmer.queries import Hit as Hit
     from kinmer.queries import QueryResult as QueryResult
+    from kinmer.queries import SearchResults as SearchResults
+    from kinmer.queries import annotate as annotate
     from kinmer.queries import search as search
     from kinmer.reports import report as report
     from kinmer.simulate import write_community as write_community
@@ -73,6 +75,7 @@ _ROOMS = {
     "analyze_hubs": "analyses",
     "analyze_neighbors": "analyses",
     "analyze_one": "analyses",
+    "annotate": "queries",
     "benchmark": "fragments",
     "build_index": "library",
     "build_reference": "library",
@@ -112,6 +115,7 @@ _ROOMS = {
     "report": "reports",
     "run_demo": "demo",
     "search": "queries",
+    "SearchResults": "queries",
     "sweep": "sweeps",
     "train": "training",
     "TrainSettings": "training",
@@ -138,4 +142,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return [*__all__, "__version__"]
