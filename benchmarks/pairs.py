@@ -33,7 +33,7 @@ from kinmer.layout import Layout, profile_layout
 from kinmer.networks import Linear, Network, Residual
 from kinmer.simulate import Community, write_community
 from kinmer.training.data import Batch, ahead, new_vae
-from kinmer.training.fit import optional_spans
+from kinmer.training.directions import optional_spans
 from kinmer.training.settings import TrainSettings
 from kinmer.training.trainer import Processes, Trainer, resolved_precision
 
@@ -126,9 +126,9 @@ def measure(
     for _ in range(given.rounds):
         speeds.setdefault("ready batch", []).append(turns.speed(itertools.repeat(first), given.seconds))
         for reuse in reuses:
-            with ahead(fresh(views[reuse])) as batches:  # type: ignore[arg-type]
-                next(batches)
-                speeds.setdefault(f"reuse {reuse}", []).append(turns.speed(batches, given.seconds))
+            batches = ahead(fresh(views[reuse]))  # type: ignore[arg-type]
+            next(batches)
+            speeds.setdefault(f"reuse {reuse}", []).append(turns.speed(batches, given.seconds))
     alone = speeds["ready batch"]
     for what, found in speeds.items():
         wall, cpu = (median(one[i] for one in found) for i in range(2))

@@ -21,7 +21,7 @@ from kinmer.errors import TrainingError, UsageError
 from kinmer.layout import kmer_layout, profile_layout
 from kinmer.networks import Linear
 from kinmer.simulate import Community, write_community
-from kinmer.training.fit import Sample, column_weights, fit_discriminant, fit_principal
+from kinmer.training.directions import Sample, column_weights, fit_discriminant, fit_principal
 
 LAYOUT = kmer_layout(3)
 

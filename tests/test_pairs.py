@@ -24,6 +24,7 @@ from kinmer.fragments.packed import PackedSequences
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
 from kinmer.networks import Linear, Residual, build_network, pair_loss
+from kinmer.resources import cpu_threads
 from kinmer.simulate import Community, write_community
 from kinmer.training import TrainSettings, train
 from kinmer.training.contrast import FragmentData, draw_probe, split_kin
@@ -49,10 +50,8 @@ VAE = replace(SMALL, network="vae", latent=16, hidden=(64,), learning_rate=2e-3)
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """The same sums in the same order as the child processes, and no quarrel with other tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with cpu_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

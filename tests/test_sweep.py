@@ -32,8 +32,8 @@ from kinmer.layout import kmer_layout
 from kinmer.sweeps.parameters import Range, Space, parse_range, trial_name
 from kinmer.sweeps.study import sweep
 from kinmer.sweeps.summaries import SweepReport, differing, figure, summaries, t_quantile
-from kinmer.sweeps.trials import Setup, Task, Workers
 from kinmer.sweeps.validation import trained_on
+from kinmer.sweeps.workers import Setup, Task, Workers
 from kinmer.training import TrainSettings
 from kinmer.training.settings import parse_value, text_of, train_settings
 from tests.organisms import organisms

@@ -23,8 +23,8 @@ from kinmer.layout import Layout
 from kinmer.resources import available_cores, available_memory
 from kinmer.sweeps.parameters import Range, Sampler, Search, SearchKind, Space, trial_name
 from kinmer.sweeps.summaries import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
-from kinmer.sweeps.trials import Setup, Task, Workers, is_final
 from kinmer.sweeps.validation import Data, Prepared, prepared
+from kinmer.sweeps.workers import Setup, Task, Workers, is_final
 from kinmer.training.settings import TrainSettings, flat
 
 if TYPE_CHECKING:

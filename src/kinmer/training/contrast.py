@@ -17,14 +17,14 @@ from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
 from kinmer.networks import Linear, Network, Residual, pair_loss
 from kinmer.training.data import Batch, ahead, new_vae
-from kinmer.training.fit import (
+from kinmer.training.directions import (
     LEAST_FRAGMENTS,
     Directions,
     Sample,
     column_weights,
     fit_discriminant,
     fit_principal,
-    optional_spans,
+    genome_weights,
 )
 from kinmer.training.settings import TrainSettings
 
@@ -266,10 +266,7 @@ class FragmentData:
             return new_vae(settings, self.layout)
         layout, threads = self.layout, self._threads
         found = linear_start(self._packed, layout, settings, groups=self._train, threads=threads)
-        anchor = settings.anchor * found.length
-        dim = len(found.weight) + (anchor > 0)
-        spans = optional_spans(layout)
-        shape: dict[str, Any] = {"width": layout.width, "dim": dim, "optional": spans, "anchor": anchor}
+        shape = found.shape(layout, settings.anchor)
         network: Linear | Residual = Linear(**shape)
         if settings.network == "residual":
             network = Residual(**shape, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed)
@@ -283,8 +280,7 @@ class FragmentData:
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
         """The epoch's batches but the first `skip`, counted ahead by a background thread."""
         steps = self.steps
-        with ahead(self._batches(epoch * steps + skip, (epoch + 1) * steps)) as made:
-            yield from made
+        yield from ahead(self._batches(epoch * steps + skip, (epoch + 1) * steps))
 
     def _batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         for drawn in self._views.batches(start, stop):
@@ -342,11 +338,7 @@ def linear_start(
         groups=groups,
         threads=threads,
     )
-    virus = packed.groups.virus
-    share = virus[groups].mean() if settings.virus_share is None else settings.virus_share
-    weight = np.where(
-        virus, share / max(1, virus[groups].sum()), (1 - share) / max(1, (~virus[groups]).sum())
-    )
+    weight = genome_weights(packed.groups.virus, settings.virus_share, groups)
     sample = Sample(
         ((counts, which) for counts, which, _ in blocks),
         layout,

@@ -7,14 +7,13 @@ killed goes on with the very batch it would have seen. `RowOrder` gives that ord
 from __future__ import annotations
 
 import hashlib
-import queue
-import threading
+from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,8 +245,7 @@ class Batches:
             batches = self._from_memory(np.concatenate(groups), edges[skip:], self.held)
         else:
             batches = self._from_stream(groups, edges[skip:])
-        with ahead(batches) as queued:
-            yield from queued
+        yield from ahead(batches)
 
     @staticmethod
     def _from_memory(
@@ -265,7 +263,8 @@ class Batches:
         spans = pairwise(edges)
         span = next(spans, None)
         carried = np.empty((0, self.profiles.layout.width), np.float32)
-        for number, rows in enumerate(self._groups_ahead(groups[first:]), start=first):
+        read = ahead((_Group(self.profiles, rows) for rows in groups[first:]), 1)
+        for number, rows in enumerate(read, start=first):
             end = int(ends[number])
             begin = end - len(rows)
             while span is not None and span[1] <= end:
@@ -274,15 +273,6 @@ class Batches:
             if span is None:
                 return
             carried = rows.carry(carried, span[0] - begin, len(rows))
-
-    def _groups_ahead(self, groups: list[NDArray[np.int64]]) -> Iterator[_Group]:
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(_Group, self.profiles, groups[0])
-            for following in groups[1:]:
-                group = coming.result()
-                coming = reader.submit(_Group, self.profiles, following)
-                yield group
-            yield coming.result()
 
 
 class _Group:
@@ -303,45 +293,18 @@ class _Group:
         return own if start >= 0 else np.concatenate([carried[start:], own])
 
 
-@contextmanager
-def ahead(batches: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
-    """Run an iterator in a thread, `AHEAD` items before they are wanted; its error comes out here."""
-    made: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD)
-    stopped = threading.Event()
-
-    def put(item: Item | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def make() -> None:
+def ahead(items: Generator[Item, None, None], number: int = AHEAD) -> Iterator[Item]:
+    """The items of an iterator, made in a thread so many before they are wanted; its error comes out here."""
+    end = object()
+    with ThreadPoolExecutor(1, "ahead") as thread, closing(items):
+        coming = deque(thread.submit(next, items, end) for _ in range(number))
         try:
-            # Closed in this thread also when nobody wants more, so that the reader below it ends.
-            with closing(batches):
-                for batch in batches:
-                    if not put(batch):
-                        return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    def wanted() -> Iterator[Item]:
-        while (item := made.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    thread = threading.Thread(target=make, name="batches", daemon=True)
-    thread.start()
-    try:
-        yield wanted()
-    finally:
-        stopped.set()
-        thread.join()
+            while (item := coming.popleft().result()) is not end:
+                coming.append(thread.submit(next, items, end))
+                yield cast(Item, item)
+        finally:
+            # The thread is at rest before the iterator is closed.
+            thread.shutdown(cancel_futures=True)
 
 
 MIN_ROWS = 10

@@ -157,7 +157,7 @@ class Workers:
             if self._interrupted:
                 raise KeyboardInterrupt
             process = subprocess.Popen(
-                [sys.executable, "-c", "from kinmer.sweeps.trials import main; main()"],
+                [sys.executable, "-c", "from kinmer.sweeps.workers import main; main()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
