@@ -91,9 +91,7 @@ GeneticCode = Annotated[
 ]
 Fixed = Annotated[
     list[str] | None,
-    _option(
-        "Any other setting; repeatable (see kinmer train --list-settings).", "--set", metavar="NAME=VALUE"
-    ),
+    _option("Any training setting (see train --list-settings); repeatable.", "--set", metavar="NAME=VALUE"),
 ]
 
 
@@ -103,6 +101,65 @@ def _list_settings(wanted: bool) -> None:
 
         say(settings_table())
         raise typer.Exit()
+
+
+TrainingSource = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Profile store (*.zarr) or k-mer table (*.npy); or FASTA files, to draw fragments of.",
+        show_default=False,
+    ),
+]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="default (a VAE), original (the same with joint CLR, 1e-6, 500 epochs), or pairs (a linear "
+        "encoder, from the discriminant solution on, trained on pairs of fragments)."
+    ),
+]
+ListSettings = Annotated[
+    bool,
+    _option("Print all settings and end.", "--list-settings", is_eager=True, callback=_list_settings),
+]
+FitSource = Annotated[
+    list[Path] | None,
+    typer.Argument(help="FASTA files, or a store for pca (raw and 4-mer need neither).", show_default=False),
+]
+Method = Annotated[
+    Literal["raw", "4-mer", "pca", "discriminant"], typer.Option(help="How the encoder is made.")
+]
+Power = Annotated[float, typer.Option(min=0, max=1, help="Of the whitening of what varies within a genome.")]
+Anchor = Annotated[
+    float, typer.Option(min=0, help="Constant last coordinate, in lengths of genomes' vectors; 0: none.")
+]
+OriginalClr = Annotated[
+    bool, typer.Option("--original-clr", help="Joint CLR with 1e-6, as the original pipeline.")
+]
+SweepSource = Annotated[
+    list[Path],
+    typer.Argument(help="What kinmer train takes: a profile store, or FASTA files.", show_default=False),
+]
+Grid = Annotated[
+    list[str] | None, _option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
+]
+Ranges = Annotated[
+    list[str] | None,
+    _option("Range to draw from; repeatable.", "--range", metavar="NAME=LOW:HIGH[:log]"),
+]
+Draws = Annotated[
+    int | None, typer.Option("--random", min=1, help="Settings to draw (grid: the whole product).")
+]
+SearchKind = Annotated[
+    Literal["grid", "random", "tpe"] | None,
+    typer.Option(help="How settings are chosen (default: grid, with --random random)."),
+]
+Benchmark = Annotated[
+    Path | None, typer.Option(help="Score by retrieval on it (default: by validation loss).")
+]
+ScoreFold = Annotated[int | None, typer.Option(min=0, help="Only queries of this fold of the benchmark.")]
+LeaveOut = Annotated[
+    str | None, typer.Option("--leave-out", metavar="F,G", help="Folds that are not trained on either.")
+]
 
 
 class _Train(Command):
@@ -136,31 +193,16 @@ def _without_old_options(args: list[str]) -> list[str]:
 
 
 def train(
-    source: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Profile store (*.zarr) or k-mer table (*.npy); or FASTA files, to draw fragments of.",
-            show_default=False,
-        ),
-    ],
+    source: TrainingSource,
     output: Output,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="default (a VAE), original (the same with joint CLR, 1e-6, 500 epochs), or pairs (a linear "
-            "encoder, from the discriminant solution on, trained on pairs of fragments)."
-        ),
-    ] = "default",
+    preset: Preset = "default",
     epochs: Annotated[int | None, _setting("Epochs at most", "--epochs")] = None,
     batch: Annotated[int | None, _setting("Rows of a step; a pair is two", "--batch")] = None,
     latent: Annotated[int | None, _setting("Dimensions of the embedding", "--latent")] = None,
     rate: Annotated[float | None, _setting("Learning rate of Adam", "--learning-rate")] = None,
     seed: Annotated[int | None, _setting("Seed of everything random", "--seed")] = None,
     fixed: Fixed = None,
-    list_settings: Annotated[
-        bool,
-        _option("Print all settings and end.", "--list-settings", is_eager=True, callback=_list_settings),
-    ] = False,
+    list_settings: ListSettings = False,
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -231,15 +273,8 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
 
 def fit(
     output: Output,
-    source: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="FASTA files, or a store for pca (raw and 4-mer need neither).", show_default=False
-        ),
-    ] = None,
-    method: Annotated[
-        Literal["raw", "4-mer", "pca", "discriminant"], typer.Option(help="How the encoder is made.")
-    ] = "discriminant",
+    source: FitSource = None,
+    method: Method = "discriminant",
     labels: Labels = None,
     folds: Folds = None,
     fold: Fold = None,
@@ -250,15 +285,9 @@ def fit(
     per_group: Annotated[int, typer.Option(min=1, help="Fragments of every genome.")] = 100,
     length: Annotated[str, typer.Option(help="Bases of a fragment: low-high, log-uniform.")] = "1000-100000",
     virus_share: Annotated[float, typer.Option(min=0, max=1, help="Viruses' share of the weight.")] = 0.2,
-    power: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the whitening of what varies within a genome.")
-    ] = 0.8,
-    anchor: Annotated[
-        float, typer.Option(min=0, help="Constant last coordinate, in lengths of genomes' vectors; 0: none.")
-    ] = 1.0,
-    original: Annotated[
-        bool, typer.Option("--original-clr", help="Joint CLR with 1e-6, as the original pipeline.")
-    ] = False,
+    power: Power = 0.8,
+    anchor: Anchor = 1.0,
+    original: OriginalClr = False,
     reference: Annotated[bool, typer.Option("--reference-clr", hidden=True)] = False,
     ids: Ids = None,
     seed: Seed = 0,
@@ -305,40 +334,19 @@ def fit(
 
 
 def sweep(
-    source: Annotated[
-        list[Path],
-        typer.Argument(help="What kinmer train takes: a profile store, or FASTA files.", show_default=False),
-    ],
+    source: SweepSource,
     output: Annotated[Path, _option("Folder of the sweep.", "--output", "-o")],
-    grid: Annotated[
-        list[str] | None, _option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
-    ] = None,
-    ranges: Annotated[
-        list[str] | None,
-        _option("Range to draw from; repeatable.", "--range", metavar="NAME=LOW:HIGH[:log]"),
-    ] = None,
-    fixed: Annotated[
-        list[str] | None, _option("A setting of all trials; repeatable.", "--set", metavar="NAME=VALUE")
-    ] = None,
+    grid: Grid = None,
+    ranges: Ranges = None,
+    fixed: Fixed = None,
     preset: Annotated[str, typer.Option(help="What the settings are changes of.")] = "default",
     seeds: Annotated[str, typer.Option(help="Seeds that every setting is trained with.")] = "0",
-    draws: Annotated[
-        int | None, typer.Option("--random", min=1, help="Settings to draw (grid: the whole product).")
-    ] = None,
-    search: Annotated[
-        Literal["grid", "random", "tpe"] | None,
-        typer.Option(help="How settings are chosen (default: grid, with --random random)."),
-    ] = None,
+    draws: Draws = None,
+    search: SearchKind = None,
     search_seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    benchmark: Annotated[
-        Path | None, typer.Option(help="Score by retrieval on it (default: by validation loss).")
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(min=0, help="Only queries of this fold of the benchmark.")
-    ] = None,
-    leave_out: Annotated[
-        str | None, typer.Option("--leave-out", metavar="F,G", help="Folds that are not trained on either.")
-    ] = None,
+    benchmark: Benchmark = None,
+    fold: ScoreFold = None,
+    leave_out: LeaveOut = None,
     metric: Annotated[Literal["cosine", "l2"], typer.Option(help="Distance of the retrieval.")] = "cosine",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trials at a time.")] = 1,
     device: Device = "auto",

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from kinmer.profiles import Profiles
 
-__all__ = ["opened", "stamp", "sweep"]
+__all__ = ["SweepSettings", "opened", "stamp", "sweep"]
 
 Say = Callable[[str], None]
 JOURNAL, TRIALS, VALIDATION, LOCK = "search.journal", "trials", "validation", ".lock"
@@ -50,39 +51,12 @@ SWEEP = FolderKind(
 )
 
 
-def sweep(
-    source: str | Path | AnnData | Profiles | Sequence[str | Path],
-    output: str | Path,
-    *,
-    grid: Mapping[str, Sequence[Any]] | None = None,
-    ranges: Mapping[str, Range | str] | None = None,
-    fixed: Mapping[str, Any] | None = None,
-    preset: str = "default",
-    seeds: Sequence[int] = (0,),
-    draws: int | None = None,
-    search: SearchKind | None = None,
-    search_seed: int = 0,
-    benchmark: str | Path | None = None,
-    fold: int | None = None,
-    leave_out: Sequence[int] = (),
-    metric: str = "cosine",
-    labels: str | Path | None = None,
-    layout: Layout | None = None,
-    jobs: int = 1,
-    ids: str | Path | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    memory: int | None = None,
-    force: bool = False,
-    log: Say | None = None,
-) -> SweepReport:
-    """Train with many settings and seeds, score each, and write tables and pictures.
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """What a sweep varies and how it scores; raises UsageError where a value makes no sense.
 
     Parameters
     ----------
-    source, ids, labels, layout : what `kinmer.train` takes; on disk where `jobs` is above 1.
-    output : folder of the sweep. The same call resumes it: what is finished is not run again, a training
-        that was cut off resumes at its checkpoint. Another grid adds to it.
     grid, ranges, fixed : training settings by name (``clr.scope`` for a part of one): values to try (a text
         is split at commas), ranges (``"1e-5:1e-3:log"``), and values of all trials.
     preset : that the settings are changes of.
@@ -95,10 +69,72 @@ def sweep(
         on FASTA files its own retrieval of held-out species.
     leave_out : other folds that are not trained on, such as that of the final table. FASTA files of the
         benchmark are trained on without them and without `fold`; rows of profiles are refused.
+    """
+
+    grid: Mapping[str, Sequence[Any]] | None = None
+    ranges: Mapping[str, Range | str] | None = None
+    fixed: Mapping[str, Any] | None = None
+    preset: str = "default"
+    seeds: Sequence[int] = (0,)
+    draws: int | None = None
+    search: SearchKind | None = None
+    search_seed: int = 0
+    benchmark: str | Path | None = None
+    fold: int | None = None
+    leave_out: Sequence[int] = ()
+    metric: str = "cosine"
+
+    def __post_init__(self) -> None:
+        seeds, kind = self.seeds, self.kind
+        if kind not in get_args(SearchKind):
+            raise UsageError(f"the search is grid, random or tpe, not {kind!r}")
+        if kind == "grid" and (self.ranges or self.draws is not None):
+            raise UsageError(
+                "a grid has values, no ranges and no draws", check="search at random, or with tpe"
+            )
+        if kind != "grid" and (self.draws is None or self.draws < 1):
+            raise UsageError(f"{kind} search needs a number of settings to draw, at least 1")
+        whole = all(type(one) is int and one >= 0 for one in seeds)
+        if not seeds or len(set(seeds)) != len(seeds) or not whole:
+            raise UsageError("seeds are whole numbers of at least 0, one or more, each once")
+
+    @property
+    def kind(self) -> SearchKind:
+        """How settings are chosen."""
+        return self.search or ("random" if self.draws is not None else "grid")
+
+    def space(self) -> Space:
+        """All settings that may be tried."""
+        return Space.of(self.preset, self.grid or {}, self.ranges or {}, self.fixed or {})
+
+
+def sweep(
+    source: str | Path | AnnData | Profiles | Sequence[str | Path],
+    output: str | Path,
+    *,
+    labels: str | Path | None = None,
+    layout: Layout | None = None,
+    ids: str | Path | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+    threads: int | None = None,
+    memory: int | None = None,
+    force: bool = False,
+    log: Say | None = None,
+    **settings: Any,
+) -> SweepReport:
+    """Train with many settings and seeds, score each, and write tables and pictures.
+
+    Parameters
+    ----------
+    source, ids, labels, layout : what `kinmer.train` takes; on disk where `jobs` is above 1.
+    output : folder of the sweep. The same call resumes it: what is finished is not run again, a training
+        that was cut off resumes at its checkpoint. Another grid adds to it.
     jobs : trials at a time, each in a process of its own.
     threads, memory : of all trials together: cores, and bytes that profiles may take.
     force : drop what another sweep left in the folder.
     log : takes a line a trial, and notes.
+    settings : the fields of `SweepSettings`: ``grid``, ``seeds``, ``benchmark`` and so on.
 
     Raises
     ------
@@ -106,43 +142,25 @@ def sweep(
     KinmerError : no trial ended well; and what `open_profiles` and `open_benchmark` raise.
     KeyboardInterrupt : with what is done in the tables.
     """
-    kind = _search_kind(search, draws, ranges)
-    space = Space.of(preset, grid or {}, ranges or {}, fixed or {})
-    _check_numbers(seeds, jobs, threads)
-    given = Data(source, ids, labels, layout, benchmark, fold, tuple(leave_out), metric)
+    given = SweepSettings(**settings)
+    space = given.space()
+    if jobs < 1 or (threads is not None and threads < 1):
+        raise UsageError("jobs and threads are at least 1")
+    asked = Data(
+        source, ids, labels, layout, given.benchmark, given.fold, tuple(given.leave_out), given.metric
+    )
     say = log or (lambda line: None)
-    data = prepared(given, say)
+    data = prepared(asked, say)
     _check_source(data, space, jobs)
     folder = Path(output)
     with opened(folder, force):
         stamp(folder, data.signature)
         for name in (ENCODERS, TRIALS):
             (folder / name).mkdir(exist_ok=True)
-        threads, memory = _shares(jobs, threads, memory)
-        validation = data.validation(given, folder / VALIDATION)
-        setup = Setup(data.source, data.options, validation, device, threads, memory)
-        plan = Search(kind, space, draws or 0, search_seed, data.signature["maximise"])
-        return _Run(folder, data.signature, plan, tuple(seeds), Workers(setup, jobs), say).all()
-
-
-def _search_kind(
-    search: SearchKind | None, draws: int | None, ranges: Mapping[str, Any] | None
-) -> SearchKind:
-    kind = search or ("random" if draws is not None else "grid")
-    if kind not in get_args(SearchKind):
-        raise UsageError(f"the search is grid, random or tpe, not {kind!r}")
-    if kind == "grid" and (ranges or draws is not None):
-        raise UsageError("a grid has values, no ranges and no draws", check="search at random, or with tpe")
-    if kind != "grid" and (draws is None or draws < 1):
-        raise UsageError(f"{kind} search needs a number of settings to draw, at least 1")
-    return kind
-
-
-def _check_numbers(seeds: Sequence[int], jobs: int, threads: int | None) -> None:
-    if not seeds or len(set(seeds)) != len(seeds) or not all(type(one) is int and one >= 0 for one in seeds):
-        raise UsageError("seeds are whole numbers of at least 0, one or more, each once")
-    if jobs < 1 or (threads is not None and threads < 1):
-        raise UsageError("jobs and threads are at least 1")
+        validation = data.validation(asked, folder / VALIDATION)
+        setup = Setup(data.source, data.options, validation, device, *_shares(jobs, threads, memory))
+        plan = Search(given.kind, space, given.draws or 0, given.search_seed, data.signature["maximise"])
+        return _Run(folder, data.signature, plan, tuple(given.seeds), Workers(setup, jobs), say).all()
 
 
 def _check_source(data: Prepared, space: Space, jobs: int) -> None:

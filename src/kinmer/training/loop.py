@@ -77,6 +77,22 @@ class State:
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a training runs on, which does not change what it learns.
+
+    device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    threads : of the CPU; None leaves PyTorch's.
+    memory : bytes that profiles may take; more are streamed. None: half of what is available.
+    checkpoint_seconds : time between checkpoints.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    memory: int | None = None
+    checkpoint_seconds: float = 20.0
+
+
 def train(
     source: str | Path | AnnData | Profiles | Sequence[str | Path],
     output: str | Path,
@@ -88,87 +104,72 @@ def train(
     layout: Layout | None = None,
     ids: str | Path | None = None,
     force: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
-    memory: int | None = None,
-    checkpoint_seconds: float = 20.0,
     log: Callable[[str], None] | None = None,
+    **machine: Any,
 ) -> Encoder:
-    """Train an encoder and write it; the same command goes on with a training that was cut off.
+    """Train an encoder and write it; the same call resumes a training that was cut off.
 
     Parameters
     ----------
-    source, ids : what `open_profiles` takes; or FASTA files, of which fragments are drawn: what training on
-        pairs needs.
+    source, ids : what `open_profiles` takes; or FASTA files, to draw fragments of, which pairs need.
     labels, folds, fold : of FASTA files, as `PackedSequences.read` takes them. Without labels the fragments
         of one sequence are the pairs.
     layout : of the fragments' profiles; None: 6-mers and below, and reading frames.
-    output : folder of the encoder; it appears when the training is finished. Checkpoints are in
-        ``.NAME.training`` beside it.
+    output : folder of the encoder. Until it is finished there is ``.NAME.training`` beside it.
     settings : settings, or the name of a preset.
     force : replace an encoder at `output`, and drop an unfinished training with other settings or data.
-    device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    threads : of the CPU; None leaves PyTorch's.
-    memory : bytes that profiles may take; more are streamed. None: half of what is available.
-    checkpoint_seconds : time between checkpoints.
     log : takes a line an epoch, and notes.
+    machine : ``device``, ``threads``, ``memory`` and ``checkpoint_seconds`` of `Machine`.
 
     Raises
     ------
     UsageError : the output exists, or an unfinished training with other settings or data is there.
-    TrainingError : too few rows, or a loss that is no number.
+    TrainingError : too few rows, or a loss that is not a number.
     KeyboardInterrupt : after a checkpoint.
     """
     chosen = train_settings(settings) if isinstance(settings, str) else settings
     Checkpoints.clear(Path(output))
     path = check_encoder_output(output, force=force)
-    with cpu_threads(threads), joined(torch_device(device)) as (processes, where):
-        spare = 1 if where.type == "cpu" else max(1, (threads or available_cores()) - 1)
-        files = fasta_files(source)
+    on = Machine(**machine)
+    with cpu_threads(on.threads), joined(torch_device(on.device)) as (processes, where):
+        spare = 1 if where.type == "cpu" else max(1, (on.threads or available_cores()) - 1)
         data: TrainingData
-        if files is None:
+        if (files := fasta_files(source)) is None:
             refuse_labels(labels, folds, fold, layout)
-            profiles = open_profiles(source, ids=ids)
-            check_original(chosen, profiles.layout)
-            data = RowData(profiles, chosen)
+            data = _rows(open_profiles(source, ids=ids), chosen)
         else:
             check_original(chosen, layout)
-            kept = nonempty(files, log)
-            packed = PackedSequences.read(kept, labels, folds=folds, fold=fold, min_length=chosen.lengths[0])
+            kept, least = nonempty(files, log), chosen.lengths[0]
+            packed = PackedSequences.read(kept, labels, folds=folds, fold=fold, min_length=least)
             data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)
-        _train(data, chosen, path, where, processes, checkpoint_seconds, memory, force, _name(source), log)
+        signature = _signature(chosen, data, where, processes)
+        checkpoints = Checkpoints(path, signature)
+        with checkpoints.opened(force=force) if processes.first else nullcontext():
+            processes.wait()
+            run = _Run(chosen, data, where, checkpoints, processes, on.checkpoint_seconds, log)
+            run.restore(on.memory)
+            run.loop()
+            if processes.first:
+                run.finish(path, signature, _name(source))
+            processes.wait()
     return Encoder.load(path)
 
 
-def _train(
-    data: TrainingData,
-    settings: TrainSettings,
-    path: Path,
-    device: torch.device,
-    processes: Processes,
-    checkpoint_seconds: float,
-    memory: int | None,
-    force: bool,
-    source: str,
-    log: Callable[[str], None] | None,
-) -> None:
-    """Train on the data, from the checkpoint on where there is one, and write the encoder."""
-    precision = resolved_precision(settings.precision, device)
-    signature = {
-        "settings": {**settings.to_dict(), "precision": precision},
+def _rows(profiles: Profiles, settings: TrainSettings) -> RowData:
+    check_original(settings, profiles.layout)
+    return RowData(profiles, settings)
+
+
+def _signature(
+    settings: TrainSettings, data: TrainingData, device: torch.device, processes: Processes
+) -> dict[str, Any]:
+    """What a checkpoint belongs to."""
+    return {
+        "settings": {**settings.to_dict(), "precision": resolved_precision(settings.precision, device)},
         "data": data.signature(),
         "device": device.type,
         "processes": processes.world,
     }
-    checkpoints = Checkpoints(path, signature)
-    with checkpoints.opened(force=force) if processes.first else nullcontext():
-        processes.wait()
-        run = _Run(settings, data, precision, device, checkpoints, processes, checkpoint_seconds, log)
-        run.restore(memory)
-        run.loop()
-        if processes.first:
-            run.finish(path, signature, source)
-        processes.wait()
 
 
 def _name(source: object) -> str:
@@ -184,7 +185,6 @@ class _Run:
 
     settings: TrainSettings
     data: TrainingData
-    precision: str
     device: torch.device
     checkpoints: Checkpoints
     processes: Processes
@@ -207,7 +207,7 @@ class _Run:
             self.settings,
             self.data.layout,
             self.data.values,
-            precision=self.precision,
+            precision=resolved_precision(self.settings.precision, self.device),
             device=self.device,
             processes=self.processes,
             network=network,
