@@ -67,7 +67,7 @@ def whole(folder: Path) -> list[Path]:
 
 def left(folder: Path) -> list[Path]:
     """Files that are parts of a transfer."""
-    return [path for path in folder.rglob(".*") if path.is_file() and path.name != ".fetching.lock"]
+    return [path for path in folder.rglob(".*") if path.is_file() and path.name != ".kinmer-lock"]
 
 
 def test_redirects_lead_to_the_file_and_the_folder_mirrors_the_url(web: Web, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -17,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from kinmer._version import __version__
 from kinmer.errors import InputError, UsageError
+from kinmer.folders import Workshop
 from kinmer.library.genomes import GenomeFile, https_of
 from kinmer.library.transfers import Sessions, Transfer
 from kinmer.progress import step
@@ -25,7 +24,6 @@ __all__ = ["fetch", "place_of"]
 
 Log = Callable[[str], None]
 
-LOCK = ".fetching.lock"
 # Files that may wait for one before them, a thread: memory does not grow with the list.
 _AHEAD = 4
 # A server that is away fails everything: no need to try a million files.
@@ -109,12 +107,12 @@ class _Downloads:
         self._counting = threading.Lock()
         self._bytes, self._begun = 0, time.monotonic()
         self._targets: set[Path] = set()
-        self._lock: int | None = None
+        self._workshop: Workshop | None = None
 
     def submit(self, file: GenomeFile) -> Future[Path]:
         """Have a file fetched; the first call makes and locks the folder."""
-        if self._lock is None:
-            self._lock = _locked(self._folder)
+        if self._workshop is None:
+            self._workshop = _held(self._folder)
         url = https_of(file.url or "", file.place)
         target = place_of(url, self._folder)
         if target in self._targets:
@@ -150,25 +148,16 @@ class _Downloads:
         self._sessions.stop()
         self._pool.shutdown(cancel_futures=True)
         self._sessions.close()
-        if self._lock is not None:
-            os.close(self._lock)
+        if self._workshop is not None:
+            self._workshop.release()
 
 
-def _locked(folder: Path) -> int:
-    """The folder, made and locked against other processes; the lock ends with its descriptor."""
+def _held(folder: Path) -> Workshop:
+    """The folder, made and held against other processes."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        return Workshop(folder, make=True, busy="another process fetches into this folder")
     except OSError as error:
         raise InputError(f"{folder} cannot be written to", error.strerror or str(error)) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise UsageError(
-            "another process fetches into this folder", check="wait for it, or take another", place=folder
-        ) from None
-    return lock
 
 
 def _safe(name: str) -> str:
