@@ -461,7 +461,7 @@ def _partners(logits: Tensor, positive: Tensor) -> Tensor:
     return (lost.masked_fill(~positive, 0).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-NETWORKS: dict[str, type[Network]] = {kind.name: kind for kind in (Vae, Linear, Residual)}
+NETWORKS: dict[str, type[Any]] = {kind.name: kind for kind in (Vae, Linear, Residual, Columns)}
 
 
 def build_network(name: str, settings: Mapping[str, Any]) -> Network:

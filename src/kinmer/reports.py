@@ -26,7 +26,7 @@ from kinmer.box import located
 from kinmer.clusters import cluster
 from kinmer.clusters.partition import CLUSTERING
 from kinmer.embedding import KEY
-from kinmer.errors import KinmerError, UsageError
+from kinmer.errors import KinmerError, UsageError, require
 from kinmer.files import write_bytes, written_together
 from kinmer.folders import FolderKind, check_output
 from kinmer.library import open_labeled
@@ -87,6 +87,7 @@ def report(
     ------
     UsageError : an output that exists or is not an .html.
     """
+    require("matplotlib", "the pictures of a report need it", "explore")
     page = check_output(output, force=force)
     if page.suffix != ".html":
         raise UsageError("the report must be named .html", place=page)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kinmer.errors import UsageError
+from kinmer.errors import UsageError, require
 from kinmer.files import replaced_text, written_together
 from kinmer.tables import write_table
 from kinmer.vectors import Vectors
@@ -73,6 +73,7 @@ class Analysis(ABC):
     @classmethod
     def outputs(cls, stem: str | Path) -> list[Path]:
         """The files that `write` may write."""
+        require("matplotlib", "the pictures of an analysis need it", "explore")
         return [Path(f"{stem}{ending}") for ending in (".json", ".tsv", ".png", ".svg", *cls.MORE)]
 
     def write(self, stem: str | Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,10 @@ class Clustering:
         return "\n".join([*lines, *agreement_text(self.agreement)])
 
     def write(self, folder: str | Path, *, force: bool = False) -> list[Path]:
-        """Write ``clusters.tsv``, ``cluster_members.tsv``, ``clusters.json`` and pictures into a folder."""
+        """Write ``clusters.tsv``, ``cluster_members.tsv``, ``clusters.json`` and a picture into a folder.
+
+        Without matplotlib (the extra ``explore``) there is no picture.
+        """
         folder = Path(folder)
         check_output(folder, force=force, kind=CLUSTERING)
         with built_aside(folder) as aside:
@@ -164,7 +168,7 @@ class Clustering:
                 write_table(aside / "agreement.tsv", Agreement._fields, self.agreement)
             numbers = json.dumps(self._summary(), indent=1, default=_plain, allow_nan=False)
             (aside / "clusters.json").write_text(numbers + "\n")
-            if self.clusters:
+            if self.clusters and find_spec("matplotlib") is not None:
                 from kinmer import plots
                 from kinmer.plots.charts import cluster_sizes
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.clr import REFERENCE_CLR, Clr
-from kinmer.errors import InputError, UsageError
+from kinmer.errors import InputError, UsageError, require
 from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
 from kinmer.evaluate.trials import nearest
 from kinmer.files import write_json, written_together
@@ -163,6 +163,7 @@ class LocalityReport:
     @staticmethod
     def outputs(stem: str | Path) -> list[Path]:
         """The files that `write` makes."""
+        require("matplotlib", "the pictures of an output need it", "explore")
         stem = Path(stem)
         pictures = [f"-{name}.{kind}" for name in ("distance", "rank") for kind in ("png", "svg")]
         return [stem.with_name(f"{stem.name}{ending}") for ending in (".json", ".tsv", *pictures)]

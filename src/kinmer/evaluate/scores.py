@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.errors import require
 from kinmer.evaluate.measures import MOLECULE
 from kinmer.evaluate.statistics import ALL, Cells
 from kinmer.files import write_bytes, written_together
@@ -162,6 +163,7 @@ class RetrievalReport:
     @staticmethod
     def outputs(stem: str | Path, *, differences: bool) -> list[Path]:
         """The files that `write` makes."""
+        require("matplotlib", "the pictures of an evaluation need it", "explore")
         stem = Path(stem)
         endings = [".tsv", ".json", ".png", ".svg", *(["-differences.tsv"] if differences else [])]
         return [stem.with_name(f"{stem.name}{ending}") for ending in endings]

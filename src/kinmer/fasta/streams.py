@@ -9,6 +9,7 @@ import os
 import queue
 import shutil
 import stat
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
-import zstandard
 from isal import igzip, isal_zlib
 
 from kinmer.errors import SequenceError
 from kinmer.inputs import described, is_stream, text_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 __all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
 
@@ -37,9 +42,10 @@ _ZSTANDARD_BITE = 1 << 12
 # Compressors let a file ask for the memory that unpacking it takes, up to 4 GB: xz -9 asks for 65 MB, and
 # 128 MB is what zstd itself unpacks without --long.
 _XZ_MEMORY, _ZSTANDARD_WINDOW = 256 << 20, 128 << 20
+_ZSTANDARD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 27}
 # So many empty files are named; so many bytes of nothing but white space are looked at.
 _NAMED, _BLANK = 5, 1 << 20
-_DAMAGE: Any = (EOFError, OSError, lzma.LZMAError, zlib.error, isal_zlib.error, zstandard.ZstdError)
+_DAMAGE: Any = (EOFError, OSError, lzma.LZMAError, zlib.error, isal_zlib.error, zstd.ZstdError)
 _REFUSED = {
     b"PK\x03\x04": "a zip archive",
     b"\x04\x22\x4d\x18": "an lz4 file",
@@ -195,7 +201,7 @@ class ChunkReader:
 def _refusal(error: Exception, name: str) -> SequenceError:
     """What to say of a file that cannot be unpacked."""
     reason = " ".join(str(error).split())
-    if "emory" in reason and isinstance(error, lzma.LZMAError | zstandard.ZstdError):
+    if "emory" in reason and isinstance(error, lzma.LZMAError | zstd.ZstdError):
         packed, most, by = (
             ("xz", _XZ_MEMORY, "xz -9 or less")
             if isinstance(error, lzma.LZMAError)
@@ -316,7 +322,7 @@ class _Zstandard(io.RawIOBase):
                     raise EOFError("the last Zstandard frame is cut off")
                 return 0
             if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTANDARD_WINDOW).decompressobj()
+                self._frame = zstd.ZstdDecompressor(options=_ZSTANDARD_OPTIONS)
             self._ready = memoryview(self._frame.decompress(data))
             if self._frame.eof:
                 self._rest, self._frame = self._frame.unused_data, None

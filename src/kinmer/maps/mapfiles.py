@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer._version import __version__
-from kinmer.errors import FormatError, InputError, UsageError
+from kinmer.errors import FormatError, InputError, UsageError, require
 from kinmer.files import hash_ids, read_json, write_json, written_together
 from kinmer.folders import check_output
 from kinmer.inputs import described, kind_of
@@ -101,6 +101,7 @@ def check_outputs(output: str | Path | None, *, force: bool) -> Path | None:
     """The stem of an output, if there is one; UsageError if its table or JSON exists."""
     if output is None:
         return None
+    require("matplotlib", "the pictures of a map need it", "explore")
     stem = stem_of(output)
     for suffix in (".tsv", ".json"):
         check_output(f"{stem}{suffix}", force=force)

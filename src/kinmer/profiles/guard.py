@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,13 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zstandard
 from numcodecs import blosc
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from kinmer.errors import FormatError, InputError
 from kinmer.inputs import open_regular, parse_json
 from kinmer.profiles.root import AGAIN, KINMER, NodeSums, Root, root_bytes
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -215,8 +220,8 @@ def _size(data: memoryview, compressor: str | None, limit: int) -> int:
         return int.from_bytes(data[4:8], "little")
     if compressor == "lz4":
         return int.from_bytes(data[:4], "little")
-    if compressor == "zstd" and (size := int(zstandard.frame_content_size(data))) >= 0:
-        return size
+    if compressor == "zstd" and (known := zstd.get_frame_info(data).decompressed_size) is not None:
+        return int(known)
     read, size = _reader(data, compressor), 0
     while size <= limit and (out := read(1 << 20)):
         size += len(out)
@@ -239,8 +244,9 @@ def _head(data: memoryview, compressor: str | None) -> bytes:
 def _reader(data: memoryview, compressor: str) -> Callable[[int], bytes]:
     """A function that gives the next so many unpacked bytes."""
     if compressor == "zstd":
-        stream: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data)
-        return lambda count: bytes(stream.read(count))
+        stream = zstd.ZstdDecompressor(options={int(zstd.DecompressionParameter.window_log_max): 27})
+        packed = iter([bytes(data)])
+        return lambda count: b"" if stream.eof else stream.decompress(next(packed, b""), count)
     unpacker, rest = zlib.decompressobj(wbits=47), bytes(data)  # gzip or zlib, as the header says.
 
     def read(count: int) -> bytes:
@@ -340,7 +346,7 @@ class GuardedStore(Store):
             data, span = _bytes_of(self.folder / key, part, form.largest)
             if data is not None:
                 check_chunk(memoryview(data), form, span)
-        except (ValueError, zlib.error, zstandard.ZstdError) as error:
+        except (ValueError, zlib.error, zstd.ZstdError) as error:
             what = f"a piece of {node} is damaged"
             raise FormatError(what, str(error), AGAIN, place=self.folder / key) from error
         if data is None:

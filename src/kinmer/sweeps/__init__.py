@@ -21,4 +21,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'kinmer.sweeps' has no attribute {name!r}")
     require("optuna", "a sweep needs it", "sweep")
     require("torch", "training needs it", "train")
+    require("matplotlib", "the pictures of a sweep need it", "sweep")
     return getattr(import_module(f"kinmer.sweeps.{_FILES[name]}"), name)

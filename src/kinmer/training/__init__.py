@@ -20,6 +20,7 @@ def __getattr__(name: str) -> Any:
     if name != "train":
         raise AttributeError(f"module 'kinmer.training' has no attribute {name!r}")
     require("torch", "training needs it", "train")
+    require("matplotlib", "training draws its curve with it", "train")
     from kinmer.training.loop import train
 
     return train

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["EpochLog", "card", "epoch_line", "markdown_table", "training_curve"]
@@ -30,6 +28,8 @@ def training_curve(records: Sequence[Mapping[str, Any]], path: str | Path) -> No
         ``learning_rate`` and ``blocks`` (block name to validation MSE), as in ``metrics.jsonl``; of pairs
         ``pair_loss`` and ``retrieval``.
     """
+    from matplotlib.figure import Figure
+
     epochs = [record["epoch"] for record in records]
     figure = Figure(figsize=(11, 7), layout="constrained")
     loss, kl, blocks, rate = figure.subplots(2, 2).ravel()
