@@ -45,16 +45,34 @@ __all__ = [
 
 _AXES = {"cosine": "cosine distance", "l2": "Euclidean distance"}
 Interval = tuple[ArrayLike, ArrayLike, ArrayLike]
+Floats = NDArray[np.floating[Any]]
 
 
 def _distance(metric: str) -> str:
     return plain(_AXES.get(metric, metric))
 
 
-def _side_by_side(number: int, of: int, groups: int) -> tuple[NDArray[np.floating[Any]], float]:
-    """Positions (groups,) and width of the bars of series `number`."""
+def _bars(axis: Axes, number: int, of: int, name: str, heights: Floats) -> Floats:
+    """Draw the bars of series `number`, beside those of the others; returns their positions."""
     thick = 0.8 / max(1, of)
-    return np.arange(groups) + (number - (of - 1) / 2) * thick, thick * 0.92
+    at: Floats = np.arange(len(heights)) + (number - (of - 1) / 2) * thick
+    axis.bar(at, heights, thick * 0.92, color=PALETTE[number % len(PALETTE)], label=plain(name))
+    return at
+
+
+def _band(axis: Axes, number: int, name: str, x: ArrayLike, lines: Sequence[ArrayLike], scale: float) -> None:
+    """Draw series `number`: values with an interval, as a line with a band; lines : (value, low, high)."""
+    value, low, high = (scale * np.asarray(line, float) for line in lines)
+    color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+    axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+    axis.plot(x, value, color=color, marker=marker, markersize=4, label=plain(name))
+
+
+def _histogram(axis: Axes, values: Floats, label: str, color: str, bins: Any = 100) -> None:
+    """Draw how many sequences have a value."""
+    axis.hist(values, bins=bins, color=color, histtype="stepfilled" if bins == 100 else "bar")
+    axis.set(xlabel=label, ylabel="sequences")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @matplotlib.rc_context(STYLE)
@@ -63,17 +81,13 @@ def lengths_and_gc(lengths: ArrayLike, gc: ArrayLike) -> Figure:
     figure, (left, right) = panels_of(2, width=4.2, height=3.2)
     size = np.asarray(lengths, float)
     low, high = max(size.min(), 1), max(size.max(), size.min() * 1.1, 2)
-    left.hist(size, bins=np.geomspace(low, high, 41).tolist(), color=PALETTE[0])
+    bins = np.geomspace(low, high, 41).tolist()
+    _histogram(left, size, "sequence length (log scale)", PALETTE[0], bins)
     left.set_xscale("log")
     left.xaxis.set_major_formatter(FuncFormatter(bases))
     left.xaxis.set_minor_formatter(NullFormatter() if high / low > 20 else FuncFormatter(bases))
-    left.set_xlabel("sequence length (log scale)")
     share = 100 * np.asarray(gc, float)
-    right.hist(share, bins=np.linspace(*span(share), 41).tolist(), color=PALETTE[2])
-    right.set_xlabel("GC content (%)")
-    for axis in (left, right):
-        axis.set_ylabel("sequences")
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _histogram(right, share, "GC content (%)", PALETTE[2], np.linspace(*span(share), 41).tolist())
     return figure
 
 
@@ -93,9 +107,8 @@ def retrieval_bars(
     figure, (axis,) = panels_of(1, width=min(width, 11), height=3.9)
     for number, (name, interval) in enumerate(series.items()):
         value, low, high = (100 * np.asarray(part, float) for part in interval)
-        at, thick = _side_by_side(number, len(series), len(groups))
+        at = _bars(axis, number, len(series), name, value)
         error = np.maximum(np.stack([value - low, high - value]), 0)
-        axis.bar(at, value, thick, color=PALETTE[number % len(PALETTE)], label=plain(name))
         axis.errorbar(at, value, error, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
     axis.set_xticks(np.arange(len(groups)), list(map(plain, groups)))
     axis.grid(visible=False, axis="x")
@@ -124,11 +137,9 @@ def retrieval_panels(
     ):
         x = np.arange(len(positions))
         for at, (name, lines) in enumerate(series.items()):
-            share, low, high, ceiling = (100 * np.asarray(line, float) for line in lines)
-            color = PALETTE[at % len(PALETTE)]
-            axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-            axis.plot(x, share, color=color, marker=MARKERS[at % 7], markersize=4, label=plain(name))
+            _band(axis, at, name, x, lines[:3], 100)
             if at == 0:
+                ceiling = 100 * np.asarray(lines[3], float)
                 axis.plot(x, ceiling, color="#666666", linestyle="--", linewidth=1.2, label="ceiling")
         axis.set_xticks(x, list(map(plain, positions)))
         axis.set_ylim(0, 102)
@@ -179,10 +190,7 @@ def mse_by_rank(
         axis.axhspan(max(mean - sd, 0), mean + sd, color="#EEEEEE", zorder=0)
         axis.axhline(mean, color="#888888", linestyle="--", linewidth=1.2, label="random pairs, mean ± sd")
     for number, (name, interval) in enumerate(series.items()):
-        value, low, high = (np.asarray(part, float) for part in interval)
-        color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % 7]
-        axis.fill_between(ranks, low, high, color=color, alpha=0.18, linewidth=0)
-        axis.plot(ranks, value, color=color, marker=marker, markersize=4, label=plain(name))
+        _band(axis, number, name, ranks, interval, 1)
     axis.set(xlabel="rank of the neighbor", ylabel="k-mer MSE (CLR space)", ylim=(0, None))
     axis.set_xticks(list(ranks))
     legend_above(axis, columns=3)
@@ -269,8 +277,7 @@ def group_shares(clusters: Sequence[str], shares: Mapping[str, ArrayLike], q: Ar
     for number, (name, values) in enumerate(shares.items()):
         height = 100 * np.asarray(values, float)
         tallest = np.maximum(tallest, height)
-        at, thick = _side_by_side(number, len(shares), len(clusters))
-        axis.bar(at, height, thick, color=PALETTE[number % len(PALETTE)], label=plain(name))
+        _bars(axis, number, len(shares), name, height)
     for star in np.flatnonzero(np.nan_to_num(np.asarray(q, float), nan=1.0) < 0.05):
         axis.annotate("*", (float(star), float(tallest[star])), ha="center", va="bottom", fontsize=12)
     turned = 90 if len(clusters) > 12 else 0
@@ -343,7 +350,6 @@ def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, met
     """
     figure, (axis,) = panels_of(1, width=6.0, height=3.8)
     values = np.asarray(distances, float)
-    axis.hist(values, bins=100, color=PALETTE[0], histtype="stepfilled")
     high, last = float(values.max()), -np.inf
     for level, share in sorted(below.items()):
         if level > high:
@@ -353,10 +359,9 @@ def nearest_distances(distances: ArrayLike, below: Mapping[float, float], *, met
             last = level
             look: Any = {"rotation": 45, "fontsize": 8, "color": "#444444"}
             axis.text(level, 1.01, f"{100 * share:.3g} %", transform=axis.get_xaxis_transform(), **look)
-    axis.set_xlim(left=0)
     lines = "\ndashed lines: share of sequences with a smaller distance" if np.isfinite(last) else ""
-    axis.set(xlabel=f"{_distance(metric)} to the nearest other sequence{lines}", ylabel="sequences")
-    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _histogram(axis, values, f"{_distance(metric)} to the nearest other sequence{lines}", PALETTE[0])
+    axis.set_xlim(left=0)
     return figure
 
 
@@ -391,9 +396,8 @@ def one_and_all(name: str, distances: Mapping[str, ArrayLike]) -> Figure:
     """Histograms of one sequence's distances to all others, a panel for every metric."""
     figure, axes = panels_of(len(distances), width=4.4, height=3.4)
     for color, axis, (metric, values) in zip(PALETTE, axes, distances.items(), strict=False):
-        axis.hist(np.asarray(values, float), bins=100, color=color, histtype="stepfilled")
-        axis.set(xlabel=_distance(metric), ylabel="sequences", xlim=(0, None))
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        _histogram(axis, np.asarray(values, float), _distance(metric), color)
+        axis.set_xlim(left=0)
     axes[0].set_title(plain(name), loc="left", fontsize=10)
     return figure
 
