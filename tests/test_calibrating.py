@@ -16,7 +16,7 @@ import pytest
 
 from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT
 from kinmer.confidence.calibrator import Changes, Extent, calibration_of
-from kinmer.confidence.masking import masked_samples
+from kinmer.confidence.cases import masked_samples
 from kinmer.confidence.pool import LineageBook
 from kinmer.confidence.probes import sample_entries, sample_probes
 from kinmer.errors import FormatError, SequenceError, UsageError

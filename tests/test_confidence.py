@@ -31,9 +31,8 @@ from kinmer.confidence import (
     verdicts,
 )
 from kinmer.confidence.model import Logistic, fit_logistic
-from kinmer.confidence.pool import LabeledPool
+from kinmer.confidence.pool import LabeledPool, vote
 from kinmer.confidence.training_set import sample_weights, synonym_queries
-from kinmer.confidence.votes import vote
 from kinmer.index.nearest import MEAN_BONUS
 from kinmer.taxonomy import RANKS
 from tests.confidence_world import LENGTHS, SHARES, lineages, part_of, sample, samples

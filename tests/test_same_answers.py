@@ -57,7 +57,7 @@ def test_threads_batches_and_order_change_nothing(
     assert len(wanted) >= 20
     assert lines(world.queries, db, way, 2) == wanted
     for rows in (1, 7):
-        monkeypatch.setattr("kinmer.queries.incoming.BATCH_ROWS", rows)
+        monkeypatch.setattr("kinmer.queries.intake.BATCH_ROWS", rows)
         assert lines(world.queries, db, way, 1) == wanted
     records = list(read_records(world.queries))
     order = np.random.default_rng(1).permutation(len(records)).tolist()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from kinmer.confidence.calibrator import Calibrated, calibration_of, refresh_calibration, warn_stale
 from kinmer.confidence.learn import CASE_WEIGHTS, calibrate, calibration_error
-from kinmer.confidence.model import Calibration
+from kinmer.confidence.model import NOTHING_NEAR, TOO_SHORT, Calibration, Judgements, Verdict, judge, verdicts
 from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, LabeledPool, Lineages, Pool, merge_genomes
-from kinmer.confidence.verdict import NOTHING_NEAR, TOO_SHORT, Judgements, Verdict, judge, verdicts
 
 __all__ = [
     "CASES",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kinmer.confidence.cases import masked_samples
 from kinmer.confidence.learn import calibrate
-from kinmer.confidence.masking import masked_samples
 from kinmer.confidence.model import Calibration
 from kinmer.confidence.pool import LineageBook
 from kinmer.confidence.probes import Probes, sample_entries, sample_probes

@@ -9,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.model import Calibration, Logistic, fit_logistic
-from kinmer.confidence.pool import CASES, LabeledPool, Lineages
+from kinmer.confidence.pool import (
+    CASES,
+    MOLECULE_COUNT,
+    RANK_COUNT,
+    LabeledPool,
+    Lineages,
+    molecule_features,
+    name_features,
+)
 from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.training_set import FOLDS, GENUS, SPECIES, TrainingSet, training_set_of
-from kinmer.confidence.votes import MOLECULE_COUNT, RANK_COUNT, molecule_features, name_features
 from kinmer.taxonomy import RANKS
 
 __all__ = ["CASE_WEIGHTS", "calibrate", "calibration_error", "report_of"]

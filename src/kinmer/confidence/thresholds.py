@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.model import FEW_GENERA, Logistic
-from kinmer.confidence.pool import CASES, NO_KIN
+from kinmer.confidence.pool import CASES, NO_KIN, RANK_COUNT, descending
 from kinmer.confidence.training_set import GENUS, SPECIES, TrainingSet
-from kinmer.confidence.votes import RANK_COUNT, descending
 
 __all__ = ["FEW_GENERA", "Judged", "thresholds_of"]
 

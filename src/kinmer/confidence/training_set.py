@@ -9,8 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, LabeledPool, Lineages, Pool
-from kinmer.confidence.votes import RANK_COUNT, VIRUS, Votes, log_distance, vote
+from kinmer.confidence.pool import (
+    CASES,
+    HIDDEN,
+    NO_KIN,
+    RANK_COUNT,
+    VIRUS,
+    LabeledPool,
+    Lineages,
+    Pool,
+    Votes,
+    log_distance,
+    vote,
+)
 
 __all__ = [
     "ABSENT",

@@ -13,7 +13,7 @@ from kinmer.errors import InputError
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.library.check import INEXACT_WHOLES
-from kinmer.queries.incoming import BATCH_ROWS, Queries, read_obsm, read_queries
+from kinmer.queries.intake import BATCH_ROWS, Queries, read_obsm, read_queries
 from kinmer.queries.judge import By, SearchSettings, results_of
 from kinmer.queries.search_results import SearchResults
 from kinmer.stores import Metric
@@ -32,7 +32,23 @@ RENAMED = {"merge": "by", "threads": "n_jobs"}
 
 
 class SearchOptions(TypedDict, total=False):
-    """Options of `search` that are wanted less often; see there."""
+    """Options of `search` that are wanted less often.
+
+    metric : {"cosine", "l2"}
+        Another metric than the index's is searched exactly, which takes longer.
+    facets : sequence of str
+        Kinds of molecule, of "chromosome", "plasmid" and "virus": for each the nearest of that kind too.
+    max_distance : float
+        Hits beyond it are left out.
+    rank_by_evidence : bool
+        Align, and put first the hits that align.
+    exclude_self : bool
+        An entry is not a hit of a query of the same id. Where several genomes have that id, the one nearest
+        to the query is left out.
+    use_rep : str
+        The key of ``obsm`` that has the embeddings of an AnnData in memory. Its X is not read then.
+    merge, threads : old names of `by` and `n_jobs`.
+    """
 
     metric: Metric | None
     facets: Sequence[str]
@@ -40,7 +56,6 @@ class SearchOptions(TypedDict, total=False):
     rank_by_evidence: bool
     exclude_self: bool
     use_rep: str | None
-    # Old names of `by` and `n_jobs`.
     merge: By
     threads: int | None
 
@@ -64,11 +79,9 @@ def search(
 
     Parameters
     ----------
-    queries : str, Path, AnnData or Profiles
-        A FASTA file (``-``: stdin), or what `open_profiles` takes, with or without embeddings by the index's
-        encoder. Read in blocks: memory does not depend on their number.
+    queries : FASTA file (``-``: stdin), or what `open_profiles` takes
+        With or without embeddings by the index's encoder. Read in blocks, whatever their number.
     db : str, Path or KinIndex
-        An index or its path.
     k : int
         Hits of every query; all entries where there are fewer.
     by : {"sequence", "genome"}
@@ -77,54 +90,48 @@ def search(
         Only entries that this holds for are hits, such as ``molecule == "plasmid" and length > 50000``; see
         `KinIndex.select`. The verdict rests on all entries.
     min_probability : float, optional
-        The verdict gives no rank whose calibrated probability is below it. By default what the index's
-        calibration found best.
+        The verdict gives no rank that is less probable. By default the index's calibration decides.
     evidence : bool
         Align the query with its best hits.
     min_length : int
-        Shorter queries are left out, and their number is logged. In bases.
+        Shorter queries, in bases, are left out, and their number is logged.
     ids : str or Path, optional
         The file of ids of an ``.npy`` table.
     n_jobs : int, optional
         Threads for counting, embedding and the engine; None or -1 for all cores.
     log : callable, optional
         Gets lines for people.
-    metric : {"cosine", "l2"}
-        Another metric than the index's is searched exactly, which takes longer.
-    facets : sequence of str
-        Kinds of molecule, of "chromosome", "plasmid" and "virus": for each the nearest of that kind too.
-    max_distance : float, optional
-        Hits beyond it are left out.
-    rank_by_evidence : bool
-        Align, and put first the hits that align.
-    exclude_self : bool
-        An entry is not a hit of a query of the same id. Where several genomes have that id, the one nearest
-        to the query is left out.
-    use_rep : str, optional
-        The key of ``obsm`` that has the embeddings of an AnnData in memory; its X is not read then.
+    **options : see `SearchOptions`.
 
     Returns
     -------
-    SearchResults
-        Iterable over `QueryResult` in the order of the queries; has tables, and writes itself.
+    SearchResults : iterable over `QueryResult` in the order of the queries; has tables, and writes itself.
 
     Raises
     ------
-    SequenceError : not a nucleotide FASTA, or no query left.
-    FormatError : not a valid index, or a damaged one.
-    MismatchError : queries of another layout or encoder.
-    UsageError : k below 1, an unknown metric, facet or column, evidence without sequences.
+    SequenceError : not a nucleotide FASTA, or no query left. FormatError : not a valid index, or damaged.
+    MismatchError : another layout or encoder. UsageError : settings that cannot be.
     """
     given = _renamed({"by": by, "n_jobs": n_jobs, **options})
     use_rep = given.pop("use_rep", None)
-    tell = log or (lambda line: None)
     settings = _settings(
-        given, k=k, where=where, min_probability=min_probability, evidence=evidence, log=tell
+        given, k=k, where=where, min_probability=min_probability, evidence=evidence, log=log or _silent
     )
+    return _search(queries, db, settings, min_length, ids, use_rep)
+
+
+def _search(
+    queries: str | Path | AnnData | Profiles,
+    db: str | Path | Storage,
+    settings: SearchSettings,
+    min_length: int,
+    ids: str | Path | None,
+    use_rep: str | None,
+) -> SearchResults:
     index = _opened(db, settings)
     try:
         if not has_exact_wholes(index.manifest.get("pieces", {})):
-            tell(f"the index was {INEXACT_WHOLES}")
+            settings.log(f"the index was {INEXACT_WHOLES}")
         if use_rep is not None:
             blocks = read_obsm(queries, use_rep, index, min_length)
         else:
@@ -135,7 +142,7 @@ def search(
                 min_length=min_length,
                 sequences=settings.evidence,
                 threads=settings.n_jobs,
-                log=tell,
+                log=settings.log,
             )
         return _results(blocks, index, settings, close=index is not db)
     except BaseException:
@@ -162,9 +169,8 @@ def search_ids(
     several genomes have.
     """
     given = _renamed({"by": by, "n_jobs": n_jobs, **options})
-    tell = log or (lambda line: None)
     settings = _settings(
-        given, k=k, where=where, min_probability=min_probability, exclude_self=True, log=tell
+        given, k=k, where=where, min_probability=min_probability, exclude_self=True, log=log or _silent
     )
     index = _opened(db, settings)
     try:
@@ -234,6 +240,10 @@ def annotate(
         values = calls[column].to_numpy()
         numbers = column.endswith("_p")
         adata.obs[f"{key_added}_{column}"] = values.astype(float) if numbers else pd.Categorical(values)
+
+
+def _silent(line: str) -> None:
+    """No log."""
 
 
 def _renamed(options: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kinmer.index import Entry, Storage
 from kinmer.index.manifest import quoted
 from kinmer.index.rows import PIECE
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
-from kinmer.queries.incoming import Queries
+from kinmer.queries.intake import Queries
 from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, QueryResult, RankCall
 from kinmer.stores import Metric, check_metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS, rank_columns, taxon

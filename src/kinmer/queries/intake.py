@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH_ROWS", "Queries", "read_obsm", "read_queries"]
 
+
 # Queries embedded and searched together; the results do not depend on it.
 BATCH_ROWS = 1024
 
