@@ -1,6 +1,6 @@
 """Queries to an index: from FASTA or embeddings to the nearest relatives, and how they are written down."""
 
-from kinmer.queries._search import annotate, search, search_ids
+from kinmer.queries._search import SearchOptions, annotate, search, search_ids
 from kinmer.queries.formats import (
     WRITERS,
     Writer,
@@ -24,6 +24,7 @@ __all__ = [
     "MoleculeCall",
     "QueryResult",
     "RankCall",
+    "SearchOptions",
     "SearchResults",
     "Writer",
     "annotate",
