@@ -168,7 +168,7 @@ def test_short_sequences_and_those_without_a_base_are_left_out(tmp_path: Path) -
 
 
 BAD = {
-    "protein": (b">p\nMKVLAT\n", "record 1 ('p'): the letter 'L' at position 4 is no nucleotide code"),
+    "protein": (b">p\nMKVLAT\n", "record 1 ('p'): the letter 'L' at position 4 is not a nucleotide code"),
     "short protein behind DNA": (b">a\n" + b"ACGT" * 300 + b"\n>p\nMKFL\n", "record 2 ('p'): the letter 'F'"),
     "star": (b">a\n" + b"ACGT\n" * 300 + b"A*\n", "record 1 ('a'): the letter '*' at position 1,202"),
     "FASTQ": (b"@r\nACGT\n+\nIIII\n", "this is FASTQ"),

@@ -158,7 +158,7 @@ def test_batches_by_letters(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        (["ACGTACGT", "ACGJACGT"], "row 1: 'J' at position 4 is no nucleotide code"),
+        (["ACGTACGT", "ACGJACGT"], "row 1: 'J' at position 4 is not a nucleotide code"),
         (["ACGTACGT", "ACGTACGT", "MKVLAEQ"], "row 2: 'L' at position 4"),
         (["ACGTACGT", "ACG\xe9"], "row 1: 'é' at position 4"),
         (["ACGTACGT", None], "row 1: it is of type NoneType, no sequence"),
@@ -361,7 +361,7 @@ def test_labels_that_cannot_be_learnt(y: Any, groups: Any, told: str) -> None:
 
 
 def test_vectors_too_large_are_refused() -> None:
-    with pytest.raises(ValueError, match="row 2: a vector holds a value that is no number, or too large"):
+    with pytest.raises(ValueError, match="row 2: a vector holds a value that is not a number, or too large"):
         KinmerClassifier().fit([[1.0, 2.0], [1e60, 1.0]], [0, 1])
 
 

@@ -527,16 +527,16 @@ def test_journals_of_many_files_are_read_and_as_many_values_are_not(tmp_path: Pa
 
 
 MISTAKES = [
-    ("cluster q.fna -o new", "no profile store · it is FASTA"),
-    ("map enc -o new", "no profile store · it is an encoder"),
-    ("analyze hubs bench", "no profile store · it is a benchmark"),
-    ("report clusters", "no profile store · it is a folder of clusters"),
-    ("export a.db new.npy new.txt", "no profile store · it is an index"),
-    ("fit nothing -o new", "no profile store · it is an empty folder"),
+    ("cluster q.fna -o new", "not a profile store · it is FASTA"),
+    ("map enc -o new", "not a profile store · it is an encoder"),
+    ("analyze hubs bench", "not a profile store · it is a benchmark"),
+    ("report clusters", "not a profile store · it is a folder of clusters"),
+    ("export a.db new.npy new.txt", "not a profile store · it is an index"),
+    ("fit nothing -o new", "not a profile store · it is an empty folder"),
     ("train q.fna a.zarr -o new", "a.zarr: this is a profile store · sequences are expected, in FASTA"),
     ("map two.npy -o new --vectors raw", "a table of vectors has its own only"),
-    ("map two.npy -o new --into labels.tsv", "this is no map · it is a table"),
-    ("map two.npy -o new --into a.db", "this is no map · it is an index"),
+    ("map two.npy -o new --into labels.tsv", "this is not a map · it is a table"),
+    ("map two.npy -o new --into a.db", "this is not a map · it is an index"),
     ("cluster two.npy -o new --method kmeans", "Invalid value for '--method': 'kmeans' is not one of"),
     ("cluster two.npy -o new --metadata q.fna", "this is FASTA, no table of metadata"),
     ("evaluate retrieval bench -e a.zarr", "a.zarr: this is no encoder, but a profile store"),
@@ -548,8 +548,8 @@ MISTAKES = [
     ("fit q.fna -o new --labels q.fna", "no column sequence_id · this is FASTA"),
     ("export a.zarr new.npy nothing", "nothing: the output exists, and is a folder"),
     ("export new.npy new.txt a.zarr", "a.zarr: the output exists, and is a folder"),
-    ("import old.txt old.npy -o new", "old.txt: this is no .npy table, or it is cut off · it is a file"),
-    ("import q.fna old.txt -o new", "q.fna: this is no .npy table, or it is cut off · it is FASTA"),
+    ("import old.txt old.npy -o new", "old.txt: this is not an .npy table, or it is cut off · it is a file"),
+    ("import q.fna old.txt -o new", "q.fna: this is not an .npy table, or it is cut off · it is FASTA"),
     ("db info enc", "this folder is no index · it is an encoder"),
 ]
 

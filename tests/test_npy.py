@@ -145,17 +145,17 @@ def spoil(row: int, column: int, value: float) -> Callable[[NDArray[np.float32]]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (spoil(3, 17, np.nan), "row 4: a value that is no finite number"),
-        (spoil(0, 2772, np.inf), "row 1: a value that is no finite number"),
+        (spoil(3, 17, np.nan), "row 4: a value that is not a finite number"),
+        (spoil(0, 2772, np.inf), "row 1: a value that is not a finite number"),
         (spoil(4, 1, -0.001), "row 5: a negative frequency"),
         (spoil(2, 2600, 0.5), r"row 3: the 4-mer frequencies sum to 1\.\d+, not to 1"),
-        (spoil(1, 0, 0.5), r"row 2: column 0 holds 0\.5, which is no sequence length"),
+        (spoil(1, 0, 0.5), r"row 2: column 0 holds 0\.5, which is not a sequence length"),
         (spoil(1, 0, np.nan), "row 2: column 0 holds nan"),
         (lambda table: table[:, 1:], "2,772 columns"),
-        (lambda table: table[0], "no table of rows"),
+        (lambda table: table[0], "not a table of rows"),
         (lambda table: table.astype(np.int32), "int32"),
         (lambda table: table[:0], "no rows"),
-        (lambda table: table.astype(object), "no .npy table"),
+        (lambda table: table.astype(object), "not an .npy table"),
     ],
 )
 def test_wrong_tables_are_told_with_their_row(
@@ -188,7 +188,7 @@ def test_wrong_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="cut off"):
         open_profiles(table, ids=ids)
     table.write_bytes(b"")
-    with pytest.raises(ProfileError, match=r"no \.npy table"):
+    with pytest.raises(ProfileError, match=r"not an \.npy table"):
         open_profiles(table, ids=ids)
     with pytest.raises(ProfileError, match="no such file"):
         open_profiles(tmp_path / "none.npy")

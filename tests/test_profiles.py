@@ -224,7 +224,7 @@ def test_an_unfinished_store_is_taken_for_whole_by_nobody(path: Path) -> None:
     assert not path.exists()
     with pytest.raises(FormatError, match=r"unfinished.*same command again"):
         ProfileStore.open(path)
-    with pytest.raises(FormatError, match="no profile store"):
+    with pytest.raises(FormatError, match="not a profile store"):
         ProfileStore.open(path.with_name("some.zarr.part"))
     with pytest.raises(UsageError, match="other input or settings"):
         ProfileWriter.create(path, LAYOUT, signature={"files": ["b.fna"]})
@@ -497,7 +497,7 @@ def test_what_is_no_store_is_told(path: Path, what: str) -> None:
         path.write_text(">a\nACGT\n")
     elif what == "folder":
         path.mkdir()
-    with pytest.raises(FormatError, match="no such store" if what == "nothing" else "no profile store"):
+    with pytest.raises(FormatError, match="no such store" if what == "nothing" else "not a profile store"):
         open_profiles(path)
 
 

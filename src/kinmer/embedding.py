@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,19 +18,17 @@ from numpy.typing import NDArray
 
 from kinmer.box import boxed, boxed_for, origin_of
 from kinmer.encoder import Encoder
-from kinmer.errors import FormatError, KinmerError, UsageError
+from kinmer.errors import KinmerError, UsageError
 from kinmer.files import (
     hold,
     is_held,
-    read_json,
     remove,
     settle,
     sync_directory,
     take_name,
     write_bytes,
-    write_json,
 )
-from kinmer.folders import Workshop, check_output
+from kinmer.folders import Journal, Workshop, check_output
 from kinmer.inputs import kind_of
 from kinmer.layout import check_layout
 from kinmer.profiles import Profiles, ProfileStore, open_profiles, stamp_of
@@ -223,16 +221,14 @@ def _into_table(
 class _VectorTable:
     """An ``.npy`` file that grows aside, with a journal of the rows that are surely in it."""
 
-    def __init__(
-        self, path: Path, shape: tuple[int, int], signature: dict[str, Any], file: IO[bytes]
-    ) -> None:
-        self._path, self._part, self._journal = path, _part_of(path), _journal_of(path)
-        self._signature, self._file, self._committed = signature, file, time.monotonic()
+    def __init__(self, path: Path, shape: tuple[int, int], journal: Journal, file: IO[bytes]) -> None:
+        self._path, self._part, self._journal = path, _part_of(path), journal
+        self._file, self._committed = file, time.monotonic()
         self.rows = 0
         npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         self._row_bytes, self._header = 4 * shape[1], file.tell()
 
-    def go_on(self, rows: int) -> None:
+    def resume(self, rows: int) -> None:
         """Keep the first `rows` rows that are in the file."""
         self.rows = rows
         self._file.seek(self._header + rows * self._row_bytes)
@@ -247,13 +243,13 @@ class _VectorTable:
     def commit(self) -> None:
         """Make the rows so far sure."""
         self._sync()
-        write_json(self._journal, {"signature": self._signature, "rows": self.rows})
+        self._journal.write(rows=self.rows)
         self._committed = time.monotonic()
 
     def discard(self) -> None:
         """Remove what is there."""
         self._part.unlink(missing_ok=True)
-        self._journal.unlink(missing_ok=True)
+        self._journal.clear()
 
     def finish(self) -> None:
         """Give the file its name."""
@@ -261,7 +257,7 @@ class _VectorTable:
         self._sync()
         self._part.replace(self._path)
         sync_directory(self._path.absolute().parent)
-        self._journal.unlink(missing_ok=True)
+        self._journal.clear()
 
     def _sync(self) -> None:
         self._file.flush()
@@ -283,18 +279,15 @@ def _counts_of(path: Path) -> Path:
 
 @contextmanager
 def _vector_table(path: Path, shape: tuple[int, int], signature: dict[str, Any]) -> Iterator[_VectorTable]:
-    """A table that goes on where a killed run of the same signature was; rows in memory start afresh."""
-    rows = 0
+    """A table that resumes where a killed run of the same signature was; rows in memory start afresh."""
+    rows, journal = 0, Journal(_journal_of(path), signature)
     if signature["stamp"] is not None and _part_of(path).exists():
-        try:
-            journal = read_json(_journal_of(path))
-            rows = int(journal["rows"]) if journal["signature"] == signature else 0
-        except (FormatError, KeyError, TypeError, ValueError):
-            rows = 0
+        with suppress(KeyError, TypeError, ValueError):
+            rows = int((journal.read() or {"rows": 0})["rows"])
     with _part_of(path).open("r+b" if rows else "w+b") as file:
         hold(file.fileno())
-        table = _VectorTable(path, shape, signature, file)
-        table.go_on(rows)
+        table = _VectorTable(path, shape, journal, file)
+        table.resume(rows)
         try:
             yield table
         except KeyboardInterrupt:

@@ -156,7 +156,7 @@ def kind_of(source: object) -> Kind:
 def text_of(path: str | Path) -> str:
     """A path, or a part of one, as stores and messages may have it.
 
-    Bytes that are no UTF-8 are escaped (``\\xe9``): such a path is no text, and no table takes it.
+    Bytes that are not UTF-8 are escaped (``\\xe9``): such a path is not text, and no table takes it.
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -186,7 +186,7 @@ def open_regular(path: str | Path) -> IO[bytes]:
             raise InputError("this is a socket or a device", "a file is expected", place=path) from None
         raise
     except ValueError:
-        raise InputError(f"{str(path)!r} is no path", "it holds a zero byte") from None
+        raise InputError(f"{str(path)!r} is not a path", "it holds a zero byte") from None
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
@@ -342,7 +342,7 @@ def map_array(path: str | Path) -> NDArray[Any]:
     """The array in an ``.npy`` file, mapped to be read; nothing pickled is looked at.
 
     Raises ProfileError: no such file, not a regular one, no ``.npy``, a shape that the file is too short for,
-    values that are no plain numbers.
+    values that are not plain numbers.
     """
     path = Path(path)
     try:
@@ -366,7 +366,7 @@ def map_array(path: str | Path) -> NDArray[Any]:
 
 
 def check_weights(path: str | Path) -> None:
-    """Refuse, before it is parsed, a safetensors file that is no regular one or has a header out of bounds.
+    """Refuse, before it is parsed, a safetensors file that is not regular or has a header out of bounds.
 
     Raises FormatError.
     """
@@ -402,7 +402,9 @@ def _written(shape: tuple[int, ...]) -> str:
 
 
 def _damaged(path: Path, why: str) -> ProfileError:
-    return ProfileError("this is no .npy table, or it is cut off", why, "was it copied whole?", place=path)
+    return ProfileError(
+        "this is not an .npy table, or it is cut off", why, "was it copied whole?", place=path
+    )
 
 
 def unnamed_array(kind: type[Any], rows: int, width: int) -> NDArray[Any]:

@@ -251,7 +251,7 @@ class _FileCounter:
 def _invalid(byte: int, letters: int, place: str) -> SequenceError:
     letter = chr(byte) if 32 < byte < 127 else f"\\x{byte:02x}"
     return SequenceError(
-        f"the letter {letter!r} at position {letters + 1:,} is no nucleotide code",
+        f"the letter {letter!r} at position {letters + 1:,} is not a nucleotide code",
         "only nucleotide sequences have k-mer profiles",
         "is it a protein, or is the file damaged?",
         place=place,

@@ -136,7 +136,7 @@ def _counted(counter: KmerCounter, letters: list[bytes], first: int, min_windows
 
 def _no_letter(letter: str, at: int, number: int) -> RowError:
     return RowError(
-        f"{letter!r} at position {at + 1} is no nucleotide code",
+        f"{letter!r} at position {at + 1} is not a nucleotide code",
         "X holds DNA or RNA",
         "is it protein, or a name?",
         place=f"row {number}",

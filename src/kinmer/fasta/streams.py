@@ -260,7 +260,7 @@ def _open(path: str | Path, name: str) -> _Source:
             file.close()
             raise
     except ValueError:
-        raise SequenceError(f"{name!r} is no path", "it holds a zero byte") from None
+        raise SequenceError(f"{name!r} is not a path", "it holds a zero byte") from None
     except FileNotFoundError:
         raise SequenceError("no such file", check="is the path right?", place=name) from None
     except IsADirectoryError:

@@ -58,7 +58,7 @@ def _pack(letters: Any, classes: Any, packed: Any, spans: Any) -> tuple[int, int
 
     packed : (at least len(letters) / 4,) uint8, zeros. spans : (n, 2) int64, filled with start and end of the
     runs of ambiguous letters as far as it has room. Gives the number of runs, and the offset of the first
-    byte that is no nucleotide code (packing stops there) or -1.
+    byte that is not a nucleotide code (packing stops there) or -1.
     """
     found, last = 0, -2
     for i in range(len(letters)):
@@ -351,7 +351,7 @@ def _packed(letters: bytes, place: str) -> tuple[NDArray[np.uint8], NDArray[np.i
     packed, spans, invalid = pack_letters(letters)
     if invalid >= 0:
         raise SequenceError(
-            f"the letter {chr(letters[invalid])!r} at position {invalid + 1:,} is no nucleotide code",
+            f"the letter {chr(letters[invalid])!r} at position {invalid + 1:,} is not a nucleotide code",
             "only nucleotide sequences have k-mer profiles",
             "is it a protein, or is the file damaged?",
             place=place,

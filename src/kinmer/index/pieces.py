@@ -231,7 +231,7 @@ class Embedder:
         if bad.size:
             offset = int(counted.invalid[bad[0]])
             raise SequenceError(
-                f"the letter {chr(letters[offset])!r} at position {offset + 1:,} is no nucleotide code",
+                f"the letter {chr(letters[offset])!r} at position {offset + 1:,} is not a nucleotide code",
                 "only nucleotide sequences have k-mer profiles",
                 "is it a protein, or is the file damaged?",
                 place=block.place(row),

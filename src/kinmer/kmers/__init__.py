@@ -41,7 +41,7 @@ class Counts:
     """Counts of n sequences.
 
     counts : (n, width) uint32. lengths : (n,) int64, letters of every sequence, N and the like among them.
-    invalid : (n,) int64, offset in the buffer of the first byte that is no nucleotide code, or -1; then
+    invalid : (n,) int64, offset in the buffer of the first byte that is not a nucleotide code, or -1; then
     `lengths` has the letters before it, and the row means nothing.
     """
 
@@ -159,8 +159,8 @@ class KmerCounter:
 class RecordCount:
     """One sequence counted piece by piece, cut anywhere; made by `KmerCounter.open_record`.
 
-    ``letters``: so far. ``invalid``: offset in the buffer last added of the first byte that is no nucleotide
-    code, or -1; `letters` then stays at those before it and further pieces are ignored.
+    ``letters``: so far. ``invalid``: offset, in the buffer last added, of the first byte that is not a
+    nucleotide code, or -1; `letters` then stays at those before it and further pieces are ignored.
     """
 
     def __init__(self, counter: KmerCounter) -> None:

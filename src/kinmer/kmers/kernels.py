@@ -202,9 +202,9 @@ def _code_slowly(buffer: Any, p: int, stop: int, classes: Any, codes: Any, n: in
 def count_span(buffer: Any, start: int, end: int, classes: Any, k: int, raw: Any) -> tuple[int, int]:
     """Add the windows and run beginnings of buffer[start:end] to `raw`.
 
-    Gives the letters, and the offset of the first byte that is no nucleotide code (counting stops there) or
-    -1. Lines of the expected width go the vectorized way, and so do stretches of long lines; all else, such
-    as a line with an N, goes letter by letter, and the next line sets the width that is expected.
+    Gives the letters, and the offset of the first byte that is not a nucleotide code (counting stops there),
+    or -1. Lines of the expected width are vectorized, and so are stretches of long lines; all else, such as a
+    line with an N, goes letter by letter, and the next line sets the width that is expected.
     """
     coded = np.empty(2 * _CHUNK, np.uint8)
     codes = np.empty(_SCRATCH, np.uint8)

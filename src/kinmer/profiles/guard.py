@@ -32,16 +32,16 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from zarr.abc.store import ByteRequest
-    from zarr.core.buffer import Buffer, BufferPrototype
+    from zarr.core.buffer import Buffer
 
 __all__ = ["CHUNK_LIMIT", "ArrayForm", "GuardedStore", "check_chunk", "form_of"]
 
 
+# The part of a file that Zarr asks for; None for all of it.
+Part = RangeByteRequest | OffsetByteRequest | SuffixByteRequest | None
 # The largest chunk that is unpacked, and the most rows and columns that an array may claim.
-CHUNK_LIMIT = 1 << 30
-SIDE_LIMIT = 1 << 40
-# A chunk of texts may unpack to so many bytes, and so many times its size: what is right is not known.
+CHUNK_LIMIT, SIDE_LIMIT = 1 << 30, 1 << 40
+# A chunk of texts may unpack to so many bytes, and so many times its size.
 TEXT_BYTES, TEXT_RATIO = 16 << 20, 200
 # A file may be larger than what it unpacks to by so much: headers, and data that cannot be packed.
 PACKED_EXTRA = 1 << 20
@@ -293,16 +293,12 @@ class GuardedStore(Store):
 
     __hash__ = None  # type: ignore[assignment]
 
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
+    async def get(self, key: str, prototype: Any, byte_range: Part = None) -> Buffer | None:
         """The bytes of a file, or of a part of it; None where there is none."""
         data = await asyncio.to_thread(self._read, key, byte_range)
         return None if data is None else prototype.buffer.from_bytes(data)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
+    async def get_partial_values(self, prototype: Any, key_ranges: Iterable[Any]) -> list[Buffer | None]:
         """Several of `get`."""
         return [await self.get(key, prototype, part) for key, part in key_ranges]
 
@@ -334,7 +330,7 @@ class GuardedStore(Store):
         for entry in sorted((self.folder / prefix).glob("*")):
             yield entry.name
 
-    def _read(self, key: str, part: ByteRequest | None) -> bytes | None:
+    def _read(self, key: str, part: Part) -> bytes | None:
         if key.rpartition("/")[2] in DOCUMENTS:
             return self._document(key)
         node, numbers = self._node_of(key)
@@ -421,9 +417,7 @@ def _document_of(path: Path) -> bytes | None:
     return _bytes_of(path, None, DOCUMENT_BYTES)[0]
 
 
-def _bytes_of(
-    path: Path, part: ByteRequest | None, limit: int
-) -> tuple[bytes | None, tuple[int, int] | None]:
+def _bytes_of(path: Path, part: Part, limit: int) -> tuple[bytes | None, tuple[int, int] | None]:
     """The bytes of a regular file of at most `limit` bytes, and where in it they lie if not all of it.
 
     None where there is no file; ValueError where it is another kind of file, or larger.

@@ -108,7 +108,7 @@ def check_rows(
             refuse((rows > most).any(1), f"a count above {most:,}", "the store keeps 32 bits")
         return
     if not np.isfinite(rows.min() + rows.max()):
-        refuse(~np.isfinite(rows).all(1), "a value that is no finite number (NaN or infinite)")
+        refuse(~np.isfinite(rows).all(1), "a value that is not a finite number (NaN or infinite)")
     if rows.min() < 0:
         refuse((rows < 0).any(1), "a negative frequency")
     for block in layout.blocks:
@@ -281,7 +281,7 @@ class NpyProfiles:
     checked at birth, in blocks; the table is never loaded as a whole.
 
     Raises ProfileError: no such file, no ``.npy`` table, wrong columns or type, ids missing, too few, too
-    many or twice, and (with the row, counted from 1) values that are no frequencies.
+    many or twice, and (with the row, counted from 1) values that are not frequencies.
     """
 
     values: Values = "frequencies"
@@ -341,7 +341,7 @@ class NpyProfiles:
         if bad.any():
             row = int(np.argmax(bad))
             raise ProfileError(
-                f"column 0 holds {lengths[row]}, which is no sequence length",
+                f"column 0 holds {lengths[row]}, which is not a sequence length",
                 f"a table of {LENGTH_COLUMN:,} columns has the length of the sequence there",
                 place=f"{self.path}, row {first + row + 1}",
             )
@@ -350,7 +350,7 @@ class NpyProfiles:
 def _map_table(path: Path) -> NDArray[Any]:
     table = map_array(path)
     if table.ndim != 2:
-        raise ProfileError("this is no table of rows and columns", place=path)
+        raise ProfileError("this is not a table of rows and columns", place=path)
     if table.shape[1] not in (LENGTH_COLUMN, ROW_COLUMN):
         raise ProfileError(
             f"the table has {table.shape[1]:,} columns",

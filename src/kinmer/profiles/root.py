@@ -259,7 +259,7 @@ def read_root(folder: Path) -> Root:
     if root.description is None:
         if document.get("node_type") != "group" or attributes.get("encoding-type") != "anndata":
             raise FormatError(
-                "this is no profile store", "its root zarr.json is not an AnnData's", AGAIN, place=folder
+                "this is not a profile store", "its root zarr.json is not an AnnData's", AGAIN, place=folder
             )
         return root
     version = root.description.get("format_version")

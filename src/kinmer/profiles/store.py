@@ -249,7 +249,10 @@ def _check_place(path: Path) -> None:
         raise FormatError("no such store", check="is the path right?", place=path)
     if not path.is_dir() or not any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
         raise FormatError(
-            "this is no profile store", f"it is {described(path)}", "make one with kinmer count", place=path
+            "this is not a profile store",
+            f"it is {described(path)}",
+            "make one with kinmer count",
+            place=path,
         )
 
 

@@ -196,7 +196,7 @@ def check_vectors(given: Any, dim: int, *, first: int = 0) -> Vectors:
     good = sums < LONGEST**2
     if not good.all():
         raise ProfileError(
-            "a vector holds a value that is no number, or too large",
+            "a vector holds a value that is not a number, or too large",
             "it has no distance to any other",
             place=f"row {first + int(np.argmin(good)) + 1}",
         )

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import optuna
 
 from kinmer.errors import FormatError, KinmerError, UsageError
-from kinmer.files import clear_temporaries, hold, read_json, remove, write_json
-from kinmer.folders import FolderKind
+from kinmer.files import clear_temporaries, read_json, write_json
+from kinmer.folders import FolderKind, Workshop
 from kinmer.layout import Layout
 from kinmer.resources import available_cores, available_memory
 from kinmer.sweeps.parameters import Range, Sampler, Search, SearchKind, Space, trial_name
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["SweepSettings", "opened", "stamp", "sweep"]
 
 Say = Callable[[str], None]
-JOURNAL, TRIALS, VALIDATION, LOCK = "search.journal", "trials", "validation", ".lock"
+JOURNAL, TRIALS, VALIDATION = "search.journal", "trials", "validation"
 # Of the available memory, for the profiles of all trials that run at a time.
 MEMORY_SHARE = 0.5
 # Of the folders of a trial only the encoders are looked into by name: a training keeps its own files.
@@ -198,10 +198,7 @@ def opened(folder: Path, force: bool) -> Iterator[None]:
         raise UsageError("the output is a file", "a sweep is a folder", place=folder)
     if folder.is_dir() and not (folder / OUTPUT).exists() and SWEEP.strange(folder) is not None:
         raise UsageError("the output holds no sweep", check="choose a new folder", place=folder)
-    folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        if not hold(lock.fileno()):
-            raise UsageError("another process is at this sweep", check="wait for it", place=folder)
+    with Workshop(folder, make=True, busy="another process is at this sweep") as workshop:
         clear_temporaries(folder)
         if force:
             if (strange := SWEEP.strange(folder)) is not None:
@@ -211,9 +208,7 @@ def opened(folder: Path, force: bool) -> Iterator[None]:
                     "move it away, or choose a new folder",
                     place=folder,
                 )
-            for path in folder.iterdir():
-                if path.name != LOCK:
-                    remove(path)
+            workshop.clear()
         yield
 
 
