@@ -457,7 +457,7 @@ def kinds(base: Path) -> list[Kind]:
         ),
         Kind("map.tsv", both(table, raw), INTO),
         Kind("clusters/cluster_members.tsv", both(table, raw), CLUSTERS),
-        Kind("other.h5ad", both(hdf5, raw), reading("other.h5ad", "--no-store")),
+        Kind("other.h5ad", both(hdf5, raw), reading("other.h5ad", "--no-keep")),
         Kind("two.npy", both(npy_header, raw), (("map", "two.npy", "-o", "m", "--force"),)),
         Kind("two.txt", both(table, raw), (("map", "two.npy", "-o", "m", "--force"),)),
         Kind(
@@ -488,7 +488,7 @@ def kinds(base: Path) -> list[Kind]:
     readers = {
         "a.db": DATABASE,
         "a.zarr": reading("a.zarr"),
-        "other.zarr": reading("other.zarr", "--no-store"),
+        "other.zarr": reading("other.zarr", "--no-keep"),
         "map.json": INTO,
         "clusters": CLUSTERS,
         "bench": BENCHMARK[:1],

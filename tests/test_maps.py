@@ -17,6 +17,7 @@ from openTSNE.tsne import kl_divergence_bh, kl_divergence_fft
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
+import kinmer
 from kinmer import embed
 from kinmer.cli import run
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
@@ -398,6 +399,11 @@ def test_the_command_maps_draws_and_places(tmp_path: Path, capsys: pytest.Captur
     assert run(["map", str(more), "-o", str(tmp_path / "x"), "--reference", str(path)]) == 2
     one = table_of(tmp_path / "one.npy", vectors[:1])
     assert run(["map", str(one), "-o", str(tmp_path / "one")]) == 0
+    capsys.readouterr()
+    assert run(["map", str(one), "-o", str(tmp_path / "old"), "--no-store"]) == 0
+    assert "warning: --no-store is an old name · write --no-keep" in capsys.readouterr().err
+    with pytest.warns(DeprecationWarning, match=r"kinmer\.make_map"):
+        assert kinmer.tsne is make_map
 
 
 def test_old_and_new_points_lie_in_one_picture(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ MADE = (
     "export six.zarr t.npy t.txt",
     "fit a.fa -o e --method raw --max-k 3 --no-coding",
     "embed s.zarr -e e",
-    "map s.zarr -o m --iterations 20 --threads 1 --no-store",
-    "cluster s.zarr -o c --threads 1 --no-store -k 2",
+    "map s.zarr -o m --iterations 20 --threads 1 --no-keep",
+    "cluster s.zarr -o c --threads 1 --no-keep -k 2",
     "index s.zarr -o k.db --engine exact",
     "fragment a.fa -o bench --benchmark --labels labels.tsv --lengths 200 --split genome --folds 2",
     "search a.fa --db k.db -o hits.tsv",
@@ -62,7 +62,7 @@ FOLDERS = {
     "import t.npy t.txt": "s.zarr",
     "fit a.fa --method raw --max-k 3 --no-coding": "e",
     "train s.zarr --epochs 1 --threads 1": "e",
-    "cluster s.zarr --no-store -k 2": "c",
+    "cluster s.zarr --no-keep -k 2": "c",
     "index s.zarr --engine exact": "k.db",
     "reference a.fa": "k.db",
     "fragment a.fa --benchmark --labels labels.tsv --lengths 200 --split genome --folds 2": "bench",
@@ -133,7 +133,7 @@ def test_force_replaces_a_folder_that_is_kinmers_own_and_no_other(
         refused(command, other, capsys)
 
 
-@pytest.mark.parametrize("command", ["count a.fa --max-k 3", "cluster s.zarr --no-store -k 2"])
+@pytest.mark.parametrize("command", ["count a.fa --max-k 3", "cluster s.zarr --no-keep -k 2"])
 def test_force_replaces_what_the_same_command_wrote(command: str, here: Path) -> None:
     own = FOLDERS[command]
     before = state(here)
@@ -179,7 +179,7 @@ def test_a_file_replaces_regular_files_only(
         ("map s.zarr --into m", "m"),
         ("embed t.npy -e e", "t.npy"),
         ("fragment a.fa --length 300 --per-sequence 1 --labels f.fna.tsv", "f.fna"),
-        ("cluster s.zarr --no-store", "s.zarr/clusters"),
+        ("cluster s.zarr --no-keep", "s.zarr/clusters"),
         ("evaluate clusters m2.tsv --labels labels.tsv", "m2"),
     ],
 )

@@ -76,7 +76,7 @@ Picture = Annotated[bool, advanced("Write the .png and .svg.", "--picture/--no-p
 Page = Annotated[bool, advanced("Write the interactive .html.", "--page/--no-page", show_default=True)]
 Keep = Annotated[
     bool,
-    advanced("Also keep the coordinates in the obsm of a store.", "--store/--no-store", show_default=True),
+    advanced("Also keep the coordinates in the obsm of a store.", "--keep/--no-keep", show_default=True),
 ]
 
 
@@ -186,7 +186,7 @@ MinSize = Annotated[int, option("Smaller clusters become cluster 0.", "--min-siz
 Coordinates = Annotated[str, advanced("Map in obsm that hdbscan uses.", "--coordinates", show_default=True)]
 ClusterKeep = Annotated[
     bool,
-    advanced('Keep the clusters in obs["cluster"] of a store.', "--store/--no-store", show_default=True),
+    advanced('Keep the clusters in obs["cluster"] of a store.', "--keep/--no-keep", show_default=True),
 ]
 
 

@@ -41,6 +41,8 @@ __all__ = [
 
 ADVANCED = "Advanced"
 HELP_ALL = "--help-all"
+# Old names of options, which still work with a warning.
+RENAMED = {"--store": "--keep", "--no-store": "--no-keep"}
 
 
 def argument(help: str, **more: Any) -> Any:  # noqa: A002
@@ -59,7 +61,7 @@ def advanced(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
 
 
 class Command(TyperCommand):
-    """A command whose advanced options are shown by ``--help-all``."""
+    """A command that shows its advanced options by ``--help-all``, and reads old names of options."""
 
     everything = False
 
@@ -67,6 +69,9 @@ class Command(TyperCommand):
         if HELP_ALL in args:
             self.everything = True
             args = ["--help"]
+        for old in RENAMED.keys() & set(args):
+            note(f"warning: {old} is an old name · write {RENAMED[old]}")
+        args = [RENAMED.get(argument, argument) for argument in args]
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -63,7 +63,7 @@ GAPS = (
     " (samples that overlap), clusters fall to pieces · cluster the profile store, where words show copies,"
     " or give --max-distance"
 )
-KEPT = "use --force to replace them, or --no-store to leave them"
+KEPT = "use --force to replace them, or --no-keep to leave them"
 Rows = NDArray[np.int64]
 
 

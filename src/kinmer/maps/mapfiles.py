@@ -228,7 +228,7 @@ def check_stored(profiles: Profiles | None, key: str, asked: Mapping[str, Any], 
         raise UsageError(
             f"the store has {key} already",
             "it was made with other settings or of other vectors",
-            "use --force to replace it, or --no-store to leave it",
+            "use --force to replace it, or --no-keep to leave it",
             place=profiles.path,
         )
 
