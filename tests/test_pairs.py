@@ -219,7 +219,7 @@ def test_a_left_out_fold_is_never_drawn(genomes: tuple[list[Path], Path], tmp_pa
     data = FragmentData(left, FOUR, replace(SMALL, epochs=1))
     data.load({})
     assert not {name for name in left.ids if packed.ids.index(name) % 4 == 1}
-    assert data.account()["left_out"] == 12
+    assert data.report()["left_out"] == 12
     out = set(packed.ids) - set(left.ids)
     encoder = train(*_files(genomes), tmp_path / "e", settings=SMALL, folds=folds, fold="1", layout=FOUR)
     assert encoder.training["data"]["left_out"] == len(out) == 12
@@ -386,7 +386,7 @@ def test_killed_and_resumed_gives_the_weights_of_one_not_killed(
     assert not output.exists()
     lines: list[str] = []
     resumed = train(files, output, settings=chosen, labels=labels, layout=FOUR, log=lines.append)
-    assert any(re.fullmatch(r"going on at epoch \d+, step \d+", line) for line in lines)
+    assert any(re.fullmatch(r"resuming at epoch \d+, step \d+", line) for line in lines)
     assert resumed.fingerprint == whole.fingerprint
     timed = ("seconds", "rows_per_second")
     ours, theirs = (

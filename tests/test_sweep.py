@@ -508,7 +508,7 @@ def test_fasta_files_are_trained_on_without_the_folds_left_out(
             sweep([other], tmp_path / "t", grid={"latent": [2]}, benchmark=benchmark, fold=1)
     else:
         assert row["score"] == row["held_out_retrieval"]
-        with pytest.raises(UsageError, match="profiles are no pairs"):
+        with pytest.raises(UsageError, match="profiles are not pairs"):
             sweep(store, tmp_path / "t", grid={"objective": ["vae", "both"]})
     assert not (tmp_path / "t").exists()
 

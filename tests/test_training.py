@@ -272,7 +272,9 @@ def test_too_few_rows(rows: int, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"no number in epoch \d+, by step \d+.*learning rate") as raised:
+    with pytest.raises(
+        TrainingError, match=r"not a number in epoch \d+, by step \d+.*learning rate"
+    ) as raised:
         train(organisms(300), tmp_path / "e", settings=replace(SMALL, learning_rate=1e18))
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "e").exists()
@@ -344,7 +346,7 @@ def test_killed_and_resumed_gives_the_weights_of_one_not_killed(
             Encoder.load(output)
     lines: list[str] = []
     resumed = train(stored, output, settings=settings, memory=memory, log=lines.append)
-    assert re.fullmatch(r"going on at epoch \d+, step \d+", lines[1])
+    assert re.fullmatch(r"resuming at epoch \d+, step \d+", lines[1])
     assert same_weights(resumed, whole)
     assert without_time(resumed.metrics) == without_time(whole.metrics)
     assert resumed.fingerprint == whole.fingerprint
@@ -491,7 +493,7 @@ def test_two_processes_train_one_encoder_and_resume(stored: Path, tmp_path: Path
     process = torchrun(stored, tmp_path / "killed", settings, every=1e9)
     told = process.communicate()[0]
     assert process.returncode == 0
-    assert "going on at epoch" in told
+    assert "resuming at epoch" in told
     assert same_weights(Encoder.load(tmp_path / "killed"), two)
 
 

@@ -436,7 +436,7 @@ def summary(
     """Print the layers of a network and their parameters."""
     from kinmer.layout import kmer_layout
     from kinmer.linear import EncoderNetwork
-    from kinmer.linear import summary as summarise
+    from kinmer.linear import summary as layers_of
 
     network: EncoderNetwork
     if encoder is not None:
@@ -447,4 +447,4 @@ def summary(
         from kinmer.networks import Vae
 
         network = Vae(width=kmer_layout(max_k).width, latent=latent)
-    say(summarise(network))
+    say(layers_of(network))

@@ -33,7 +33,7 @@ NAME_LETTERS = 12
 class Range:
     """From `low` to `high`, both included, drawn evenly or (`log`) evenly in the logarithm.
 
-    Raises UsageError where that is no range.
+    Raises UsageError where that is not a range.
     """
 
     low: float
@@ -130,8 +130,8 @@ def trial_name(settings: TrainSettings) -> str:
 
     Settings at their default do not count, so that a later version with more settings finds its trials again.
     """
-    told = settings.to_dict()
-    text = json.dumps({name: told[name] for name in settings.changes()}, sort_keys=True)
+    values = settings.to_dict()
+    text = json.dumps({name: values[name] for name in settings.changes()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:NAME_LETTERS]
 
 

@@ -169,7 +169,7 @@ def _check_source(data: Prepared, space: Space, jobs: int) -> None:
     sequences = isinstance(data.source, list)
     if not sequences and any(space.settings(one, 0).objective != "vae" for one in space.product()):
         raise UsageError(
-            "profiles are no pairs of fragments",
+            "profiles are not pairs of fragments",
             "pairs are drawn from the sequences themselves",
             "give the FASTA files, or train with the objective vae",
         )

@@ -260,7 +260,7 @@ class SweepReport:
             f"{len(self.trials)} trials of {len(self.settings)} settings"
             + (f", {self.failed} failed." if self.failed else "."),
             f"Score: {signature['score']}, {'larger' if signature['maximise'] else 'smaller'} is better; mean"
-            " ± standard deviation over seeds, in brackets Student's 95 % interval of the mean. It tells how"
+            " ± standard deviation over seeds, in brackets Student's 95 % interval of the mean. It shows how"
             " far seeds scatter, not how far other genomes would.",
             self.table(),
         ]

@@ -62,12 +62,12 @@ class Validation:
             device=device,
             threads=threads,
         )
-        found: dict[str, dict[str, float]] = {case: {} for case in CASES}
+        cells: dict[str, dict[str, float]] = {case: {} for case in CASES}
         for one in report.scores:
             wanted = one.rank == "species" and one.measure == "at_1" and one.domain == "all"
             if wanted and one.case in CASES and one.length != "all" and one.value is not None:
-                found[one.case][one.length] = one.value
-        return {case: cells for case, cells in found.items() if cells}
+                cells[one.case][one.length] = one.value
+        return {case: some for case, some in cells.items() if some}
 
 
 def score_of(cells: Mapping[str, Mapping[str, float]]) -> float:
@@ -110,12 +110,12 @@ def write_validation(benchmark: Benchmark, fold: int | None, folder: Path, metri
 
 def _write_queries(benchmark: Benchmark, chosen: set[str], folder: Path) -> None:
     with (folder / QUERIES).open("wb") as file:
-        for name, letters in read_records(benchmark.queries):
+        for name, sequence in read_records(benchmark.queries):
             if name in chosen:
-                file.write(b">%b\n%b\n" % (name.encode(), letters))
+                file.write(b">%b\n%b\n" % (name.encode(), sequence))
     lines = benchmark.query_labels.read_text(encoding="utf-8").splitlines(keepends=True)
-    place = lines[0].rstrip("\n").split("\t").index("id")
-    kept = [line for line in lines[1:] if line.rstrip("\n").split("\t")[place] in chosen]
+    column = lines[0].rstrip("\n").split("\t").index("id")
+    kept = [line for line in lines[1:] if line.rstrip("\n").split("\t")[column] in chosen]
     (folder / LABELS).write_text("".join([lines[0], *kept]), encoding="utf-8")
 
 
@@ -128,15 +128,15 @@ def _folds_of(benchmark: Benchmark) -> dict[str, str]:
 def trained_on(ids: Iterable[Any], benchmark: Benchmark, folds: Container[str] | None) -> tuple[int, int]:
     """How many of the training rows `ids` are of the benchmark's genomes, and how many of these of `folds`.
 
-    Rows are told by their ids: a sequence's, or one of its fragments'. None: all folds.
+    Rows are known by their ids: a sequence's, or one of its fragments'. None: all folds.
     """
     fold_of = {clean(one): fold for one, fold in _folds_of(benchmark).items()}
     known = inside = 0
     for one in map(str, ids):
         cut = FRAGMENT.fullmatch(one)
-        found = fold_of.get(clean(one)) or (fold_of.get(cut.group(1)) if cut else None)
-        known += found is not None
-        inside += found is not None and (folds is None or found in folds)
+        home = fold_of.get(clean(one)) or (fold_of.get(cut.group(1)) if cut else None)
+        known += home is not None
+        inside += home is not None and (folds is None or home in folds)
     return known, inside
 
 

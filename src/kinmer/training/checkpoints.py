@@ -117,7 +117,7 @@ class Checkpoints:
             raise UsageError(
                 "an unfinished training with other settings or data is here",
                 f"it differs in {', '.join(differing)}",
-                "give the same command to go on with it, or --force to start afresh",
+                "give the same command to resume it, or --force to start afresh",
                 place=self.folder,
             )
         return bool(differing)
@@ -192,7 +192,7 @@ class Checkpoints:
 
 
 def _dismantle(folder: Path) -> None:
-    """Remove a folder of checkpoints; what tells that its run has finished goes last."""
+    """Remove a folder of checkpoints; the note that its run has finished goes last."""
     for path in folder.iterdir():
         if path.name != FINISHED:
             remove(path)

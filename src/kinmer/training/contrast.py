@@ -96,7 +96,7 @@ class Probe:
         """
         short, long = vectors[: len(self.short)], vectors[len(self.short) :]
         nearest = _unit(short) @ _unit(long).T
-        found = self.long_kin[nearest.argmax(dim=1).cpu().numpy()] == self.short_kin
+        right = self.long_kin[nearest.argmax(dim=1).cpu().numpy()] == self.short_kin
         kin = torch.from_numpy(self.short_kin[self.pairs[0]]).to(vectors.device)
         ones, others = (torch.from_numpy(rows).to(vectors.device) for rows in self.pairs)
         losses = [
@@ -104,7 +104,7 @@ class Probe:
             for a, b, same in zip(ones, others, kin, strict=True)
         ]
         loss = float(torch.stack(losses).mean()) if losses else 0.0
-        return loss, float(self.weights @ found)
+        return loss, float(self.weights @ right)
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -241,7 +241,7 @@ class FragmentData:
             raise TrainingError(
                 "no held-out sequence gives two fragments",
                 "it is by them that the best epoch is chosen",
-                f"are sequences of {2 * settings.lengths[0]:,} letters there? else use a shorter --lengths",
+                f"are sequences of {2 * settings.lengths[0]:,} bases there? else set shorter lengths",
             )
         self._views = Views(
             self._packed,
@@ -265,12 +265,12 @@ class FragmentData:
         if settings.network == "vae":
             return new_vae(settings, self.layout)
         layout, threads = self.layout, self._threads
-        found = linear_start(self._packed, layout, settings, groups=self._train, threads=threads)
-        shape = found.shape(layout, settings.anchor)
+        start = linear_start(self._packed, layout, settings, groups=self._train, threads=threads)
+        shape = start.shape(layout, settings.anchor)
         network: Linear | Residual = Linear(**shape)
         if settings.network == "residual":
             network = Residual(**shape, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed)
-        return network.fill(torch.from_numpy(found.mean), torch.from_numpy(found.weight))
+        return network.fill(torch.from_numpy(start.mean), torch.from_numpy(start.weight))
 
     @property
     def steps(self) -> int:
@@ -293,20 +293,20 @@ class FragmentData:
     def notes(self) -> list[str]:
         """Numbers of groups, and what is odd about them."""
         packed, pairs = self._packed, self._views.pairs
-        found = [
+        notes = [
             f"{len(packed):,} sequences ({packed.lengths.sum() / 1e6:,.1f} Mbp), {len(self._train):,} "
             f"groups for training, {len(self._held_out):,} for validation, {pairs:,} pairs a step, "
             f"{self.steps:,} steps an epoch"
         ]
         if pairs < self._settings.batch // 2 // self._world:
-            found.append(f"too few groups for more than {pairs:,} pairs a step")
+            notes.append(f"too few groups for more than {pairs:,} pairs a step")
         for number, what in ((packed.left_out, "left out"), (packed.unlabelled, "without labels")):
             if number:
-                found.append(f"{number:,} sequences {what}")
-        return found
+                notes.append(f"{number:,} sequences {what}")
+        return notes
 
-    def account(self) -> dict[str, Any]:
-        """Layout, groups, letters."""
+    def report(self) -> dict[str, Any]:
+        """Layout, groups, bases."""
         held = self._packed.groups
         return {
             "layout": ", ".join(block.name for block in self.layout.blocks),

@@ -1,7 +1,7 @@
 """Batches of profiles for training: held compactly in memory, or streamed and shuffled across the file.
 
 Which rows come when is fixed by numbers alone (rows, seed, epoch, rows of a group), so that a run that was
-killed goes on with the very batch it would have seen. `RowOrder` gives that order, `Batches` reads it.
+killed resumes with the very batch it would have seen. `RowOrder` gives that order, `Batches` reads it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SPLIT, _SHARE, _EPOCH = range(3)
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over all the profiles tells.
+    """What one pass over all the profiles gives.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class RowOrder:
         starts = np.flatnonzero(np.diff(self.rows // piece_rows, prepend=-1))
         pieces = np.split(self.rows, starts[1:])
         number = min(wanted, len(pieces))
-        # Of every `number` neighbouring pieces each group gets one: all groups cover the file evenly, and a
+        # Of every `number` neighboring pieces each group gets one: all groups cover the file evenly, and a
         # file sorted by organism, the usual one, gives each of them every organism's share.
         strata = -(-len(pieces) // number)
         group_of = rng.permuted(np.tile(np.arange(number), (strata, 1)), axis=1).ravel()[: len(pieces)]
@@ -345,7 +345,7 @@ class RowData:
     def __init__(self, profiles: Profiles, settings: TrainSettings) -> None:
         if settings.objective != "vae":
             raise UsageError(
-                "profiles are no pairs of fragments",
+                "profiles are not pairs of fragments",
                 "pairs are drawn from the sequences themselves",
                 "give the FASTA files, or train with --objective vae",
             )
@@ -354,20 +354,20 @@ class RowData:
                 f"{len(profiles)} profiles are too few to train on", f"it takes {MIN_ROWS} at least"
             )
         self._profiles, self._settings = profiles, settings
-        self._found = survey(profiles)
-        self.layout, self.rows = profiles.layout, self._found.rows
+        self._survey = survey(profiles)
+        self.layout, self.rows = profiles.layout, self._survey.rows
         self.values: str = profiles.values
         self.probe = None
 
     def signature(self) -> dict[str, Any]:
         """Fingerprint and shape."""
-        return {"fingerprint": self._found.fingerprint, "rows": self.rows, "values": self.values}
+        return {"fingerprint": self._survey.fingerprint, "rows": self.rows, "values": self.values}
 
     def plan(self, memory: int | None, world: int = 1) -> dict[str, int | None]:
         """Hold what fits into the process's share of the memory, stream the rest."""
-        found, settings = self._found, self._settings
+        rows, settings = self._survey, self._settings
         budget = (int(available_memory() * MEMORY_SHARE) if memory is None else memory) / world
-        rows_bytes = found.rows * found.row_bytes / world
+        rows_bytes = rows.rows * rows.row_bytes / world
         if rows_bytes <= budget:
             return asdict(Plan(None, None))
         validation_bytes = rows_bytes * settings.validation
@@ -402,7 +402,7 @@ class RowData:
         in_memory = [order.rows for order in orders if order.group_rows is None]
         held = None
         if in_memory:
-            held = HeldRows(profiles, np.sort(np.concatenate(in_memory)), self._found.dtypes)
+            held = HeldRows(profiles, np.sort(np.concatenate(in_memory)), self._survey.dtypes)
         self._training, self._validation = (
             Batches(order, profiles, held if order.group_rows is None else None) for order in orders
         )
@@ -428,21 +428,21 @@ class RowData:
     def notes(self) -> list[str]:
         """Numbers of rows, and what is odd about them."""
         rows = len(self._training.order.rows)
-        found = [
+        notes = [
             f"{rows:,} rows for training, {len(self._validation.order.rows):,} for validation, "
             + ("streamed" if self._training.held is None else "in memory")
         ]
         if rows < self._training.order.batch:
-            found.append(f"fewer rows than a batch: every step takes all {rows:,}")
-        if self._found.constant:
-            found.append(f"{len(self._found.constant):,} features have one value in all profiles")
-        return found
+            notes.append(f"fewer rows than a batch: every step takes all {rows:,}")
+        if self._survey.constant:
+            notes.append(f"{len(self._survey.constant):,} features have one value in all profiles")
+        return notes
 
-    def account(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Layout, rows, and features that say nothing."""
         return {
             "layout": ", ".join(block.name for block in self.layout.blocks),
             "training_rows": len(self._training.order.rows) * self._world,
             "validation_rows": len(self._validation.order.rows) * self._world,
-            "constant": list(self._found.constant),
+            "constant": list(self._survey.constant),
         }

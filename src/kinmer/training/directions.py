@@ -116,7 +116,7 @@ class Sample:
     def __len__(self) -> int:
         return len(self.groups)
 
-    def centred(
+    def centered(
         self, mean: NDArray[np.float32]
     ) -> Iterator[tuple[slice, NDArray[np.float32], list[NDArray[np.bool_]]]]:
         """Rows, their transformed profiles minus the mean, and of each optional span where it was counted.
@@ -138,7 +138,7 @@ class Sample:
     def mean(self) -> NDArray[np.float32]:
         """(width,) weighted mean of every column over the fragments in which it was counted."""
         sums, total = np.zeros(self.layout.width), np.zeros(self.layout.width)
-        for rows, x, there in self.centred(np.zeros(self.layout.width, np.float32)):
+        for rows, x, there in self.centered(np.zeros(self.layout.width, np.float32)):
             weights = self.weights[rows]
             sums += weights @ x
             total += weights.sum()
@@ -149,15 +149,15 @@ class Sample:
     def scatter(self, mean: NDArray[np.float32]) -> Floats:
         """(width, width) weighted covariance around `mean`."""
         total = np.zeros((self.layout.width, self.layout.width))
-        for rows, x, _ in self.centred(mean):
+        for rows, x, _ in self.centered(mean):
             x *= np.sqrt(self.weights[rows])[:, None].astype(np.float32)
             total += x.T @ x
         return total
 
-    def centres(self, mean: NDArray[np.float32], basis: NDArray[np.float32]) -> Floats:
+    def centers(self, mean: NDArray[np.float32], basis: NDArray[np.float32]) -> Floats:
         """(g, p) weighted mean of every group's fragments in a basis (width, p)."""
         sums = np.zeros((len(self.sizes), basis.shape[1]))
-        for rows, x, _ in self.centred(mean):
+        for rows, x, _ in self.centered(mean):
             np.add.at(sums, self.groups[rows], (x @ basis) * self.weights[rows, None])
         weight = np.bincount(self.groups, weights=self.weights)
         return sums / np.maximum(weight, np.finfo(float).tiny)[:, None]
@@ -206,19 +206,19 @@ def fit_discriminant(
         )
     mean = sample.mean()
     basis, variances = _components(sample.scatter(mean), min(components, len(sample) - 1))
-    centres = sample.centres(mean, basis.astype(np.float32))
+    centers = sample.centers(mean, basis.astype(np.float32))
     weight = np.bincount(sample.groups, weights=sample.weights)
-    within = np.diag(variances) - (centres * weight[:, None]).T @ centres
+    within = np.diag(variances) - (centers * weight[:, None]).T @ centers
     spread, turned = scipy.linalg.eigh(within)
     spread = np.maximum(spread, 0)
     whitened = turned * (spread + ridge * spread.mean()) ** (-power / 2)
-    between = centres[known] - np.average(centres[known], axis=0, weights=weight[known])
+    between = centers[known] - np.average(centers[known], axis=0, weights=weight[known])
     _, strength, axes = np.linalg.svd(between @ whitened, full_matrices=False)
     kept = min(dim, int((strength > strength[0] * 1e-9).sum()))
     if log is not None and kept < dim:
         log(f"{len(known)} groups span {kept} directions: the encoder has as many dimensions, not {dim}")
     directions = whitened @ axes[:kept].T
-    length = float(np.median(np.linalg.norm(centres[known] @ directions, axis=1)))
+    length = float(np.median(np.linalg.norm(centers[known] @ directions, axis=1)))
     return sample.unscaled(mean, (basis @ directions).T, length)
 
 

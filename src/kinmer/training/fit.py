@@ -49,7 +49,7 @@ class FitSettings:
         components; ``discriminant``, directions in which genomes differ more than within themselves.
     dim : dimensions of ``pca`` and ``discriminant``.
     max_k : largest k of the k-mers.
-    coding : blocks of reading frames beside them; genetic_code : by which they are found.
+    coding : blocks of reading frames beside them; genetic_code : by which they are recognized.
     per_group : fragments drawn of every genome (of every sequence without a label).
     lengths : their shortest and longest; log-uniform between them.
     virus_share : share of all the weight that viruses have among other genomes.
@@ -93,14 +93,14 @@ class FitSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: only what the method uses."""
-        found = asdict(self) | {"lengths": list(self.lengths), "clr": self.clr.to_dict()}
+        values = asdict(self) | {"lengths": list(self.lengths), "clr": self.clr.to_dict()}
         unused = {
-            "raw": set(found) - {"method", "max_k", "coding", "genetic_code", "clr"},
-            "4-mer": set(found) - {"method", "max_k", "clr"},
+            "raw": set(values) - {"method", "max_k", "coding", "genetic_code", "clr"},
+            "4-mer": set(values) - {"method", "max_k", "clr"},
             "pca": {"power", "ridge", "components", "anchor"},
             "discriminant": set(),
         }[self.method]
-        return {name: value for name, value in found.items() if name not in unused}
+        return {name: value for name, value in values.items() if name not in unused}
 
 
 class _Drawn(NamedTuple):

@@ -69,7 +69,7 @@ def training_curve(records: Sequence[Mapping[str, Any]], path: str | Path) -> No
     figure.savefig(Path(path), dpi=120)
 
 
-# What TensorBoard is told of an epoch, where its record has it; and the card.
+# What TensorBoard and the card show of an epoch, where its record has it.
 _SCALARS = (
     *("reconstruction", "kl", "pair_loss", "validation_loss", "validation_kl", "validation_pair_loss"),
     *("mse", "retrieval", "beta", "learning_rate", "rows_per_second"),
@@ -86,19 +86,19 @@ _RESULTS = (
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     """One epoch's record as a line; the errors are those of the validation rows."""
-    told = [f"epoch {record['epoch']}/{epochs}"]
+    parts = [f"epoch {record['epoch']}/{epochs}"]
     if "reconstruction" in record:
-        told.append(f"recon {record['reconstruction']:.2f}  KL {record['kl']:.2f} × {record['beta']:.3g}")
+        parts.append(f"recon {record['reconstruction']:.2f}  KL {record['kl']:.2f} × {record['beta']:.3g}")
     if "pair_loss" in record:
-        told.append(f"pairs {record['pair_loss']:.4f}")
-    told.append(f"val {record['validation_loss']:.{2 if 'mse' in record else 4}f}")
+        parts.append(f"pairs {record['pair_loss']:.4f}")
+    parts.append(f"val {record['validation_loss']:.{2 if 'mse' in record else 4}f}")
     if "mse" in record:
         blocks = " ".join(f"{name.replace('-', '')}={mse:.4g}" for name, mse in record["blocks"].items())
-        told.append(f"MSE {record['mse']:.4g} [{blocks}]")
+        parts.append(f"MSE {record['mse']:.4g} [{blocks}]")
     if "retrieval" in record:
-        told.append(f"retrieval {record['retrieval']:.4f}")
-    told += [f"lr {record['learning_rate']:.2g}", f"{record['rows_per_second']:,.0f} rows/s"]
-    return "  ".join(told + ["best"] * record["best"])
+        parts.append(f"retrieval {record['retrieval']:.4f}")
+    parts += [f"lr {record['learning_rate']:.2g}", f"{record['rows_per_second']:,.0f} rows/s"]
+    return "  ".join(parts + ["best"] * record["best"])
 
 
 class EpochLog:
@@ -118,12 +118,12 @@ class EpochLog:
         self._writer = None if folder is None else _tensorboard(folder, after + 1)
 
     def note(self, line: str) -> None:
-        """Tell a line as it is."""
+        """Pass a line on as it is."""
         if self._say is not None:
             self._say(line)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """Tell one epoch."""
+        """Report one epoch."""
         self.note(epoch_line(record, self._epochs))
         if self._writer is None:
             return
@@ -153,11 +153,11 @@ def card(
 ) -> str:
     """The card (Markdown) of an encoder: data, settings, results, versions."""
     data, results = training["data"], training["results"]
-    found = [("kept epoch", f"{results['epoch']} of {results['epochs']} ({results['ended']})")]
-    found += [(told, form.format(results[name])) for name, told, form in _RESULTS if name in results]
-    found += [(f"validation MSE, {name}", f"{mse:.6f}") for name, mse in results.get("blocks", {}).items()]
+    rows = [("kept epoch", f"{results['epoch']} of {results['epochs']} ({results['ended']})")]
+    rows += [(label, form.format(results[name])) for name, label, form in _RESULTS if name in results]
+    rows += [(f"validation MSE, {name}", f"{mse:.6f}") for name, mse in results.get("blocks", {}).items()]
     if "start" in results:
-        found.append(("the same at the start of training", f"{results['start']['retrieval']:.4f}"))
+        rows.append(("the same at the start of training", f"{results['start']['retrieval']:.4f}"))
     facts = _facts_of_rows(data) if "training_rows" in data else _facts_of_fragments(data)
     settings = [(name, f"`{value}`") for name, value in training["settings"].items()]
     sections = [
@@ -166,7 +166,7 @@ def card(
         "## Data",
         markdown_table(("", ""), facts),
         "## Results",
-        markdown_table(("", ""), found),
+        markdown_table(("", ""), rows),
         "![Training](training.png)",
         "## Settings",
         markdown_table(("setting", "value"), settings),

@@ -1,4 +1,4 @@
-"""Training: one loop that can be killed at any moment and goes on with the same command.
+"""Training: one loop that can be killed at any moment and is resumed by the same call.
 
 Whatever the loop draws (order, noise, weights) follows from the seed and the numbers of epoch and step, so a
 checkpoint holds tensors and plain numbers only, and a resumed run ends with the weights of one never killed.
@@ -222,7 +222,7 @@ class _Run:
         for line in self.data.notes():
             self.log.note(line)
         if saved is not None:
-            self.log.note(f"going on at epoch {self.state.epoch + 1}, step {self.state.step}")
+            self.log.note(f"resuming at epoch {self.state.epoch + 1}, step {self.state.step}")
 
     def loop(self) -> None:
         """All the epochs that are left."""
@@ -283,7 +283,7 @@ class _Run:
     def _check_loss(self) -> None:
         if not all(map(math.isfinite, self.state.sums)):
             raise TrainingError(
-                f"the loss is no number in epoch {self.state.epoch + 1}, by step {self.state.step}",
+                f"the loss is not a number in epoch {self.state.epoch + 1}, by step {self.state.step}",
                 f"the training diverged at a learning rate of {self.state.learning_rate:g}",
                 "start afresh (--force) with a lower learning rate or a larger batch",
             )
@@ -312,7 +312,7 @@ class _Run:
         """Record the epoch, keep its weights if they are the best, set the next one's learning rate."""
         state, settings, loss = self.state, self.settings, measured["validation_loss"]
         if not math.isfinite(loss):
-            raise TrainingError(f"the validation loss of epoch {state.epoch + 1} is no number")
+            raise TrainingError(f"the validation loss of epoch {state.epoch + 1} is not a number")
         sums = torch.tensor(state.sums, dtype=torch.float64, device=self.trainer.device)
         parts = dict(zip(PARTS, self.processes.sum(sums).tolist(), strict=True))
         rows = parts.pop("rows")
@@ -320,7 +320,7 @@ class _Run:
         best = warm and self._better(measured)
         record = {
             "epoch": state.epoch + 1,
-            **{name: total / rows for name, total in parts.items() if name in self._told()},
+            **{name: total / rows for name, total in parts.items() if name in self._parts()},
             "beta": self._beta(state.epoch + 1),
             "learning_rate": state.learning_rate,
             **measured,
@@ -336,7 +336,7 @@ class _Run:
             self._keep(record["epoch"], measured)
         state.epoch, state.step, state.seconds, state.sums = state.epoch + 1, 0, 0.0, [0.0] * len(PARTS)
 
-    def _told(self) -> set[str]:
+    def _parts(self) -> set[str]:
         """The parts of the training loss that the objective has."""
         vae = {"reconstruction", "kl"}
         return {"vae": vae, "pairs": {"pair_loss"}, "both": vae | {"pair_loss"}}[self.settings.objective]
@@ -348,8 +348,8 @@ class _Run:
             return True
         if self.settings.objective == "vae":
             return bool(loss < state.best_loss)
-        found, best = measured["retrieval"], state.best_retrieval or 0.0
-        return bool(found > best or (found == best and loss < state.best_loss))
+        share, best = measured["retrieval"], state.best_retrieval or 0.0
+        return bool(share > best or (share == best and loss < state.best_loss))
 
     def _keep(self, epoch: int, measured: dict[str, Any]) -> None:
         """Keep the weights as the best ones so far."""
@@ -380,7 +380,7 @@ class _Run:
         kept = state.start if state.best_epoch == 0 else state.records[(state.best_epoch or 0) - 1]
         training = {
             **signature,
-            "data": {**signature["data"], "source": source, **self.data.account()},
+            "data": {**signature["data"], "source": source, **self.data.report()},
             "results": {
                 "epoch": state.best_epoch,
                 "epochs": state.epoch,

@@ -46,8 +46,8 @@ class TrainSettings:
     """How to train an encoder; `settings_table` lists every setting with its meaning.
 
     Without changes these are the settings of the original pipeline, with a CLR per block and a pseudocount of
-    0.5/n in place of its joint CLR with 1e-6, because that finds far more kin. The settings from `objective`
-    on are for training on fragments, which are drawn from sequences.
+    0.5/n in place of its joint CLR with 1e-6, because that finds far more relatives. The settings from
+    `objective` on are for training on fragments, which are drawn from sequences.
 
     Raises
     ------
@@ -199,13 +199,13 @@ def settings_table() -> str:
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in JSON form with dotted names for parts of a setting."""
-    found: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= {f"{name}.{part}": one for part, one in flat(value).items()}
+            named |= {f"{name}.{part}": one for part, one in flat(value).items()}
         else:
-            found[name] = value
-    return found
+            named[name] = value
+    return named
 
 
 def text_of(value: Any) -> str:
@@ -256,15 +256,15 @@ _CLR_PARTS = {
 @cache
 def _known() -> dict[str, _Known]:
     """Every setting, and every part of a setting that has parts, by name."""
-    found: dict[str, _Known] = {}
+    named: dict[str, _Known] = {}
     hints, parts = get_type_hints(TrainSettings), get_type_hints(Clr)
     for one in fields(TrainSettings):
         default, meaning, limits = one.default, one.metadata["meaning"], one.metadata["limits"]
-        found[one.name] = _Known(hints[one.name], default, meaning, limits)
+        named[one.name] = _Known(hints[one.name], default, meaning, limits)
     for part, meaning in _CLR_PARTS.items():
         limits = {"above": 0.0} if part == "value" else {}
-        found[f"clr.{part}"] = _Known(parts[part], getattr(BLOCK_CLR, part), meaning, limits)
-    return found
+        named[f"clr.{part}"] = _Known(parts[part], getattr(BLOCK_CLR, part), meaning, limits)
+    return named
 
 
 def _kind(name: str) -> Any:

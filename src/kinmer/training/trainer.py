@@ -1,4 +1,4 @@
-"""The processes of one training: this one alone, or those that ``torchrun`` started."""
+"""One training step and one validation of a network, on any device, alone or with other processes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class TrainingData(Protocol):
         """JSON-able: what data this is; a checkpoint of other data does not fit."""
 
     def plan(self, memory: int | None, world: int = 1) -> dict[str, int | None]:
-        """How the data are held; it stays the same when a training goes on with more or less memory."""
+        """How the data are held; it stays the same when a training is resumed with more or less memory."""
 
     def load(self, plan: dict[str, int | None], rank: int = 0, world: int = 1) -> None:
         """Make all ready for the batches."""
@@ -133,12 +133,12 @@ class TrainingData(Protocol):
     def notes(self) -> list[str]:
         """What people should know of the data."""
 
-    def account(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """JSON-able: what the encoder remembers of the data, beside the signature."""
 
 
 class Trainer:
-    """A network, its optimiser, and everything that a step changes.
+    """A network, its optimizer, and everything that a step changes.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class Trainer:
             model.compile()
         self._model = model
         adam = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
-        self._optimiser = adam(
+        self._optimizer = adam(
             _parameters(self.network, settings),
             lr=settings.learning_rate,
             eps=ADAM_EPSILON,
@@ -190,7 +190,7 @@ class Trainer:
     ) -> Tensor:
         """One update with a batch; gives (4,) float64 sums over its rows: `PARTS`."""
         self._model.train()
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group["share"]
         profiles, kin = batch if isinstance(batch, Batch) else Batch(batch)
         x = self._transformed(profiles)
@@ -206,9 +206,9 @@ class Trainer:
         if objective != "vae":
             pair = self._pair_loss(output.mean if isinstance(output, VaeOutput) else output, kin)
             total = pair if objective == "pairs" else total + self._settings.pair_weight * pair
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._optimizer.step()
         means = torch.stack([reconstruction.detach(), kl.detach(), pair.detach(), torch.ones_like(zero)])
         return means.double() * len(x)
 
@@ -249,15 +249,15 @@ class Trainer:
         if probe is None:
             return self._validate_vae(batches)
         held = list(batches)
-        found = {} if settings.objective == "pairs" else self._validate_vae(held)
+        measured = {} if settings.objective == "pairs" else self._validate_vae(held)
         self._model.eval()
         vectors = torch.cat([self.network.embed(self._transformed(rows)).float() for rows in held])
         pair, retrieval = probe.measure(vectors, settings.temperature)
         if settings.objective == "pairs":
-            found["validation_loss"] = pair
+            measured["validation_loss"] = pair
         elif settings.objective == "both":
-            found["validation_loss"] += settings.pair_weight * pair
-        return {**found, "validation_pair_loss": pair, "retrieval": retrieval}
+            measured["validation_loss"] += settings.pair_weight * pair
+        return {**measured, "validation_pair_loss": pair, "retrieval": retrieval}
 
     def _validate_vae(self, batches: Iterable[NDArray[np.float32]]) -> dict[str, Any]:
         """Losses of a VAE and their parts."""
@@ -288,11 +288,11 @@ class Trainer:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on: weights and the optimiser's moments."""
-        found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for index, moments in self._optimiser.state_dict()["state"].items():
-            found |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
-        return found
+        """All that the next step depends on: weights and the optimizer's moments."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
+        return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to what `tensors` gave."""
@@ -306,8 +306,8 @@ class Trainer:
                 index, name = rest.split(".", 1)
                 moments.setdefault(int(index), {})[name] = tensor
         self.network.load_state_dict(network)
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _transformed(self, profiles: NDArray[np.float32]) -> Tensor:
         rows = torch.from_numpy(profiles)
@@ -348,7 +348,7 @@ class _Forward(nn.Module):
 
 
 def _parameters(network: Network, settings: TrainSettings) -> list[dict[str, Any]]:
-    """The optimiser's groups of parameters, by their share of the learning rate and their decay."""
+    """The optimizer's groups of parameters, by their share of the learning rate and their decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
