@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step."""
+"""Checkpoints: named tensors and one JSON file, the commit point, that names the current ones; and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do short fragments find their kin? Fragments of held-out species, drawn once, asked after every epoch."""
+"""Training on fragments of sequences: pairs counted beside the steps, held-out species, a linear start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cards of encoders are put together from."""
+"""What a training reports: a line an epoch, TensorBoard files, curves, and the encoder's card."""
 
 from __future__ import annotations
 
