@@ -57,7 +57,7 @@ def embed(
     threads: int | None = None,
     force: bool = False,
 ) -> AnnData | ProfileStore | Path:
-    """Embed every sequence; a killed run goes on with the same call.
+    """Embed every sequence; a killed run resumes with the same call.
 
     Parameters
     ----------
@@ -99,14 +99,7 @@ def embed(
             return _into_table(profiles, opened, origin, place, batch, stamp_of(source))
         if isinstance(profiles, ProfileStore):
             return _into_store(profiles, opened, origin, batch, force)
-        vectors = np.empty((len(profiles), opened.dim), np.float32)
-        for start, block in _blocks(profiles, opened, 0, batch):
-            vectors[start : start + len(block)] = block
-        table: AnnData = source
-        table.obsm[KEY] = vectors
-        described = {KEY: provenance_of(opened, origin)}
-        table.uns["kinmer"] = {**table.uns.get("kinmer", {}), "embedding": json.dumps(described)}
-        return table
+        return _into_anndata(source, profiles, opened, origin, batch)
 
 
 def provenance_of(encoder: Encoder, origin: str) -> dict[str, Any]:
@@ -181,6 +174,16 @@ def _blocks(
             progress.advance(last - first, note=f"{speed:,.0f} rows/s")
 
 
+def _into_anndata(table: Any, profiles: Profiles, encoder: Encoder, origin: str, batch: int) -> AnnData:
+    vectors = np.empty((len(profiles), encoder.dim), np.float32)
+    for start, block in _blocks(profiles, encoder, 0, batch):
+        vectors[start : start + len(block)] = block
+    table.obsm[KEY] = vectors
+    described = {KEY: provenance_of(encoder, origin)}
+    table.uns["kinmer"] = {**table.uns.get("kinmer", {}), "embedding": json.dumps(described)}
+    return table
+
+
 def _into_store(store: ProfileStore, encoder: Encoder, origin: str, batch: int, force: bool) -> ProfileStore:
     if KEY in store.obsm_keys():
         made = store.embedding(KEY)
@@ -213,7 +216,7 @@ def _into_table(
         for _, vectors in _blocks(profiles, encoder, table.rows, batch):
             table.append(vectors)
         table.commit()
-        write_bytes(path.with_suffix(".txt"), "".join(f"{one}\n" for one in profiles.ids).encode())
+        write_bytes(path.with_suffix(".txt"), "".join(f"{name}\n" for name in profiles.ids).encode())
         table.finish()
     return path
 
