@@ -1,4 +1,4 @@
-"""How sure an answer is: probabilities of names and molecules, learnt from the references themselves."""
+"""How sure an answer is: probabilities of names and molecules, learned from the references themselves."""
 
 from __future__ import annotations
 

@@ -41,7 +41,6 @@ __all__ = [
     "vote",
 ]
 
-
 # The cases of `LabeledPool`, and the highest rank whose name the references do not have then.
 HIDDEN: Mapping[str, int | None] = {
     "known": None,

@@ -93,7 +93,7 @@ def read_queries(
     if kind_of(source) not in ("fasta", "missing"):
         if sequences:
             raise UsageError(
-                "there are no sequences to align", "evidence compares letters", "give the queries as FASTA"
+                "there are no sequences to align", "evidence compares sequences", "give the queries as FASTA"
             )
         return _from_profiles(source, index, ids, min_length)
     read = _with_sequences if sequences else _from_fasta

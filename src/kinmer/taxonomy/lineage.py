@@ -57,7 +57,7 @@ def rank_of(column: str) -> str | None:
 
 
 def rank_columns(columns: Sequence[str]) -> dict[str, str]:
-    """Which of these metadata columns hold which rank, from domain down."""
+    """Which of these metadata columns hold which rank, from domain to species."""
     by_name = {SYNONYMS[name.lower()]: name for name in columns if name.lower() in SYNONYMS}
     by_name |= {name.lower(): name for name in columns}
     return {rank: by_name[rank] for rank in RANKS if rank in by_name}
@@ -129,9 +129,9 @@ def known_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def known_rows(column: str, values: Any) -> NDArray[np.bool_]:
     """(n,) which of the values (n,) of a column are not missing."""
-    rule = rule_of(column)
     import pandas as pd
 
+    rule = rule_of(column)
     codes, kinds = pd.factorize(np.asarray(values, dtype=object))
     # The last is that of what pandas itself takes for missing.
     known = np.array([*(rule(kind) is not None for kind in kinds), False])
