@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kinmer import Encoder
-from kinmer.evaluate.trials import Trial, benchmark_trials
+from kinmer.evaluate.searches import Trial, benchmark_trials
 from kinmer.fasta import read_records
 from kinmer.fragments import open_benchmark
 from kinmer.queries.evidence import Alignment, GenomeAligner, Skani, homologous, rank_by_both, strength

@@ -113,6 +113,13 @@ def test_the_commands_of_the_demo_work_as_they_stand(
     assert (tmp_path / "calls.tsv").read_bytes() == (shown[0] / "calls.tsv").read_bytes()
 
 
+def test_the_demo_and_the_evaluations_load_no_torch() -> None:
+    names = "kinmer.demo, kinmer.evaluate.retrieval, kinmer.evaluate.locality"
+    code = f"import sys, {names}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def table_of(path: Path, key: str) -> dict[str, dict[str, str]]:
     header, *rows = (line.split("\t") for line in path.read_text().splitlines())
     return {row[header.index(key)]: dict(zip(header, row, strict=True)) for row in rows}

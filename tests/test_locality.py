@@ -21,8 +21,8 @@ from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.encoder import Encoder
 from kinmer.errors import InputError, KinmerError, UsageError
 from kinmer.evaluate.locality import verify
+from kinmer.evaluate.searches import nearest
 from kinmer.evaluate.statistics import _pearson, _Ranks, correlations, mean_by_column, resampled
-from kinmer.evaluate.trials import nearest
 from kinmer.layout import kmer_layout
 from kinmer.networks import Vae
 
@@ -287,7 +287,7 @@ def test_few_rows_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     data = table(90)
     whole = verify(data, bootstrap=0, neighbours=10)
     monkeypatch.setattr("kinmer.evaluate.locality.CLR_BYTES", 4 * LAYOUT.width * 25)
-    monkeypatch.setattr("kinmer.evaluate.trials.BLOCK_QUERIES", 3)
+    monkeypatch.setattr("kinmer.evaluate.searches.BLOCK_QUERIES", 3)
     monkeypatch.setattr("kinmer.stores.exact.ROW_BLOCK", 50)
     small = verify(data, bootstrap=0, neighbours=10)
     assert small.random == whole.random

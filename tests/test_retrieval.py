@@ -32,8 +32,8 @@ from kinmer.evaluate.measures import (
 )
 from kinmer.evaluate.retrieval import DRAWS, FRACTIONS, compare_retrieval, evaluate_retrieval
 from kinmer.evaluate.scores import RetrievalReport
+from kinmer.evaluate.searches import Pool, Trial, nearest, vector_trial
 from kinmer.evaluate.statistics import Cells, intervals, resampled
-from kinmer.evaluate.trials import Pool, Trial, nearest, vector_trial
 from tests.organisms import encoder_of, organisms
 
 Table = Mapping[str, Any]

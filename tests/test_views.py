@@ -15,8 +15,8 @@ from scipy import stats
 
 from kinmer.errors import InputError, SequenceError, TrainingError, UsageError
 from kinmer.fragments.cuts import _COMPLEMENT
-from kinmer.fragments.packed import PackedSequences, Places, count_fragments
-from kinmer.fragments.pairs import GroupOrder, Turns, Views, ViewSettings, sample_fragments
+from kinmer.fragments.packed import PackedSequences, Places
+from kinmer.fragments.pairs import GroupOrder, Turns, Views, ViewSettings, count_fragments, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
 from tests.brute_force import brute_force

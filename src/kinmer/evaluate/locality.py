@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import InputError, UsageError, require
+from kinmer.evaluate.searches import nearest
 from kinmer.evaluate.statistics import Estimate, correlations, mean_by_column, resampled
-from kinmer.evaluate.trials import nearest
 from kinmer.files import write_json, written_together
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import step
@@ -212,7 +212,7 @@ def verify(
     seed: int = 0,
     bootstrap: int = 1000,
 ) -> LocalityReport:
-    """Compare latent distance with k-mer MSE (CLR space) between queries and their nearest neighbors.
+    """Compare latent distance with k-mer MSE (in CLR space) between queries and their nearest neighbors.
 
     Parameters
     ----------
@@ -223,23 +223,15 @@ def verify(
     clr : transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
     sample : sequences among which neighbors are sought. A query is never its own neighbor.
     queries, neighbours : so many queries, and neighbors of each.
-    seed, bootstrap : of everything random; resamples of the queries for the intervals.
+    bootstrap : resamples of the queries for the intervals.
 
-    Memory grows with `sample` × dimensions, not with the source.
-
-    Raises
-    ------
-    UsageError
-        For settings that make no sense.
-    InputError
-        Where there are fewer than 2 sequences or no embeddings.
+    Memory grows with `sample` × dimensions, not with the source. Raises UsageError for settings that make no
+    sense, InputError where there are fewer than 2 sequences or no embeddings.
     """
     _check(sample, queries, neighbours, metrics, bootstrap)
     profiles = open_profiles(source, ids=ids)
     if len(profiles) < 2:
-        raise InputError(
-            "there is only one sequence", "locality is about neighbors", "give at least 2 sequences"
-        )
+        raise InputError("there is only one sequence", "locality is about neighbors", "give at least 2")
     loaded = _load(encoder)
     clr = clr or (REFERENCE_CLR if loaded is None else loaded.clr)
     rng = np.random.default_rng(seed)
@@ -250,15 +242,13 @@ def verify(
     held = key in getattr(profiles, "obsm_keys", tuple)()
     points = open_vectors(profiles, key if held or loaded is None else loaded, lazy=True)
     vectors, asking = points.take(pool), points.take(asked)
-    near = [nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics]
-    results, drawn = _measure(
-        profiles, clr, asked, pool, dict(zip(metrics, near, strict=True)), rng, bootstrap
-    )
+    near = {metric: nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics}
+    results, drawn = _measure(profiles, clr, asked, pool, near, rng, bootstrap)
     return LocalityReport(
         sequences=len(profiles),
         sample=pool.size,
         queries=asked.size,
-        neighbours=near[0][0].shape[1],
+        neighbours=near[metrics[0]][0].shape[1],
         validation=held_out is not None,
         key=key,
         clr=str(clr),

@@ -48,7 +48,7 @@ BLOCK_PAIRS = 1 << 24
 def label_table(ids: Sequence[str], path: str | Path | None) -> pd.DataFrame:
     """Labels of `ids`, a row each in their order: column ``id`` and the table's; "" where one is missing.
 
-    Rows are found by ``id``, else ``sequence_id``. Column names become lower case.
+    Rows are matched by ``id``, else ``sequence_id``. Column names become lower case.
     Without a column ``genome_id`` every sequence is a genome.
 
     Raises InputError where the table is bad or has none of the ids.
@@ -246,7 +246,7 @@ def measure_names(rank: Rank, fractions: tuple[float, ...]) -> tuple[str, ...]:
     return MEASURES if rank.name == MOLECULE else (*MEASURES, *map(curve_name, fractions))
 
 
-def measure(rank: Rank, found: Neighbors, relevant: NDArray[np.int64], draws: int) -> Floats:
+def measure(rank: Rank, near: Neighbors, relevant: NDArray[np.int64], draws: int) -> Floats:
     """(m, measures) figures of queries, in the order of `measure_names`.
 
     relevant : (q,) of all queries, entries with the right label. draws : subsamples of every fraction.
@@ -258,12 +258,12 @@ def measure(rank: Rank, found: Neighbors, relevant: NDArray[np.int64], draws: in
     k. any_k : whether one of the first k is right. The molecule is known of some entries only, so the others
     are passed over.
     """
-    rows, weights = found.rows, found.weights
+    rows, weights = near.rows, near.weights
     if rank.name == MOLECULE:
         rows, weights = _passed_over(rank, rows, weights)
-    right = rank.right(found.queries, rows)
+    right = rank.right(near.queries, rows)
     hits = np.cumsum(right, axis=1)
-    there = relevant[found.queries]
+    there = relevant[near.queries]
     most = np.maximum(np.minimum(there, DEPTH), 1)
     precision = hits / np.arange(1, rows.shape[1] + 1)
     few = min(FEW, rows.shape[1]) - 1
@@ -278,7 +278,7 @@ def measure(rank: Rank, found: Neighbors, relevant: NDArray[np.int64], draws: in
         hits[:, -1] > 0,
     ]
     if rank.name != MOLECULE:
-        drawn = rank.right(found.queries, found.nearest_in.T)
+        drawn = rank.right(near.queries, near.nearest_in.T)
         columns += [drawn[:, at : at + draws].mean(axis=1) for at in range(0, drawn.shape[1], draws)]
     return np.stack(columns, axis=1).astype(float)
 
@@ -298,9 +298,9 @@ def limits(rank: Rank, relevant: NDArray[np.int64], inside: NDArray[np.bool_], d
     return np.stack(columns, axis=1).astype(float)
 
 
-def nearest_labeled(rank: Rank, found: Neighbors) -> NDArray[np.int64]:
+def nearest_labeled(rank: Rank, near: Neighbors) -> NDArray[np.int64]:
     """(m,) the group of the nearest entry that has a label; -1 where none of them has."""
-    rows, _ = _passed_over(rank, found.rows, found.weights)
+    rows, _ = _passed_over(rank, near.rows, near.weights)
     return np.where(rows[:, 0] >= 0, rank.groups[rows[:, 0]], -1)
 
 

@@ -22,8 +22,8 @@ from kinmer.evaluate.measures import (
     ranks_of,
 )
 from kinmer.evaluate.scores import Difference, Hubs, Measured, RetrievalReport, Score
+from kinmer.evaluate.searches import Encoders, Pool, benchmark_trials, encoders_of, search_trial, vector_trial
 from kinmer.evaluate.statistics import Cell, Cells, Estimate, estimate, intervals, resampled
-from kinmer.evaluate.trials import Encoders, Pool, benchmark_trials, encoders_of, search_trial, vector_trial
 from kinmer.resources import cpu_threads
 from kinmer.stores import Metric
 
@@ -59,7 +59,7 @@ def evaluate_retrieval(
     benchmarks : folders by `kinmer.benchmark`; the queries of several are pooled, each asked of its own
         database.
     encoders : folders or encoders, or a mapping from names to them; ``raw`` is the CLR of 6- to 1-mers
-        without any network, ``raw-joint`` that of the reference system. A name with ``{fold}`` stands for an
+        without any network, ``raw-joint`` that of the original pipeline. A name with ``{fold}`` stands for an
         encoder of every fold: queries of a fold, and the database for them, are embedded by that fold's.
     baseline : name of the encoder that the others are compared with (`compare_retrieval`).
     database, queries : instead of benchmarks: an ``.npy`` matrix with its ids in the ``.txt`` beside it, or
@@ -88,58 +88,59 @@ def evaluate_retrieval(
         raise UsageError(f"the baseline {baseline} is none of the encoders")
     with cpu_threads(threads):
         trials = benchmark_trials(folders, threads) if folders else [vector_trial(*vectors, threads)]
-        pool = Pool(trials)
-        ranks = ranks_of(pool.queries, pool.database, pool.barred)
-        if not ranks:
-            raise UsageError("queries and database have no label in common")
-        inside = pool.subsamples(FRACTIONS, DRAWS, seed)
-        work = _Work(pool, ranks, len(chosen))
-        for at, trial in enumerate(trials):
-            for number, one in enumerate(chosen):
-                for found in search_trial(pool, at, one, inside, metric):
-                    work.add(number, found)
-            trial.close()
-    return _reported(work, chosen, inside, metric, bootstrap, seed, folders, baseline)
+        work = _Work(Pool(trials), chosen, seed)
+        work.search(metric)
+    return _reported(work, metric, bootstrap, seed, folders, baseline)
 
 
 class _Work:
     """Figures of every query by every encoder, rank by rank, filled search by search."""
 
-    def __init__(self, pool: Pool, ranks: Sequence[Rank], encoders: int) -> None:
-        self.pool, self.ranks = pool, ranks
-        self.relevant = [rank.relevant() for rank in ranks]
-        queries = len(pool.queries)
+    def __init__(self, pool: Pool, encoders: Sequence[Encoders], seed: int) -> None:
+        self.pool, self.encoders = pool, encoders
+        self.ranks = ranks_of(pool.queries, pool.database, pool.barred)
+        if not self.ranks:
+            raise UsageError("queries and database have no label in common")
+        self.inside = pool.subsamples(FRACTIONS, DRAWS, seed)
+        self.relevant = [rank.relevant() for rank in self.ranks]
+        shape = (len(encoders), len(pool.queries))
         self.values = [
-            np.zeros((encoders, queries, len(measure_names(rank, FRACTIONS))), np.float32) for rank in ranks
+            np.zeros((*shape, len(measure_names(rank, FRACTIONS))), np.float32) for rank in self.ranks
         ]
-        self.molecules = np.full((encoders, queries), -1)
-        self.hits = np.zeros((encoders, len(pool.database)), np.int64)
+        self.molecules = np.full(shape, -1)
+        self.hits = np.zeros((len(encoders), len(pool.database)), np.int64)
 
-    def add(self, encoder: int, found: Neighbors) -> None:
+    def search(self, metric: Metric) -> None:
+        """Ask every trial's queries by every encoder."""
+        for at, trial in enumerate(self.pool.trials):
+            for number, one in enumerate(self.encoders):
+                for neighbors in search_trial(self.pool, at, one, self.inside, metric):
+                    self.add(number, neighbors)
+            trial.close()
+
+    def add(self, encoder: int, neighbors: Neighbors) -> None:
         for number, rank in enumerate(self.ranks):
-            figures = measure(rank, found, self.relevant[number], DRAWS)
-            self.values[number][encoder, found.queries] = figures
+            figures = measure(rank, neighbors, self.relevant[number], DRAWS)
+            self.values[number][encoder, neighbors.queries] = figures
             if rank.name == MOLECULE:
-                self.molecules[encoder, found.queries] = nearest_labeled(rank, found)
-        few = found.rows[:, :FEW]
+                self.molecules[encoder, neighbors.queries] = nearest_labeled(rank, neighbors)
+        few = neighbors.rows[:, :FEW]
         self.hits[encoder] += np.bincount(few[few >= 0], minlength=self.hits.shape[1])
 
 
 def _reported(
     work: _Work,
-    encoders: Sequence[Encoders],
-    inside: NDArray[np.bool_],
     metric: Metric,
     bootstrap: int,
     seed: int,
     folders: Sequence[str | Path],
     baseline: str | None,
 ) -> RetrievalReport:
-    names = tuple(one.name for one in encoders)
+    names = tuple(one.name for one in work.encoders)
     cells = Cells(work.pool.queries, bootstrap=bootstrap, seed=seed)
     measured, scores = [], []
     for number, rank in enumerate(work.ranks):
-        most = limits(rank, work.relevant[number], inside, DRAWS)
+        most = limits(rank, work.relevant[number], work.inside, DRAWS)
         columns = measure_names(rank, FRACTIONS)
         one = Measured(rank.name, columns, rank.asked, work.values[number], most)
         measured.append(one)
@@ -167,10 +168,10 @@ def _scores(measured: Measured, cells: Cells, encoders: Sequence[str]) -> Iterat
     """Means of every measure in every cell, encoder by encoder."""
     for cell in cells.of(measured.asked):
         most = measured.limits[cell.rows].mean(axis=0)
-        found = _means(cell.sums(measured.values), cell, cells.weights(cell))
+        means = _means(cell.sums(measured.values), cell, cells.weights(cell))
         for encoder in encoders:
             for name, limit in zip(measured.names, most, strict=True):
-                yield _score(encoder, measured.rank, cell, name, next(found), float(limit))
+                yield _score(encoder, measured.rank, cell, name, next(means), float(limit))
 
 
 def _means(sums: NDArray[np.float64], cell: Cell, weights: NDArray[np.float64]) -> Iterator[Estimate]:
@@ -182,28 +183,28 @@ def _means(sums: NDArray[np.float64], cell: Cell, weights: NDArray[np.float64]) 
 def _class_scores(
     rank: Rank, cells: Cells, encoders: Sequence[str], given: NDArray[np.int64]
 ) -> Iterator[Score]:
-    """Precision, recall and F1 of every label, given (encoders, q) by the nearest labelled entry."""
+    """Precision, recall and F1 of every label, given (encoders, q) by the nearest labeled entry."""
     kinds = np.arange(len(rank.labels))
     true = (rank.keys[0][0][:, None] == kinds).astype(float)
     named = (given[:, :, None] == kinds).astype(float)
     right = named * true
     measures = [f"{name}:{label}" for name in ("precision", "recall", "f1") for label in rank.labels]
     for cell in cells.of(rank.asked):
-        hits, told = cell.sums(right), cell.sums(named)
-        wanted = np.broadcast_to(cell.sums(true), told.shape)
+        hits, answers = cell.sums(right), cell.sums(named)
+        wanted = np.broadcast_to(cell.sums(true), answers.shape)
         # (units, encoders, measures), then side by side.
         above = np.concatenate([hits, hits, 2 * hits], axis=2).transpose(1, 0, 2)
-        below = np.concatenate([told, wanted, told + wanted], axis=2).transpose(1, 0, 2)
+        below = np.concatenate([answers, wanted, answers + wanted], axis=2).transpose(1, 0, 2)
         units = cell.starts.size
-        found = iter(intervals(above.reshape(units, -1), below.reshape(units, -1), cells.weights(cell)))
+        ratios = iter(intervals(above.reshape(units, -1), below.reshape(units, -1), cells.weights(cell)))
         for encoder in encoders:
             for name in measures:
-                yield _score(encoder, rank.name, cell, name, next(found), None)
+                yield _score(encoder, rank.name, cell, name, next(ratios), None)
 
 
 def _score(encoder: str, rank: str, cell: Cell, name: str, one: Estimate, limit: float | None) -> Score:
-    place = (encoder, rank, cell.case, cell.domain, cell.length, name)
-    return Score(*place, one.value, one.low, one.high, limit, cell.rows.size, cell.starts.size)
+    cell_of = (encoder, rank, cell.case, cell.domain, cell.length, name)
+    return Score(*cell_of, one.value, one.low, one.high, limit, cell.rows.size, cell.starts.size)
 
 
 def compare_retrieval(report: RetrievalReport, baseline: str) -> list[Difference]:
@@ -216,7 +217,7 @@ def compare_retrieval(report: RetrievalReport, baseline: str) -> list[Difference
     """
     if baseline not in report.encoders:
         raise UsageError(f"the baseline {baseline} is none of the encoders")
-    origin, found = report.encoders.index(baseline), []
+    origin, differences = report.encoders.index(baseline), []
     others = [number for number in range(len(report.encoders)) if number != origin]
     for measured in report.measured:
         for cell in report.cells.of(measured.asked):
@@ -225,10 +226,10 @@ def compare_retrieval(report: RetrievalReport, baseline: str) -> list[Difference
             for number in others:
                 for name in measured.names:
                     one = next(apart)
-                    place = (report.encoders[number], baseline, measured.rank, *cell[:3], name)
+                    cell_of = (report.encoders[number], baseline, measured.rank, *cell[:3], name)
                     counts = (cell.rows.size, cell.starts.size)
-                    found.append(Difference(*place, one.value, one.low, one.high, *counts))
-    return found
+                    differences.append(Difference(*cell_of, one.value, one.low, one.high, *counts))
+    return differences
 
 
 def agreement(
@@ -259,9 +260,9 @@ def precision_and_recall(
 ) -> dict[str, tuple[float | None, float | None, int]]:
     """Of every label: precision, recall, and the queries that carry it; None where nothing can be said."""
     wanted, given = np.asarray(truth, object), np.asarray(found, object)
-    told: dict[str, tuple[float | None, float | None, int]] = {}
+    figures: dict[str, tuple[float | None, float | None, int]] = {}
     for label in sorted(set(truth)):
         right = float(((wanted == label) & (given == label)).sum())
         named, carried = int((given == label).sum()), int((wanted == label).sum())
-        told[label] = (right / named if named else None, right / carried, carried)
-    return told
+        figures[label] = (right / named if named else None, right / carried, carried)
+    return figures

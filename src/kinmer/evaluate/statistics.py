@@ -64,7 +64,7 @@ def estimate(value: float, samples: Floats) -> Estimate:
 def mean_by_column(values: Floats, weights: Floats) -> list[Estimate]:
     """Mean of every column of (units, columns), with intervals from the weights of `resampled`."""
     samples = weights @ values / values.shape[0]
-    return [estimate(float(mean), samples[:, place]) for place, mean in enumerate(values.mean(axis=0))]
+    return [estimate(float(mean), samples[:, at]) for at, mean in enumerate(values.mean(axis=0))]
 
 
 def correlations(x: Floats, y: Floats, weights: Floats) -> tuple[Estimate, Estimate]:
@@ -118,13 +118,13 @@ class _Ranks:
 
 
 ALL = "all"
-# So many lengths are told one by one; more than that go into bins.
+# So many lengths are shown one by one; more than that go into bins.
 MOST_LENGTHS = 12
 STEPS = (1, 2, 5)
 
 
 class Cell(NamedTuple):
-    """Queries that are told together: `rows` (m,), those of a genome in a row, from `starts` (units,) on."""
+    """Queries that are counted together: `rows` (m,), genome after genome, from `starts` (units,) on."""
 
     case: str
     domain: str
@@ -160,10 +160,10 @@ class Cells:
         case, domain, length = (codes[self._order] for codes in self._codes)
         asked = asked[self._order]
         for at, in_case in enumerate((ALL, *self.cases), -1):
-            for place, in_domain in enumerate((ALL, *self.domains), -1):
-                some = asked & ((at < 0) | (case == at)) & ((place < 0) | (domain == place))
-                for number, in_length in enumerate((ALL, *self.lengths), -1):
-                    rows = self._order[some & ((number < 0) | (length == number))]
+            for number, in_domain in enumerate((ALL, *self.domains), -1):
+                some = asked & ((at < 0) | (case == at)) & ((number < 0) | (domain == number))
+                for bin_, in_length in enumerate((ALL, *self.lengths), -1):
+                    rows = self._order[some & ((bin_ < 0) | (length == bin_))]
                     if rows.size:
                         unit = self._unit[rows]
                         starts = np.flatnonzero(np.concatenate([[True], unit[1:] != unit[:-1]]))
@@ -200,14 +200,14 @@ def _quantile(rising: Floats, share: float) -> Floats:
     rows, number = np.arange(len(rising)), np.isfinite(rising).sum(axis=1)
     if not rising.shape[1]:
         return np.full(len(rising), np.nan)
-    place = share * np.maximum(number - 1, 0)
-    before = place.astype(np.int64)
+    position = share * np.maximum(number - 1, 0)
+    before = position.astype(np.int64)
     first, second = rising[rows, before], rising[rows, np.minimum(before + 1, np.maximum(number - 1, 0))]
-    return np.asarray(first + (second - first) * (place - before))
+    return np.asarray(first + (second - first) * (position - before))
 
 
 def _kinds(column: pd.Series | None, rows: int) -> tuple[list[str], NDArray[np.int64]]:
-    """Values in order and every row's place among them, -1 for none."""
+    """Values in order and every row's position among them, -1 for none."""
     if column is None:
         return [], np.full(rows, -1)
     codes, names = pd.factorize(column.where(column != ""), sort=True)

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -57,13 +57,19 @@ class Shelf:
     def __contains__(self, sequence_id: str) -> bool:
         return sequence_id in self._spans
 
-    def put(self, sequence_id: str, letters: bytes) -> None:
-        """Keep a sequence."""
-        self._spans[sequence_id] = (self._file.seek(0, os.SEEK_END), len(letters))
-        self._file.write(letters)
+    def fill(self, files: Sequence[str | Path], wanted: Container[str]) -> int:
+        """Keep the sequences whose ids are wanted; gives the number of the others."""
+        others = 0
+        for sequence_id, letters in records(files, "reading"):
+            if sequence_id in wanted:
+                self._spans[sequence_id] = (self._file.seek(0, os.SEEK_END), len(letters))
+                self._file.write(letters)
+            else:
+                others += 1
+        return others
 
     def take(self, sequence_id: str) -> bytes:
-        """A sequence that was put."""
+        """A sequence that is kept."""
         start, size = self._spans[sequence_id]
         self._file.seek(start)
         return self._file.read(size)
@@ -99,7 +105,7 @@ class BenchmarkReport:
     query_genomes: Mapping[str, int]  # by case
     queries_by_case: Mapping[str, int]
     groups: int
-    folds: tuple[int, ...]  # labelled genomes in every fold
+    folds: tuple[int, ...]  # labeled genomes in every fold
     given_up: int  # queries asked for that are missing: too ambiguous
     unlabelled: int  # sequences without a row in the labels: left out
     absent: int  # rows of the labels without a sequence
@@ -124,7 +130,7 @@ class BenchmarkReport:
         for number, what in (
             (self.given_up, "queries not found (too many ambiguous letters)"),
             (self.unlabelled, "sequences without labels left out"),
-            (self.absent, "labelled sequences not in the files"),
+            (self.absent, "labeled sequences not in the files"),
         ):
             if number:
                 lines.append(f"{number:,} {what}")
@@ -168,11 +174,11 @@ def benchmark(
     seed: int = 0,
     force: bool = False,
 ) -> BenchmarkReport:
-    """Make a benchmark of retrieval out of labelled FASTA `files` in the new folder `output`.
+    """Make a benchmark of retrieval out of labeled FASTA `files` in the new folder `output`.
 
     labels : TSV with a column ``sequence_id``; ``genome_id``, ``species``, ``genus``, ``domain`` and
-        ``ani95_cluster`` are used where they are there, and all columns are handed on. Without
-        ``genome_id`` every sequence is a genome. Sequences without a row are left out.
+        ``ani95_cluster`` are used where they are there, all columns are handed on. Without ``genome_id``
+        every sequence is a genome. Sequences without a row are left out.
     split, folds, fold_seed : see `groups_of` and `deal_folds`. Folds follow from the labels and `fold_seed`
         alone, so that benchmarks of several seeds share the encoders of the folds.
     lengths, per_length : of every genome asked about and length at most so many queries, never more than
@@ -198,33 +204,33 @@ def benchmark(
         fold_seed=fold_seed,
     )
     output = check_output(output, force=force, kind=BENCHMARK)
-    known = read_labels(labels)
+    known = _labels_for(split, labels)
+    genomes = genomes_of(known, labels)
+    groups = groups_of(genomes.values(), split)
+    fold_of = deal_folds(genomes, groups, folds, fold_seed)
+    with built_aside(output) as aside, closing(Shelf(output.absolute().parent)) as shelf:
+        unlabeled = shelf.fill(files, known.rows)
+        counts = _write_sides(aside, settings, known, genomes, fold_of, shelf)
+        _write_folds(aside / FOLDS, genomes, groups, fold_of)
+        counts |= {
+            "groups": len(set(groups.values())),
+            "folds": tuple(Counter(fold_of.values())[one] for one in range(folds)),
+            "unlabelled": unlabeled,
+            "absent": sum(one not in shelf for one in known.rows),
+        }
+        return BenchmarkReport(**counts, fingerprint=_describe(aside, settings, counts))
+
+
+def _labels_for(split: Split, path: str | Path) -> Labels:
+    """The labels; UsageError where genomes cannot be parted by them."""
+    known = read_labels(path)
     if split == "species" and not {"species", "ani95_cluster"} & set(known.columns):
         raise UsageError(
             "the labels have neither species nor ani95_cluster",
             "folds part genomes that share one of them",
             "give such labels, or --split genome",
         )
-    genomes = genomes_of(known, labels)
-    groups = groups_of(genomes.values(), split)
-    fold_of = deal_folds(genomes, groups, folds, fold_seed)
-    with built_aside(output) as aside, closing(Shelf(output.absolute().parent)) as shelf:
-        unlabelled = 0
-        for sequence_id, letters in records(files, "reading"):
-            if sequence_id in known.rows:
-                shelf.put(sequence_id, letters)
-            else:
-                unlabelled += 1
-        counts = _write_sides(aside, settings, known, genomes, fold_of, shelf)
-        _write_folds(aside / FOLDS, genomes, groups, fold_of)
-        counts |= {
-            "groups": len(set(groups.values())),
-            "folds": tuple(Counter(fold_of.values())[one] for one in range(folds)),
-            "unlabelled": unlabelled,
-            "absent": sum(one not in shelf for one in known.rows),
-        }
-        fingerprint = _describe(aside, settings, counts)
-    return BenchmarkReport(**counts, fingerprint=fingerprint)
+    return known
 
 
 def _write_sides(

@@ -228,10 +228,7 @@ def fragment(
     with ExitStack() as stack:
         if number is not None:
             # They are read twice: the lengths come first.
-            rooms = [stack.enter_context(scratch(output)) for file in files if is_stream(file)]
-            files = [
-                stack.enter_context(spooled(file, rooms.pop())) if is_stream(file) else file for file in files
-            ]
+            files = [_rereadable(file, output, stack) for file in files]
         known = read_labels(labels) if labels is not None else NO_LABELS
         source = _Labeled(files, known, leave_out)
         quota = None if number is None else _share_out(number, source.lengths(low), known, group)
@@ -239,12 +236,16 @@ def fragment(
         with fragment_writer(output, known.joined(COLUMNS)) as writer:
             report = source.cut(cutter, per_sequence or 0, quota, writer)
             if not report.fragments:
-                raise SequenceError(
-                    "no fragment was cut",
-                    f"{report.too_short:,} sequences are shorter than {low:,} letters",
-                    "use a smaller --length",
-                )
+                short = f"{report.too_short:,} sequences are shorter than {low:,} letters"
+                raise SequenceError("no fragment was cut", short, "use a smaller --length")
         return report
+
+
+def _rereadable(file: str | Path, output: Path, stack: ExitStack) -> str | Path:
+    """A file, or what a stream holds in a file that goes with the stack."""
+    if not is_stream(file):
+        return file
+    return stack.enter_context(spooled(file, stack.enter_context(scratch(output))))
 
 
 class _Labeled:

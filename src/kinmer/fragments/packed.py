@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,6 @@ from kinmer.errors import InputError, SequenceError, UsageError
 from kinmer.fasta import nonempty, read_records
 from kinmer.fragments import Labels, read_labels
 from kinmer.fragments.labels import NO_LABELS, genomes_of, groups_of
-from kinmer.kmers import KmerCounter
 from kinmer.kmers.kernels import CLASSES
 from kinmer.progress import step
 
@@ -29,7 +28,6 @@ __all__ = [
     "Groups",
     "PackedSequences",
     "Places",
-    "count_fragments",
     "pack_letters",
     "unpack",
 ]
@@ -60,22 +58,22 @@ def _pack(letters: Any, classes: Any, packed: Any, spans: Any) -> tuple[int, int
     runs of ambiguous letters as far as it has room. Gives the number of runs, and the offset of the first
     byte that is not a nucleotide code (packing stops there) or -1.
     """
-    found, last = 0, -2
+    runs, last = 0, -2
     for i in range(len(letters)):
         code = classes[letters[i]]
         if code < 4:
             packed[i >> 2] |= np.uint8(code << np.uint8(2 * (i & 3)))
         elif code == _AMBIGUOUS:
             if last != i - 1:
-                found += 1
-                if found <= len(spans):
-                    spans[found - 1, 0] = i
-            if found <= len(spans):
-                spans[found - 1, 1] = i + 1
+                runs += 1
+                if runs <= len(spans):
+                    spans[runs - 1, 0] = i
+            if runs <= len(spans):
+                spans[runs - 1, 1] = i + 1
             last = i
         else:
-            return found, i
-    return found, -1
+            return runs, i
+    return runs, -1
 
 
 def pack_letters(letters: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
@@ -83,10 +81,10 @@ def pack_letters(letters: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64], 
     read, room = np.frombuffer(bytearray(letters), np.uint8), 64
     while True:
         packed, spans = np.zeros(-(-len(letters) // 4), np.uint8), np.empty((room, 2), np.int64)
-        found, invalid = _pack(read, CLASSES, packed, spans)
-        if found <= room or invalid >= 0:
-            return packed, spans[:found], invalid
-        room = found
+        runs, invalid = _pack(read, CLASSES, packed, spans)
+        if runs <= room or invalid >= 0:
+            return packed, spans[:runs], invalid
+        room = runs
 
 
 @njit(nogil=True, cache=True)
@@ -157,7 +155,7 @@ class PackedSequences:
     starts : (n,) int64, where in the letters of `packed` (4 a byte) a sequence begins.
     packed : uint8; an ambiguous letter stands as A.
     spans : (m, 2) int64, ascending, the runs of ambiguous letters, counted like `starts`.
-    group : (n,) int64, place of the sequence's group in `groups`.
+    group : (n,) int64, position of the sequence's group in `groups`.
     too_short, left_out, unlabelled : sequences passed over, of the fold left out, without a row of labels.
     """
 
@@ -237,15 +235,8 @@ class PackedSequences:
         """SHA-256 (hex) over ids, letters, groups and kin."""
         digest = hashlib.sha256("\n".join((*self.ids, "", *self.groups.names)).encode())
         groups = self.groups
-        for part in (
-            self.lengths,
-            self.packed,
-            self.spans,
-            self.group,
-            groups.kin,
-            groups.genus,
-            groups.virus,
-        ):
+        parts = (self.lengths, self.packed, self.spans, self.group, groups.kin, groups.genus, groups.virus)
+        for part in parts:
             digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
@@ -281,11 +272,8 @@ class PackedSequences:
         if not len(self.spans):
             return np.zeros(letter.shape, np.int64)
         run = np.searchsorted(self.spans[:, 0], letter, side="right")
-        until = self._ambiguous_runs[run]
-        last = self.spans[np.maximum(run - 1, 0), 1]
-        inside = np.where(run > 0, np.maximum(last - letter, 0), 0)
-        found: NDArray[np.int64] = until - inside
-        return found
+        beyond = np.maximum(self.spans[np.maximum(run - 1, 0), 1] - letter, 0)
+        return np.asarray(self._ambiguous_runs[run] - np.where(run > 0, beyond, 0))
 
     @cached_property
     def _ambiguous_runs(self) -> NDArray[np.int64]:
@@ -294,15 +282,14 @@ class PackedSequences:
 
 
 class _Fold:
-    """The sequences of the fold that is left out."""
+    """The sequences of the fold that is left out; of none where there are no folds."""
 
     def __init__(self, folds: str | Path | None, fold: str | int | None) -> None:
         if (folds is None) != (fold is None):
             raise UsageError("folds and the fold to leave out belong together", check="give both")
-        self._labels = NO_LABELS if folds is None else read_labels(folds)
-        self._fold, self._path = str(fold), folds
-        self._found = folds is None
+        self._fold, self._path, self._seen = str(fold), folds, folds is None
         if folds is not None:
+            self._labels = read_labels(folds)
             self._labels.place_of("fold")
 
     def has(self, sequence_id: str, place: str) -> bool:
@@ -313,21 +300,21 @@ class _Fold:
         if not fold:
             raise InputError(
                 f"the sequence {sequence_id!r} has no fold in {self._path}",
-                "whether to leave it out cannot be told",
+                "whether to leave it out cannot be known",
                 "were the folds made from these files?",
                 place=place,
             )
-        self._found |= fold == self._fold
+        self._seen |= fold == self._fold
         return fold == self._fold
 
     def check(self) -> None:
         """UsageError where no sequence was of the fold."""
-        if not self._found:
+        if not self._seen:
             raise UsageError(f"no sequence is of the fold {self._fold!r}", check=f"see {self._path}")
 
 
 def _records(files: Sequence[str | Path]) -> Iterator[tuple[str, bytes, str]]:
-    """Ids, letters and places; SequenceError where an id comes twice."""
+    """Ids, letters and where they stand; SequenceError where an id comes twice."""
     seen: dict[str, str] = {}
     files = nonempty(files)
     with step("Reading sequences", len(files)) as progress:
@@ -361,28 +348,24 @@ def _packed(letters: bytes, place: str) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 def _grouped(ids: Sequence[str], known: Labels, place: str | Path) -> tuple[NDArray[np.int64], Groups]:
     """Every sequence's group, and the groups."""
-    rows = {one: tuple(known.value(one, name) for name in COLUMNS) for one in ids}
-    rows = {one: (fields[0] or one, *fields[1:]) for one, fields in rows.items()}
-    lines: Mapping[str, int] = {one: known.lines.get(one, 0) for one in ids}
+    fields = {one: [known.value(one, name) for name in COLUMNS] for one in ids}
+    rows = {one: (genome or one, *others) for one, (genome, *others) in fields.items()}
+    lines = {one: known.lines.get(one, 0) for one in ids}
     genomes = genomes_of(Labels(COLUMNS, rows, lines), place)
     kin = groups_of(genomes.values(), "species")
-    names = tuple(genomes)
-    number = {name: at for at, name in enumerate(names)}
-    genera = {genome.genus for genome in genomes.values() if genome.genus}
-    genus_of = {name: at for at, name in enumerate(sorted(genera))}
+    number = {name: at for at, name in enumerate(genomes)}
+    genus_of = {genus: at for at, genus in enumerate(sorted({one.genus for one in genomes.values()} - {""}))}
     groups = Groups(
-        names,
-        np.array([number[kin[name]] for name in names], np.int64),
-        np.array([genus_of.get(genomes[name].genus, -1) for name in names], np.int64),
-        np.array([genomes[name].domain == VIRUSES for name in names], np.bool_),
+        tuple(genomes),
+        np.array([number[kin[name]] for name in genomes], np.int64),
+        np.array([genus_of.get(one.genus, -1) for one in genomes.values()], np.int64),
+        np.array([one.domain == VIRUSES for one in genomes.values()], np.bool_),
     )
     return np.array([number[rows[one][0]] for one in ids], np.int64), groups
 
 
 # Places tried for a fragment; where all have too many ambiguous letters, the one with the fewest is taken.
 TRIES = 4
-# Letters unpacked together: they stay in the cache until they are counted.
-BLOCK_LETTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -399,17 +382,12 @@ class Fragments:
 
     def take(self, *rows: NDArray[np.int64] | slice | int) -> Fragments:
         """Some of them."""
-        return Fragments(self.sequences[rows], self.begins[rows], self.sizes[rows], self.reverse[rows])
+        return Fragments(*(column[rows] for column in vars(self).values()))
 
     @classmethod
     def joined(cls, parts: Sequence[Fragments]) -> Fragments:
         """All of some, one after the other."""
-        return cls(
-            np.concatenate([one.sequences for one in parts]),
-            np.concatenate([one.begins for one in parts]),
-            np.concatenate([one.sizes for one in parts]),
-            np.concatenate([one.reverse for one in parts]),
-        )
+        return cls(*map(np.concatenate, zip(*(vars(one).values() for one in parts), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -446,7 +424,7 @@ class Places:
     def _placed(self, groups: NDArray[np.int64], random: NDArray[np.float64]) -> Fragments:
         """Fragments of (n, 1) groups from (n, tries, 4) uniform numbers; (n, tries) each."""
         low, high = self.lengths
-        order, ends, first = self._shelf
+        order, ends, first = self._by_group
         base = np.where(first[groups] > 0, ends[first[groups] - 1], 0)
         wanted = base + random[..., 0] * (ends[first[groups + 1] - 1] - base)
         where = np.searchsorted(ends, wanted.astype(np.int64), side="right")
@@ -459,23 +437,9 @@ class Places:
         return Fragments(sequences, begins, sizes, random[..., 3] < 0.5)
 
     @cached_property
-    def _shelf(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def _by_group(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Sequences by group; running sum of their room; where each group begins, and the end, (g + 1,)."""
         order = np.argsort(self.packed.group, kind="stable")
         room = np.maximum(self.packed.lengths - self.lengths[0] + 1, 1)
         counts = np.bincount(self.packed.group, minlength=len(self.packed.groups))
         return order, np.cumsum(room[order]), np.concatenate([[0], np.cumsum(counts)])
-
-
-def count_fragments(
-    packed: PackedSequences, counter: KmerCounter, fragments: Fragments
-) -> NDArray[np.uint32]:
-    """Profiles of fragments, (n, width)."""
-    counts = np.empty((len(fragments), counter.layout.width), np.uint32)
-    edges = np.flatnonzero(np.diff(np.cumsum(fragments.sizes) // BLOCK_LETTERS, prepend=-1))
-    for start, stop in zip(edges, [*edges[1:], len(counts)], strict=True):
-        some = fragments.take(slice(start, stop))
-        counts[start:stop] = counter.count(
-            *packed.unpack(some.sequences, some.begins, some.sizes, some.reverse)
-        ).counts
-    return counts

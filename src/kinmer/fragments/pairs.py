@@ -20,11 +20,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kinmer.errors import TrainingError, UsageError
-from kinmer.fragments.packed import Fragments, PackedSequences, Places, count_fragments
+from kinmer.fragments.packed import Fragments, PackedSequences, Places
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
 
-__all__ = ["GroupOrder", "PairBatch", "Turns", "ViewSettings", "Views", "sample_fragments"]
+__all__ = [
+    "GroupOrder",
+    "PairBatch",
+    "Turns",
+    "ViewSettings",
+    "Views",
+    "count_fragments",
+    "sample_fragments",
+]
 
 
 # Fragments of an entry at most: of more partners none is new any more.
@@ -160,6 +168,8 @@ def _draw(
 _GROUPS, _PLACES, _SAMPLE = 1, 2, 3
 # Rows of a block of `sample_fragments` at most.
 SAMPLE_ROWS = 2048
+# Letters unpacked together: they stay in the cache until they are counted.
+BLOCK_LETTERS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,6 +343,20 @@ class _Pool:
         self._counts[slots] = counts.reshape(len(groups), each, -1)
         self._lengths[slots] = drawn.sizes.reshape(len(groups), each)
         self._of[slots] = groups
+
+
+def count_fragments(
+    packed: PackedSequences, counter: KmerCounter, fragments: Fragments
+) -> NDArray[np.uint32]:
+    """Profiles of fragments, (n, width)."""
+    counts = np.empty((len(fragments), counter.layout.width), np.uint32)
+    edges = np.flatnonzero(np.diff(np.cumsum(fragments.sizes) // BLOCK_LETTERS, prepend=-1))
+    for start, stop in zip(edges, [*edges[1:], len(counts)], strict=True):
+        some = fragments.take(slice(start, stop))
+        counts[start:stop] = counter.count(
+            *packed.unpack(some.sequences, some.begins, some.sizes, some.reverse)
+        ).counts
+    return counts
 
 
 def sample_fragments(

@@ -4,7 +4,7 @@ Every species carries a `Signature`: GC pressure, amino-acid composition, synony
 the transitions of intergenic DNA. Signatures drift along the tree, so relatives resemble each other. A
 chromosome is a row of operons on both strands with gaps between them; strains differ from their species'
 type strain by point mutations that keep genes open (mostly at third positions), small indels and moved,
-inverted or missing blocks. Plasmids write in a blend of their host's signature and one of their own, phages
+inverted or missing blocks. Plasmids have a blend of their host's signature and one of their own, phages
 the same with less of the host (amelioration: Lawrence & Ochman 1997, J Mol Evol 44:383).
 
 Same settings, same bytes: randomness comes from PCG64 and SeedSequence, sums of uniform numbers and integer

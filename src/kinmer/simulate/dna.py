@@ -61,7 +61,7 @@ _GENE_KINDS = [(KIND_SPREAD * _normal(_KINDS, 20), 2 * kind / (GENE_KINDS - 1)) 
 
 @dataclass(frozen=True)
 class Signature:
-    """How a genome writes, as departures from the average in log space.
+    """The composition of a genome, as departures from the average in log space.
 
     Attributes
     ----------
@@ -292,7 +292,7 @@ class Written:
 
 
 def write(signature: Signature, length: int, rng: np.random.Generator) -> Written:
-    """A replicon of `length` bases in a signature's hand."""
+    """A replicon of `length` bases with a signature."""
     usage = np.rint(signature.codon_usage() * CODON_SLOTS).astype(np.int64)
     codons = np.stack([np.repeat(np.arange(64, dtype=np.uint8), row) for row in usage])
     steps = np.rint(signature.transitions() * OLIGO_SLOTS).astype(np.int64)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from kinmer.errors import TrainingError
-from kinmer.fragments.packed import Fragments, PackedSequences, count_fragments
-from kinmer.fragments.pairs import Views, ViewSettings, sample_fragments
+from kinmer.fragments.packed import Fragments, PackedSequences
+from kinmer.fragments.pairs import Views, ViewSettings, count_fragments, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
 from kinmer.networks import Linear, Network, Residual, pair_loss

@@ -36,6 +36,7 @@ __all__ = [
     "vector_trial",
 ]
 
+
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Pairs = tuple[Rows, Rows]
