@@ -120,7 +120,7 @@ def test_a_broken_transfer_goes_on_where_it_broke(web: Web, tmp_path: Path, chun
     assert [status for _, status in web.requests("/a.fna")] == [200, 206, 206]
     assert web.sent["/a.fna"] < LENGTH + 2 * (1 << 16) + 1
     assert len(notes) == 2
-    assert all("going on from" in note for note in notes)
+    assert all("resuming from" in note for note in notes)
 
 
 def test_the_date_of_the_last_change_serves_where_the_tag_is_weak(web: Web, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_no_more_is_read_than_may_be(tmp_path: Path) -> None:
     assert read_bytes(path, 101) == b"x" * 101
 
 
-# --- What is no regular file --------------------------------------------------------------------------------
+# --- What is not a regular file -----------------------------------------------------------------------
 
 
 def odd_files(folder: Path) -> dict[str, Path]:
@@ -361,7 +361,7 @@ def test_a_header_of_weights_out_of_bounds_is_refused(encoder: Path, header: int
 def test_conditions_of_a_hundred_thousand_letters_are_refused(text: str) -> None:
     """The time grew with the square of their length: 60 kB of ``\\"`` took 16 s, these would take minutes."""
     for tail in ("", "\\", '"', "x"):
-        with pytest.raises(UsageError, match=r"no condition|cannot|no column"):
+        with pytest.raises(UsageError, match=r"not a condition|cannot|no column|not a column"):
             compile_where(text * (100_000 // len(text)) + tail, ["genus"])
 
 
@@ -383,7 +383,7 @@ def test_conditions_of_a_hundred_thousand_letters_are_refused(text: str) -> None
         ("length > 5kb", "no unit"),
         ("length > 1,000", "no commas"),
         ("length between 3 and 5", "1000 < length < 5000"),
-        (f"0x{'f' * 6000} == genus", "no value"),
+        (f"0x{'f' * 6000} == genus", "not a value"),
     ],
 )
 def test_what_other_languages_write_is_explained(text: str, check: str) -> None:
@@ -538,7 +538,7 @@ MISTAKES = [
     ("map two.npy -o new --into labels.tsv", "this is not a map · it is a table"),
     ("map two.npy -o new --into a.db", "this is not a map · it is an index"),
     ("cluster two.npy -o new --method kmeans", "Invalid value for '--method': 'kmeans' is not one of"),
-    ("cluster two.npy -o new --metadata q.fna", "this is FASTA, no table of metadata"),
+    ("cluster two.npy -o new --metadata q.fna", "this is FASTA, not a table of metadata"),
     ("evaluate retrieval bench -e a.zarr", "a.zarr: this is no encoder, but a profile store"),
     ("evaluate retrieval nothing -e kin-1", "nothing: this is no benchmark, but an empty folder"),
     ("evaluate clusters nowhere --labels labels.tsv", "nowhere: no such file"),
@@ -550,7 +550,7 @@ MISTAKES = [
     ("export new.npy new.txt a.zarr", "a.zarr: the output exists, and is a folder"),
     ("import old.txt old.npy -o new", "old.txt: this is not an .npy table, or it is cut off · it is a file"),
     ("import q.fna old.txt -o new", "q.fna: this is not an .npy table, or it is cut off · it is FASTA"),
-    ("db info enc", "this folder is no index · it is an encoder"),
+    ("db info enc", "this folder is not an index · it is an encoder"),
 ]
 
 

@@ -146,7 +146,7 @@ def test_reports_of_ncbi_datasets(tmp_path: Path) -> None:
     assert table.columns == (*told, *RANKS)
     assert lines["GCF_000005845.2"] == {**told, **COLI_RANKS}
     assert lines["GCA_9.1"] == {**dict.fromkeys(told), "taxid": "2", **NO_RANKS, "domain": "Bacteria"}
-    with pytest.raises(FormatError, match=r"jsonl, line 3: the line is no JSON"):
+    with pytest.raises(FormatError, match=r"jsonl, line 3: the line is not JSON"):
         staged(path, text + '{"accession":')
     with pytest.raises(InputError, match=r"jsonl, line 3: .*twice \(first in line 1\)"):
         staged(path, text + json.dumps(REPORT[0]))
@@ -177,7 +177,10 @@ def test_summaries_of_ncbis_server_begin_with_remarks(tmp_path: Path) -> None:
             "t.tsv, line 3: .*family below its genus",
         ),
         (f"id\tlineage\na\t{GTDB_COLI}\nb\tBacteria\n", "t.tsv, line 3: .*has the part 'Bacteria'"),
-        (f"id\tlineage\n\nb\tBacteria\na\t{GTDB_COLI}\n", "t.tsv, line 3: 'Bacteria' is no lineage.*line 4"),
+        (
+            f"id\tlineage\n\nb\tBacteria\na\t{GTDB_COLI}\n",
+            "t.tsv, line 3: 'Bacteria' is not a lineage.*line 4",
+        ),
         (f"RS_GCF_000005845.2\t{GTDB_COLI}\nRS_GCF_000005846.1\tBacteria\n", "t.tsv, line 2: .*'Bacteria'"),
         (
             f"GCF_000005845.2\t{GTDB_COLI}\nRS_GCF_000005845.2\t{GTDB_COLI}\n",
@@ -198,9 +201,9 @@ def test_bad_lineages_are_told_with_their_line(text: str, said: str, tmp_path: P
     [
         ("id\ttaxid\na\t562\nb\t12345\n", "t.tsv, line 3: the taxid 12345 is unknown"),
         ("id\ttaxid\na\t3119\n", "t.tsv, line 2: the taxid 3119 was deleted"),
-        ("id\ttaxid\na\tE. coli\n", "t.tsv, line 2: 'E. coli' is no taxid"),
-        ("id\ttaxid\na\t-2\n", "t.tsv, line 2: '-2' is no taxid"),
-        ("id\ttaxid\na\t" + "9" * 40 + "\n", "t.tsv, line 2: .* is no taxid"),
+        ("id\ttaxid\na\tE. coli\n", "t.tsv, line 2: 'E. coli' is not a taxid"),
+        ("id\ttaxid\na\t-2\n", "t.tsv, line 2: '-2' is not a taxid"),
+        ("id\ttaxid\na\t" + "9" * 40 + "\n", "t.tsv, line 2: .* is not a taxid"),
         (f"id\tlineage\na\t{GTDB_COLI}\n", "t.tsv: the metadata have no column of taxids"),
     ],
 )

@@ -56,27 +56,27 @@ EXAMPLE = 'an example: molecule == "plasmid" and length > 50000'
 HINTS = tuple(
     (re.compile(pattern), wrong, check)
     for pattern, wrong, check in (
-        (r"[“”„‘’]", "these are no quotation marks here", """write "…" or '…'"""),
-        (r"===", "=== is no comparison", "write =="),
-        (r"&&", "&& is no word here", "write and"),
-        (r"\|\|", "|| is no word here", "write or"),
-        (r"&", "& is no word here", "write and"),
-        (r"\|", "| is no word here", "write or"),
-        (r"<>", "<> is no comparison", "write !="),
-        (r"=>", "=> is no comparison", "write >="),
-        (r"=<", "=< is no comparison", "write <="),
-        (r"~", "~ is no comparison", 'write genus.contains("Vib") or genus.like("Vib%")'),
-        (r"(?<![=!<>])=(?!=)", "= is no comparison", "write =="),
-        (r"!(?!=)", "! is no word here", "write not, or !="),
+        (r"[“”„‘’]", "these are not quotation marks here", """write "…" or '…'"""),
+        (r"===", "=== is not a comparison", "write =="),
+        (r"&&", "&& is not a word here", "write and"),
+        (r"\|\|", "|| is not a word here", "write or"),
+        (r"&", "& is not a word here", "write and"),
+        (r"\|", "| is not a word here", "write or"),
+        (r"<>", "<> is not a comparison", "write !="),
+        (r"=>", "=> is not a comparison", "write >="),
+        (r"=<", "=< is not a comparison", "write <="),
+        (r"~", "~ is not a comparison", 'write genus.contains("Vib") or genus.like("Vib%")'),
+        (r"(?<![=!<>])=(?!=)", "= is not a comparison", "write =="),
+        (r"!(?!=)", "! is not a word here", "write not, or !="),
         (r"\b(?:AND|OR|NOT|IN|IS)\b", "and, or, not, in and is are written small", EXAMPLE),
-        (r"(?i)\bbetween\b", "between is no word here", "write 1000 < length < 5000"),
+        (r"(?i)\bbetween\b", "between is not a word here", "write 1000 < length < 5000"),
         (r"(?i)\bi?like\b", "like stands behind a point", 'write genus.like("Vib%")'),
         (
             r"\b(contains|startswith|endswith)\b(?!\()",
             "contains, startswith and endswith stand behind a point",
             'write genus.contains("Vib")',
         ),
-        (r"(?i)\bnull\b", "null is no word here", "write is None"),
+        (r"(?i)\bnull\b", "null is not a word here", "write is None"),
         (
             r"(?i)\b\d+ ?[kmg]?(?:bp|b|k|m)\b",
             "a number has no unit here",
@@ -128,7 +128,7 @@ def compile_where(expression: str, columns: Sequence[str]) -> tuple[str, list[ob
         are numbers.
 
     The SQL gives 1 or 0 for every line, never NULL. Raises UsageError, with the columns that there are, for
-    an unknown one, and for anything that is no condition.
+    an unknown one, and for anything that is not a condition.
     """
     if len(expression) > LONGEST:
         raise _wrong(expression, f"it is longer than {LONGEST:,} letters")
@@ -175,9 +175,11 @@ class _Compiler:
             case ast.Call():
                 return self._call(node)
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()) | ast.UnaryOp(op=ast.Invert()):
-                raise self._error(node, "is no condition here", "write and, or, not in the place of &, |, ~")
+                raise self._error(
+                    node, "is not a condition here", "write and, or, not in the place of &, |, ~"
+                )
         hint = _hint(self.expression)
-        raise self._error(node, "is no condition", " · ".join(hint) if hint else EXAMPLE)
+        raise self._error(node, "is not a condition", " · ".join(hint) if hint else EXAMPLE)
 
     def _comparison(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> str:
         if isinstance(operator, ast.In | ast.NotIn):
@@ -228,7 +230,7 @@ class _Compiler:
             "like": self._like,
         }
         if not isinstance(node.func, ast.Attribute) or node.keywords or len(node.args) != 1:
-            raise self._error(node, "is no condition", EXAMPLE)
+            raise self._error(node, "is not a condition", EXAMPLE)
         if node.func.attr not in methods:
             known = ", ".join(methods)
             raise self._error(node, f"calls {node.func.attr!r}", f"there are {known}")
@@ -273,7 +275,9 @@ class _Compiler:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=int() | float() as of)):
                 value = None if isinstance(of, bool) else -of if isinstance(node.op, ast.USub) else of
         if isinstance(value, bool):
-            raise self._error(node, "is no value here", f'write {column.name} == "{value}", or == {value:d}')
+            raise self._error(
+                node, "is not a value here", f'write {column.name} == "{value}", or == {value:d}'
+            )
         if isinstance(value, str):
             if column.name.lower() in NUMBERS:
                 raise self._error(
@@ -286,13 +290,13 @@ class _Compiler:
             return value
         hint = _hint(self.expression) if isinstance(node, ast.BinOp) else None
         check = "a value is a number or a text between quotation marks; a column is a name"
-        raise self._error(node, "is no value", " · ".join(hint) if hint else check)
+        raise self._error(node, "is not a value", " · ".join(hint) if hint else check)
 
     def _text(self, node: ast.expr, column: _Column) -> str:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return self._storable(node, node.value)
         raise self._error(
-            node, f"is no text to look for in {column.name}", "a text is between quotation marks"
+            node, f"is not a text to look for in {column.name}", "a text is between quotation marks"
         )
 
     def _storable(self, node: ast.expr, text: str) -> str:
@@ -304,7 +308,7 @@ class _Compiler:
     def _column(self, node: ast.expr) -> _Column:
         if not isinstance(node, ast.Name):
             raise self._error(
-                node, "is no column", f"names with blanks or signs go between backticks; {self._there()}"
+                node, "is not a column", f"names with blanks or signs go between backticks; {self._there()}"
             )
         name = self.quoted.get(node.id, node.id)
         found = _column_named(name, self.columns)
@@ -395,7 +399,7 @@ def _real(value: int) -> float:
 
 
 def _wrong(expression: str, reason: str, check: str = EXAMPLE) -> UsageError:
-    return UsageError(f"{_short(expression)} is no condition", reason, check)
+    return UsageError(f"{_short(expression)} is not a condition", reason, check)
 
 
 def _reason(expression: str, error: Exception) -> tuple[str, str]:

@@ -88,8 +88,8 @@ class Storage:
     ) -> Self:
         """Open the index at `path`, in milliseconds where its files were found whole before.
 
-        log : is told what had to be mended. threads : of the engine; None for all cores. proved : the caller
-        proves its files, which are not read through here.
+        log : receives what had to be repaired. threads : of the engine; None for all cores. proved : the
+        caller proves its files, which are not read through here.
 
         Raises FormatError: no index, unfinished, damaged, of another version; MismatchError: parts of
         different indexes.
@@ -102,8 +102,8 @@ class Storage:
                 raise MismatchError(
                     "entries.sqlite is of another index", check="copy the whole folder", place=path
                 )
-            told = read_json(path / ENCODER / "config.json").get("fingerprint")
-            if told != manifest["encoder_fingerprint"]:
+            recorded = read_json(path / ENCODER / "config.json").get("fingerprint")
+            if recorded != manifest["encoder_fingerprint"]:
                 raise MismatchError(
                     "the encoder in the index is not the one of its vectors",
                     "queries would be placed wrongly",
@@ -119,8 +119,8 @@ class Storage:
         return len(self.table)
 
     def __repr__(self) -> str:
-        told = f"{len(self)} entries × {self.dim}, {self.engine}, {self.metric}"
-        return f"{type(self).__name__}({str(self.path)!r}: {told})"
+        about = f"{len(self)} entries × {self.dim}, {self.engine}, {self.metric}"
+        return f"{type(self).__name__}({str(self.path)!r}: {about})"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ MAKING = "making.json"
 INDEX = FolderKind(
     "index",
     MANIFEST,
-    lambda told: told.get("kind") == "kinmer index",
+    lambda manifest: manifest.get("kind") == "kinmer index",
     r"(?:index|making|checked|calibration)\.json"
     r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
     r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
@@ -111,17 +111,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise FormatError(
             "no such index"
             if not path.exists()
-            else "this is no index: it is a folder, made by kinmer index",
+            else "this is not an index: it is a folder, made by kinmer index",
             check="is the path right? If kinmer index was interrupted, run it again",
             place=path,
         )
     if not (path / MANIFEST).is_file():
         raise FormatError(
-            "this folder is no index", f"it is {described(path)}", "make one with kinmer index", place=path
+            "this folder is not an index",
+            f"it is {described(path)}",
+            "make one with kinmer index",
+            place=path,
         )
     manifest = read_json(path / MANIFEST)
     if manifest.get("kind") != "kinmer index":
-        raise FormatError("this is no index", "its index.json says nothing of one", place=path)
+        raise FormatError("this is not an index", "its index.json says nothing of one", place=path)
     if manifest.get("format") not in READ:
         raise FormatError(
             f"the index has format {manifest.get('format')}, this version reads 2 to {FORMAT}",

@@ -51,7 +51,7 @@ def names_of(table: EntryTable, entries: Iterable[Entry]) -> dict[int, str]:
     shared = [entry for entry in given if entry.id in equal]
     genomes = table.genomes(np.array([entry.genome for entry in shared], dtype=np.int64))
     names = {entry.number: f"{genomes[entry.genome].name}{SEPARATOR}{entry.id}" for entry in shared}
-    # With separators within genomes and ids a name may be that of several: the number tells them apart.
+    # With separators within genomes and ids a name may be that of several: the number is added.
     meant = _resolved(table, list(names.values()))
     names = {at: name if len(meant[name]) < 2 else f"{name}#{at}" for at, name in names.items()}
     return {entry.number: names.get(entry.number, entry.id) for entry in given}

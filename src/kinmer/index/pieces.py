@@ -35,7 +35,7 @@ BLOCK_LETTERS = 1 << 24
 BLOCK_RECORDS = 4096
 # A piece with fewer windows than this says nothing of its sequence.
 LEAST_WINDOWS = 500
-# Of the sets of lengths tried, this one told present from absent species best at every length of fragments:
+# Of the sets of lengths tried, this one parted present from absent species best at every length of fragments:
 # 340 vectors for a million letters.
 PIECE_LENGTHS = (10_000, 20_000, 50_000)
 # Tiles counted together, and rows embedded together, whose counts take some tens of MB.
@@ -62,7 +62,7 @@ class Pieces:
             raise UsageError(f"pieces have at least 2,000 letters, not {shortest:,}")
         odd = [one for one in self.lengths if one % shortest]
         if odd:
-            raise UsageError(f"pieces of {odd[0]:,} letters are no multiple of the shortest, {shortest:,}")
+            raise UsageError(f"pieces of {odd[0]:,} letters are not a multiple of the shortest, {shortest:,}")
 
     def tiles(self, letters: int) -> NDArray[np.int64]:
         """(t + 1,) edges of the tiles of a sequence."""
@@ -265,6 +265,6 @@ class _Plan:
             yield first, stop, min(count, stop + widest - 1)
 
     def note(self, firsts: NDArray[np.int64], width: int) -> None:
-        """Tell of pieces of so many tiles."""
+        """Note pieces of so many tiles."""
         begins, ends = self.edges[firsts].tolist(), self.edges[firsts + width].tolist()
         self.spans += list(zip(begins, ends, strict=True))

@@ -50,7 +50,7 @@ def row_files(folder: Path, generation: int) -> tuple[Path, Path]:
 class RowFiles:
     """Appends rows behind the committed ones; what a killed run left behind those is cut off at birth.
 
-    `append` returns when the rows are on disk: whoever tells of them (the table of entries) does so after.
+    `append` returns when the rows are on disk: whoever records them (the table of entries) does so after.
     """
 
     def __init__(self, folder: Path, generation: int, dim: int, rows: int) -> None:
@@ -106,7 +106,7 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray
         size = path.stat().st_size
         if size < wanted:
             raise FormatError(
-                f"the file has {size:,} bytes, the index tells of {wanted:,}",
+                f"the file has {size:,} bytes, the index records {wanted:,}",
                 "it was cut short",
                 "copy the index again, or build it again",
                 place=path,

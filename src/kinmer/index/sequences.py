@@ -50,7 +50,7 @@ def letters_file(index: Path, generation: int) -> Path:
 class LetterFile:
     """Appends blobs behind `size` committed bytes; what a killed run left behind those is cut off at birth.
 
-    `append` returns when the blobs are on disk: whoever tells of them (the table of entries) does so after.
+    `append` returns when the blobs are on disk: whoever records them (the table of entries) does so after.
     Raises FormatError where the file is shorter than `size`.
     """
 
@@ -126,7 +126,7 @@ def _damaged(path: str | Path, offset: int) -> FormatError:
 
 
 def _blob(letters: bytes) -> tuple[bytes, memoryview]:
-    """The two parts of a blob: what is told of the letters, and the letters."""
+    """The two parts of a blob: what is known of the letters, and the letters."""
     packed, runs, _ = pack_letters(bytes(letters).translate(_UPPER))
     head = np.concatenate(([len(letters), len(runs)], runs.ravel())).astype(_INT)
     return head.tobytes(), packed.data

@@ -69,7 +69,7 @@ LETTERS_AT_ONCE = 256
 
 
 def write_compacted(folder: Path, index: Storage, change: Change) -> None:
-    """Write the files of the next generation, and tell of them in `change`, which has begun."""
+    """Write the files of the next generation, and record them in `change`, which has begun."""
     old, generation = index.rows, index.table.generation + 1
     for path in (*row_files(folder, generation), letters_file(folder, generation)):
         remove(path)
@@ -118,9 +118,9 @@ Lookup = Callable[[Sequence[tuple[str, str]]], list[Mapping[str, Any] | None]]
 
 
 class IndexWriter:
-    """The one writer of the index at `path`; readers go on with what they have and see every commit.
+    """The one writer of the index at `path`; readers keep what they have and see every commit.
 
-    Each method is one or several commits, each told to `committed` with the ids that it is about. What a
+    Each method is one or several commits, each reported to `committed` with the ids that it is about. What a
     killed writer left uncommitted is cut off by the next.
 
     wait : seconds to wait for another writer. Raises UsageError where it is still there then, FormatError
@@ -228,7 +228,7 @@ class IndexWriter:
     def done_by(self, request: str) -> int | None:
         """How many entries this very request has changed, where none has changed since; None for another.
 
-        A call that was killed behind its commit has never told of it, and is given again.
+        A call that was killed behind its commit has never reported it, and is given again.
         """
         noted = self.table.state.get("request") or {}
         return int(noted["entries"]) if noted.get("of") == request else None
@@ -306,7 +306,7 @@ class IndexWriter:
 
     @contextmanager
     def watched(self, committed: Callable[[str, list[str]], None]) -> Iterator[None]:
-        """Tell `committed` of every commit inside, too."""
+        """Report every commit inside to `committed`, too."""
         before = self._committed
 
         def both(what: str, ids: list[str]) -> None:
@@ -327,8 +327,8 @@ class IndexWriter:
         """Names (`kinmer.index.table`) and genomes' names of all entries, some at a time."""
         for page in self._pages(added=0):
             genomes = self.table.genomes(np.array([one.genome for one in page]))
-            told = names_of(self.table, page)
-            yield [(told[one.number], genomes[one.genome].name) for one in page]
+            ids = names_of(self.table, page)
+            yield [(ids[entry.number], genomes[entry.genome].name) for entry in page]
 
     def close(self) -> None:
         """Let others write. What was whole and was added to by this writer is whole."""
@@ -385,11 +385,11 @@ class IndexWriter:
         files: RowFiles,
     ) -> int:
         """Write the new metadata of some entries; gives how many have some."""
-        names = self.table.genomes(np.array([one.genome for one in page]))
-        told = names_of(self.table, page)
-        found = lookup([(told[one.number], names[one.genome].name) for one in page])
+        genomes = self.table.genomes(np.array([entry.genome for entry in page]))
+        names = names_of(self.table, page)
+        rows = lookup([(names[entry.number], genomes[entry.genome].name) for entry in page])
         moved = []
-        for entry, values in zip(page, found, strict=True):
+        for entry, values in zip(page, rows, strict=True):
             if values is None and not added:
                 continue
             given = {name.lower(): value for name, value in (values or {}).items()}
@@ -397,12 +397,13 @@ class IndexWriter:
             new = tuple(given.get(name.lower(), value) for name, value in before)
             change.set_values(entry, new)
             home = given.get((genome_column or "").lower())
-            if home is not None and str(home) != names[entry.genome].name:
+            if home is not None and str(home) != genomes[entry.genome].name:
                 moved.append((entry._replace(values=new), change.genome_number(str(home))))
         if moved:
-            rows = np.concatenate([np.arange(one.first, one.first + one.rows) for one, _ in moved])
-            files.append(*change.rehome(moved, np.asarray(old.vectors[rows]), np.asarray(old.records[rows])))
-        return sum(values is not None for values in found)
+            which = np.concatenate([np.arange(one.first, one.first + one.rows) for one, _ in moved])
+            records = np.asarray(old.records[which])
+            files.append(*change.rehome(moved, np.asarray(old.vectors[which]), records))
+        return sum(values is not None for values in rows)
 
     def _stale(self) -> Iterator[NDArray[np.int64]]:
         while True:
@@ -429,7 +430,7 @@ class IndexWriter:
             "engine-*/.*.*",
         )
         if self._own_lock:
-            # It is not being built: from now on it is of more than that tells.
+            # It is not being built: from now on it holds more than was noted.
             patterns = (*patterns, MAKING)
         for pattern in patterns:
             for path in self.path.glob(pattern):

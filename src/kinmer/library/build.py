@@ -90,7 +90,7 @@ def build_index(
     calibrate : learn from the references how far an answer can be trusted, where they have a taxonomy.
     threads : for counting, embedding and the engine; None for all cores.
     force : replace an index.
-    log : is told what was left out.
+    log : receives a line on what was left out.
 
     Raises
     ------
@@ -127,8 +127,8 @@ def build_reference(
         output.
     metadata : as in `kinmer.build_index`; a line may be of a sequence or of a genome. Of GTDB's tables
         without a header only the lines of these genomes are looked at.
-    taxdump : gives the ranks of taxids, in `metadata` or in what a manifest or a package tells of a genome.
-    force : build anew in place of an index that is there.
+    taxdump : gives the ranks of taxids, in `metadata` or in what a manifest or a package says of a genome.
+    force : build a new one in place of an index that is there.
     keep_sequences : as in `kinmer.build_index`, True by default.
     encoder, engine, metric, pieces, min_length, calibrate, threads, log : as in `kinmer.build_index`.
 

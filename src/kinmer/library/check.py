@@ -1,4 +1,4 @@
-"""Proves an index whole, and tells what it holds, in figures and as a table."""
+"""Proves an index whole, and says what it holds, in figures and as a table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LETTERS_AT_ONCE = 256
 class CheckReport:
     """What a check found. problems : none where the index is whole.
 
-    begun : files of which only the first records are in, for the same call to go on with. notes : what is
+    begun : files of which only the first records are in, for the same call to resume. notes : what is
     yet to be done, and is by whoever searches or changes the index next; answers do not wait for it.
     """
 
@@ -72,7 +72,7 @@ class CheckReport:
 def check_storage(path: Path) -> CheckReport:
     """Read all of an index and compare it with its checksums and with itself; nothing is changed.
 
-    A damaged engine is told of too, though a search would build it anew; one that a killed call has left
+    A damaged engine is reported too, though a search would build it again; one that a killed call has left
     behind the entries is no problem, but noted.
 
     Raises FormatError where it cannot be opened at all.
@@ -167,7 +167,7 @@ def _rows(index: Storage) -> Iterator[str]:
 
 
 def _entries(index: Storage) -> Iterator[str]:
-    """Every entry has its rows, all alive, and no living row is of nobody."""
+    """Every entry has its rows, all alive, and no row alive is of nobody."""
     records, alive = np.asarray(index.rows.records), index.rows.alive
     owned = np.zeros(len(records), dtype=bool)
     genomes = set(index.table.genomes())
@@ -196,7 +196,7 @@ def _entry(entry: Entry, records: NDArray[Any], alive: NDArray[np.bool_]) -> Ite
 
 
 def _genomes(index: Storage) -> Iterator[str]:
-    """Mean vectors are those of their entries, but for genomes that are to be computed anew."""
+    """Mean vectors are those of their entries, but for genomes that are to be computed again."""
     stale = set(index.table.stale(1 << 30).tolist())
     records, alive = np.asarray(index.rows.records), index.rows.alive
     yield from (f"genome {name!r}: it has no entry" for name in _emptied(index, stale))
@@ -322,7 +322,7 @@ class IndexInfo:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One entry as `kinmer db list` tells it. vectors : of the whole and its pieces."""
+    """One entry as `kinmer db list` shows it. vectors : of the whole and its pieces."""
 
     id: str
     genome: str

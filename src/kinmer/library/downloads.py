@@ -50,7 +50,7 @@ def fetch(
 
     threads : transfers at a time.
     retries : times in a row that a transfer, a connection or a status that passes (429, 5xx) is tried again.
-    log : is told what is tried again and of what failed; several threads call it.
+    log : receives what is tried again and what failed; several threads call it.
 
     Raises InputError at the end, or after 20 of them, for files that could not be fetched, all others having
     been yielded; UsageError where another process fetches into the folder.
@@ -181,6 +181,6 @@ def _summary(failures: list[InputError]) -> InputError:
     return InputError(
         f"{len(failures)} files could not be fetched{stopped}; the first: {first.what}",
         first.why,
-        "call it again to go on, or leave them out",
+        "call it again to resume, or leave them out",
         place=first.place,
     )

@@ -1,4 +1,4 @@
-"""Genome files: what their names tell, their checksums, and manifests that list them."""
+"""Genome files: what their names say, their checksums, and manifests that list them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "is_fasta_name",
     "read_manifest",
     "read_table",
-    "refuse_twins",
+    "refuse_duplicates",
     "verify_genome",
 ]
 
@@ -40,8 +40,8 @@ _GENES = re.compile(rf"(?:^|_)(?:(?:cds|rna)_from_genomic|rna|cds)\.fna{_COMPRES
 class GenomeFile:
     """A file of one genome's sequences, here (`path`) or still to be fetched (`url`).
 
-    Where both are told, the file is here and came from there. ``sha256`` and ``md5`` are hex digits, ``size``
-    bytes, all of the file as it is, compressed or not. ``place``: what told of it, for errors.
+    Where both are given, the file is here and came from there. ``sha256`` and ``md5`` are hex digits,
+    ``size`` bytes, all of the file as it is, compressed or not. ``place``: where it is listed, for errors.
     """
 
     path: Path | None
@@ -85,7 +85,7 @@ def genome_of(path: Path | None = None, *, url: str | None = None) -> str:
     return accession_in(*names) or _FASTA.sub("", names[0])
 
 
-def refuse_twins(files: Iterable[GenomeFile]) -> None:
+def refuse_duplicates(files: Iterable[GenomeFile]) -> None:
     """Raise InputError where two files have one genome's name, or two genomes one file."""
     genomes: dict[str, GenomeFile] = {}
     sources: dict[str, GenomeFile] = {}
@@ -109,29 +109,29 @@ _BLOCK = 1 << 20
 
 
 def difference(file: GenomeFile, path: Path) -> str:
-    """How the file at `path` differs from what is told of `file`; empty where it does not."""
-    told = {name: value for name in ("sha256", "md5") if (value := getattr(file, name)) is not None}
+    """How the file at `path` differs from what is listed of `file`; empty where it does not."""
+    listed = {name: value for name in ("sha256", "md5") if (value := getattr(file, name)) is not None}
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"the size is {size:,} bytes, expected {file.size:,}"
-    return _difference(told, _sums(path, told) if told else {})
+    return _difference(listed, _sums(path, listed) if listed else {})
 
 
 def verify_genome(file: GenomeFile) -> str:
-    """The SHA-256 (hex) of a file that is here, once it has the size and the sums that are told of it.
+    """The SHA-256 (hex) of a file that is here, once it has the size and the sums that are listed.
 
     Reads the file once. Raises InputError, with both sums, where it has others, or where it cannot be read.
     """
     path = file.path
     if path is None:
         raise InputError(f"{file.where} is not here yet", check="fetch it first", place=file.place)
-    told = {name: value for name in ("sha256", "md5") if (value := getattr(file, name)) is not None}
+    listed = {name: value for name in ("sha256", "md5") if (value := getattr(file, name)) is not None}
     try:
         sized = GenomeFile(path, None, file.genome, size=file.size)
         wrong, sums = difference(sized, path), {}
         if not wrong:
-            sums = _sums(path, {"sha256": "", **told})
-            wrong = _difference(told, sums)
+            sums = _sums(path, {"sha256": "", **listed})
+            wrong = _difference(listed, sums)
     except OSError as error:
         raise InputError(f"{path} cannot be read", error.strerror or str(error), place=file.place) from error
     if wrong:
@@ -150,10 +150,10 @@ def _sums(path: Path, names: dict[str, str]) -> dict[str, str]:
     return {name: one.hexdigest() for name, one in hashes.items()}
 
 
-def _difference(told: dict[str, str], found: dict[str, str]) -> str:
-    for name, value in told.items():
-        if found[name] != value.lower():
-            return f"the {name} is {found[name]}, expected {value.lower()}"
+def _difference(listed: dict[str, str], sums: dict[str, str]) -> str:
+    for name, value in listed.items():
+        if sums[name] != value.lower():
+            return f"the {name} is {sums[name]}, expected {value.lower()}"
     return ""
 
 
@@ -196,8 +196,8 @@ def read_manifest(path: Path) -> list[GenomeFile]:
         place = f"{path}, line {number}"
         if len(fields) > len(names):
             raise InputError(f"{len(fields)} fields, the header has {len(names)}", place=place)
-        told = zip(keys, rules, fields, strict=False)
-        row = {key: value for key, rule, field in told if (value := rule(field)) is not None}
+        values = zip(keys, rules, fields, strict=False)
+        row = {key: value for key, rule, field in values if (value := rule(field)) is not None}
         files.append(_genome(row, path.parent, place))
     if not files:
         raise InputError("the manifest lists no genome", place=path)
@@ -207,16 +207,16 @@ def read_manifest(path: Path) -> list[GenomeFile]:
 def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Number and stripped fields of every line that is not blank, of a table plain or gzip.
 
-    Raises InputError where the file is no text, and what `kinmer.files.read_lines` raises.
+    Raises InputError where the file is not text, and what `kinmer.files.read_lines` raises.
     """
     for number, line in read_lines(path):
         if b"\x00" in line:
-            raise InputError("the file is no text", "it holds a zero byte", place=f"{path}, line {number}")
+            raise InputError("the file is not text", "it holds a zero byte", place=f"{path}, line {number}")
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise InputError(
-                "the file is no UTF-8 text", str(error), "save it as UTF-8", place=f"{path}, line {number}"
+                "the file is not UTF-8 text", str(error), "save it as UTF-8", place=f"{path}, line {number}"
             ) from error
         if text.strip():
             yield number, [part.strip() for part in text.split("\t")]
@@ -231,12 +231,12 @@ def https_of(url: str, place: str | None = None) -> str:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        raise InputError(f"{url!r} is no URL", str(error), place=place) from None
+        raise InputError(f"{url!r} is not a URL", str(error), place=place) from None
     if parts.scheme == "ftp" and host in HTTPS_TOO:
         return parts._replace(scheme="https").geturl()
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(
-            f"{url!r} is no URL of http or https", check="a local file's column is path", place=place
+            f"{url!r} is not an http or https URL", check="a local file's column is path", place=place
         )
     return url
 
@@ -251,7 +251,7 @@ def _genome(row: dict[str, str], folder: Path, place: str) -> GenomeFile:
             what = (
                 "is a folder"
                 if path.is_dir()
-                else "is no regular file"
+                else "is not a regular file"
                 if path.exists()
                 else "does not exist"
             )
@@ -261,10 +261,10 @@ def _genome(row: dict[str, str], folder: Path, place: str) -> GenomeFile:
         path = None
     for name, form in SUMS.items():
         if name in row and not form.fullmatch(row[name].lower()):
-            raise InputError(f"{row[name]!r} is no {name}", "it is written in hex digits", place=place)
+            raise InputError(f"{row[name]!r} is not a {name}", "it is written in hex digits", place=place)
     size = row.get("size")
     if size is not None and not (size.isascii() and size.isdigit() and len(size) < MOST_DIGITS):
-        raise InputError(f"{size[:40]!r} is no size in bytes", place=place)
+        raise InputError(f"{size[:40]!r} is not a size in bytes", place=place)
     return GenomeFile(
         path,
         url,

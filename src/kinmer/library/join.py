@@ -210,7 +210,7 @@ def homonyms(table: EntryTable) -> Iterator[Homonym]:
 
 
 def report_homonyms(table: EntryTable, log: Callable[[str], None]) -> None:
-    """Tell `log` how many homonyms there are, the deepest of them as an example."""
+    """Log how many homonyms there are, the deepest of them as an example."""
     found = list(homonyms(table))
     if not found:
         return

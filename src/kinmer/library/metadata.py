@@ -76,7 +76,7 @@ class Ranks(ABC):
         """Names at all ranks in a line."""
 
     def found(self) -> tuple[str, ...]:
-        """The missing ranks, if the lines so far had any to tell."""
+        """The missing ranks, if the lines so far had any."""
         return self.missing
 
 
@@ -112,7 +112,7 @@ def taxid_of(text: str, place: str | None) -> int:
     """A taxid as tables have it; InputError where it is none."""
     found = _TAXID.fullmatch(text)
     if found is None or len(found[1]) > 18:
-        raise InputError(f"{text[:80]!r} is no taxid", "NCBI's are whole numbers", place=place)
+        raise InputError(f"{text[:80]!r} is not a taxid", "NCBI's are whole numbers", place=place)
     return int(found[1])
 
 
@@ -163,7 +163,9 @@ class _Lineages(Ranks):
                 if at in self._odd:
                     odd, where = self._odd[at]
                     raise InputError(
-                        f"{odd[:80]!r} is no lineage", f"others of its column are, as in {place}", place=where
+                        f"{odd[:80]!r} is not a lineage",
+                        f"others of its column are, as in {place}",
+                        place=where,
                     )
                 self._column = at
                 return
@@ -220,7 +222,7 @@ def open_table(path: Path) -> Table:
     number, names = first
     if names[0].startswith(">"):
         raise InputError(
-            "this is FASTA, no table of metadata",
+            "this is FASTA, not a table of metadata",
             "a header line is expected",
             "were files exchanged?",
             place=path,
@@ -234,8 +236,8 @@ def open_table(path: Path) -> Table:
 
 
 def _reports(path: Path) -> Rows:
-    for number, accession, told in read_reports(path):
-        yield number, [accession, *(told.get(name, "") for name in REPORT_NAMES)]
+    for number, accession, values in read_reports(path):
+        yield number, [accession, *(values.get(name, "") for name in REPORT_NAMES)]
 
 
 # Columns that an index has from counting, and names that its own output uses.
@@ -357,7 +359,7 @@ def _check_header(table: Table, path: Path) -> None:
     for name in names:
         if not name:
             raise InputError("a column has no name", check="is the first line the header?", place=place)
-        # SQLite, where the columns go, does not tell upper case from lower case.
+        # SQLite, where the columns go, takes upper and lower case as the same.
         if name.lower() in seen:
             raise InputError(f"the column {name!r} occurs twice", "case does not count", place=place)
         seen.add(name.lower())

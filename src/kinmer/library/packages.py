@@ -26,7 +26,7 @@ from kinmer.library.genomes import (
     is_fasta_name,
     read_manifest,
     read_table,
-    refuse_twins,
+    refuse_duplicates,
 )
 from kinmer.taxonomy import RANKS, is_lineage, parse_lineage
 
@@ -50,7 +50,7 @@ class Package:
     """An unpacked package of NCBI Datasets in the folder `root`, which holds ``ncbi_dataset``.
 
     ``md5``: sums by path relative to `root`; ``metadata``: by accession, with organism, taxid, strain and
-    assembly_level where the report tells them.
+    assembly_level where the report has them.
 
     Raises InputError with the line where its report or its sums are damaged.
     """
@@ -59,7 +59,7 @@ class Package:
         self.root = root
         self.md5 = dict(_md5_sums(root / SUMS))
         report = root / "ncbi_dataset" / "data" / REPORT
-        self.metadata = {name: told for _, name, told in read_reports(report)} if report.is_file() else {}
+        self.metadata = {name: values for _, name, values in read_reports(report)} if report.is_file() else {}
 
     @classmethod
     def around(cls, path: Path) -> Path | None:
@@ -74,7 +74,7 @@ class Package:
         return cls.around(path) is not None and "_genomic." not in path.name
 
     def sum_of(self, path: Path) -> str | None:
-        """The MD5 that the package tells of one of its files."""
+        """The MD5 that the package lists for one of its files."""
         return self.md5.get(path.relative_to(self.root).as_posix())
 
     def lacking(self) -> list[str]:
@@ -166,7 +166,7 @@ def is_report(path: str | Path) -> bool:
 def read_reports(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
     """Number, accession and metadata of every line of a package's report.
 
-    The metadata: organism, taxid, strain and assembly_level where they are told. Raises FormatError with the
+    The metadata: organism, taxid, strain and assembly_level where they are known. Raises FormatError with the
     line where one is no report.
     """
     for number, fields in read_table(path):
@@ -175,12 +175,12 @@ def read_reports(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
             report = parse_json("\t".join(fields))
         except ValueError as error:
             raise FormatError(
-                "the line is no JSON", str(error), "was it unpacked whole?", place=place
+                "the line is not JSON", str(error), "was it unpacked whole?", place=place
             ) from None
         accession = report.get("accession") if isinstance(report, dict) else None
         if not isinstance(accession, str):
             raise FormatError("the report has no accession", place=place)
-        told = {
+        values = {
             "organism": _at(report, "organism", "organismName"),
             "taxid": _at(report, "organism", "taxId"),
             "strain": _at(report, "organism", "infraspecificNames", "strain"),
@@ -189,7 +189,7 @@ def read_reports(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
         yield (
             number,
             accession,
-            {key: sys.intern(str(value)) for key, value in told.items() if value is not None},
+            {key: sys.intern(str(value)) for key, value in values.items() if value is not None},
         )
 
 
@@ -234,7 +234,7 @@ def find_genomes(
         files = [GenomeFile(source, None, genome_of(source))]
     else:
         files = read_manifest(source)
-    refuse_twins(files)
+    refuse_duplicates(files)
     return _with_ranks(files, [Path(one) for one in taxonomy] or tables, log)
 
 
@@ -265,7 +265,7 @@ def _in_folder(folder: Path) -> tuple[list[GenomeFile], list[Path]]:
 
 
 def _with_ranks(files: list[GenomeFile], tables: list[Path], log: Callable[[str], None]) -> list[GenomeFile]:
-    """The genomes with the ranks that the tables tell of them."""
+    """The genomes with the ranks that the tables give them."""
     if not tables:
         return files
     accessions = {name for file in files if (name := accession_in(file.genome))}
@@ -278,7 +278,7 @@ def _with_ranks(files: list[GenomeFile], tables: list[Path], log: Callable[[str]
 
 
 def _described(path: Path, packages: dict[Path, Package]) -> GenomeFile:
-    """A genome with what its package tells, which is read when it is first met."""
+    """A genome with what its package says, which is read when it is first met."""
     at = path.absolute()
     root = Package.around(at)
     if root is None:

@@ -62,7 +62,7 @@ class Sessions:
     @contextmanager
     def get(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         """The answer to a GET, its body not read yet. Raises requests.RequestException and Stopped."""
-        # The file as it lies there: a body packed for the way could not be gone on with.
+        # The file as it lies there: a body packed for the way could not be resumed.
         headers = {"Accept-Encoding": "identity", **headers}
         with self._session().get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             with self._lock:
@@ -127,7 +127,7 @@ _BLOCK = 1 << 16
 _LARGEST_ABOUT = 1 << 20
 # Of a file of which no size is listed; the largest genome that is known takes some 40 GB.
 LARGEST_FILE = 64 << 30
-# Seconds that a transfer waits before it goes on, doubled from one to the next.
+# Seconds that a transfer waits before it resumes, doubled from one to the next.
 _PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _REASONS = {
     401: "the server wants a password",
@@ -138,7 +138,7 @@ _REASONS = {
 
 
 class _BrokenError(Exception):
-    """A transfer that ended early and may be gone on with."""
+    """A transfer that ended early and may be resumed."""
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Transfer:
 
     target : where it comes to lie; its folder exists.
     retries : times in a row that a transfer may break without a byte more than before.
-    moved : told of every block's bytes.
+    moved : receives the size of every block.
     """
 
     file: GenomeFile
@@ -204,7 +204,7 @@ class Transfer:
                     raise self._error(
                         f"the transfer broke {failures + 1} times in a row", str(error)
                     ) from error
-                self.log(f"{self.file.where}: {error}; going on from {size:,} bytes")
+                self.log(f"{self.file.where}: {error}; resuming from {size:,} bytes")
                 self.sessions.wait(min(_PAUSE * 2**failures, _LONGEST_PAUSE))
 
     def _receive(self) -> None:
@@ -244,7 +244,7 @@ class Transfer:
             raise _BrokenError("the server has another file by now")
 
     def _place(self, response: requests.Response, done: int) -> int:
-        """Where the answer's bytes belong; writes down what the server says of a file that begins anew."""
+        """Where the answer's bytes belong; writes down what the server says of a file that begins again."""
         status = response.status_code
         if status == requests.codes.partial_content:
             if not response.headers.get("Content-Range", "").strip().startswith(f"bytes {done}-"):
@@ -313,7 +313,7 @@ class Transfer:
         return InputError(
             f"{self.file.where} could not be fetched",
             f"{why} ({detail})" if detail else why,
-            "call it again to go on, or look at the address",
+            "call it again to resume, or look at the address",
             place=self.file.place,
         )
 

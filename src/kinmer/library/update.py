@@ -77,10 +77,10 @@ class KinIndex(Storage):
         metadata, taxdump, ids, min_length, prefix, sample_from_file : as in `kinmer.build_index`.
         genome : of all sequences of FASTA files; None for each its own, or what the metadata say. Within an
             index a sequence is known by its genome and its id.
-        calibrate : calibrate anew where much has changed.
+        calibrate : calibrate again where much has changed.
         wait : seconds to wait for another writer.
         threads : for counting, embedding and the engine; None for all cores.
-        log : is told what was left out.
+        log : receives a line on what was left out.
 
         Returns
         -------
@@ -167,7 +167,7 @@ class KinIndex(Storage):
         genomes : all of their sequences; with `ids` only those of these ids.
         where : a condition; what it holds for goes besides. See `select`.
         wait : seconds to wait for another writer.
-        log : is told what there is to say.
+        log : receives what there is to say.
 
         Returns
         -------
@@ -195,14 +195,14 @@ class KinIndex(Storage):
             return gone
 
     def compact(self, *, wait: float = 0.2, threads: int | None = None, log: Log | None = None) -> None:
-        """Write the files anew without what was deleted, and build the engine of what is left."""
+        """Write new files without what was deleted, and build the engine of what is left."""
         with self._writer(wait, log, threads) as writer:
             writer.finish(behind=1 << 62)
             writer.compact()
             writer.finish(behind=0)
 
     def calibrate(self, *, wait: float = 0.2, threads: int | None = None, log: Log | None = None) -> None:
-        """Learn anew from the index's own sequences how far its answers can be trusted."""
+        """Learn again from the index's own sequences how far its answers can be trusted."""
         with self._writer(wait, log, threads) as writer:
             writer.finish()
             refresh_calibration(writer, force=True)
@@ -214,7 +214,7 @@ class KinIndex(Storage):
     def check(self) -> CheckReport:
         """Read all of the index and compare it with its checksums and with itself; nothing is changed.
 
-        A damaged engine is reported too, though a search would build it anew. One that a killed call has
+        A damaged engine is reported too, though a search would build it again. One that a killed call has
         left behind the entries is no problem, but noted.
 
         Raises FormatError where it cannot be opened at all.
@@ -287,7 +287,7 @@ def compact_index(
 def calibrate_index(
     db: str | Path, *, wait: float = 0.2, threads: int | None = None, log: Log | None = None
 ) -> None:
-    """Learn anew how far answers of the index at `db` can be trusted; see `KinIndex.calibrate`."""
+    """Learn again how far answers of the index at `db` can be trusted; see `KinIndex.calibrate`."""
     with KinIndex.open(db, proved=True) as index:
         index.calibrate(wait=wait, threads=threads, log=log)
 
