@@ -236,7 +236,7 @@ def https_of(url: str, place: str | None = None) -> str:
         return parts._replace(scheme="https").geturl()
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(
-            f"{url!r} is not an http or https URL", check="a local file's column is path", place=place
+            f"{url!r} is not a URL of http or https", check="a local file's column is path", place=place
         )
     return url
 
