@@ -155,7 +155,7 @@ def test_a_manifest_tells_all(tmp_path: Path) -> None:
         (["path\tsha256", f"a.fna\t{'g' * 64}"], "line 2: 'g{64}' is not a sha256"),
         (["path\tsize", "a.fna\t-1"], "line 2: '-1' is not a size"),
         (["path\tsize", "a.fna\t٣"], "line 2: '٣' is not a size"),
-        (["url", "ftp://a.org/x.fna"], "line 2: 'ftp://a.org/x.fna' is not an http or https URL"),
+        (["url", "ftp://a.org/x.fna"], "line 2: 'ftp://a.org/x.fna' is not a URL of http or https"),
         (["url", "a.fna"], "line 2: 'a.fna' is not a URL"),
         (["url", "http://[a/x.fna"], "line 2: .* is not a URL"),
         (["path", "a.fna\x00"], "line 2: the file is not text"),
@@ -175,7 +175,7 @@ def test_what_is_wrong_in_a_manifest_is_told_with_its_line(
 
 
 def test_a_manifest_in_another_encoding_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no UTF-8"):
+    with pytest.raises(InputError, match="not UTF-8"):
         find_genomes(put(tmp_path / "m.tsv", "path\tspecies\na.fna\tÄ".encode("latin-1")))
 
 
