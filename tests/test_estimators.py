@@ -31,7 +31,7 @@ from sklearn.utils.validation import validate_data
 from kinmer import Encoder, KinmerClassifier, KinmerEncoder, embed
 from kinmer.errors import FormatError, KinmerError, MismatchError, UsageError
 from kinmer.estimators import RowError, SettingError
-from kinmer.estimators.neighbours import Neighbours
+from kinmer.estimators.classifier import Neighbors
 from kinmer.kmers import KmerCounter
 from tests.organisms import encoder_of
 
@@ -151,7 +151,7 @@ def test_a_vector_depends_on_its_sequence_alone(rows: list[str], batch: int) -> 
 def test_batches_by_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long sequences are counted a few at a time; the vectors are the same."""
     wanted = KinmerEncoder(ENCODER).transform(SEQUENCES)
-    monkeypatch.setattr("kinmer.estimators.rows.LETTER_BYTES", 1500)
+    monkeypatch.setattr("kinmer.estimators.transformer.LETTER_BYTES", 1500)
     assert np.array_equal(KinmerEncoder(ENCODER, threads=2).transform(SEQUENCES), wanted)
 
 
@@ -291,8 +291,8 @@ def test_the_graph_finds_what_looking_at_all_finds(grouped: bool) -> None:
     queries = vectors[:200] + 0.05 * rng.normal(size=(200, 16)).astype(np.float32)
     queries[0] = 0
     groups = rng.integers(0, 900, 3000) if grouped else None
-    exact = Neighbours(vectors, groups, "exact", 1).nearest(queries, 10)
-    graph = Neighbours(vectors, groups, "hnsw", 1).nearest(queries, 10)
+    exact = Neighbors(vectors, groups, "exact", 1).nearest(queries, 10)
+    graph = Neighbors(vectors, groups, "hnsw", 1).nearest(queries, 10)
     there = exact[0] == graph[0]
     assert there.mean() > 0.999
     assert np.array_equal(exact[1][there], graph[1][there])

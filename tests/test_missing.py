@@ -17,7 +17,7 @@ import kinmer
 from kinmer.clusters.agreement import agreement_of, evaluate_clusters
 from kinmer.confidence.pool import LineageBook
 from kinmer.estimators import KinmerClassifier
-from kinmer.estimators.rows import RowError
+from kinmer.estimators.transformer import RowError
 from kinmer.evaluate.measures import label_table
 from kinmer.fasta import read_records
 from kinmer.fragments import read_labels

@@ -17,7 +17,7 @@ from kinmer.box import boxed
 from kinmer.counting import count_batches
 from kinmer.encoder import Encoder
 from kinmer.errors import SequenceError
-from kinmer.estimators.rows import embed_rows
+from kinmer.estimators.transformer import embed_rows
 from kinmer.index import pieces as module
 from kinmer.index.manifest import save_manifest
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, pieces_of, read_blocks_of

@@ -15,8 +15,7 @@ if find_spec("sklearn") is None:
         "pip install 'kinmer[sklearn]'",
     )
 
-from kinmer.estimators.classifying import KinmerClassifier
-from kinmer.estimators.encoding import KinmerEncoder
-from kinmer.estimators.rows import RowError, SettingError
+from kinmer.estimators.classifier import KinmerClassifier
+from kinmer.estimators.transformer import KinmerEncoder, RowError, SettingError
 
 __all__ = ["KinmerClassifier", "KinmerEncoder", "RowError", "SettingError"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -16,14 +17,108 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, InputError
-from kinmer.estimators.encoding import KinmerEncoder, check_counted
-from kinmer.estimators.neighbours import Neighbours
-from kinmer.estimators.rows import RowError, SettingError, text_rows
-from kinmer.estimators.saving import load_estimator, save_estimator
-from kinmer.stores import check_vectors
+from kinmer.estimators.persistence import load_estimator, save_estimator
+from kinmer.estimators.transformer import KinmerEncoder, RowError, SettingError, check_counted, text_rows
+from kinmer.stores import VectorStore, check_vectors, distances_to, engine, exact_search, sort_hits
 from kinmer.taxonomy import known_rows
 
-__all__ = ["KinmerClassifier"]
+__all__ = ["MANY", "KinmerClassifier", "Neighbors"]
+
+
+# Up to this many vectors looking at all of them is faster than building a graph pays back.
+MANY = 50_000
+QUERY_BLOCK = 256
+# Candidates for every group wanted, at first; four times as many where those are of too few groups.
+PER_GROUP = 4
+
+Rows = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+class Neighbors:
+    """Vectors (n, d) and the groups (n,) they belong to (None: each its own), searched by cosine distance.
+
+    engine : "exact", "hnsw", or "auto": hnsw from `MANY` vectors on.
+    """
+
+    def __init__(self, vectors: Vectors, groups: Rows | None, engine: str, threads: int | None) -> None:
+        if vectors.ndim != 2 or (groups is not None and groups.shape != vectors.shape[:1]):
+            raise ValueError("vectors and groups do not fit")
+        self.vectors, self.groups = vectors, groups
+        self._engine, self._threads = engine, threads
+        self._number = len(vectors) if groups is None else np.unique(groups).size
+        self._store = self._build()
+
+    def nearest(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        """Rows and distances (q, k) of the nearest, at most one a group, by distance and row.
+
+        Where there are fewer: -1 and inf.
+        """
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        few = min(k, self._number)
+        for start in range(0, len(queries), QUERY_BLOCK):
+            part = slice(start, start + QUERY_BLOCK)
+            rows[part, :few], far[part, :few] = self._of_groups(queries[part], few)
+        return rows, far
+
+    def _of_groups(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        if self.groups is None:
+            return self._ask(queries, k)
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        left = np.arange(len(queries))
+        wide = PER_GROUP * k
+        while left.size:
+            wide = min(wide, len(self.vectors))
+            near_rows, away = self._ask(queries[left], wide)
+            short = []
+            for query, near, distances in zip(left.tolist(), near_rows, away, strict=True):
+                # The first of every group is its nearest; np.unique says where it stands.
+                firsts = np.sort(np.unique(self.groups[near], return_index=True)[1])[:k]
+                if len(firsts) < k:
+                    short.append(query)
+                    continue
+                rows[query], far[query] = near[firsts], distances[firsts]
+            left = np.array(short, dtype=np.int64)
+            wide *= 4
+        return rows, far
+
+    def _ask(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        store = self._store
+        # A query without direction is at distance 1 from all: only looking at all gives their order.
+        exact = ~queries.any(axis=1) if store is not None else np.ones(len(queries), dtype=bool)
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        far = np.full((len(queries), k), np.inf, dtype=np.float32)
+        if exact.any():
+            rows[exact], far[exact] = exact_search(self.vectors, None, queries[exact], k, "cosine")
+        if store is not None and not exact.all():
+            asked = queries[~exact]
+            labels, _ = store.search(asked, min(len(self.vectors), max(2 * k, k + 16)))
+            near = self.vectors[labels.ravel()].reshape(*labels.shape, -1)
+            rows[~exact], far[~exact] = sort_hits(labels, distances_to(asked, near, "cosine"), k)
+        return rows, far
+
+    def _build(self) -> VectorStore | None:
+        if self._engine == "exact" or (self._engine == "auto" and len(self.vectors) < MANY):
+            return None
+        # The store mends its graph as it is written; searched, it stays in memory.
+        with TemporaryDirectory(prefix="kinmer-") as folder:
+            store = engine("hnsw").create(
+                folder, dim=self.vectors.shape[1], metric="cosine", threads=self._threads
+            )
+            store.add(np.arange(len(self.vectors)), self.vectors)
+            store.flush()
+        return store
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the graph, which is built again."""
+        return {**self.__dict__, "_store": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._store = self._build()
+
 
 ENGINES = ("auto", "exact", "hnsw")
 EMBEDDING = ("encoder", "min_windows", "batch_size", "threads", "device")
@@ -32,8 +127,8 @@ EMBEDDING = ("encoder", "min_windows", "batch_size", "threads", "device")
 class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Labels by a weighted vote of the nearest sequences; cosine distance between embeddings.
 
-    A neighbour at distance d has the weight exp(-(d - nearest) / temperature): softmax weights over the
-    neighbours, as in neighbourhood components analysis (Goldberger et al. 2005) with the distance unsquared.
+    A neighbor at distance d has the weight exp(-(d - nearest) / temperature): softmax weights over the
+    neighbors, as in neighborhood components analysis (Goldberger et al. 2005) with the distance unsquared.
 
     X is a collection of sequences (as for `KinmerEncoder`) or an array (n, d) of vectors that are made
     already, for example by a `KinmerEncoder` in front of this in a pipeline. Fitted on sequences it also
@@ -43,7 +138,7 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     encoder, min_windows, batch_size, threads, device : as of `KinmerEncoder`; only for sequences, `threads`
         for the engine, too.
-    n_neighbors : neighbours that vote; groups where `fit` is given them. All where there are fewer.
+    n_neighbors : neighbors that vote; groups where `fit` is given them. All where there are fewer.
     temperature : of the weights, in cosine distance.
     engine : "exact" looks at every vector; "hnsw" asks a graph for candidates, whose distances are exact;
         "auto" is exact up to 50,000 vectors.
@@ -103,13 +198,13 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if groups is not None:
             check_consistent_length(vectors, groups)
             codes = np.unique(column_or_1d(groups), return_inverse=True)[1].astype(np.int64)
-        self._neighbours = Neighbours(vectors, codes, self.engine, self.threads)
+        self._neighbors = Neighbors(vectors, codes, self.engine, self.threads)
         return self
 
     def kneighbors(self, X: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Distances and row numbers of the neighbours that vote on every row of X, both (q, n_neighbors).
+        """Distances and row numbers of the neighbors that vote on every row of X, both (q, n_neighbors).
 
-        By distance, then row; inf and -1 where there are fewer neighbours.
+        By distance, then row; inf and -1 where there are fewer neighbors.
         """
         rows, far = self._nearest(X)
         return far, rows
@@ -132,16 +227,16 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def vectors_(self) -> NDArray[np.float32]:
         """The vectors that vote, (n, d)."""
-        return self._neighbours.vectors
+        return self._neighbors.vectors
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write all that was fitted to a new folder, whole or not at all, nothing pickled.
 
         force : replace an estimator that was saved there. Raises UsageError where the output exists,
-        SettingError for labels that are no text, whole numbers, floats or truth values.
+        SettingError for labels that are not text, whole numbers, floats or truth values.
         """
         check_is_fitted(self)
-        kept = self._neighbours
+        kept = self._neighbors
         arrays: dict[str, NDArray[Any]] = {"vectors": kept.vectors, "targets": self._targets}
         if kept.groups is not None:
             arrays["groups"] = kept.groups
@@ -155,7 +250,7 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def load(cls, folder: str | Path) -> Self:
         """What `save` wrote, ``encoder`` being the folder in it; FormatError where that is damaged.
 
-        A graph ("hnsw") is built anew from the vectors.
+        A graph ("hnsw") is built again from the vectors.
         """
         made, state, arrays = load_estimator(cls, folder)
         try:
@@ -170,7 +265,7 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.encoder_ = self._embedder()._loaded() if fitted_on_text else None
         self.classes_ = np.array(state["classes"], dtype=state["dtype"])
         self._targets = arrays["targets"]
-        self._neighbours = Neighbours(arrays["vectors"], arrays.get("groups"), self.engine, self.threads)
+        self._neighbors = Neighbors(arrays["vectors"], arrays.get("groups"), self.engine, self.threads)
         if not fitted_on_text:
             self.n_features_in_ = state["n_features_in_"]
         if "feature_names_in_" in state:
@@ -182,12 +277,12 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_neighbours")
+        return hasattr(self, "_neighbors")
 
     def _nearest(self, X: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         check_is_fitted(self)
         self._check_settings()
-        return self._neighbours.nearest(self._asked(X), int(self.n_neighbors))
+        return self._neighbors.nearest(self._asked(X), int(self.n_neighbors))
 
     def _embedder(self, encoder: Encoder | None = None) -> KinmerEncoder:
         settings = {name: getattr(self, name) for name in EMBEDDING}

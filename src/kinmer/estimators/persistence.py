@@ -22,13 +22,14 @@ from kinmer.inputs import check_weights, described
 
 __all__ = ["FORMAT", "load_estimator", "save_estimator"]
 
+
 FORMAT = 1
 KIND = "kinmer estimator"
 MODEL, ARRAYS, ENCODER = "model.json", "arrays.safetensors", "encoder"
 ESTIMATOR = FolderKind(
     "estimator",
     MODEL,
-    lambda told: told.get("kind") == KIND,
+    lambda recorded: recorded.get("kind") == KIND,
     r"model\.json|arrays\.safetensors|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)",
 )
 
@@ -48,7 +49,7 @@ def save_estimator(
     """Write an estimator's settings, what it has learnt (`state`: JSON-able; `arrays`) and its encoder."""
     path = check_output(folder, force=force, hint="use force=True to replace it", kind=ESTIMATOR)
     with built_aside(path) as aside:
-        told = {
+        recorded = {
             "kind": KIND,
             "format": FORMAT,
             "estimator": type(estimator).__name__,
@@ -62,10 +63,10 @@ def save_estimator(
             encoder.save(aside / ENCODER)
         if arrays is not None:
             write_bytes(
-                aside / ARRAYS, save({name: np.ascontiguousarray(one) for name, one in arrays.items()})
+                aside / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
             )
-            told["arrays"] = hash_file(aside / ARRAYS)
-        write_json(aside / MODEL, {**told, "checksum": _checksum(told)})
+            recorded["arrays"] = hash_file(aside / ARRAYS)
+        write_json(aside / MODEL, {**recorded, "checksum": _checksum(recorded)})
 
 
 def load_estimator(kind: type[Made], folder: str | Path) -> tuple[Made, dict[str, Any], Arrays]:
@@ -75,11 +76,11 @@ def load_estimator(kind: type[Made], folder: str | Path) -> tuple[Made, dict[str
     is missing, damaged, of another version or class.
     """
     path = Path(folder)
-    told = _told(path, kind.__name__)
-    settings = dict(told["settings"])
-    if told["encoder"] is not None:
+    recorded = _recorded(path, kind.__name__)
+    settings = dict(recorded["settings"])
+    if recorded["encoder"] is not None:
         found = read_json(path / ENCODER / "config.json").get("fingerprint")
-        if found != told["encoder"]:
+        if found != recorded["encoder"]:
             raise MismatchError("the encoder is not the one it was saved with", place=path / ENCODER)
         settings["encoder"] = str(path / ENCODER)
     try:
@@ -88,35 +89,35 @@ def load_estimator(kind: type[Made], folder: str | Path) -> tuple[Made, dict[str
         raise FormatError(
             "its settings are not those of this version", str(error), place=path / MODEL
         ) from error
-    return made, told["state"], _read_arrays(path / ARRAYS, told["arrays"])
+    return made, recorded["state"], _read_arrays(path / ARRAYS, recorded["arrays"])
 
 
-def _told(path: Path, name: str) -> dict[str, Any]:
+def _recorded(path: Path, name: str) -> dict[str, Any]:
     if not path.is_dir():
         raise FormatError("there is no such estimator", "it is a folder, written by save", place=path)
     if not (path / MODEL).is_file():
         raise FormatError(
-            f"this is no estimator, but {described(path)}", f"an estimator has a {MODEL}", place=path
+            f"this is not an estimator, but {described(path)}", f"an estimator has a {MODEL}", place=path
         )
-    told = read_json(path / MODEL)
-    if told.get("kind") != KIND:
-        raise FormatError("this is no estimator", "its model.json says nothing of one", place=path)
-    if told.get("format") != FORMAT:
+    recorded = read_json(path / MODEL)
+    if recorded.get("kind") != KIND:
+        raise FormatError("this is not an estimator", "its model.json says nothing of one", place=path)
+    if recorded.get("format") != FORMAT:
         raise FormatError(
-            f"the estimator has format {told.get('format')}, this version reads {FORMAT}",
-            check=f"kinmer {told.get('kinmer_version', '?')} wrote it; use that or a newer one",
+            f"the estimator has format {recorded.get('format')}, this version reads {FORMAT}",
+            check=f"kinmer {recorded.get('kinmer_version', '?')} wrote it; use that or a newer one",
             place=path,
         )
-    checksum = told.pop("checksum", None)
-    if checksum != _checksum(told):
+    checksum = recorded.pop("checksum", None)
+    if checksum != _checksum(recorded):
         raise FormatError(
             "model.json is damaged", "its checksum is another", "copy the folder again", place=path / MODEL
         )
-    if lacking := {"estimator", "settings", "state", "arrays", "encoder"} - told.keys():
+    if lacking := {"estimator", "settings", "state", "arrays", "encoder"} - recorded.keys():
         raise FormatError(f"model.json lacks {', '.join(sorted(lacking))}", place=path / MODEL)
-    if told["estimator"] != name:
-        raise MismatchError(f"this is a {told['estimator']}, not a {name}", place=path)
-    return told
+    if recorded["estimator"] != name:
+        raise MismatchError(f"this is a {recorded['estimator']}, not a {name}", place=path)
+    return recorded
 
 
 def _read_arrays(path: Path, digest: str | None) -> Arrays:
@@ -132,12 +133,12 @@ def _read_arrays(path: Path, digest: str | None) -> Arrays:
     return arrays
 
 
-def _checksum(told: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()
+def _checksum(recorded: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recorded, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON has it; an encoder that is no path is not told: its folder is saved."""
+    """A setting as JSON has it; an encoder that is not a path is left out: its folder is saved."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Path):
