@@ -70,7 +70,7 @@ def check_rows(rows: Sequence[Any] | NDArray[Any]) -> None:
     for number, row in enumerate(rows):
         if not _is_text(row):
             kind = "NaN" if isinstance(row, float) and row != row else f"of type {type(row).__name__}"
-            raise RowError(f"it is {kind}, not a sequence", "X has text in other rows", place=f"row {number}")
+            raise RowError(f"it is {kind}, no sequence", "X has text in other rows", place=f"row {number}")
         if not len(row):
             raise RowError("the sequence is empty", "it has no profile", place=f"row {number}")
 
@@ -85,8 +85,8 @@ def embed_rows(
 ) -> NDArray[np.float32]:
     """The vectors of sequences (n,): (n, dim) float32, the same whatever `batch_size` and `threads` are.
 
-    Raises RowError, with the number of the row (from 0), for one that is not a nucleotide sequence or has fewer
-    than `min_windows` k-mers of the largest k without other letters than A, C, G and T.
+    Raises RowError, with the number of the row (from 0), for a row that is not a nucleotide sequence or
+    has fewer than `min_windows` k-mers of the largest k without other letters than A, C, G and T.
     """
     vectors = np.empty((len(rows), encoder.dim), dtype=np.float32)
     counter = KmerCounter(encoder.layout, threads or available_cores())
