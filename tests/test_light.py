@@ -224,7 +224,7 @@ def test_what_needs_torch_says_so_in_a_line(command: str, folder: Path) -> None:
     lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1, done.stderr
     assert "PyTorch is not installed" in lines[0]
-    assert 'pip install "kinmer[train]"' in lines[0]
+    assert "pip install 'kinmer[train]'" in lines[0]
     assert "Traceback" not in done.stderr
 
 

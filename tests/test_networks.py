@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from kinmer.errors import FormatError, UsageError
 from kinmer.layout import kmer_layout
 from kinmer.linear import summary
-from kinmer.networks import (
-    NETWORKS,
-    Vae,
-    VaeOutput,
-    block_mse,
-    build_network,
-    parameter_count,
-    vae_loss,
-)
+from kinmer.networks import NETWORKS, Vae, VaeOutput, build_network, parameter_count
+from kinmer.training.losses import block_mse, vae_loss
 
 
 def dense(inputs: int, outputs: int) -> int:

@@ -23,11 +23,12 @@ from kinmer.fasta import read_records
 from kinmer.fragments.packed import PackedSequences
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
-from kinmer.networks import Linear, Residual, build_network, pair_loss
+from kinmer.networks import Linear, Residual, build_network
 from kinmer.resources import cpu_threads
 from kinmer.simulate import Community, write_community
 from kinmer.training import TrainSettings, train
 from kinmer.training.contrast import FragmentData, draw_probe, split_kin
+from kinmer.training.losses import pair_loss
 from tests.organisms import organisms
 
 FOUR = profile_layout(4)

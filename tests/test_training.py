@@ -25,9 +25,10 @@ from kinmer.cli.encoders import OLD_OPTIONS, _without_old_options
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, KinmerError, TrainingError, UsageError
-from kinmer.networks import Vae, vae_loss
+from kinmer.networks import Vae
 from kinmer.training import TrainSettings, train, train_settings
 from kinmer.training.checkpoints import Checkpoints
+from kinmer.training.losses import vae_loss
 from kinmer.training.settings import PRESETS, flat, settings_table
 from tests.organisms import organisms
 

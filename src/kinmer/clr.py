@@ -1,4 +1,4 @@
-"""The centred log-ratio transform of profiles; the only one in the house.
+"""The centered log-ratio transform of profiles.
 
 Aitchison, J. (1982). The statistical analysis of compositional data. Journal of the Royal Statistical
 Society B 44, 139–160.
@@ -31,10 +31,10 @@ class Clr:
     """ln(x + pseudocount) minus its mean over a scope, where x are the frequencies of each block.
 
     Every block is first divided by its sum, so that counts and frequencies give the same; a block without
-    any count stays zero (all its features are then equal: 0, the centre, where it is centred on its own).
+    any count stays zero (all its features are then equal: 0, the center, where it is centered on its own).
 
-    scope : "block", every block centred on its own (each k is a composition of its own), or "joint", one
-        centre for all features of a row (the reference system's).
+    scope : "block", every block centered on its own (each k is a composition of its own), or "joint", one
+        center for all features of a row (the original pipeline's).
     pseudocount : what is added before the logarithm.
         "relative": `value` / n to the frequencies of a block of n features (0.5: the weight of half a count
         per feature in a block of n counts, whatever the sequence's length).

@@ -116,4 +116,4 @@ def require(module: str, why: str, extra: str) -> None:
     """Raise NotInstalledError, with the `extra` of kinmer that brings it, where `module` is not installed."""
     if find_spec(module) is None:
         name = _PACKAGES.get(module, module)
-        raise NotInstalledError(f"{name} is not installed", why, f'pip install "kinmer[{extra}]"')
+        raise NotInstalledError(f"{name} is not installed", why, f"pip install 'kinmer[{extra}]'")

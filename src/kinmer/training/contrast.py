@@ -15,7 +15,7 @@ from kinmer.fragments.packed import Fragments, PackedSequences
 from kinmer.fragments.pairs import Views, ViewSettings, count_fragments, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
-from kinmer.networks import Linear, Network, Residual, pair_loss
+from kinmer.networks import Linear, Network, Residual
 from kinmer.training.data import Batch, ahead, new_vae
 from kinmer.training.directions import (
     LEAST_FRAGMENTS,
@@ -26,6 +26,7 @@ from kinmer.training.directions import (
     fit_principal,
     genome_weights,
 )
+from kinmer.training.losses import pair_loss
 from kinmer.training.settings import TrainSettings
 
 __all__ = ["FragmentData", "Probe", "draw_probe", "linear_start", "split_kin"]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinmer.layout import Layout
-from kinmer.networks import Network, Residual, VaeOutput, block_mse, pair_loss, vae_loss
+from kinmer.networks import Network, Residual, VaeOutput
 from kinmer.training.contrast import Probe
 from kinmer.training.data import Batch, new_vae
+from kinmer.training.losses import block_mse, pair_loss, vae_loss
 from kinmer.training.settings import TrainSettings
 
 __all__ = ["PARTS", "Processes", "Trainer", "TrainingData", "joined", "resolved_precision"]
