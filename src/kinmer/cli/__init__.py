@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
-    # Threads of PyTorch and OpenBLAS spin while they wait, which costs dearly where another job has the cores.
+    # PyTorch and OpenBLAS threads spin while they wait, which costs dearly where another job has the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     # Typer's pydantic would look through all that is installed for plugins.
