@@ -2,7 +2,8 @@
 
     python benchmarks/analyses.py STORE [--vectors X_kinmer,raw,raw-joint]
 
-STORE is a profile store with embeddings. Prints Markdown for docs/benchmarks.md; the reported figures are of
+STORE is a profile store with embeddings. Prints Markdown for docs/benchmarks/maps-and-clusters.md.
+The reported figures are of
 4.8 million metagenomic contigs, so shape and size are what can be compared.
 """
 

@@ -1,4 +1,4 @@
-"""Which encoder finds the right species? The tables of docs/benchmarks.md, from genomes to Markdown.
+"""Which encoder finds the right species? The tables of docs/benchmarks/encoders.md, from genomes to Markdown.
 
 Makes one benchmark a seed (queries, database, cases), and of every method an encoder a fold of species, which
 has not seen the fold's species, and evaluates them together, with paired differences to the first.

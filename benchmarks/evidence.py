@@ -1,4 +1,4 @@
-"""What does alignment add to composition? The table of docs/benchmarks.md: each alone, and both.
+"""What does alignment add to composition? The table of docs/benchmarks/other-tools.md: each alone, and both.
 
     python benchmarks/evidence.py WORK [--draws 2,3,4] [--encoder 'WORK/kin/fold{fold}'] [--engine skani]
         [--candidates 50] [--threads 1] [--output TABLE.md]
