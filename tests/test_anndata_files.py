@@ -25,7 +25,8 @@ from scipy import sparse
 from kinmer import embed
 from kinmer.cli import run
 from kinmer.errors import FormatError, KinmerError, ProfileError, UsageError
-from kinmer.files import read_json, write_json
+from kinmer.files import write_json
+from kinmer.inputs import read_json
 from kinmer.layout import kmer_layout
 from kinmer.profiles import (
     H5adProfiles,

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
-from kinmer.files import hash_ids, read_json, write_json
+from kinmer.files import hash_ids, write_json
+from kinmer.inputs import read_json
 from kinmer.layout import Layout, kmer_layout
 from kinmer.profiles import (
     AnnDataProfiles,

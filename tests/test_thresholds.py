@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.confidence import calibrate, judge, verdicts
-from kinmer.confidence.thresholds import FEW_GENERA, WRONG_RANDOM, _allowed, _Names, _raised
+from kinmer.confidence.model import FEW_GENERA
+from kinmer.confidence.thresholds import WRONG_RANDOM, _allowed, _Names, _raised
 from tests.confidence_world import lineages, sample
 
 SHARE = 0.1

@@ -16,8 +16,6 @@ import numpy as np
 from kinmer.errors import FormatError, ProfileError, UsageError
 from kinmer.layout import Layout
 
-__all__ = ["REFERENCE_CLR", "Clr"]
-
 Scope = Literal["block", "joint"]
 Pseudocount = Literal["relative", "constant", "counts"]
 Array = TypeVar("Array")

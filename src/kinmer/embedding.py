@@ -39,8 +39,6 @@ from kinmer.resources import cpu_threads
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["KEY", "embed", "provenance_of"]
-
 KEY = "X_kinmer"
 COMMIT_SECONDS = 1.0
 

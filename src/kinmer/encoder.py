@@ -32,13 +32,11 @@ from kinmer.errors import (
     ProfileError,
     UsageError,
 )
-from kinmer.files import built_aside, read_json, write_bytes, write_json
+from kinmer.files import built_aside, write_bytes, write_json
 from kinmer.folders import FolderKind, check_output
-from kinmer.inputs import check_weights, described, is_sealed, parse_json, read_bytes, sealed
+from kinmer.inputs import check_weights, described, is_sealed, parse_json, read_bytes, read_json, sealed
 from kinmer.layout import Layout
 from kinmer.linear import LINEAR, Columns, EncoderNetwork, Projection, build
-
-__all__ = ["ENCODER", "FORMAT", "Encoder", "Precision", "check_encoder_output", "library_versions"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "weights.safetensors", "metrics.jsonl", "card.md"

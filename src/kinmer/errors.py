@@ -20,21 +20,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = [
-    "EngineError",
-    "FormatError",
-    "InputError",
-    "KinmerError",
-    "MismatchError",
-    "NotInstalledError",
-    "ProfileError",
-    "SequenceError",
-    "TrainingError",
-    "UsageError",
-    "require",
-]
-
-
 # Letters of a part of a message.
 LONGEST_PART = 800
 

@@ -22,30 +22,7 @@ from typing import IO, Any, TextIO
 
 from isal import isal_zlib
 
-from kinmer.inputs import parse_json, read_json
-
-__all__ = [
-    "built_aside",
-    "clear_temporaries",
-    "file_checksum",
-    "hash_file",
-    "hash_ids",
-    "hold",
-    "is_held",
-    "is_pipe",
-    "read_json",
-    "remove",
-    "replaced",
-    "replaced_text",
-    "scratch",
-    "settle",
-    "sync_directory",
-    "take_name",
-    "write_bytes",
-    "write_json",
-    "written_together",
-]
-
+from kinmer.inputs import parse_json
 
 _CRC_BYTES = 1 << 22
 # Hidden files and folders of a running process are called .NAME.kinmer-xxxxxxxx and locked by its process.

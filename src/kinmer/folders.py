@@ -24,8 +24,6 @@ from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.files import hold, is_held, is_pipe, remove, settle, take_name, write_json
 from kinmer.inputs import read_json
 
-__all__ = ["FolderKind", "Journal", "Workshop", "check_folder", "check_output", "guarded_inputs"]
-
 # What any folder of kinmer's may hold beside its own files: temporary files (those of kinmer 0.1.0 have no
 # mark), locks and journals, and what a desktop leaves.
 _ANYWHERE = r"(?:.*/)?(?:\..+\.(?:kinmer-)?[a-z0-9_]{8}|\.kinmer-[^/]+(?:/.*)?|\.DS_Store)"

@@ -25,25 +25,6 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, InputError, ProfileError
 
-__all__ = [
-    "Kind",
-    "check_weights",
-    "described",
-    "is_sealed",
-    "is_stream",
-    "kind_of",
-    "map_array",
-    "open_regular",
-    "parse_json",
-    "read_bytes",
-    "read_json",
-    "read_lines",
-    "sealed",
-    "text_of",
-    "unnamed_array",
-]
-
-
 # What is read as a whole. JSON of this size takes some 1.5 GB as Python's objects at worst, and so does JSON
 # of three times the size that is mostly text: journals name every file, 80 to 100 MB for 500,000 genomes.
 LARGEST_JSON = 64 << 20

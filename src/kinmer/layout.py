@@ -14,21 +14,6 @@ from typing import Any, Literal, get_args
 from kinmer.errors import FormatError, KinmerError, MismatchError, ProfileError, UsageError
 from kinmer.inputs import parse_json
 
-__all__ = [
-    "CODONS",
-    "Block",
-    "GeneticCode",
-    "Kind",
-    "Layout",
-    "canonical_kmers",
-    "check_layout",
-    "genetic_code_in",
-    "kmer_layout",
-    "layout_of_features",
-    "profile_layout",
-    "reverse_complement",
-]
-
 Kind = Literal["k-mer", "codon", "phase"]
 GeneticCode = Literal["auto", 11, 4]
 

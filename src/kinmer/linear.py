@@ -14,19 +14,6 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, UsageError
 from kinmer.resources import on_threads, one_blas_thread, working_threads
 
-__all__ = [
-    "LINEAR",
-    "NOTHING",
-    "Columns",
-    "EncoderNetwork",
-    "Layer",
-    "Projection",
-    "Transform",
-    "build",
-    "check_sizes",
-    "summary",
-]
-
 Floats = NDArray[np.float32]
 Transform = Callable[[Any], Any]
 

@@ -24,8 +24,6 @@ from kinmer.progress import step
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["export_profiles", "import_profiles"]
-
 BLOCK_ROWS = 4096
 EXPORT_K = 6
 

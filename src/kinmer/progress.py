@@ -15,8 +15,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Step", "printable", "show_progress", "step"]
-
 _shown = False
 
 

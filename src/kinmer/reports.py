@@ -40,8 +40,6 @@ from kinmer.vectors import Vectors
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["report"]
-
 TEMPLATE = Path(__file__).with_suffix(".html")
 # Rows of a list on the page; the files hold all.
 SHOWN = 15

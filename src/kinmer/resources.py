@@ -13,15 +13,6 @@ from typing import Any
 
 from kinmer.errors import UsageError
 
-__all__ = [
-    "available_cores",
-    "available_memory",
-    "cpu_threads",
-    "on_threads",
-    "one_blas_thread",
-    "working_threads",
-]
-
 
 def available_cores() -> int:
     """Cores that this process may run on (its affinity, not the machine's number)."""

@@ -11,8 +11,6 @@ import numpy as np
 
 from kinmer.files import replaced_text
 
-__all__ = ["MISSING", "field", "line", "write_table"]
-
 MISSING = ""
 # What a reader would take for the end of a field or a line.
 _BREAKS = dict.fromkeys(map(ord, "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")

@@ -33,8 +33,6 @@ from dataclasses import dataclass
 
 from kinmer.errors import UsageError
 
-__all__ = ["compile_where"]
-
 OPERATORS: dict[type[ast.cmpop], str] = {
     ast.Eq: "=",
     ast.NotEq: "<>",

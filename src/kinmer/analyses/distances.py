@@ -32,18 +32,6 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "DistanceAnalysis",
-    "MetricDistances",
-    "OneAnalysis",
-    "analyze_distances",
-    "analyze_one",
-    "dip_of",
-    "gc_parting",
-    "modes_of",
-    "several_modes",
-]
-
 METRICS: tuple[Metric, ...] = ("l2", "cosine")
 NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance"}
 # Sequences that the pairs are drawn of, and pairs that lie in memory together.

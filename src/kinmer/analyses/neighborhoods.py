@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "CountAnalysis",
-    "Dimension",
-    "Fit",
-    "NearDuplicate",
-    "NeighborAnalysis",
-    "analyze_counts",
-    "analyze_neighbors",
-]
-
 THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.5)
 RANGES = ((0.0, 0.2), (0.0, 0.5), (0.0, 0.7))
 BINS = 100

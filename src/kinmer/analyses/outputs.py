@@ -22,19 +22,6 @@ from kinmer.vectors import Vectors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "Analysis",
-    "Table",
-    "column",
-    "described",
-    "known",
-    "listed",
-    "need_explore",
-    "plain",
-    "quantiles",
-    "sampled",
-]
-
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 # Header and rows.
 Table = tuple[Sequence[str], Iterable[Sequence[object]]]

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = ["GroupAnalysis", "HubAnalysis", "analyze_groups", "analyze_hubs"]
-
 # Groups that are drawn; the rest are in the tables.
 SHOWN_GROUPS, SHOWN_CLUSTERS = 7, 30
 

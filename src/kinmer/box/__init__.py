@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kinmer.errors import UsageError
-from kinmer.files import read_json
+from kinmer.inputs import read_json
 from kinmer.layout import Layout
 
 __all__ = ["BOXED", "boxed", "boxed_for", "located", "origin_of", "version_note"]

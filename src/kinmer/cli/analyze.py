@@ -15,8 +15,6 @@ from kinmer.cli.output import say
 if TYPE_CHECKING:
     from kinmer.analyses.outputs import Analysis
 
-__all__ = ["register"]
-
 Output = Annotated[Path | None, option("Stem of .json, .tsv, .png and .svg to write.", "--output", "-o")]
 Sample = Annotated[
     int, option("Sequences whose nearest is found among all.", "--sample", min=1, show_default=True)

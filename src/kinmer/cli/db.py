@@ -31,8 +31,6 @@ from kinmer.cli.options import (
 )
 from kinmer.cli.output import say, screen
 
-__all__ = ["register"]
-
 db = typer.Typer(name="db", help="Add to an index, change it, look into it, check it.", no_args_is_help=True)
 
 Index = Annotated[Path, argument("Index (*.db).")]

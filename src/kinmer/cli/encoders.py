@@ -13,8 +13,6 @@ from kinmer.cli.output import say
 if TYPE_CHECKING:
     from kinmer.layout import Layout
 
-__all__ = ["embed", "register"]
-
 Code = Literal["auto", "11", "4"]
 FASTA, ADVANCED = "Fragments of FASTA files", "Advanced"
 # Settings shown of a sweep.

@@ -22,8 +22,6 @@ from kinmer.cli.options import (
 )
 from kinmer.cli.output import say
 
-__all__ = ["register"]
-
 evaluate = typer.Typer(
     name="evaluate", help="Measure embeddings or clusters against labels.", no_args_is_help=True
 )

@@ -26,8 +26,6 @@ from kinmer.cli.tools import count
 if TYPE_CHECKING:
     from kinmer.maps import MapResult
 
-__all__ = ["register"]
-
 Source = Annotated[Path, argument("Profile store with embeddings, index (*.db), or .npy vectors with ids.")]
 Vectors = Annotated[
     str,

@@ -10,8 +10,6 @@ import typer
 from kinmer.cli.options import Ids, Metric, Threads, advanced, argument, command, note, option
 from kinmer.cli.output import screen
 
-__all__ = ["register"]
-
 Format = Literal["tsv", "json", "jsonl", "blast", "calls", "krona", "lineage"]
 
 

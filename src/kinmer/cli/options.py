@@ -11,34 +11,6 @@ from typer.core import TyperCommand
 
 from kinmer.cli.output import complain
 
-__all__ = [
-    "Engine",
-    "Force",
-    "Ids",
-    "KeepSequences",
-    "MetadataTable",
-    "Metric",
-    "MinLength",
-    "NoCalibration",
-    "Pieces",
-    "Prefix",
-    "Profiles",
-    "SampleFromFile",
-    "Seed",
-    "TaxdumpFolder",
-    "Threads",
-    "Where",
-    "advanced",
-    "argument",
-    "command",
-    "note",
-    "option",
-    "parse_length",
-    "set_quiet",
-    "stem",
-    "whole_numbers",
-]
-
 ADVANCED = "Advanced"
 HELP_ALL = "--help-all"
 # Old names of options, which still work with a warning.

@@ -15,8 +15,6 @@ from typing import Literal, TextIO, cast
 
 from kinmer.progress import printable
 
-__all__ = ["complain", "prepare_streams", "say", "screen"]
-
 HANDLER = "kinmer"
 
 

@@ -29,8 +29,6 @@ from kinmer.cli.output import say
 if TYPE_CHECKING:
     from kinmer.layout import GeneticCode
 
-__all__ = ["count", "register"]
-
 BENCHMARK = "With --benchmark"
 
 

@@ -19,19 +19,6 @@ from kinmer.profiles import open_profiles
 from kinmer.tables import write_table
 from kinmer.taxonomy import known_rows, rank_columns
 
-__all__ = [
-    "CLUSTER",
-    "GENOME",
-    "RANKS",
-    "Agreement",
-    "ClusterReport",
-    "agreement_of",
-    "agreement_text",
-    "agreements",
-    "evaluate_clusters",
-    "gc_spans",
-]
-
 CLUSTER, GENOME = "cluster", "genome_id"
 IDS = ("id", "sequence_id")
 # Columns that are taken for labels.

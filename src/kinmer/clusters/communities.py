@@ -15,20 +15,6 @@ from kinmer.progress import step
 from kinmer.stores import distances_to, sort_hits, unit_rows
 from kinmer.vectors import Graph, Search, Vectors
 
-__all__ = [
-    "DENSE_SAMPLE",
-    "Edges",
-    "Method",
-    "by_density",
-    "check_method",
-    "communities",
-    "edges_of",
-    "mean_distances",
-    "numbered",
-    "on_map",
-    "usual_distance",
-]
-
 Method = Literal["leiden", "infomap", "hdbscan"]
 # How many interquartile ranges above the upper quartile a distance is still usual; benchmarks/clusters.py.
 FENCE = 1.5

@@ -28,8 +28,9 @@ from kinmer.clusters.communities import (
 )
 from kinmer.embedding import KEY
 from kinmer.errors import FormatError, InputError, UsageError
-from kinmer.files import built_aside, hash_ids, read_json, settle
+from kinmer.files import built_aside, hash_ids, settle
 from kinmer.folders import FolderKind, check_output
+from kinmer.inputs import read_json
 from kinmer.library import open_labeled
 from kinmer.profiles import AnnDataProfiles, ProfileStore
 from kinmer.progress import step
@@ -39,8 +40,6 @@ from kinmer.vectors import Neighbors, Vectors, contracted
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
-
-__all__ = ["CLUSTERING", "ClusterSettings", "Clustering", "cluster", "cluster_table"]
 
 FORMAT = 1
 CLUSTERING = FolderKind(

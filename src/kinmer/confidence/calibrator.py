@@ -19,8 +19,6 @@ from kinmer.index.manifest import CALIBRATION, damaged_calibration, read_calibra
 from kinmer.index.sequences import EntryLetters
 from kinmer.index.table import EntryTable
 
-__all__ = ["Calibrated", "Changes", "Extent", "calibration_of", "refresh_calibration", "warn_stale"]
-
 # A share of an index's genomes, or entries, that may come or go before its calibration no longer fits.
 CHANGED = 0.2
 CURE = "kinmer db calibrate"

@@ -15,9 +15,6 @@ from kinmer.index import Storage
 from kinmer.index.rows import GENOME
 from kinmer.progress import step
 
-__all__ = ["masked_samples"]
-
-
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 1 << 15, 256
 FAMILY, GENUS, SPECIES = 4, 5, 6
 # One query of so many of species with one genome is of what other strains do not have.

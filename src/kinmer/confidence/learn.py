@@ -22,8 +22,6 @@ from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.training_set import FOLDS, GENUS, SPECIES, TrainingSet, training_set_of
 from kinmer.taxonomy import RANKS
 
-__all__ = ["CASE_WEIGHTS", "calibrate", "calibration_error", "report_of"]
-
 # What share of all queries each case is taken to be: half of them are of species that the references know.
 # What is farther away is rare here, but no case's own thresholds depend on how rare it is.
 CASE_WEIGHTS: Mapping[str, float] = {

@@ -24,20 +24,6 @@ from kinmer.confidence.pool import (
 )
 from kinmer.taxonomy import RANKS
 
-__all__ = [
-    "FEW_GENERA",
-    "NOTHING_NEAR",
-    "TOO_SHORT",
-    "Calibration",
-    "Judgements",
-    "Logistic",
-    "Verdict",
-    "fit_logistic",
-    "judge",
-    "verdicts",
-]
-
-
 # The form of the models' features and of what is kept of them.
 FORM = 2
 # Of fewer genera than this no share of wrong names can be kept for certain.

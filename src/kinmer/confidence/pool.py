@@ -17,30 +17,6 @@ from kinmer.index.nearest import MEAN_BONUS
 from kinmer.index.rows import GENOME
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
-__all__ = [
-    "CASES",
-    "HIDDEN",
-    "MOLECULES",
-    "MOLECULE_COUNT",
-    "NO_KIN",
-    "POOL",
-    "RANK_COUNT",
-    "VIRUS",
-    "LabeledPool",
-    "LineageBook",
-    "Lineages",
-    "Pool",
-    "Votes",
-    "descending",
-    "log_distance",
-    "merge_genomes",
-    "molecule_column",
-    "molecule_features",
-    "name_features",
-    "pool_of",
-    "vote",
-]
-
 # The cases of `LabeledPool`, and the highest rank whose name the references do not have then.
 HIDDEN: Mapping[str, int | None] = {
     "known": None,

@@ -16,8 +16,6 @@ from kinmer.index.manifest import Entry
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.sequences import EntryLetters
 
-__all__ = ["LENGTHS", "TURNS", "Probes", "sample_entries", "sample_probes"]
-
 # From the shortest on that anything can be said of. Short ones lie close together, where answers change most.
 LENGTHS = (100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 # Fragments of one length, in all and of one genome.

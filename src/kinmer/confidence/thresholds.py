@@ -12,8 +12,6 @@ from kinmer.confidence.model import FEW_GENERA, Logistic
 from kinmer.confidence.pool import CASES, NO_KIN, RANK_COUNT, descending
 from kinmer.confidence.training_set import GENUS, SPECIES, TrainingSet
 
-__all__ = ["FEW_GENERA", "Judged", "thresholds_of"]
-
 # A name is given by default where it is likelier right than wrong, and a species or genus not to more than
 # so many queries whose true name the references do not have.
 EVEN, FALSE_NAMES = 0.5, 0.1

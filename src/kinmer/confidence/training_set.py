@@ -23,17 +23,6 @@ from kinmer.confidence.pool import (
     vote,
 )
 
-__all__ = [
-    "ABSENT",
-    "FOLDS",
-    "GENUS",
-    "SPECIES",
-    "TrainingSet",
-    "sample_weights",
-    "synonym_queries",
-    "training_set_of",
-]
-
 GENUS, SPECIES = 5, 6
 FOLDS = 5
 # Cases in which the true name is none of the references', by rank.

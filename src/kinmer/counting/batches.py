@@ -19,17 +19,6 @@ from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
 from kinmer.layout import Layout
 from kinmer.resources import available_cores
 
-__all__ = [
-    "Batch",
-    "CountedFasta",
-    "Position",
-    "bases_of",
-    "count_batches",
-    "counted_of",
-    "fasta_ids",
-    "source_of",
-]
-
 # Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
 BATCH_BYTES = 48 << 20
 

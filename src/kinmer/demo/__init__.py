@@ -28,10 +28,11 @@ import kinmer
 from kinmer.encoder import ENCODER
 from kinmer.errors import UsageError
 from kinmer.evaluate.retrieval import precision_and_recall
-from kinmer.files import read_json, remove, write_json
+from kinmer.files import remove, write_json
 from kinmer.folders import FolderKind, check_output
 from kinmer.fragments import fragment
 from kinmer.index.manifest import INDEX
+from kinmer.inputs import read_json
 from kinmer.profiles.root import STORE
 from kinmer.simulate import COMMUNITY, RANKS, Community, write_community
 

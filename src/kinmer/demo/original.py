@@ -15,15 +15,14 @@ import pandas as pd
 import kinmer
 from kinmer.demo import DemoReport, Log, Steps, read_table, write_table
 from kinmer.evaluate.retrieval import agreement, precision_and_recall
-from kinmer.files import read_json, remove, write_bytes, write_json
+from kinmer.files import remove, write_bytes, write_json
 from kinmer.fragments import fragment
+from kinmer.inputs import read_json
 from kinmer.simulate import Community
 from kinmer.stores import exact_search
 
 if TYPE_CHECKING:
     from kinmer.training import TrainSettings
-
-__all__ = ["OriginalReport", "run_original_demo"]
 
 STEPS = ("simulate", "fragment", "count", "train", "embed", "index", "search", "verify", "report")
 LENGTHS = (1_000, 2_000, 5_000, 10_000, 50_000)

@@ -22,9 +22,6 @@ from kinmer.estimators.transformer import KinmerEncoder, RowError, SettingError,
 from kinmer.stores import VectorStore, check_vectors, distances_to, engine, exact_search, sort_hits
 from kinmer.taxonomy import known_rows
 
-__all__ = ["MANY", "KinmerClassifier", "Neighbors"]
-
-
 # Up to this many vectors looking at all of them is faster than building a graph pays back.
 MANY = 50_000
 QUERY_BLOCK = 256

@@ -16,12 +16,9 @@ from safetensors.numpy import load_file, save
 from kinmer._version import __version__
 from kinmer.encoder import Encoder
 from kinmer.errors import FormatError, MismatchError
-from kinmer.files import built_aside, hash_file, read_json, write_bytes, write_json
+from kinmer.files import built_aside, hash_file, write_bytes, write_json
 from kinmer.folders import FolderKind, check_output
-from kinmer.inputs import check_weights, described
-
-__all__ = ["FORMAT", "load_estimator", "save_estimator"]
-
+from kinmer.inputs import check_weights, described, read_json
 
 FORMAT = 1
 KIND = "kinmer estimator"

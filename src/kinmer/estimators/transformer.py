@@ -17,17 +17,6 @@ from kinmer.estimators.persistence import load_estimator, save_estimator
 from kinmer.kmers import MAX_LETTERS, KmerCounter
 from kinmer.resources import available_cores, cpu_threads
 
-__all__ = [
-    "KinmerEncoder",
-    "RowError",
-    "SettingError",
-    "check_counted",
-    "check_rows",
-    "embed_rows",
-    "text_rows",
-]
-
-
 # Held at a time beside what the user holds: profiles of 48 MB and letters of 64 MB, or one row.
 PROFILE_BYTES, LETTER_BYTES = 48 << 20, 64 << 20
 

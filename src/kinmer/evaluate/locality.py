@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = ["RANKS", "LocalityReport", "MetricLocality", "RandomPairs", "RankMse", "verify"]
-
 RANKS = (1, 5, 10, 20, 50)
 DISTANCE_NAMES = {"cosine": "cosine distance", "l2": "Euclidean distance"}
 # Bytes of CLR rows held at a time.

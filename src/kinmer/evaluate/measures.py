@@ -17,24 +17,6 @@ from kinmer.fragments import read_labels
 from kinmer.library.join import LOOKED_AT, reason_for
 from kinmer.taxonomy import RANKS
 
-__all__ = [
-    "DEPTH",
-    "FEW",
-    "MOLECULE",
-    "Neighbors",
-    "Rank",
-    "barred_pairs",
-    "curve_name",
-    "domain_groups",
-    "label_table",
-    "limits",
-    "measure",
-    "measure_names",
-    "nearest_labeled",
-    "ranks_of",
-]
-
-
 Codes = NDArray[np.int64]
 Spans = tuple[NDArray[np.float64], NDArray[np.float64]]
 SPECIES, CLUSTER, MOLECULE = "species", "ani95_cluster", "molecule"

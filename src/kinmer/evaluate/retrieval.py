@@ -30,8 +30,6 @@ from kinmer.stores import Metric
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = ["agreement", "compare_retrieval", "evaluate_retrieval", "precision_and_recall"]
-
 # Shares of the database's genomes in which queries are asked too, and random draws of each.
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
 DRAWS = 3

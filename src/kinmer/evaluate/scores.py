@@ -17,8 +17,6 @@ from kinmer.evaluate.statistics import ALL, Cells
 from kinmer.files import write_bytes, written_together
 from kinmer.tables import write_table
 
-__all__ = ["Difference", "Hubs", "Measured", "RetrievalReport", "Score", "asked_of", "panels", "text"]
-
 
 class Score(NamedTuple):
     """A figure of one encoder in one cell; `ceiling`: the most that the database allows."""

@@ -24,19 +24,6 @@ from kinmer.progress import step
 from kinmer.stores import Metric, exact_search
 from kinmer.vectors import RAW, Embedder, Transform, Vectors, open_vectors
 
-__all__ = [
-    "Encoders",
-    "Pool",
-    "Source",
-    "Trial",
-    "benchmark_trials",
-    "encoders_of",
-    "nearest",
-    "search_trial",
-    "vector_trial",
-]
-
-
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Pairs = tuple[Rows, Rows]

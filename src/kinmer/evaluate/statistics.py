@@ -12,19 +12,6 @@ from numpy.typing import NDArray
 
 from kinmer.evaluate.measures import domain_groups
 
-__all__ = [
-    "ALL",
-    "Cell",
-    "Cells",
-    "Estimate",
-    "correlations",
-    "estimate",
-    "intervals",
-    "mean_by_column",
-    "resampled",
-]
-
-
 Floats = NDArray[np.float64]
 
 

@@ -1,7 +1,8 @@
 """FASTA, plain or compressed, in blocks of bytes or whole records."""
 
 from kinmer.fasta.records import BLOCK_BYTES, FastaBlock, base_count, prefixes_of, read_blocks, read_records
-from kinmer.fasta.streams import is_stream, nonempty, spooled
+from kinmer.fasta.streams import nonempty, spooled
+from kinmer.inputs import is_stream
 
 __all__ = [
     "BLOCK_BYTES",

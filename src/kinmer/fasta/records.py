@@ -16,18 +16,6 @@ from numpy.typing import NDArray
 from kinmer.errors import SequenceError, UsageError
 from kinmer.fasta.streams import HEADROOM, Chunk, ChunkReader, source_name
 
-__all__ = [
-    "BLOCK_BYTES",
-    "SEPARATOR",
-    "FastaBlock",
-    "base_count",
-    "prefixes_of",
-    "read_blocks",
-    "read_records",
-    "sample_of",
-]
-
-
 _OTHERS = bytes(byte for byte in range(256) if byte not in b"ACGTUacgtu")
 
 

@@ -28,9 +28,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["HEADROOM", "Chunk", "ChunkReader", "is_stream", "nonempty", "source_name", "spooled"]
-
-
 # Room in front of every chunk for the header that the chunk before ended in. A longer one is not a header.
 HEADROOM = 1 << 20
 # One chunk is parsed and counted, one is ready, one is filled.

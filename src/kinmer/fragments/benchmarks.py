@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from kinmer.errors import FormatError, SequenceError, UsageError
-from kinmer.files import built_aside, hash_file, read_json, replaced_text, write_json
+from kinmer.files import built_aside, hash_file, replaced_text, write_json
 from kinmer.folders import FolderKind, check_output
 from kinmer.fragments.cuts import COLUMNS, Cutter, FragmentWriter, Place, fragment_writer, records
 from kinmer.fragments.labels import (
@@ -37,10 +37,8 @@ from kinmer.fragments.labels import (
     key_of,
     read_labels,
 )
-from kinmer.inputs import described
+from kinmer.inputs import described, read_json
 from kinmer.progress import step
-
-__all__ = ["Benchmark", "BenchmarkReport", "Shelf", "benchmark", "open_benchmark"]
 
 
 class Shelf:

@@ -19,19 +19,6 @@ from kinmer.folders import check_output
 from kinmer.fragments.labels import NO_LABELS, Labels, key_of, read_labels
 from kinmer.progress import step
 
-__all__ = [
-    "COLUMNS",
-    "Cutter",
-    "FragmentReport",
-    "FragmentWriter",
-    "Place",
-    "clean",
-    "fragment",
-    "fragment_writer",
-    "records",
-]
-
-
 # Of every table of fragments; labels follow.
 COLUMNS = ("id", "sequence_id", "start", "end", "length", "strand")
 # Places tried for one fragment before it is given up: too many ambiguous letters, or no new place left.

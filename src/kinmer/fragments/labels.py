@@ -12,21 +12,6 @@ from kinmer.errors import InputError, UsageError
 from kinmer.inputs import described, read_lines
 from kinmer.taxonomy import rank_columns, rule_of
 
-__all__ = [
-    "CASES",
-    "NO_LABELS",
-    "Case",
-    "GenomeLabels",
-    "Labels",
-    "Split",
-    "deal_cases",
-    "deal_folds",
-    "genomes_of",
-    "groups_of",
-    "key_of",
-    "read_labels",
-]
-
 
 def key_of(text: str) -> int:
     """A number that follows from a text alone: seeds and orders that no other input changes."""

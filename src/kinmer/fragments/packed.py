@@ -22,17 +22,6 @@ from kinmer.fragments.labels import NO_LABELS, genomes_of, groups_of
 from kinmer.kmers.kernels import CLASSES
 from kinmer.progress import step
 
-__all__ = [
-    "VIRUSES",
-    "Fragments",
-    "Groups",
-    "PackedSequences",
-    "Places",
-    "pack_letters",
-    "unpack",
-]
-
-
 # Of CLASSES: an IUPAC code and the like.
 _AMBIGUOUS = 5
 _N = 78

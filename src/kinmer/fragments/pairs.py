@@ -24,17 +24,6 @@ from kinmer.fragments.packed import Fragments, PackedSequences, Places
 from kinmer.kmers import KmerCounter
 from kinmer.layout import Layout
 
-__all__ = [
-    "GroupOrder",
-    "PairBatch",
-    "Turns",
-    "ViewSettings",
-    "Views",
-    "count_fragments",
-    "sample_fragments",
-]
-
-
 # Fragments of an entry at most: of more partners none is new any more.
 MOST_FRAGMENTS = 16
 # Random numbers drawn together, and the longest run of groups of one genus.

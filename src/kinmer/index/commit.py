@@ -23,8 +23,6 @@ from kinmer.index.manifest import Blob, Block, Entry, line_checksum, quoted
 from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, row_checksum
 from kinmer.index.table import EntryTable
 
-__all__ = ["Change", "NewRows", "NewSequence", "Progress"]
-
 # The column that numbers the lines of each table.
 _KEYS = {
     "entries": "_entry",

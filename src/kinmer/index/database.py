@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
-from kinmer.files import read_json, remove
+from kinmer.files import remove
 from kinmer.folders import Workshop
 from kinmer.index.engine import EngineFiles, Trust
 from kinmer.index.manifest import (
@@ -31,14 +31,13 @@ from kinmer.index.names import names_of, numbers_of
 from kinmer.index.nearest import Groups, Labels, Near, Scan
 from kinmer.index.rows import Rows, map_rows, map_vectors, row_files
 from kinmer.index.table import EntryTable
+from kinmer.inputs import read_json
 from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kinmer.encoder import Encoder
-
-__all__ = ["Storage"]
 
 Log = Callable[[str], None]
 

@@ -23,12 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
-from kinmer.files import built_aside, file_checksum, read_json, settle, write_json
+from kinmer.files import built_aside, file_checksum, settle, write_json
+from kinmer.inputs import read_json
 from kinmer.progress import step
 from kinmer.stores import VectorStore, engine
-
-__all__ = ["EngineBehindError", "EngineFiles", "Trust"]
-
 
 NAME = "checked.json"
 # File systems count time in ticks of up to 10 ms: a second change within the tick of the first would leave

@@ -12,42 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinmer._version import __version__
 from kinmer.errors import FormatError
-from kinmer.files import read_json, write_json
+from kinmer.files import write_json
 from kinmer.folders import FolderKind
-from kinmer.inputs import described, is_sealed, sealed
+from kinmer.inputs import described, is_sealed, read_json, sealed
 from kinmer.stores import ENGINES, Metric
 
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
-
-__all__ = [
-    "CALIBRATION",
-    "ENCODER",
-    "ENTRIES",
-    "FIXED",
-    "FORMAT",
-    "INDEX",
-    "MAKING",
-    "MANIFEST",
-    "Blob",
-    "Block",
-    "Entry",
-    "Genome",
-    "Holder",
-    "SourceFile",
-    "create_table",
-    "damaged_calibration",
-    "format_of",
-    "line_checksum",
-    "migrate",
-    "quoted",
-    "raise_format",
-    "read_calibration",
-    "read_manifest",
-    "save_manifest",
-    "write_calibration",
-    "write_manifest",
-]
 
 # 3: an entry is known by its genome and its id, and a file by its prefix too; until 2 ids were unique.
 FORMAT = 3

@@ -14,8 +14,6 @@ from kinmer.errors import InputError
 from kinmer.index.manifest import Entry, Holder
 from kinmer.index.table import EntryTable
 
-__all__ = ["SEPARATOR", "ambiguous", "names_of", "numbers_of"]
-
 # As SemiBin writes sample and contig.
 SEPARATOR = ":"
 # A name is taken apart at so many separators at most, and so many genomes are listed in a message.

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from kinmer.index.rows import GENOME, Rows
 from kinmer.stores import Metric, VectorStore, distances_to, exact_search, sort_hits
 
-__all__ = ["MEAN_BONUS", "Groups", "Labels", "Near", "Scan", "nearest_groups"]
-
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Bools = NDArray[np.bool_]

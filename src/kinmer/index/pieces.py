@@ -18,18 +18,6 @@ from kinmer.kmers import MAX_LETTERS, KmerCounter
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "PIECE_LENGTHS",
-    "Cut",
-    "Embedder",
-    "Pieces",
-    "RecordBlock",
-    "has_exact_wholes",
-    "pieces_of",
-    "read_blocks_of",
-    "settings_of",
-]
-
 # Letters of the records that are counted, embedded and committed together: 16 MB, or one record.
 BLOCK_LETTERS = 1 << 24
 BLOCK_RECORDS = 4096

@@ -21,20 +21,6 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError
 from kinmer.index.manifest import Block, Entry
 
-__all__ = [
-    "GENOME",
-    "PIECE",
-    "ROW",
-    "WHOLE",
-    "RowFiles",
-    "Rows",
-    "map_rows",
-    "map_vectors",
-    "row_checksum",
-    "row_files",
-]
-
-
 DTYPE = np.dtype("<f4")
 # What a vector is of: a piece of a sequence (letters start to stop), a whole sequence, or a whole genome.
 PIECE, WHOLE, GENOME = 0, 1, 2

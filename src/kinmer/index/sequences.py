@@ -24,9 +24,6 @@ from kinmer.fragments.packed import pack_letters, unpack
 from kinmer.index.manifest import Blob, Entry
 from kinmer.index.table import EntryTable
 
-__all__ = ["EntryLetters", "LetterFile", "letters_file", "read_letters"]
-
-
 _INT = np.dtype("<i8")
 
 

@@ -37,8 +37,6 @@ from kinmer.index.manifest import (
 )
 from kinmer.inputs import parse_json
 
-__all__ = ["EntryTable", "parts_of"]
-
 # Values bound at once: the smallest limit of an SQLite of these years is 999.
 BOUND = 900
 # Seconds that a reader waits for a writer's commit, and a commit for readers.

@@ -33,9 +33,6 @@ from kinmer.index.sequences import LetterFile, letters_file, read_letters
 from kinmer.index.table import EntryTable
 from kinmer.progress import step
 
-__all__ = ["MEAN_LETTERS", "STAGED", "IndexWriter", "genome_means", "write_compacted"]
-
-
 # A piece counts by its letters, up to so many: short ones are noisy, long ones no better than this.
 MEAN_LETTERS = 100_000
 

@@ -25,21 +25,6 @@ from numpy.typing import NDArray
 from kinmer.kmers.kernels import CLASSES
 from kinmer.layout import CODONS
 
-__all__ = [
-    "CODES",
-    "FALLBACK_CODONS",
-    "LEAST_CODONS",
-    "RAW_SHAPE",
-    "WINDOW",
-    "FrameRecord",
-    "add_span",
-    "add_window",
-    "finish_row",
-    "frames_of_spans",
-    "window_edges",
-]
-
-
 # mypy: disallow_untyped_decorators=False
 
 

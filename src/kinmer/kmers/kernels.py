@@ -18,8 +18,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "WHITESPACE", "count_span", "count_spans", "fold", "measure_spans", "raw_size"]
-
 
 def _postpone_blas() -> None:
     """Let Numba look for SciPy's BLAS when a kernel multiplies matrices, not before the first of any kind.

@@ -16,20 +16,13 @@ from typing import TYPE_CHECKING, Unpack
 from kinmer.confidence import refresh_calibration
 from kinmer.errors import FormatError, InputError, MismatchError, UsageError
 from kinmer.fasta import is_stream, spooled
-from kinmer.files import (
-    clear_temporaries,
-    hash_file,
-    read_json,
-    remove,
-    scratch,
-    settle,
-    write_json,
-)
+from kinmer.files import clear_temporaries, hash_file, remove, scratch, settle, write_json
 from kinmer.folders import Workshop, check_output
 from kinmer.index.manifest import ENCODER, ENTRIES, INDEX, MAKING, MANIFEST, read_manifest, write_manifest
 from kinmer.index.pieces import pieces_of
 from kinmer.index.table import EntryTable
 from kinmer.index.writer import IndexWriter
+from kinmer.inputs import read_json
 from kinmer.library.feed import Feed, from_embedded, from_fasta
 from kinmer.library.genomes import GenomeFile, verify_genome
 from kinmer.library.join import Joined, report_homonyms
@@ -56,8 +49,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.encoder import Encoder
-
-__all__ = ["build_index", "build_reference"]
 
 STAGED = "metadata.sqlite"
 

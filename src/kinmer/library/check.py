@@ -21,17 +21,6 @@ from kinmer.index.sequences import letters_file, read_letters
 from kinmer.index.writer import genome_means
 from kinmer.progress import step
 
-__all__ = [
-    "INEXACT_WHOLES",
-    "CheckReport",
-    "IndexInfo",
-    "IndexRow",
-    "check_storage",
-    "describe_storage",
-    "index_rows",
-]
-
-
 ROWS_AT_ONCE = 1 << 16
 LETTERS_AT_ONCE = 256
 

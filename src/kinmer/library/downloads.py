@@ -20,8 +20,6 @@ from kinmer.library.genomes import GenomeFile, https_of
 from kinmer.library.transfers import Sessions, Transfer
 from kinmer.progress import step
 
-__all__ = ["fetch", "place_of"]
-
 Log = Callable[[str], None]
 
 # Files that may wait for one before them, a thread: memory does not grow with the list.

@@ -30,14 +30,6 @@ from kinmer.vectors import Vectors
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "Feed",
-    "Homes",
-    "Replace",
-    "from_embedded",
-    "from_fasta",
-]
-
 # Rows of embedded sequences that are committed together.
 BLOCK_ROWS = 1 << 13
 

@@ -14,21 +14,6 @@ from kinmer.errors import InputError
 from kinmer.inputs import read_lines, text_of
 from kinmer.taxonomy import rule_of
 
-__all__ = [
-    "COLUMNS",
-    "GenomeFile",
-    "accession_in",
-    "difference",
-    "genome_of",
-    "https_of",
-    "is_fasta_name",
-    "read_manifest",
-    "read_table",
-    "refuse_duplicates",
-    "verify_genome",
-]
-
-
 _ACCESSION = re.compile(r"GC[AF]_\d+\.\d+")
 _COMPRESSED = r"(?:\.(?:gz|bgz|zst|xz|bz2))?"
 _FASTA = re.compile(rf"\.(?:fna|fa|fasta|fas|fsa){_COMPRESSED}$", re.IGNORECASE)

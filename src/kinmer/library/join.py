@@ -30,23 +30,6 @@ from kinmer.vectors import Vectors, open_vectors
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "GENOME_NAMES",
-    "Homonym",
-    "Joined",
-    "genome_column",
-    "homonyms",
-    "joined_metadata",
-    "open_labeled",
-    "plain_value",
-    "reason_for",
-    "refuse_entry_as_header",
-    "report_homonyms",
-    "unmatched",
-    "with_metadata",
-]
-
-
 # Ids of either side that are looked at.
 LOOKED_AT = 1000
 # Ids asked for in one statement.

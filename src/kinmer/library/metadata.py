@@ -29,23 +29,6 @@ from kinmer.taxonomy import (
     rule_of,
 )
 
-__all__ = [
-    "KNOWN",
-    "LINEAGE_NAMES",
-    "RESERVED",
-    "TAXID_NAMES",
-    "Metadata",
-    "Ranks",
-    "Table",
-    "open_table",
-    "ranks_of",
-    "stage_metadata",
-    "staged_metadata",
-    "taxid_column",
-    "taxid_of",
-]
-
-
 # The first of these that holds lineages is taken.
 LINEAGE_NAMES = ("gtdb_taxonomy", "gtdb_classification", "classification", "taxonomy", "lineage")
 TAXID_NAMES = ("taxid", "tax_id", "ncbi_taxid", "taxonomy_id", "organism taxonomic id")

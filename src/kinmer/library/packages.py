@@ -30,17 +30,6 @@ from kinmer.library.genomes import (
 )
 from kinmer.taxonomy import RANKS, is_lineage, parse_lineage
 
-__all__ = [
-    "Package",
-    "find_genomes",
-    "is_report",
-    "is_taxonomy",
-    "is_taxonomy_name",
-    "lineages",
-    "read_reports",
-]
-
-
 REPORT, SUMS, FETCH = "assembly_data_report.jsonl", "md5sum.txt", "fetch.txt"
 _TAXONOMY = re.compile(r"(?:bac120|ar53|ar122|bac|arc)_taxonomy\w*(?:\.\d+)*\.tsv(?:\.gz)?")
 _MD5_LINE = re.compile(r"\\?([0-9a-fA-F]{32}) [ *](.+)")

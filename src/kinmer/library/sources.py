@@ -20,18 +20,6 @@ from kinmer.stores import Metric
 if TYPE_CHECKING:
     from kinmer.encoder import Encoder
 
-__all__ = [
-    "AddOptions",
-    "BuildOptions",
-    "FastaFile",
-    "Log",
-    "ReferenceOptions",
-    "Settings",
-    "files_at_hand",
-    "is_fasta",
-    "named_files",
-]
-
 Log = Callable[[str], None]
 
 

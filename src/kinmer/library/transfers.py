@@ -20,8 +20,6 @@ from kinmer.files import sync_directory, write_json
 from kinmer.inputs import parse_json, read_bytes
 from kinmer.library.genomes import GenomeFile, difference
 
-__all__ = ["Sessions", "Stopped", "Transfer"]
-
 # Seconds until a connection stands, and until the next byte comes.
 TIMEOUT = (20, 60)
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)

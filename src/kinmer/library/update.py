@@ -39,21 +39,6 @@ from kinmer.vectors import open_embedded
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = [
-    "KinIndex",
-    "add_to_index",
-    "calibrate_index",
-    "check_index",
-    "compact_index",
-    "conclude",
-    "delete_from_index",
-    "describe_index",
-    "feed_of_files",
-    "open_index",
-    "pour_into",
-    "update_index",
-]
-
 
 class KinIndex(Storage):
     """An index: searched, changed, checked and described; `kinmer.build_index` makes one.

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from kinmer.progress import step
 from kinmer.stores import Metric
 
-__all__ = ["Affinities", "calibrate", "straight", "symmetric"]
-
 # Rows whose perplexity is calibrated together, in float64.
 BLOCK = 1 << 15
 

@@ -21,8 +21,6 @@ from kinmer.folders import Journal, Workshop
 from kinmer.maps.affinity import Affinities
 from kinmer.progress import step
 
-__all__ = ["FAST_ABOVE", "Objective", "State", "Unfinished", "descend"]
-
 # The first iterations, in which all attraction is 12 times as strong (openTSNE's defaults).
 EXAGGERATED, EXAGGERATION, MOMENTUM = 250, 12.0, 0.8
 # From here on repulsion is interpolated on a grid (Linderman et al. 2019), below it comes from a tree

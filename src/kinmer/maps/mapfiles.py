@@ -14,24 +14,11 @@ from numpy.typing import NDArray
 
 from kinmer._version import __version__
 from kinmer.errors import FormatError, InputError, UsageError, require
-from kinmer.files import hash_ids, read_json, write_json, written_together
+from kinmer.files import hash_ids, write_json, written_together
 from kinmer.folders import check_output
-from kinmer.inputs import described, kind_of
+from kinmer.inputs import described, kind_of, read_json
 from kinmer.profiles import AnnDataProfiles, Profiles, ProfileStore, StoredProfiles, open_profiles
 from kinmer.tables import write_table
-
-__all__ = [
-    "KEYS",
-    "MapResult",
-    "Method",
-    "More",
-    "check_outputs",
-    "check_stored",
-    "open_map",
-    "save_map",
-    "stem_of",
-    "write_map",
-]
 
 Method = Literal["tsne", "umap"]
 # Where the coordinates of a method are kept in ``obsm``.

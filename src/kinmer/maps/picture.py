@@ -20,8 +20,6 @@ from kinmer.library.join import joined_metadata
 from kinmer.maps.mapfiles import MapResult
 from kinmer.taxonomy import known_rows
 
-__all__ = ["beside", "check_color", "draw", "known_more", "rendered", "write_page", "write_picture"]
-
 # Columns that color a map if none is named; the first that is there.
 SHOWN_BY = ("placed", "gc", "length")
 PLACED = ("on the map", "placed")

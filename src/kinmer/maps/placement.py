@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from kinmer.library import KinIndex
     from kinmer.profiles import Profiles
 
-__all__ = ["place"]
-
 # openTSNE's settings for new points: they see few neighbors, and move towards them in small steps.
 PERPLEXITY, MEDIAN_OF, ITERATIONS = 5.0, 25, 250
 DESCENT = {

@@ -41,18 +41,6 @@ if TYPE_CHECKING:
     from kinmer.library import KinIndex
     from kinmer.profiles import Profiles
 
-__all__ = [
-    "SPREAD",
-    "Opening",
-    "Plane",
-    "cores_for",
-    "fingerprint_of",
-    "make_map",
-    "plane_of",
-    "source_record",
-    "start_of",
-]
-
 # Neighbors of more points than this are kept for a resumed run: finding them takes minutes.
 KEEP_ABOVE = 20_000
 # Neighbors that UMAP looks at, its own default.

@@ -26,23 +26,6 @@ from kinmer.plots.style import (
     span,
 )
 
-__all__ = [
-    "cluster_sizes",
-    "counts_and_lines",
-    "distance_against_mse",
-    "distance_histograms",
-    "group_shares",
-    "in_degrees",
-    "lengths_and_gc",
-    "mse_by_rank",
-    "nearest_distances",
-    "one_and_all",
-    "retrieval_bars",
-    "retrieval_panels",
-    "sweep_map",
-    "sweep_panels",
-]
-
 _AXES = {"cosine": "cosine distance", "l2": "Euclidean distance"}
 Interval = tuple[ArrayLike, ArrayLike, ArrayLike]
 Floats = NDArray[np.floating[Any]]

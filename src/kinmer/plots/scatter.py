@@ -17,17 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from kinmer.plots.style import MARKERS, PALETTE, STYLE, color_bar, panels_of, plain, span
 
-__all__ = [
-    "density_difference",
-    "extent_of",
-    "map_by_category",
-    "map_by_number",
-    "map_plain",
-    "pixels",
-    "scatter_by_category",
-    "share_gap",
-]
-
 # Up to so many points are drawn as discs, more as pixels.
 FEW = 20_000
 PIXELS = 900

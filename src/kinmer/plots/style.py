@@ -15,20 +15,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = [
-    "DENSITY",
-    "MARKERS",
-    "PALETTE",
-    "STYLE",
-    "bases",
-    "color_bar",
-    "legend_above",
-    "panels_of",
-    "plain",
-    "save",
-    "span",
-]
-
 # Okabe and Ito's colors, which stay apart for every kind of color vision; black is kept for text.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -24,8 +24,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from kinmer._version import __version__
 from kinmer.errors import FormatError, MismatchError, UsageError
-from kinmer.files import clear_temporaries, read_json, remove, write_json
+from kinmer.files import clear_temporaries, remove, write_json
 from kinmer.folders import Journal, Workshop
+from kinmer.inputs import read_json
 from kinmer.layout import Layout
 from kinmer.profiles.protocol import Values
 from kinmer.profiles.root import (
@@ -44,26 +45,6 @@ from kinmer.profiles.root import (
     write_group,
     write_root,
 )
-
-__all__ = [
-    "COLUMN_ROWS",
-    "FORMAT_VERSION",
-    "TEXT",
-    "MatrixWriter",
-    "RowArray",
-    "begin_append",
-    "check_writable",
-    "chunk_rows_of",
-    "clear_unfinished",
-    "create_rows",
-    "describe",
-    "restore_document",
-    "sync_files",
-    "write_array",
-    "write_skeleton",
-    "write_uns",
-]
-
 
 TEXT = np.dtypes.StringDType()
 # One flush writes the last chunk of every column again, so column chunks stay small; 65,536 rows are 512 kB.

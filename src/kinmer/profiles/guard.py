@@ -34,9 +34,6 @@ else:
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
-__all__ = ["CHUNK_LIMIT", "ArrayForm", "GuardedStore", "check_chunk", "form_of"]
-
-
 # The part of a file that Zarr asks for; None for all of it.
 Part = RangeByteRequest | OffsetByteRequest | SuffixByteRequest | None
 # The largest chunk that is unpacked, and the most rows and columns that an array may claim.

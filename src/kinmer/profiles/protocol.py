@@ -20,21 +20,6 @@ if TYPE_CHECKING:
     pass
 
 
-__all__ = [
-    "NpyProfiles",
-    "Profiles",
-    "SeenIds",
-    "Values",
-    "as_counts",
-    "check_ids",
-    "check_rows",
-    "gc_of",
-    "hash_texts",
-    "read_ids",
-    "whole",
-]
-
-
 Values = Literal["counts", "frequencies"]
 
 

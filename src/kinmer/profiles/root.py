@@ -26,37 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, KinmerError
-from kinmer.files import read_json, remove, sync_directory, write_bytes, write_json
+from kinmer.files import remove, sync_directory, write_bytes, write_json
 from kinmer.folders import FolderKind
-
-__all__ = [
-    "AGAIN",
-    "EMBEDDING",
-    "FORMAT_VERSION",
-    "JOURNAL",
-    "KINMER",
-    "STORE",
-    "NodeSums",
-    "Root",
-    "checksum",
-    "checksums_in",
-    "chunk_sums",
-    "document_sum",
-    "node_documents",
-    "node_names",
-    "part_of",
-    "read_root",
-    "replace_node",
-    "root_bytes",
-    "rows_sum",
-    "stamped",
-    "sums_of",
-    "translated",
-    "without",
-    "write_group",
-    "write_root",
-]
-
+from kinmer.inputs import read_json
 
 TABLE, OWN = "checksums", "checksum"
 CRC = {"name": "crc32c"}

@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-__all__ = ["ProfileStore", "ProfilesInfo", "info", "open_profiles", "stamp_of"]
-
-
 # What kinmer knows of a store is of these: where other software has written one of them, its rows are
 # checked like those of any AnnData.
 ESSENTIAL = ("X", "obs/_index")

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError, UsageError
-from kinmer.files import hash_ids, read_json, remove
+from kinmer.files import hash_ids, remove
 from kinmer.folders import Journal, Workshop, check_folder, check_output
+from kinmer.inputs import read_json
 from kinmer.layout import Layout
 from kinmer.profiles.arrays import (
     COLUMN_ROWS,
@@ -55,9 +56,6 @@ from kinmer.profiles.root import (
     write_root,
 )
 from kinmer.profiles.store import ProfileStore
-
-__all__ = ["ProfileWriter"]
-
 
 COMMIT_SECONDS = 1.0
 # Names of the sources, which grow by files and not by rows.

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-__all__ = ["AnnDataProfiles", "H5adProfiles", "StoredProfiles", "dense_only"]
-
-
 # A matrix beside the profiles has at most so many columns.
 MATRIX_COLUMNS = 1 << 16
 # Ids are unique: no compressor makes less of one than this, and more rows than that cannot be.

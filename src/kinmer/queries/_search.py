@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from kinmer.profiles import Profiles
 
-__all__ = ["SearchOptions", "annotate", "search", "search_ids"]
-
 Log = Callable[[str], None]
 # Keywords of kinmer 0.1, and what they are called now.
 RENAMED = {"merge": "by", "threads": "n_jobs"}

@@ -24,20 +24,6 @@ from kinmer.index.sequences import EntryLetters
 from kinmer.queries.results import Evidence, Hit, Homology
 from kinmer.resources import available_cores
 
-__all__ = [
-    "ALIGNERS",
-    "HOMOLOGOUS",
-    "Alignment",
-    "GenomeAligner",
-    "IndexAligner",
-    "aligner",
-    "evidence_of",
-    "homologous",
-    "rank_by_both",
-    "strength",
-    "with_evidence",
-]
-
 # Chosen on two draws of a benchmark of genomes, tried on three others: benchmarks/evidence.py.
 HOMOLOGOUS = 0.5
 _WORD = 10

@@ -25,21 +25,6 @@ from kinmer.queries.results import (
 )
 from kinmer.tables import MISSING, line, write_table
 
-__all__ = [
-    "WRITERS",
-    "Writer",
-    "unique_names",
-    "write_blast",
-    "write_calls",
-    "write_json",
-    "write_jsonl",
-    "write_krona",
-    "write_lineage",
-    "write_rows",
-    "write_tsv",
-    "writer_of",
-]
-
 DISTANCE_DIGITS, SHARE_DIGITS = 6, 4
 UNASSIGNED = "unassigned"
 ENTRY_COLUMNS = ("id", "genome", "length", "gc", "vectors")

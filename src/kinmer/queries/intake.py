@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from kinmer.profiles import Profiles
 
-__all__ = ["BATCH_ROWS", "Queries", "read_obsm", "read_queries"]
-
-
 # Queries embedded and searched together; the results do not depend on it.
 BATCH_ROWS = 1024
 

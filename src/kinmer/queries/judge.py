@@ -21,8 +21,6 @@ from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, QueryResult, R
 from kinmer.stores import Metric, check_metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
-__all__ = ["By", "Judge", "Judgement", "SearchSettings", "results_of", "with_proof"]
-
 By = Literal["sequence", "genome"]
 Log = Callable[[str], None]
 # Rows of candidates (q, c), and their distances.

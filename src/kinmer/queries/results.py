@@ -8,20 +8,6 @@ from typing import Any, Literal
 
 from kinmer.taxonomy import RANKS
 
-__all__ = [
-    "CALL_COLUMNS",
-    "NO_PROFILE",
-    "Evidence",
-    "Hit",
-    "Homology",
-    "MoleculeCall",
-    "QueryResult",
-    "RankCall",
-    "call_values",
-    "hit_columns",
-    "hit_values",
-]
-
 NO_PROFILE = "no profile"
 
 Homology = Literal["homologous", "composition only", "both"]

@@ -16,8 +16,6 @@ from kinmer.queries.results import CALL_COLUMNS, QueryResult, call_values, hit_c
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SearchResults"]
-
 
 class SearchResults(Iterator[QueryResult]):
     """The results of a search, query after query, in the order of the queries.

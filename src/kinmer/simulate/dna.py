@@ -12,24 +12,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "AMINO_ACIDS",
-    "CODON_SLOTS",
-    "GENE_KINDS",
-    "LETTERS",
-    "OLIGO_SLOTS",
-    "TRANSLATION",
-    "WAITING",
-    "Signature",
-    "Written",
-    "fill",
-    "indels",
-    "strain_of",
-    "substitute",
-    "write",
-]
-
-
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY*"
 # Translation of the codons AAA, AAC, AAG … TTT (table 11, bacteria and archaea).
 TRANSLATION = "KNKNTTTTRSRSIIMIQHQHPPPPRRRRLLLLEDEDAAAAGGGGVVVV*Y*YSSSS*CWCLFLF"

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError
-from kinmer.files import read_json, write_json
+from kinmer.files import write_json
+from kinmer.inputs import read_json
 from kinmer.stores.exact import Labels, Metric, Vectors, check_vectors, no_hits
 from kinmer.stores.graph import GraphStore
-
-__all__ = ["ChromaStore"]
 
 COLLECTION, COPY = "kinmer-vectors", "kinmer-vectors-copy"
 MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128

@@ -11,22 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
-from kinmer.files import read_json, write_json
-
-__all__ = [
-    "ExactStore",
-    "Metric",
-    "VectorStore",
-    "check_metric",
-    "check_vectors",
-    "distances_to",
-    "exact_search",
-    "join_hits",
-    "no_hits",
-    "sort_hits",
-    "unit_rows",
-]
-
+from kinmer.files import write_json
+from kinmer.inputs import read_json
 
 Metric = Literal["cosine", "l2"]
 Labels = NDArray[np.int64]

@@ -41,9 +41,6 @@ from kinmer.stores.exact import (
     unit_rows,
 )
 
-__all__ = ["PAGE", "GraphStore", "HnswStore"]
-
-
 # Most marks: half as many as there are entries (a third of the graph, up to which recall is that of a graph
 # built at once), but some hundreds in a small one.
 MARKED_SHARE, MARKED_LEAST = 0.5, 256

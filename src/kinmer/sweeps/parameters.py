@@ -23,8 +23,6 @@ from optuna.trial import FrozenTrial, TrialState
 from kinmer.errors import UsageError
 from kinmer.training.settings import TrainSettings, number_type, parse_value, text_of, train_settings
 
-__all__ = ["Range", "Sampler", "Search", "SearchKind", "Space", "parse_range", "trial_name"]
-
 SearchKind = Literal["grid", "random", "tpe"]
 NAME_LETTERS = 12
 

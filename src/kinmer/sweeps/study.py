@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import optuna
 
 from kinmer.errors import FormatError, KinmerError, UsageError
-from kinmer.files import clear_temporaries, read_json, write_json
+from kinmer.files import clear_temporaries, write_json
 from kinmer.folders import FolderKind, Workshop
+from kinmer.inputs import read_json
 from kinmer.layout import Layout
 from kinmer.resources import available_cores, available_memory
 from kinmer.sweeps.parameters import Range, Sampler, Search, SearchKind, Space, trial_name
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from kinmer.profiles import Profiles
-
-__all__ = ["SweepSettings", "opened", "stamp", "sweep"]
 
 Say = Callable[[str], None]
 JOURNAL, TRIALS, VALIDATION = "search.journal", "trials", "validation"

@@ -15,22 +15,6 @@ from kinmer.files import replaced_text, write_json
 from kinmer.tables import write_table
 from kinmer.training.settings import flat, text_of
 
-__all__ = [
-    "ENCODERS",
-    "FORMAT",
-    "KIND",
-    "OUTPUT",
-    "Figure",
-    "Summary",
-    "SweepReport",
-    "differing",
-    "figure",
-    "figures_of",
-    "short",
-    "summaries",
-    "t_quantile",
-]
-
 Record = Mapping[str, Any]
 CONFIDENCE = 0.95
 FORMAT, KIND = 1, "kinmer sweep"

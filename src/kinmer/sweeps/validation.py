@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from kinmer.encoder import Encoder
     from kinmer.profiles import Profiles
 
-__all__ = ["Data", "Prepared", "Validation", "prepared", "score_of", "trained_on"]
-
 Say = Callable[[str], None]
 Folds = Mapping[str, str]
 RETRIEVAL, HELD_OUT, LOSS = "species@1", "retrieval of held-out species", "validation loss"

@@ -19,8 +19,6 @@ from typing import Any
 from kinmer.errors import KinmerError
 from kinmer.sweeps.validation import Validation, score_of
 
-__all__ = ["Setup", "Task", "Workers", "is_final", "main", "run_trial"]
-
 Record = dict[str, Any]
 # Such errors come again however often the trial is run; others (memory, disk, a kill) may not.
 FINAL = ("TrainingError", "UsageError")

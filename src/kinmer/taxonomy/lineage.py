@@ -27,23 +27,6 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError
 
-__all__ = [
-    "LABEL_COLUMNS",
-    "RANKS",
-    "Lineage",
-    "is_lineage",
-    "is_missing",
-    "known_rows",
-    "known_values",
-    "normal_accession",
-    "parse_lineage",
-    "rank_columns",
-    "rank_of",
-    "rule_of",
-    "taxon",
-]
-
-
 RANKS = ("domain", "phylum", "class", "order", "family", "genus", "species")
 # Other names of columns of a rank, which count where there is none of its own. Neither kingdom nor realm is a
 # domain: NCBI's table has all three, and they hold other names.

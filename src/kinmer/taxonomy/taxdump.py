@@ -18,8 +18,6 @@ from kinmer.inputs import read_lines
 from kinmer.progress import step
 from kinmer.taxonomy.lineage import RANKS, Lineage, taxon
 
-__all__ = ["Taxdump"]
-
 NODES, NAMES, MERGED, DELETED = "nodes.dmp", "names.dmp", "merged.dmp", "delnodes.dmp"
 SEPARATOR, SCIENTIFIC = b"\t|\t", b"scientific name"
 # NCBI called the domains superkingdoms until 2025, Viruses among them, which have been an "acellular root"

@@ -16,10 +16,9 @@ import safetensors.torch
 from torch import Tensor
 
 from kinmer.errors import FormatError, UsageError
-from kinmer.files import read_json, remove, write_bytes, write_json
+from kinmer.files import remove, write_bytes, write_json
 from kinmer.folders import Workshop
-
-__all__ = ["Checkpoint", "Checkpoints", "Interrupt", "interruptible"]
+from kinmer.inputs import read_json
 
 
 class Interrupt:

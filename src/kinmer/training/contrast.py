@@ -29,9 +29,6 @@ from kinmer.training.directions import (
 from kinmer.training.losses import pair_loss
 from kinmer.training.settings import TrainSettings
 
-__all__ = ["FragmentData", "Probe", "draw_probe", "linear_start", "split_kin"]
-
-
 # Letters of the short fragments, and how many of each a group has; its long ones, and their least length.
 SHORT, SHORT_EACH = (1_000, 2_000, 5_000, 10_000), 2
 LONG_EACH, LONG = 4, 20_000

@@ -26,21 +26,6 @@ from kinmer.progress import step
 from kinmer.resources import available_memory
 from kinmer.training.settings import TrainSettings
 
-__all__ = [
-    "Batch",
-    "Batches",
-    "HeldRows",
-    "RowData",
-    "RowOrder",
-    "Survey",
-    "ahead",
-    "new_vae",
-    "share_rows",
-    "split_rows",
-    "survey",
-]
-
-
 Item = TypeVar("Item")
 
 # Batches and groups made ahead of the training step that takes them.

@@ -22,17 +22,6 @@ from kinmer.layout import Layout
 from kinmer.linear import NOTHING
 from kinmer.progress import step
 
-__all__ = [
-    "LEAST_FRAGMENTS",
-    "Directions",
-    "Sample",
-    "column_weights",
-    "fit_discriminant",
-    "fit_principal",
-    "genome_weights",
-    "optional_spans",
-]
-
 Floats = NDArray[np.float64]
 
 # A class with fewer fragments says too little about where it lies.

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 from kinmer.training.directions import Sample, column_weights, fit_discriminant, fit_principal, genome_weights
 
-__all__ = ["FitSettings", "Method", "fit"]
-
 Method = Literal["raw", "4-mer", "pca", "discriminant"]
 # Rows of a store that are read together.
 BLOCK_ROWS = 4096

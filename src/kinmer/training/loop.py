@@ -36,7 +36,6 @@ from kinmer.training.contrast import FragmentData
 from kinmer.training.data import RowData
 from kinmer.training.log import EpochLog, card, training_curve
 from kinmer.training.settings import (
-    PRESETS,
     TrainSettings,
     check_original,
     fasta_files,
@@ -47,8 +46,6 @@ from kinmer.training.trainer import PARTS, Processes, Trainer, TrainingData, joi
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-__all__ = ["PRESETS", "TrainSettings", "train", "train_settings"]
 
 # Losses are fetched from the device, and looked at, every so many steps.
 CHECK_STEPS = 16

@@ -16,21 +16,6 @@ from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.inputs import kind_of
 from kinmer.layout import Layout
 
-__all__ = [
-    "BLOCK_CLR",
-    "PRESETS",
-    "TrainSettings",
-    "check_original",
-    "fasta_files",
-    "flat",
-    "number_type",
-    "parse_value",
-    "refuse_labels",
-    "settings_table",
-    "text_of",
-    "train_settings",
-]
-
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
 # The original pipeline's transform is over the 2,772 features of the 6- to 1-mers.
 ORIGINAL_K = 6

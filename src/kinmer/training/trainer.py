@@ -22,8 +22,6 @@ from kinmer.training.data import Batch, new_vae
 from kinmer.training.losses import block_mse, pair_loss, vae_loss
 from kinmer.training.settings import TrainSettings
 
-__all__ = ["PARTS", "Processes", "Trainer", "TrainingData", "joined", "resolved_precision"]
-
 
 @dataclass(frozen=True)
 class Processes:

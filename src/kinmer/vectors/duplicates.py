@@ -33,17 +33,6 @@ from kinmer.resources import available_cores
 from kinmer.vectors.knn import Graph
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
-__all__ = [
-    "SHARED",
-    "WORDS",
-    "Contracted",
-    "Search",
-    "contracted",
-    "dispersions",
-    "least_dispersions",
-    "word_counts",
-]
-
 # Of the words of this length, or of the longest that were counted, so many are looked at: enough to tell
 # independent sequences from copies, in 1 kB a sequence.
 K, WORDS = 6, 512

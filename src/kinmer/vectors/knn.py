@@ -15,8 +15,6 @@ from kinmer.progress import step
 from kinmer.stores import VectorStore, distances_to, engine, exact_search, sort_hits
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
-__all__ = ["EXACT_BELOW", "Graph", "Neighbors", "neighbor_graph"]
-
 # Up to here every pair is looked at: seconds, and the graph is the true one.
 EXACT_BELOW = 20_000
 # Queries whose candidates' vectors are gathered together.

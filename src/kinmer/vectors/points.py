@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from kinmer.encoder import Encoder
 
-__all__ = ["BLOCK_ROWS", "RAW", "Embedder", "Transform", "Vectors", "open_embedded", "open_vectors"]
-
 BLOCK_ROWS = 8192
 # Transforms that stand for an encoder: a CLR per k, and that of the original pipeline.
 RAW = {"raw": Clr(), "raw-joint": REFERENCE_CLR}
