@@ -33,21 +33,6 @@ require("torch", "networks, training and GPUs need it", "train")
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-__all__ = [
-    "CPU_TILE",
-    "NETWORKS",
-    "Linear",
-    "Network",
-    "Residual",
-    "Vae",
-    "VaeOutput",
-    "build_network",
-    "on_device",
-    "parameter_count",
-    "planned_shapes",
-    "torch_device",
-]
-
 # Rows are embedded in tiles, as in `kinmer.linear`: threads that share no tile never wait for each other,
 # which PyTorch's own do at every step, and badly so when another process has their core.
 CPU_TILE, GPU_TILE = 256, 4096

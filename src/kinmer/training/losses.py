@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from kinmer.networks import VaeOutput
 
-__all__ = ["LossParts", "block_mse", "pair_loss", "vae_loss"]
-
 
 @dataclass(frozen=True)
 class LossParts:
