@@ -31,7 +31,14 @@ TOOL = _tool()
 FLOOR_OF: dict[str, int] = TOOL.FLOORS
 
 # What is over a limit, and why; a rule that is not here has no exceptions.
-EXCEPTIONS: dict[str, dict[str, str]] = {}
+EXCEPTIONS = {
+    "high rooms": {"library 8": "from genomes over packages, metadata and feeding to a build is a long way"},
+    "files named ...ing": {
+        "counting": "the noun of the field; `count` is the function",
+        "embedding": "the noun of the field; `embed` is the function",
+        "training": "the noun of the field; `train` is the function",
+    },
+}
 
 FORBIDDEN = {
     "fasta": {"kinmer.kmers", "kinmer.layout"},
