@@ -31,16 +31,23 @@ class Clr:
     Every block is first divided by its sum, so that counts and frequencies give the same; a block without
     any count stays zero (all its features are then equal: 0, the center, where it is centered on its own).
 
-    scope : "block", every block centered on its own (each k is a composition of its own), or "joint", one
+    Parameters
+    ----------
+    scope : Scope
+        "block", every block centered on its own (each k is a composition of its own), or "joint", one
         center for all features of a row (the original pipeline's).
-    pseudocount : what is added before the logarithm.
+    pseudocount : Pseudocount
+        What is added before the logarithm.
         "relative": `value` / n to the frequencies of a block of n features (0.5: the weight of half a count
         per feature in a block of n counts, whatever the sequence's length).
         "constant": `value` to the frequencies.
         "counts": `value` to the counts, before they are divided by their sum (0.5: Jeffreys' prior); its
         weight depends on the sequence's length, and frequencies will not do.
-    value : above 0.
+    value : float
+        Above 0.
 
+    Notes
+    -----
     Raises UsageError for settings that are none of these.
     """
 

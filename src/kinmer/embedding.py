@@ -59,16 +59,23 @@ def embed(
 
     Parameters
     ----------
-    source, ids : what `open_profiles` takes, or a FASTA file (``-``: stdin).
-    encoder : an encoder, its folder, or the name of one that comes with kinmer; None: the newest of these
+    source, ids : str | Path | AnnData | Profiles
+        What `open_profiles` takes, or a FASTA file (``-``: stdin).
+    encoder : str | Path | Encoder | None
+        An encoder, its folder, or the name of one that comes with kinmer; None: the newest of these
         that takes the source's profiles (of a FASTA: the one with reading frames).
-    output : None: a store keeps its embeddings in ``obsm["X_kinmer"]``, and so does an AnnData, in place.
+    output : str | Path | None
+        None: a store keeps its embeddings in ``obsm["X_kinmer"]``, and so does an AnnData, in place.
         An ``.npy`` name: (n, dim) float32 vectors, and their ids one a line in the ``.txt`` beside it. Of a
         FASTA also a ``.zarr`` name: the counts and their embeddings.
-    min_length : shorter sequences of a FASTA are left out.
-    batch : rows read and embedded together; the vectors are the same whatever it is.
-    device, threads : as in `kinmer.train`.
-    force : replace an output, or a store's embeddings by another encoder.
+    min_length : int
+        Shorter sequences of a FASTA are left out.
+    batch : int
+        Rows read and embedded together; the vectors are the same whatever it is.
+    device, threads : str
+        As in `kinmer.train`.
+    force : bool
+        Replace an output, or a store's embeddings by another encoder.
 
     Returns
     -------

@@ -72,14 +72,20 @@ class Encoder:
 
     Parameters
     ----------
-    network : a `Projection` or `Columns` (NumPy), or a network of `kinmer.networks` (PyTorch); its `width`
+    network : EncoderNetwork
+        A `Projection` or `Columns` (NumPy), or a network of `kinmer.networks` (PyTorch); its `width`
         must be the layout's.
-    layout, clr : the profiles it takes and the transform between them and the network.
-    precision : of the network's matrix products; part of the encoder, because vectors of a query and of an
+    layout, clr : Layout
+        The profiles it takes and the transform between them and the network.
+    precision : Precision
+        Of the network's matrix products; part of the encoder, because vectors of a query and of an
         index must be made alike. The transform and the result are float32 with either.
-    training : JSON-able account of the training: settings, data fingerprint, results.
-    metrics : one mapping an epoch.
-    card : the card's Markdown.
+    training : Mapping[str, Any] | None
+        JSON-able account of the training: settings, data fingerprint, results.
+    metrics : Sequence[Mapping[str, Any]]
+        One mapping an epoch.
+    card : str
+        The card's Markdown.
 
     Attributes
     ----------

@@ -29,10 +29,14 @@ class KinmerError(Exception):
 
     Parameters
     ----------
-    what : what is wrong, without a final full stop.
-    why : why it matters; left out of the line where empty.
-    check : what the user can check or do.
-    place : file, record or line that the error is about, such as ``"a.fna, record 3 ('contig_3')"``.
+    what : str
+        What is wrong, without a final full stop.
+    why : str
+        Why it matters; left out of the line where empty.
+    check : str
+        What the user can check or do.
+    place : str | Path | None
+        File, record or line that the error is about, such as ``"a.fna, record 3 ('contig_3')"``.
     """
 
     exit_code = 1

@@ -64,7 +64,12 @@ class Block:
 class Layout:
     """Blocks side by side, without gaps; `features` names every column, unique over the whole layout.
 
-    genetic_code : by which reading frames are read: 11, 4, or "auto", the one of the two that fits a
+    Parameters
+    ----------
+    genetic_code : GeneticCode
+        By which reading frames are read: 11, 4, or "auto", the one of the two that fits a
+    Notes
+    -----
     sequence. It says how sequences are to be counted, not what the columns mean: `fingerprint` leaves it out.
     """
 

@@ -38,7 +38,12 @@ def import_profiles(
 ) -> ProfileStore:
     """Write the profile store `output` from an ``.npy`` table; a killed import resumes where it was.
 
-    ids : text file, one id a line; None: the one beside the table. max_k : leave larger k-mers out (6 drops
+    Parameters
+    ----------
+    ids : str | Path | None
+        Text file, one id a line; None: the one beside the table. max_k : leave larger k-mers out (6 drops
+    Notes
+    -----
     the 7-mers of a table of 10,965 columns). The store holds frequencies; it has no column ``length`` where
     the table has none.
 
@@ -89,7 +94,12 @@ def export_profiles(
 ) -> int:
     """Write profiles as the pair of 2,773 columns: `table` (``.npy``, float32) and `ids` (text).
 
-    source : anything `open_profiles` takes, with 6- to 1-mers and sequence lengths; larger k-mers and
+    Parameters
+    ----------
+    source : str | Path | AnnData | Profiles
+        Anything `open_profiles` takes, with 6- to 1-mers and sequence lengths; larger k-mers and
+    Notes
+    -----
     reading frames are left out, counts become frequencies. Returns the number of rows. Both files appear
     whole or not at all.
 

@@ -76,10 +76,14 @@ def report(
 
     Parameters
     ----------
-    source, vectors, ids, metric : as of `kinmer.vectors.open_vectors`.
-    output : the page.
-    metadata : a TSV whose columns are joined by id.
-    by : column whose groups are compared.
+    source, vectors, ids, metric : Any
+        As of `kinmer.vectors.open_vectors`.
+    output : str | Path
+        The page.
+    metadata : str | Path | None
+        A TSV whose columns are joined by id.
+    by : str | None
+        Column whose groups are compared.
 
     Raises
     ------

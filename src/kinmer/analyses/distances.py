@@ -154,11 +154,17 @@ def analyze_distances(
 
     Parameters
     ----------
-    source, vectors, ids : what `kinmer.vectors.open_vectors` takes.
-    metadata : a TSV with GC where the source does not have it.
-    pairs : drawn of at most 20,000 random sequences; all their pairs where these are fewer.
-    seed : of everything drawn.
+    source, vectors, ids : Any
+        What `kinmer.vectors.open_vectors` takes.
+    metadata : str | Path | None
+        A TSV with GC where the source does not have it.
+    pairs : int
+        Drawn of at most 20,000 random sequences; all their pairs where these are fewer.
+    seed : int
+        Of everything drawn.
 
+    Notes
+    -----
     Raises ProfileError for fewer than two sequences, UsageError for `pairs` < 1 or where the extra
     ``explore`` is missing.
     """
@@ -403,9 +409,15 @@ def analyze_one(
 
     Memory: 8 bytes a sequence beside a block of vectors.
 
-    source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes; `metric` orders the closest.
-    metadata : a TSV with what is to be reported of the closest.
+    Parameters
+    ----------
+    source, vectors, ids, metric : Any
+        What `kinmer.vectors.open_vectors` takes; `metric` orders the closest.
+    metadata : str | Path | None
+        A TSV with what is to be reported of the closest.
 
+    Notes
+    -----
     Raises UsageError where there is no such sequence, ProfileError where it is the only one.
     """
     if closest < 1:

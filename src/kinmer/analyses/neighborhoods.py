@@ -134,12 +134,19 @@ def analyze_neighbors(
 
     Parameters
     ----------
-    source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes.
-    metadata : a TSV with length and GC where the source does not have them.
-    sample : sequences, drawn with `seed`; all where there are fewer.
-    thresholds : distances below which the share is reported.
-    duplicates : distance up to which a sequence and its nearest are listed.
+    source, vectors, ids, metric : Any
+        What `kinmer.vectors.open_vectors` takes.
+    metadata : str | Path | None
+        A TSV with length and GC where the source does not have them.
+    sample : int
+        Sequences, drawn with `seed`; all where there are fewer.
+    thresholds : Sequence[float]
+        Distances below which the share is reported.
+    duplicates : float
+        Distance up to which a sequence and its nearest are listed.
 
+    Notes
+    -----
     Raises ProfileError for fewer than two sequences, UsageError for a sample below 1.
     """
     if sample < 1:
@@ -301,11 +308,16 @@ def analyze_counts(
 
     Parameters
     ----------
-    source, vectors, ids, metric, sample, seed : as in `analyze_neighbors`.
-    width : of a bin; None: 0.01, of Euclidean distances a hundredth of their 99 % quantile.
-    ranges : distances (low, high) of the linear fits, whole bins; None: 0–0.2, 0–0.5, 0–0.7, of Euclidean
+    source, vectors, ids, metric, sample, seed : Any
+        As in `analyze_neighbors`.
+    width : float | None
+        Of a bin; None: 0.01, of Euclidean distances a hundredth of their 99 % quantile.
+    ranges : Sequence[tuple[float, float]] | None
+        Distances (low, high) of the linear fits, whole bins; None: 0–0.2, 0–0.5, 0–0.7, of Euclidean
         distances these shares of their 99 % quantile.
 
+    Notes
+    -----
     Raises ProfileError for fewer than three sequences, UsageError for settings that make no sense or where
     the extra ``explore`` is missing.
     """

@@ -100,7 +100,12 @@ def analyze_hubs(
 ) -> HubAnalysis:
     """Among how many others' k nearest is every sequence?
 
-    source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes. metadata : a TSV with what is to
+    Parameters
+    ----------
+    source, vectors, ids, metric : Any
+        What `kinmer.vectors.open_vectors` takes. metadata : a TSV with what is to
+    Notes
+    -----
     be reported of the `top` largest.
 
     Raises UsageError for k or top below 1, ProfileError for fewer than two sequences.
@@ -228,9 +233,15 @@ def analyze_groups(
 ) -> GroupAnalysis:
     """How sequences of each group (column `by`, such as ``source``) spread over the clusters (`cluster`).
 
-    source, vectors, ids : what `kinmer.vectors.open_vectors` takes. metadata : a TSV with columns.
-    coordinates : a map (n, 2); None: ``obsm["X_tsne"]`` where it is there.
+    Parameters
+    ----------
+    source, vectors, ids : Any
+        What `kinmer.vectors.open_vectors` takes. metadata : a TSV with columns.
+    coordinates : ndarray | None
+        A map (n, 2); None: ``obsm["X_tsne"]`` where it is there.
 
+    Notes
+    -----
     Raises InputError where a column is missing or has fewer than two groups.
     """
     points = open_labeled(source, vectors, ids=ids, metadata=metadata)

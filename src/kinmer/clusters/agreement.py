@@ -139,13 +139,19 @@ def evaluate_clusters(
 
     Parameters
     ----------
-    source : a table with tabs and the columns ``id`` (or ``sequence_id``) and `column`, such as
+    source : Any
+        A table with tabs and the columns ``id`` (or ``sequence_id``) and `column`, such as
         ``cluster_members.tsv``; the folder that `cluster` wrote; a profile store or an AnnData with `column`
         in obs.
-    labels : a TSV with ``id`` and ranks, which are also looked for in the source.
-    column : names of clusters. ``-1``, ``.`` and nothing are in none; in a column ``cluster`` so is ``0``.
-    ranks : columns to compare with.
+    labels : str | Path | None
+        A TSV with ``id`` and ranks, which are also looked for in the source.
+    column : str
+        Names of clusters. ``-1``, ``.`` and nothing are in none; in a column ``cluster`` so is ``0``.
+    ranks : Sequence[str]
+        Columns to compare with.
 
+    Notes
+    -----
     Raises InputError where there are no clusters, or no labels.
     """
     ids, obs, place = _opened(source)

@@ -254,12 +254,18 @@ def cluster(
 
     Parameters
     ----------
-    source, vectors, ids, metric : what `kinmer.vectors.open_vectors` takes.
-    metadata : a TSV, joined by id; its columns named in `labels` are compared with the clusters.
+    source, vectors, ids, metric : Any
+        What `kinmer.vectors.open_vectors` takes.
+    metadata : str | Path | None
+        A TSV, joined by id; its columns named in `labels` are compared with the clusters.
     settings, changes : method, k and the other fields of `ClusterSettings`; each can be given by its name.
-    output : folder of the tables. force : replace it, and clusters that the store has.
-    keep : clusters go into ``obs["cluster"]`` of a store or an AnnData.
+    output : str | Path | None
+        Folder of the tables. force : replace it, and clusters that the store has.
+    keep : bool
+        Clusters go into ``obs["cluster"]`` of a store or an AnnData.
 
+    Notes
+    -----
     The same points, settings and seed give the same clusters up to 50,000 points; above, the engine's graph
     depends on the threads' timing.
 

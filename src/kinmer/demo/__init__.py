@@ -109,11 +109,16 @@ def run_demo(
 
     Parameters
     ----------
-    folder : is made where it is not there. An earlier demo in it is resumed.
-    seed : of everything that is drawn.
-    threads : of all steps; None for all cores.
-    log : takes a line per step.
-    community, contigs : of the simulation, and how many contigs are cut, instead of the demo's.
+    folder : str | Path
+        Is made where it is not there. An earlier demo in it is resumed.
+    seed : int
+        Of everything that is drawn.
+    threads : int | None
+        Of all steps; None for all cores.
+    log : Log | None
+        Takes a line per step.
+    community, contigs : Community | None
+        Of the simulation, and how many contigs are cut, instead of the demo's.
 
     Raises
     ------

@@ -133,18 +133,24 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    encoder, min_windows, batch_size, threads, device : as of `KinmerEncoder`; only for sequences, `threads`
+    encoder, min_windows, batch_size, threads, device : str | Path | Encoder | None
+        As of `KinmerEncoder`; only for sequences, `threads`
         for the engine, too.
-    n_neighbors : neighbors that vote; groups where `fit` is given them. All where there are fewer.
-    temperature : of the weights, in cosine distance.
-    engine : "exact" looks at every vector; "hnsw" asks a graph for candidates, whose distances are exact;
+    n_neighbors : int
+        Neighbors that vote; groups where `fit` is given them. All where there are fewer.
+    temperature : float
+        Of the weights, in cosine distance.
+    engine : str
+        "exact" looks at every vector; "hnsw" asks a graph for candidates, whose distances are exact;
         "auto" is exact up to 50,000 vectors.
 
     Attributes
     ----------
-    classes_ : (c,) the labels, sorted.
+    classes_ : NDArray[Any]
+        (c,) the labels, sorted.
     vectors_ : (n, d) float32, of what it was fitted on.
-    encoder_ : the encoder; None where it was fitted on vectors.
+    encoder_ : Encoder | None
+        The encoder; None where it was fitted on vectors.
     n_features_in_, feature_names_in_ : of vectors; not there where it was fitted on sequences.
 
     Raises
@@ -179,8 +185,12 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Keep the embeddings of X (n rows) with their labels y (n,).
 
-        y : every row has a label; one such as ``NA`` is a class like any other, with a warning.
-        groups : (n,) what belongs together, such as the pieces of a genome: each group votes once, with its
+        Parameters
+        ----------
+        y : Any
+            Every row has a label; one such as ``NA`` is a class like any other, with a warning.
+        groups : Any
+            (n,) what belongs together, such as the pieces of a genome: each group votes once, with its
             nearest row.
         """
         self._check_settings()
@@ -229,7 +239,12 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write all that was fitted to a new folder, whole or not at all, nothing pickled.
 
-        force : replace an estimator that was saved there. Raises UsageError where the output exists,
+        Parameters
+        ----------
+        force : bool
+            Replace an estimator that was saved there. Raises UsageError where the output exists,
+        Notes
+        -----
         SettingError for labels that are not text, whole numbers, floats or truth values.
         """
         check_is_fitted(self)

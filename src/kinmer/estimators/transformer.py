@@ -153,16 +153,22 @@ class KinmerEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    encoder : folder of an encoder, name of one that comes with kinmer, an `Encoder`, or None: the newest
+    encoder : str | Path | Encoder | None
+        Folder of an encoder, name of one that comes with kinmer, an `Encoder`, or None: the newest
         that comes with kinmer.
-    min_windows : a sequence with fewer whole k-mers (of the encoder's largest k) is refused.
-    batch_size : sequences counted together; None: as many as some 50 MB of profiles.
-    threads : for counting and embedding; None for all cores.
-    device : where the network computes, such as "cpu" or "cuda".
+    min_windows : int
+        A sequence with fewer whole k-mers (of the encoder's largest k) is refused.
+    batch_size : int | None
+        Sequences counted together; None: as many as some 50 MB of profiles.
+    threads : int | None
+        For counting and embedding; None for all cores.
+    device : str
+        Where the network computes, such as "cpu" or "cuda".
 
     Attributes
     ----------
-    encoder_ : the encoder, loaded and checked.
+    encoder_ : Encoder
+        The encoder, loaded and checked.
 
     Raises
     ------
@@ -216,7 +222,10 @@ class KinmerEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write settings and encoder to a new folder, whole or not at all, nothing pickled.
 
-        force : replace an estimator that was saved there. Raises UsageError where the output exists.
+        Parameters
+        ----------
+        force : bool
+            Replace an estimator that was saved there. Raises UsageError where the output exists.
         """
         self._check_settings()
         save_estimator(self, folder, encoder=self._encoder(), force=force)

@@ -214,15 +214,23 @@ def verify(
 
     Parameters
     ----------
-    source : profiles with embeddings in ``obsm[key]``. Where there are none, or for a `.npy` pair with its
+    source : str | Path | AnnData | Profiles
+        Profiles with embeddings in ``obsm[key]``. Where there are none, or for a `.npy` pair with its
         `ids`, the `encoder` embeds the rows that are needed.
-    encoder : its transform is used, and its validation rows are the queries where `source` is what it was
+    encoder : str | Path | Encoder | None
+        Its transform is used, and its validation rows are the queries where `source` is what it was
         trained on. Otherwise queries are random.
-    clr : transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
-    sample : sequences among which neighbors are sought. A query is never its own neighbor.
-    queries, neighbours : so many queries, and neighbors of each.
-    bootstrap : resamples of the queries for the intervals.
+    clr : Clr | None
+        Transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
+    sample : int
+        Sequences among which neighbors are sought. A query is never its own neighbor.
+    queries, neighbours : int
+        So many queries, and neighbors of each.
+    bootstrap : int
+        Resamples of the queries for the intervals.
 
+    Notes
+    -----
     Memory grows with `sample` × dimensions, not with the source. Raises UsageError for settings that make no
     sense, InputError where there are fewer than 2 sequences or no embeddings.
     """

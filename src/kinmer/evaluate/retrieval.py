@@ -54,20 +54,29 @@ def evaluate_retrieval(
 
     Parameters
     ----------
-    benchmarks : folders by `kinmer.benchmark`; the queries of several are pooled, each asked of its own
+    benchmarks : str | Path | Sequence[str | Path]
+        Folders by `kinmer.benchmark`; the queries of several are pooled, each asked of its own
         database.
-    encoders : folders or encoders, or a mapping from names to them; ``raw`` is the CLR of 6- to 1-mers
+    encoders : Sequence[str | Path | Encoder] | Mapping[str, str | Path …
+        Folders or encoders, or a mapping from names to them; ``raw`` is the CLR of 6- to 1-mers
         without any network, ``raw-joint`` that of the original pipeline. A name with ``{fold}`` stands for an
         encoder of every fold: queries of a fold, and the database for them, are embedded by that fold's.
-    baseline : name of the encoder that the others are compared with (`compare_retrieval`).
-    database, queries : instead of benchmarks: an ``.npy`` matrix with its ids in the ``.txt`` beside it, or
+    baseline : str | None
+        Name of the encoder that the others are compared with (`compare_retrieval`).
+    database, queries : Any
+        Instead of benchmarks: an ``.npy`` matrix with its ids in the ``.txt`` beside it, or
         a profile store or AnnData with embeddings; with `encoders` a store, an AnnData or a FASTA to embed.
         Without `queries` every sequence is asked about all others.
-    database_labels, query_labels : their TSVs: ``id`` (or ``sequence_id``), any ranks, ``molecule``,
+    database_labels, query_labels : str | Path | None
+        Their TSVs: ``id`` (or ``sequence_id``), any ranks, ``molecule``,
         ``genome_id``, ``length``, ``case``, ``fold``.
-    metric : cosine or l2.
-    bootstrap, seed : resamples of the genomes for the intervals; seed of those and of the subsamples.
+    metric : Metric
+        Cosine or l2.
+    bootstrap, seed : int
+        Resamples of the genomes for the intervals; seed of those and of the subsamples.
 
+    Notes
+    -----
     A query never finds itself, nor an entry that overlaps it (``sequence_id``, ``start`` and ``end`` of both
     tables). What the figures mean: `kinmer.evaluate.measures.measure`.
 

@@ -174,16 +174,25 @@ def benchmark(
 ) -> BenchmarkReport:
     """Make a benchmark of retrieval out of labeled FASTA `files` in the new folder `output`.
 
-    labels : TSV with a column ``sequence_id``; ``genome_id``, ``species``, ``genus``, ``domain`` and
+    Parameters
+    ----------
+    labels : str | Path
+        TSV with a column ``sequence_id``; ``genome_id``, ``species``, ``genus``, ``domain`` and
         ``ani95_cluster`` are used where they are there, all columns are handed on. Without ``genome_id``
         every sequence is a genome. Sequences without a row are left out.
-    split, folds, fold_seed : see `groups_of` and `deal_folds`. Folds follow from the labels and `fold_seed`
+    split, folds, fold_seed : Split
+        See `groups_of` and `deal_folds`. Folds follow from the labels and `fold_seed`
         alone, so that benchmarks of several seeds share the encoders of the folds.
-    lengths, per_length : of every genome asked about and length at most so many queries, never more than
+    lengths, per_length : Sequence[int]
+        Of every genome asked about and length at most so many queries, never more than
         fit side by side, on a random strand, with at most 5 % of letters other than ACGT.
-    piece : the database's sequences are cut in equal pieces of at most so many letters.
-    seed : of the cases (`deal_cases`), the queries and the sides of short contigs.
+    piece : int
+        The database's sequences are cut in equal pieces of at most so many letters.
+    seed : int
+        Of the cases (`deal_cases`), the queries and the sides of short contigs.
 
+    Notes
+    -----
     A genome of the case ``genome`` gives the first 60 % of every sequence to the database and the rest to
     the queries; its short contigs, where there are many, go whole to one side. The same seed gives the same
     bytes, whatever the order of the files. Memory: the labels and the largest genome; the sequences lie in a

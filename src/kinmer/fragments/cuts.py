@@ -187,21 +187,32 @@ def fragment(
 ) -> FragmentReport:
     """Cut fragments out of FASTA `files` into `output` (gzip where it ends in .gz) and ``<output>.tsv``.
 
-    length : letters of every fragment, or (low, high) for log-uniform lengths between them; a sequence
+    Parameters
+    ----------
+    length : int | tuple[int, int]
+        Letters of every fragment, or (low, high) for log-uniform lengths between them; a sequence
         shorter than high gives lengths up to its own, one shorter than low gives none.
-    per_sequence, number : fragments of every sequence, or of all together, shared out in proportion to the
+    per_sequence, number : int | None
+        Fragments of every sequence, or of all together, shared out in proportion to the
         sequences' lengths; one of the two.
-    group : column of the labels; `number` is then shared out evenly among its values first (so that no
+    group : str | None
+        Column of the labels; `number` is then shared out evenly among its values first (so that no
         large genome dominates), in proportion to length within each.
-    labels : TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that
+    labels : str | Path | None
+        TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that
         the table has already (``length``) is called ``sequence_length`` there.
-    leave_out : values of the labels' columns; a sequence that has one of them gives no fragment. With
+    leave_out : Mapping[str, Sequence[str]] | None
+        Values of the labels' columns; a sequence that has one of them gives no fragment. With
         ``{"fold": ["2"]}`` and a benchmark's ``folds.tsv`` as labels: what an encoder may see that is asked
         about fold 2.
-    seed, both_strands : a fragment's place, length and strand follow from the seed and its sequence's id,
+    seed, both_strands : int
+        A fragment's place, length and strand follow from the seed and its sequence's id,
         whatever else is in the files and in which order.
-    max_ambiguous : largest share of letters other than ACGTU.
+    max_ambiguous : float
+        Largest share of letters other than ACGTU.
 
+    Notes
+    -----
     The table has one row a fragment: id (``sequence:start-end:strand``), sequence_id, start and end (from 0,
     end excluded, on the forward strand), length, strand, labels. Files are read twice with `number`; memory
     holds one sequence and the labels. Both outputs appear whole or not at all.

@@ -112,9 +112,12 @@ def build_reference(
 
     Parameters
     ----------
-    source : a folder, a file or a manifest; see `kinmer.library.find_genomes`.
-    output : an index that is there is added to: files whose SHA-256 it knows are passed over.
-    download : folder for what the manifest gives a URL of; None: the folder ``NAME.downloads`` beside the
+    source : str | Path
+        A folder, a file or a manifest; see `kinmer.library.find_genomes`.
+    output : str | Path
+        An index that is there is added to: files whose SHA-256 it knows are passed over.
+    download : str | Path | None
+        Folder for what the manifest gives a URL of; None: the folder ``NAME.downloads`` beside the
         output.
     metadata : as in `kinmer.build_index`; a line may be of a sequence or of a genome. Of GTDB's tables
         without a header only the lines of these genomes are looked at.

@@ -57,7 +57,8 @@ class KinIndex(Storage):
 
         Parameters
         ----------
-        source : FASTA files, which are cut as those of the index were; or what `kinmer.build_index` takes,
+        source : str | Path | Sequence[str | Path] | AnnData | Profiles
+            FASTA files, which are cut as those of the index were; or what `kinmer.build_index` takes,
             embedded by the index's encoder or to be embedded by it.
         metadata, taxdump, ids, min_length, prefix, sample_from_file : as in `kinmer.build_index`.
         genome : of all sequences of FASTA files; None for each its own, or what the metadata say. Within an
@@ -106,7 +107,8 @@ class KinIndex(Storage):
         Parameters
         ----------
         source, and all options : as in `add`.
-        by_id : replace entries of the same ids.
+        by_id : bool
+            Replace entries of the same ids.
 
         Returns
         -------
@@ -148,11 +150,16 @@ class KinIndex(Storage):
 
         Parameters
         ----------
-        ids : as ``id``, or ``genome:id``.
-        genomes : all of their sequences; with `ids` only those of these ids.
-        where : a condition; what it holds for goes besides. See `select`.
-        wait : seconds to wait for another writer.
-        log : receives what there is to say.
+        ids : Sequence[str]
+            As ``id``, or ``genome:id``.
+        genomes : Sequence[str]
+            All of their sequences; with `ids` only those of these ids.
+        where : str | None
+            A condition; what it holds for goes besides. See `select`.
+        wait : float
+            Seconds to wait for another writer.
+        log : Log | None
+            Receives what there is to say.
 
         Returns
         -------

@@ -33,14 +33,22 @@ class MapResult:
 
     Attributes
     ----------
-    ids : (n,) str, unique.
-    coordinates : (n, 2) float32.
-    obs : (n rows, index = ids) what is known of the sequences.
-    method : ``tsne`` or ``umap``.
-    settings : what it was made with: perplexity, neighbors, iterations, metric, seed, …
-    source : where the points come from: location, vectors, encoder, fingerprint of ids and vectors.
-    divergence : Kullback-Leibler divergence in nats (t-SNE), or None.
-    notes : what a reader should know, such as a perplexity that was lowered.
+    ids : ndarray
+        (n,) str, unique.
+    coordinates : ndarray
+        (n, 2) float32.
+    obs : pd.DataFrame
+        (n rows, index = ids) what is known of the sequences.
+    method : str
+        ``tsne`` or ``umap``.
+    settings : Mapping[str, Any]
+        What it was made with: perplexity, neighbors, iterations, metric, seed, …
+    source : Mapping[str, Any]
+        Where the points come from: location, vectors, encoder, fingerprint of ids and vectors.
+    divergence : float | None
+        Kullback-Leibler divergence in nats (t-SNE), or None.
+    notes : tuple[str, ...]
+        What a reader should know, such as a perplexity that was lowered.
     """
 
     ids: NDArray[np.object_]
@@ -122,8 +130,10 @@ def open_map(source: Any, *, method: Method = "tsne") -> MapResult:
 
     Parameters
     ----------
-    source : its stem or one of its files, or a profile store or an AnnData with the map in ``obsm``.
-    method : which of the maps in ``obsm``: ``X_tsne`` or ``X_umap``.
+    source : Any
+        Its stem or one of its files, or a profile store or an AnnData with the map in ``obsm``.
+    method : Method
+        Which of the maps in ``obsm``: ``X_tsne`` or ``X_umap``.
 
     Raises
     ------

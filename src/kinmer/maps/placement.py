@@ -77,9 +77,12 @@ def place(
 
     Parameters
     ----------
-    source, vectors, ids, metadata, threads, output, keep, force, more : as of `make_map`.
-    into : a map, or one of its files, or its stem.
-    reference : the map's own vectors; None: at the location that the map recorded.
+    source, vectors, ids, metadata, threads, output, keep, force, more
+        As of `make_map`.
+    into : str | Path | MapResult
+        A map, or one of its files, or its stem.
+    reference : str | Path | AnnData | Profiles | KinIndex | Vectors | None
+        The map's own vectors; None: at the location that the map recorded.
 
     Raises
     ------

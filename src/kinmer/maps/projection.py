@@ -83,17 +83,27 @@ def make_map(
 
     Parameters
     ----------
-    source : what `kinmer.vectors.open_vectors` takes.
-    method : ``tsne``, or ``umap`` (McInnes et al. 2018) with 15 neighbors and a single thread.
-    perplexity : about how many neighbors a point attracts; lowered to (n - 1) / 3.
-    iterations : of t-SNE.
-    seed : the same seed and points give the same map up to 50,000 points. Above, the approximate neighbors
+    source : str | Path | AnnData | Profiles | KinIndex | Vectors
+        What `kinmer.vectors.open_vectors` takes.
+    method : Method
+        ``tsne``, or ``umap`` (McInnes et al. 2018) with 15 neighbors and a single thread.
+    perplexity : float
+        About how many neighbors a point attracts; lowered to (n - 1) / 3.
+    iterations : int
+        Of t-SNE.
+    seed : int
+        The same seed and points give the same map up to 50,000 points. Above, the approximate neighbors
         depend on the timing of the threads.
-    output : stem of ``.tsv`` and ``.json``, and of what `more` writes; see `kinmer.maps.mapfiles.write_map`.
-    keep : also store the coordinates in ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
-    force : replace an output, or a store's map that was made with other settings.
+    output : str | Path | None
+        Stem of ``.tsv`` and ``.json``, and of what `more` writes; see `kinmer.maps.mapfiles.write_map`.
+    keep : bool
+        Also store the coordinates in ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
+    force : bool
+        Replace an output, or a store's map that was made with other settings.
     **opening : as of `kinmer.library.open_labeled`: ``vectors``, ``ids``, ``metric``, ``metadata``.
 
+    Notes
+    -----
     Raises UsageError for wrong settings, an output that exists, a library that is not installed.
     """
     _check(method, perplexity, iterations)

@@ -187,9 +187,14 @@ class ProfileStore(StoredProfiles):
     ) -> MatrixWriter:
         """A writer of ``obsm[key]``, (n, width) float32, in row blocks.
 
-        provenance : what the matrix is made with (JSON-able, such as the encoder's fingerprint): an
+        Parameters
+        ----------
+        provenance : Mapping[str, Any]
+            What the matrix is made with (JSON-able, such as the encoder's fingerprint): an
             unfinished one of equal provenance is resumed from `MatrixWriter.rows`.
 
+        Notes
+        -----
         Raises UsageError where another process writes the store.
         """
         return MatrixWriter(
@@ -260,8 +265,13 @@ def open_profiles(source: str | Path | AnnData | Profiles, *, ids: str | Path | 
     """The profiles in `source`: the path of a store, of an AnnData (Zarr of either format, ``.h5ad``) or of
     an ``.npy`` table; an AnnData, or profiles already.
 
-    ids : the ids file of an ``.npy`` table; without it one beside the table is taken.
+    Parameters
+    ----------
+    ids : str | Path | None
+        The ids file of an ``.npy`` table; without it one beside the table is taken.
 
+    Notes
+    -----
     Raises FormatError and ProfileError as `ProfileStore.open`, `NpyProfiles` and `AnnDataProfiles` do;
     UsageError for `ids` with anything but a table, or a source that is none of these.
     """

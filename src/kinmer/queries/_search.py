@@ -45,7 +45,11 @@ class SearchOptions(TypedDict, total=False):
         to the query is left out.
     use_rep : str
         The key of ``obsm`` that has the embeddings of an AnnData in memory. Its X is not read then.
-    merge, threads : old names of `by` and `n_jobs`.
+
+    Parameters
+    ----------
+    merge, threads : By
+        Old names of `by` and `n_jobs`.
     """
 
     metric: Metric | None
@@ -77,9 +81,11 @@ def search(
 
     Parameters
     ----------
-    queries : FASTA file (``-``: stdin), or what `open_profiles` takes
+    queries : str | Path | AnnData | Profiles
+        FASTA file (``-``: stdin), or what `open_profiles` takes
         With or without embeddings by the index's encoder. Read in blocks, whatever their number.
-    db : str, Path or KinIndex
+    db : str | Path | Storage
+        Str, Path or KinIndex
     k : int
         Hits of every query; all entries where there are fewer.
     by : {"sequence", "genome"}
@@ -210,7 +216,8 @@ def annotate(
         ``X_kinmer`` where there is one, else X is embedded.
     key_added : str
         What the columns begin with.
-    min_probability, n_jobs, log : see `search`.
+    min_probability, n_jobs, log : float | None
+        See `search`.
     random_state : int, optional
         Accepted as everywhere in scverse. A search does not draw random numbers.
 

@@ -42,9 +42,14 @@ class Evidence:
 class Hit:
     """An entry of the index near a query, or a genome.
 
-    rank : from 1. length : in letters, and `gc`, a share; None where unknown. genome : that the sequence
+    Parameters
+    ----------
+    rank : int
+        From 1. length : in letters, and `gc`, a share; None where unknown. genome : that the sequence
     belongs to. start, stop : the part of the sequence that is nearest, letters from 0, stop excluded; None
     where it is the whole sequence or genome. name : the id, or ``genome:id`` where several genomes of the
+    Notes
+    -----
     index have that id; the entry can be asked for by it.
     """
 
@@ -74,13 +79,22 @@ class MoleculeCall:
 class QueryResult:
     """A query and its nearest relatives, nearest first.
 
-    length, bases : of the query: all its letters, and A, C, G, T among them; None where unknown.
-    consensus : by rank, the names that the nearest genomes agree on; see `kinmer.confidence`.
-    verdict : the answer in words, such as ``new species of genus Vibrio``; empty without a calibration.
-    rank, name : the deepest rank whose probability reaches the threshold; None for nothing near.
-    facets : by kind of molecule, the nearest relatives of that kind.
-    no_profile : the query has nothing to compare, and the verdict says why: ``no profile: …``.
-    columns : of the index's metadata, where there are no hits that have them.
+    Parameters
+    ----------
+    length, bases : int | None
+        Of the query: all its letters, and A, C, G, T among them; None where unknown.
+    consensus : Mapping[str, RankCall]
+        By rank, the names that the nearest genomes agree on; see `kinmer.confidence`.
+    verdict : str
+        The answer in words, such as ``new species of genus Vibrio``; empty without a calibration.
+    rank, name : str | None
+        The deepest rank whose probability reaches the threshold; None for nothing near.
+    facets : dict[str, tuple[Hit, ...]]
+        By kind of molecule, the nearest relatives of that kind.
+    no_profile : bool
+        The query has nothing to compare, and the verdict says why: ``no profile: …``.
+    columns : tuple[str, ...]
+        Of the index's metadata, where there are no hits that have them.
     """
 
     id: str

@@ -109,10 +109,13 @@ class SearchResults(Iterator[QueryResult]):
 
         Parameters
         ----------
-        target : a path, which gets the whole file or stays as it was, or an open text stream.
-        format : "tsv" (a line a hit), "calls" (a line a query), "json", "jsonl", "blast", "krona" or
+        target : str | Path | TextIO
+            A path, which gets the whole file or stays as it was, or an open text stream.
+        format : str
+            "tsv" (a line a hit), "calls" (a line a query), "json", "jsonl", "blast", "krona" or
             "lineage" (a report of the sample).
-        force : replace a file that exists.
+        force : bool
+            Replace a file that exists.
 
         Returns
         -------

@@ -126,13 +126,19 @@ def sweep(
 
     Parameters
     ----------
-    source, ids, labels, layout : what `kinmer.train` takes; on disk where `jobs` is above 1.
-    output : folder of the sweep. The same call resumes it: what is finished is not run again, a training
+    source, ids, labels, layout : str | Path | AnnData | Profiles | Sequence[str | Path]
+        What `kinmer.train` takes; on disk where `jobs` is above 1.
+    output : str | Path
+        Folder of the sweep. The same call resumes it: what is finished is not run again, a training
         that was cut off resumes at its checkpoint. Another grid adds to it.
-    jobs : trials at a time, each in a process of its own.
-    threads, memory : of all trials together: cores, and bytes that profiles may take.
-    force : drop what another sweep left in the folder.
-    log : takes a line a trial, and notes.
+    jobs : int
+        Trials at a time, each in a process of its own.
+    threads, memory : int | None
+        Of all trials together: cores, and bytes that profiles may take.
+    force : bool
+        Drop what another sweep left in the folder.
+    log : Say | None
+        Takes a line a trial, and notes.
     settings : the fields of `SweepSettings`: ``grid``, ``seeds``, ``benchmark`` and so on.
 
     Raises

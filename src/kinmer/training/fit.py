@@ -43,18 +43,30 @@ BLOCK_ROWS = 4096
 class FitSettings:
     """How to make an encoder in closed form; raises UsageError where a value makes no sense.
 
-    method : ``raw``, the transformed profile itself; ``4-mer``, its block of 4-mers; ``pca``, principal
+    Parameters
+    ----------
+    method : Method
+        ``raw``, the transformed profile itself; ``4-mer``, its block of 4-mers; ``pca``, principal
         components; ``discriminant``, directions in which genomes differ more than within themselves.
-    dim : dimensions of ``pca`` and ``discriminant``.
-    max_k : largest k of the k-mers.
-    coding : blocks of reading frames beside them; genetic_code : by which they are recognized.
-    per_group : fragments drawn of every genome (of every sequence without a label).
-    lengths : their shortest and longest; log-uniform between them.
-    virus_share : share of all the weight that viruses have among other genomes.
-    anchor : last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`),
+    dim : int
+        Dimensions of ``pca`` and ``discriminant``.
+    max_k : int
+        Largest k of the k-mers.
+    coding : bool
+        Blocks of reading frames beside them; genetic_code : by which they are recognized.
+    per_group : int
+        Fragments drawn of every genome (of every sequence without a label).
+    lengths : tuple[int, int]
+        Their shortest and longest; log-uniform between them.
+    virus_share : float
+        Share of all the weight that viruses have among other genomes.
+    anchor : float
+        Last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`),
         as a multiple of the median length of genomes' vectors; 0: none.
-    components, power, ridge : see `fit_discriminant`. codon, phase : see `column_weights`.
-    clr : the transform. seed : of the fragments.
+    components, power, ridge : int
+        See `fit_discriminant`. codon, phase : see `column_weights`.
+    clr : Clr
+        The transform. seed : of the fragments.
     """
 
     method: Method = "discriminant"
@@ -128,12 +140,16 @@ def fit(
 
     Parameters
     ----------
-    source : FASTA files, of which fragments are drawn; or (not for ``discriminant``) profiles, as
+    source : str | Path | AnnData | Profiles | Sequence[str | Path] | …
+        FASTA files, of which fragments are drawn; or (not for ``discriminant``) profiles, as
         `open_profiles` takes them. None for ``raw`` and ``4-mer``, which learn nothing.
-    output : folder of the encoder, whole or absent.
-    labels : TSV with ``sequence_id`` and any of ``genome_id``, ``species``, ``ani95_cluster``, ``domain``:
+    output : str | Path
+        Folder of the encoder, whole or absent.
+    labels : str | Path | None
+        TSV with ``sequence_id`` and any of ``genome_id``, ``species``, ``ani95_cluster``, ``domain``:
         fragments of one genome belong together. Without it those of one sequence do.
-    folds, fold : table of `kinmer.benchmark`, and the fold whose sequences are left out.
+    folds, fold : str | Path | None
+        Table of `kinmer.benchmark`, and the fold whose sequences are left out.
 
     Raises
     ------
