@@ -62,11 +62,11 @@ def embed(
     source, ids : str | Path | AnnData | Profiles
         What `open_profiles` takes, or a FASTA file (``-``: stdin).
     encoder : str | Path | Encoder | None
-        An encoder, its folder, or the name of one that comes with kinmer; None: the newest of these
-        that takes the source's profiles (of a FASTA: the one with reading frames).
+        An encoder, its folder, or the name of one that comes with kinmer; None: the newest of these that
+        takes the source's profiles (of a FASTA: the one with reading frames).
     output : str | Path | None
-        None: a store keeps its embeddings in ``obsm["X_kinmer"]``, and so does an AnnData, in place.
-        An ``.npy`` name: (n, dim) float32 vectors, and their ids one a line in the ``.txt`` beside it. Of a
+        None: a store keeps its embeddings in ``obsm["X_kinmer"]``, and so does an AnnData, in place. An
+        ``.npy`` name: (n, dim) float32 vectors, and their ids one a line in the ``.txt`` beside it. Of a
         FASTA also a ``.zarr`` name: the counts and their embeddings.
     min_length : int
         Shorter sequences of a FASTA are left out.

@@ -73,13 +73,13 @@ class Encoder:
     Parameters
     ----------
     network : EncoderNetwork
-        A `Projection` or `Columns` (NumPy), or a network of `kinmer.networks` (PyTorch); its `width`
-        must be the layout's.
+        A `Projection` or `Columns` (NumPy), or a network of `kinmer.networks` (PyTorch); its `width` must
+        be the layout's.
     layout, clr : Layout
         The profiles it takes and the transform between them and the network.
     precision : Precision
-        Of the network's matrix products; part of the encoder, because vectors of a query and of an
-        index must be made alike. The transform and the result are float32 with either.
+        Of the network's matrix products; part of the encoder, because vectors of a query and of an index
+        must be made alike. The transform and the result are float32 with either.
     training : Mapping[str, Any] | None
         JSON-able account of the training: settings, data fingerprint, results.
     metrics : Sequence[Mapping[str, Any]]

@@ -95,7 +95,8 @@ def check_output(
     Parameters
     ----------
     force : what is there may be replaced: by a file a regular file; by a folder of a `kind` such a folder,
-        with nothing in it that kinmer does not write, or an empty one. Links are never replaced or followed.
+        with nothing in it that kinmer does not write, or an empty one. Links are never replaced or
+        followed.
     hint : what to do about an output that exists.
     kind : of a folder; None for a file.
     stream : it may be a pipe or a device, such as ``/dev/stdout``.

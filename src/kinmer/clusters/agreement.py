@@ -141,8 +141,8 @@ def evaluate_clusters(
     ----------
     source : Any
         A table with tabs and the columns ``id`` (or ``sequence_id``) and `column`, such as
-        ``cluster_members.tsv``; the folder that `cluster` wrote; a profile store or an AnnData with `column`
-        in obs.
+        ``cluster_members.tsv``; the folder that `cluster` wrote; a profile store or an AnnData with
+        `column` in obs.
     labels : str | Path | None
         A TSV with ``id`` and ranks, which are also looked for in the source.
     column : str

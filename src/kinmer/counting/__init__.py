@@ -173,7 +173,8 @@ def count_files(
     Parameters
     ----------
     coding : count codons and 4-mers by codon position in the sequences' reading frames too (see
-        `kinmer.layout.profile_layout`), found by `genetic_code`: 11, 4, or "auto", chosen for every sequence.
+        `kinmer.layout.profile_layout`), found by `genetic_code`: 11, 4, or "auto", chosen for every
+        sequence.
     prefix, sample_from_file : what stands before every id, or ``SAMPLE:`` with the name of each file, for
         contigs of several samples with equal names (`kinmer.fasta.prefixes_of`).
 

@@ -134,8 +134,7 @@ class KinmerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     encoder, min_windows, batch_size, threads, device : str | Path | Encoder | None
-        As of `KinmerEncoder`; only for sequences, `threads`
-        for the engine, too.
+        As of `KinmerEncoder`; only for sequences, `threads` for the engine, too.
     n_neighbors : int
         Neighbors that vote; groups where `fit` is given them. All where there are fewer.
     temperature : float

@@ -154,8 +154,8 @@ class KinmerEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     encoder : str | Path | Encoder | None
-        Folder of an encoder, name of one that comes with kinmer, an `Encoder`, or None: the newest
-        that comes with kinmer.
+        Folder of an encoder, name of one that comes with kinmer, an `Encoder`, or None: the newest that
+        comes with kinmer.
     min_windows : int
         A sequence with fewer whole k-mers (of the encoder's largest k) is refused.
     batch_size : int | None

@@ -218,8 +218,8 @@ def verify(
         Profiles with embeddings in ``obsm[key]``. Where there are none, or for a `.npy` pair with its
         `ids`, the `encoder` embeds the rows that are needed.
     encoder : str | Path | Encoder | None
-        Its transform is used, and its validation rows are the queries where `source` is what it was
-        trained on. Otherwise queries are random.
+        Its transform is used, and its validation rows are the queries where `source` is what it was trained
+        on. Otherwise queries are random.
     clr : Clr | None
         Transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
     sample : int

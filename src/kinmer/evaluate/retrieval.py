@@ -55,21 +55,20 @@ def evaluate_retrieval(
     Parameters
     ----------
     benchmarks : str | Path | Sequence[str | Path]
-        Folders by `kinmer.benchmark`; the queries of several are pooled, each asked of its own
-        database.
+        Folders by `kinmer.benchmark`; the queries of several are pooled, each asked of its own database.
     encoders : Sequence[str | Path | Encoder] | Mapping[str, str | Path …
-        Folders or encoders, or a mapping from names to them; ``raw`` is the CLR of 6- to 1-mers
-        without any network, ``raw-joint`` that of the original pipeline. A name with ``{fold}`` stands for an
-        encoder of every fold: queries of a fold, and the database for them, are embedded by that fold's.
+        Folders or encoders, or a mapping from names to them; ``raw`` is the CLR of 6- to 1-mers without any
+        network, ``raw-joint`` that of the original pipeline. A name with ``{fold}`` stands for an encoder
+        of every fold: queries of a fold, and the database for them, are embedded by that fold's.
     baseline : str | None
         Name of the encoder that the others are compared with (`compare_retrieval`).
     database, queries : Any
-        Instead of benchmarks: an ``.npy`` matrix with its ids in the ``.txt`` beside it, or
-        a profile store or AnnData with embeddings; with `encoders` a store, an AnnData or a FASTA to embed.
-        Without `queries` every sequence is asked about all others.
+        Instead of benchmarks: an ``.npy`` matrix with its ids in the ``.txt`` beside it, or a profile store
+        or AnnData with embeddings; with `encoders` a store, an AnnData or a FASTA to embed. Without
+        `queries` every sequence is asked about all others.
     database_labels, query_labels : str | Path | None
-        Their TSVs: ``id`` (or ``sequence_id``), any ranks, ``molecule``,
-        ``genome_id``, ``length``, ``case``, ``fold``.
+        Their TSVs: ``id`` (or ``sequence_id``), any ranks, ``molecule``, ``genome_id``, ``length``,
+        ``case``, ``fold``.
     metric : Metric
         Cosine or l2.
     bootstrap, seed : int

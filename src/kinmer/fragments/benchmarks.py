@@ -181,11 +181,11 @@ def benchmark(
         ``ani95_cluster`` are used where they are there, all columns are handed on. Without ``genome_id``
         every sequence is a genome. Sequences without a row are left out.
     split, folds, fold_seed : Split
-        See `groups_of` and `deal_folds`. Folds follow from the labels and `fold_seed`
-        alone, so that benchmarks of several seeds share the encoders of the folds.
+        See `groups_of` and `deal_folds`. Folds follow from the labels and `fold_seed` alone, so that
+        benchmarks of several seeds share the encoders of the folds.
     lengths, per_length : Sequence[int]
-        Of every genome asked about and length at most so many queries, never more than
-        fit side by side, on a random strand, with at most 5 % of letters other than ACGT.
+        Of every genome asked about and length at most so many queries, never more than fit side by side, on
+        a random strand, with at most 5 % of letters other than ACGT.
     piece : int
         The database's sequences are cut in equal pieces of at most so many letters.
     seed : int

@@ -190,24 +190,24 @@ def fragment(
     Parameters
     ----------
     length : int | tuple[int, int]
-        Letters of every fragment, or (low, high) for log-uniform lengths between them; a sequence
-        shorter than high gives lengths up to its own, one shorter than low gives none.
+        Letters of every fragment, or (low, high) for log-uniform lengths between them; a sequence shorter
+        than high gives lengths up to its own, one shorter than low gives none.
     per_sequence, number : int | None
-        Fragments of every sequence, or of all together, shared out in proportion to the
-        sequences' lengths; one of the two.
+        Fragments of every sequence, or of all together, shared out in proportion to the sequences' lengths;
+        one of the two.
     group : str | None
-        Column of the labels; `number` is then shared out evenly among its values first (so that no
-        large genome dominates), in proportion to length within each.
+        Column of the labels; `number` is then shared out evenly among its values first (so that no large
+        genome dominates), in proportion to length within each.
     labels : str | Path | None
-        TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that
-        the table has already (``length``) is called ``sequence_length`` there.
+        TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that the
+        table has already (``length``) is called ``sequence_length`` there.
     leave_out : Mapping[str, Sequence[str]] | None
-        Values of the labels' columns; a sequence that has one of them gives no fragment. With
-        ``{"fold": ["2"]}`` and a benchmark's ``folds.tsv`` as labels: what an encoder may see that is asked
-        about fold 2.
+        Values of the labels' columns; a sequence that has one of them gives no fragment. With ``{"fold":
+        ["2"]}`` and a benchmark's ``folds.tsv`` as labels: what an encoder may see that is asked about fold
+        2.
     seed, both_strands : int
-        A fragment's place, length and strand follow from the seed and its sequence's id,
-        whatever else is in the files and in which order.
+        A fragment's place, length and strand follow from the seed and its sequence's id, whatever else is
+        in the files and in which order.
     max_ambiguous : float
         Largest share of letters other than ACGTU.
 

@@ -71,7 +71,8 @@ def build_index(
     engine : "hnsw" (default), "chroma" or "exact".
     metric : "cosine" (1 - cos, default) or "l2" (Euclidean).
     metadata, taxdump : see `kinmer.library.metadata.stage_metadata`. Its columns come before the source's own
-        of the same name. A column ``genome`` says which sequences belong together. What it lacks is missing.
+        of the same name. A column ``genome`` says which sequences belong together. What it lacks is
+        missing.
     pieces : lengths of the pieces in bases, the longer ones multiples of the shortest; empty for none.
         Fewer and longer ones make a smaller index that finds short queries less surely.
     keep_sequences : keep the sequences of FASTA files in the index, two bits a base, for evidence.
@@ -117,8 +118,7 @@ def build_reference(
     output : str | Path
         An index that is there is added to: files whose SHA-256 it knows are passed over.
     download : str | Path | None
-        Folder for what the manifest gives a URL of; None: the folder ``NAME.downloads`` beside the
-        output.
+        Folder for what the manifest gives a URL of; None: the folder ``NAME.downloads`` beside the output.
     metadata : as in `kinmer.build_index`; a line may be of a sequence or of a genome. Of GTDB's tables
         without a header only the lines of these genomes are looked at.
     taxdump : gives the ranks of taxids, in `metadata` or in what a manifest or a package says of a genome.

@@ -190,8 +190,8 @@ class ProfileStore(StoredProfiles):
         Parameters
         ----------
         provenance : Mapping[str, Any]
-            What the matrix is made with (JSON-able, such as the encoder's fingerprint): an
-            unfinished one of equal provenance is resumed from `MatrixWriter.rows`.
+            What the matrix is made with (JSON-able, such as the encoder's fingerprint): an unfinished one
+            of equal provenance is resumed from `MatrixWriter.rows`.
 
         Notes
         -----

@@ -82,8 +82,8 @@ def search(
     Parameters
     ----------
     queries : str | Path | AnnData | Profiles
-        FASTA file (``-``: stdin), or what `open_profiles` takes
-        With or without embeddings by the index's encoder. Read in blocks, whatever their number.
+        FASTA file (``-``: stdin), or what `open_profiles` takes With or without embeddings by the index's
+        encoder. Read in blocks, whatever their number.
     db : str | Path | Storage
         Str, Path or KinIndex
     k : int
@@ -224,9 +224,10 @@ def annotate(
     Returns
     -------
     None
-        Sets these columns of ``adata.obs``, for the key ``kin``: ``kin_verdict``, ``kin_rank``, ``kin_name``;
-        ``kin_domain`` … ``kin_species`` with probabilities ``kin_domain_p`` … ``kin_species_p``;
-        ``kin_molecule``, ``kin_molecule_p``. Texts are categories; NaN where there is none.
+        Sets these columns of ``adata.obs``, for the key ``kin``: ``kin_verdict``, ``kin_rank``,
+        ``kin_name``; ``kin_domain`` … ``kin_species`` with probabilities ``kin_domain_p`` …
+        ``kin_species_p``; ``kin_molecule``, ``kin_molecule_p``. Texts are categories; NaN where there is
+        none.
 
     Raises
     ------

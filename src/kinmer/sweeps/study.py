@@ -129,8 +129,8 @@ def sweep(
     source, ids, labels, layout : str | Path | AnnData | Profiles | Sequence[str | Path]
         What `kinmer.train` takes; on disk where `jobs` is above 1.
     output : str | Path
-        Folder of the sweep. The same call resumes it: what is finished is not run again, a training
-        that was cut off resumes at its checkpoint. Another grid adds to it.
+        Folder of the sweep. The same call resumes it: what is finished is not run again, a training that
+        was cut off resumes at its checkpoint. Another grid adds to it.
     jobs : int
         Trials at a time, each in a process of its own.
     threads, memory : int | None

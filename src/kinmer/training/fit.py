@@ -61,8 +61,8 @@ class FitSettings:
     virus_share : float
         Share of all the weight that viruses have among other genomes.
     anchor : float
-        Last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`),
-        as a multiple of the median length of genomes' vectors; 0: none.
+        Last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`), as a multiple
+        of the median length of genomes' vectors; 0: none.
     components, power, ridge : int
         See `fit_discriminant`. codon, phase : see `column_weights`.
     clr : Clr

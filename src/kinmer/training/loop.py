@@ -111,8 +111,8 @@ def train(
     source, ids : str | Path | AnnData | Profiles | Sequence[str | Path]
         What `open_profiles` takes; or FASTA files, to draw fragments of, which pairs need.
     labels, folds, fold : str | Path | None
-        Of FASTA files, as `PackedSequences.read` takes them. Without labels the fragments
-        of one sequence are the pairs.
+        Of FASTA files, as `PackedSequences.read` takes them. Without labels the fragments of one sequence
+        are the pairs.
     layout : Layout | None
         Of the fragments' profiles; None: 6-mers and below, and reading frames.
     output : str | Path
