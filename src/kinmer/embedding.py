@@ -59,8 +59,7 @@ def embed(
 
     Parameters
     ----------
-    source, ids : str | Path | AnnData | Profiles
-        What `open_profiles` takes, or a FASTA file (``-``: stdin).
+    source, ids : what `open_profiles` takes, or a FASTA file (``-``: stdin).
     encoder : str | Path | Encoder | None
         An encoder, its folder, or the name of one that comes with kinmer; None: the newest of these that
         takes the source's profiles (of a FASTA: the one with reading frames).
@@ -83,8 +82,7 @@ def embed(
 
     Raises
     ------
-    MismatchError : the encoder takes other profiles.
-    UsageError : no place for the vectors, or it is taken.
+    MismatchError, UsageError : the encoder takes other profiles; no place for the vectors, or it is taken.
     """
     if batch < 1:
         raise UsageError(f"the batch must be at least 1 row, not {batch}")

@@ -250,27 +250,21 @@ def cluster(
 
     Near-duplicates (`kinmer.vectors.duplicates`: copies, reverse complements, sequences that share most of
     their words, such as those of samples that overlap) are brought together first: graph, longest edge and
-    clusters are of one representative each, and the others go with it.
+    clusters are of one representative each, and the others go with it. The same seed gives
+    the same clusters up to 50,000 points. Above, the engine's graph depends on the threads' timing.
 
     Parameters
     ----------
     source, vectors, ids, metric : Any
         What `kinmer.vectors.open_vectors` takes.
-    metadata : str | Path | None
-        A TSV, joined by id; its columns named in `labels` are compared with the clusters.
+    metadata : a TSV, joined by id; its columns named in `labels` are compared with the clusters.
     settings, changes : method, k and the other fields of `ClusterSettings`; each can be given by its name.
-    output : str | Path | None
-        Folder of the tables. force : replace it, and clusters that the store has.
-    keep : bool
-        Clusters go into ``obs["cluster"]`` of a store or an AnnData.
+    output, force : folder of the tables; replace it, and clusters that the store has.
+    keep : clusters go into ``obs["cluster"]`` of a store or an AnnData.
 
-    Notes
-    -----
-    The same points, settings and seed give the same clusters up to 50,000 points; above, the engine's graph
-    depends on the threads' timing.
-
-    Raises UsageError for impossible settings, an output that exists and a missing library, InputError where
-    there is no map, and as `open_vectors`.
+    Raises
+    ------
+    UsageError, InputError : impossible settings, an output that exists, a missing library or map.
     """
     chosen = replace(settings or ClusterSettings(), **changes)
     asked = {"vectors": str(vectors), "metric": metric, **chosen.of_method()}

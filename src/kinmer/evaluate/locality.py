@@ -212,6 +212,8 @@ def verify(
 ) -> LocalityReport:
     """Compare latent distance with k-mer MSE (in CLR space) between queries and their nearest neighbors.
 
+    Memory grows with `sample` × dimensions, not with the source.
+
     Parameters
     ----------
     source : str | Path | AnnData | Profiles
@@ -224,15 +226,12 @@ def verify(
         Transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
     sample : int
         Sequences among which neighbors are sought. A query is never its own neighbor.
-    queries, neighbours : int
-        So many queries, and neighbors of each.
-    bootstrap : int
-        Resamples of the queries for the intervals.
+    queries, neighbours, bootstrap : int
+        Queries, neighbors of each, resamples of the queries for the intervals.
 
-    Notes
-    -----
-    Memory grows with `sample` × dimensions, not with the source. Raises UsageError for settings that make no
-    sense, InputError where there are fewer than 2 sequences or no embeddings.
+    Raises
+    ------
+    UsageError, InputError : impossible settings; fewer than 2 sequences, or no embeddings.
     """
     _check(sample, queries, neighbours, metrics, bootstrap)
     profiles = open_profiles(source, ids=ids)
@@ -250,19 +249,10 @@ def verify(
     vectors, asking = points.take(pool), points.take(asked)
     near = {metric: nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics}
     results, drawn = _measure(profiles, clr, asked, pool, near, rng, bootstrap)
-    return LocalityReport(
-        sequences=len(profiles),
-        sample=pool.size,
-        queries=asked.size,
-        neighbours=near[metrics[0]][0].shape[1],
-        validation=held_out is not None,
-        key=key,
-        clr=str(clr),
-        seed=seed,
-        bootstrap=bootstrap,
-        metrics=results,
-        random=drawn,
-    )
+    found = {"neighbours": near[metrics[0]][0].shape[1], "validation": held_out is not None}
+    given = {"key": key, "clr": str(clr), "seed": seed, "bootstrap": bootstrap}
+    sizes = {"sequences": len(profiles), "sample": pool.size, "queries": asked.size}
+    return LocalityReport(**sizes, **found, **given, metrics=results, random=drawn)  # type: ignore[arg-type]
 
 
 def _measure(

@@ -52,6 +52,9 @@ def evaluate_retrieval(
 ) -> RetrievalReport:
     """Measure how well queries find entries with their labels, by exact search.
 
+    A query never finds itself, nor an entry that overlaps it (``sequence_id``, ``start`` and ``end`` of both
+    tables). What the figures mean: `kinmer.evaluate.measures.measure`.
+
     Parameters
     ----------
     benchmarks : str | Path | Sequence[str | Path]
@@ -69,17 +72,12 @@ def evaluate_retrieval(
     database_labels, query_labels : str | Path | None
         Their TSVs: ``id`` (or ``sequence_id``), any ranks, ``molecule``, ``genome_id``, ``length``,
         ``case``, ``fold``.
-    metric : Metric
-        Cosine or l2.
     bootstrap, seed : int
         Resamples of the genomes for the intervals; seed of those and of the subsamples.
 
-    Notes
-    -----
-    A query never finds itself, nor an entry that overlaps it (``sequence_id``, ``start`` and ``end`` of both
-    tables). What the figures mean: `kinmer.evaluate.measures.measure`.
-
-    Raises UsageError (settings), InputError (labels, vectors), FormatError (benchmark, encoder).
+    Raises
+    ------
+    UsageError (settings), InputError (labels, vectors), FormatError (benchmark, encoder).
     """
     if metric not in get_args(Metric) or bootstrap < 0:
         raise UsageError("the metric is cosine or l2, and the bootstrap not negative")

@@ -174,6 +174,10 @@ def benchmark(
 ) -> BenchmarkReport:
     """Make a benchmark of retrieval out of labeled FASTA `files` in the new folder `output`.
 
+    A genome of the case ``genome`` gives the first 60 % of every sequence to the database and the rest to
+    the queries; its short contigs, where there are many, go whole to one side. The same seed gives the same
+    bytes, whatever the order of the files. Memory: the labels and the largest genome.
+
     Parameters
     ----------
     labels : str | Path
@@ -186,30 +190,15 @@ def benchmark(
     lengths, per_length : Sequence[int]
         Of every genome asked about and length at most so many queries, never more than fit side by side, on
         a random strand, with at most 5 % of letters other than ACGT.
-    piece : int
-        The database's sequences are cut in equal pieces of at most so many letters.
-    seed : int
-        Of the cases (`deal_cases`), the queries and the sides of short contigs.
+    piece : the database's sequences are cut in equal pieces of at most so many letters.
+    seed : of the cases (`deal_cases`), the queries and the sides of short contigs.
 
-    Notes
-    -----
-    A genome of the case ``genome`` gives the first 60 % of every sequence to the database and the rest to
-    the queries; its short contigs, where there are many, go whole to one side. The same seed gives the same
-    bytes, whatever the order of the files. Memory: the labels and the largest genome; the sequences lie in a
-    temporary file in `output`'s folder meanwhile.
-
-    Raises UsageError (settings, output exists, fewer groups than folds), InputError (labels, with file and
-    line), SequenceError (bad FASTA, nothing to ask or nothing to find).
+    Raises
+    ------
+    UsageError, InputError, SequenceError : settings, output or too few groups; labels; bad FASTA.
     """
-    settings = _Settings(
-        split=split,
-        folds=folds,
-        lengths=tuple(sorted(lengths)),
-        per_length=per_length,
-        piece=piece,
-        seed=seed,
-        fold_seed=fold_seed,
-    )
+    chosen = {"split": split, "folds": folds, "per_length": per_length, "piece": piece, "seed": seed}
+    settings = _Settings(**chosen, lengths=tuple(sorted(lengths)), fold_seed=fold_seed)  # type: ignore[arg-type]
     output = check_output(output, force=force, kind=BENCHMARK)
     known = _labels_for(split, labels)
     genomes = genomes_of(known, labels)

@@ -187,6 +187,10 @@ def fragment(
 ) -> FragmentReport:
     """Cut fragments out of FASTA `files` into `output` (gzip where it ends in .gz) and ``<output>.tsv``.
 
+    The table has one row a fragment: id (``sequence:start-end:strand``), sequence_id, start and end (from 0,
+    end excluded, on the forward strand), length, strand, labels. Files are read twice with `number`, memory
+    holds one sequence and the labels. Both outputs appear whole or not at all.
+
     Parameters
     ----------
     length : int | tuple[int, int]
@@ -196,36 +200,25 @@ def fragment(
         Fragments of every sequence, or of all together, shared out in proportion to the sequences' lengths;
         one of the two.
     group : str | None
-        Column of the labels; `number` is then shared out evenly among its values first (so that no large
+        Column of the labels. `number` is then shared out evenly among its values first (so that no large
         genome dominates), in proportion to length within each.
-    labels : str | Path | None
-        TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that the
-        table has already (``length``) is called ``sequence_length`` there.
+    labels : TSV with a column ``sequence_id``; its other columns join the fragments' table. A column that
+        the table has already (``length``) is called ``sequence_length`` there.
     leave_out : Mapping[str, Sequence[str]] | None
-        Values of the labels' columns; a sequence that has one of them gives no fragment. With ``{"fold":
-        ["2"]}`` and a benchmark's ``folds.tsv`` as labels: what an encoder may see that is asked about fold
-        2.
-    seed, both_strands : int
-        A fragment's place, length and strand follow from the seed and its sequence's id, whatever else is
-        in the files and in which order.
-    max_ambiguous : float
-        Largest share of letters other than ACGTU.
+        Values of the labels' columns; a sequence that has one of them gives no fragment, such as
+        ``{"fold": ["2"]}`` with a benchmark's ``folds.tsv``.
+    seed, both_strands : a fragment's location, length and strand follow from seed and id alone.
+    max_ambiguous : largest share of letters other than ACGTU.
 
-    Notes
-    -----
-    The table has one row a fragment: id (``sequence:start-end:strand``), sequence_id, start and end (from 0,
-    end excluded, on the forward strand), length, strand, labels. Files are read twice with `number`; memory
-    holds one sequence and the labels. Both outputs appear whole or not at all.
-
-    Raises UsageError (settings, output exists), SequenceError (bad FASTA, ids twice, no fragment at all),
-    InputError (labels that cannot be used).
+    Raises
+    ------
+    UsageError, SequenceError, InputError : settings or output; bad FASTA or no fragment at all; bad labels.
     """
     low, high = _check_settings(length, per_sequence, number, group, labels, max_ambiguous)
     output = check_output(output, force=force)
     check_output(output.with_name(output.name + ".tsv"), force=force)
     with ExitStack() as stack:
-        if number is not None:
-            # They are read twice: the lengths come first.
+        if number is not None:  # They are read twice: the lengths come first.
             files = [_rereadable(file, output, stack) for file in files]
         known = read_labels(labels) if labels is not None else NO_LABELS
         source = _Labeled(files, known, leave_out)

@@ -83,28 +83,23 @@ def make_map(
 
     Parameters
     ----------
-    source : str | Path | AnnData | Profiles | KinIndex | Vectors
-        What `kinmer.vectors.open_vectors` takes.
+    source : what `kinmer.vectors.open_vectors` takes.
     method : Method
         ``tsne``, or ``umap`` (McInnes et al. 2018) with 15 neighbors and a single thread.
-    perplexity : float
-        About how many neighbors a point attracts; lowered to (n - 1) / 3.
-    iterations : int
-        Of t-SNE.
+    perplexity, iterations : float, int
+        Of t-SNE: about how many neighbors a point attracts, lowered to (n - 1) / 3.
     seed : int
         The same seed and points give the same map up to 50,000 points. Above, the approximate neighbors
         depend on the timing of the threads.
     output : str | Path | None
         Stem of ``.tsv`` and ``.json``, and of what `more` writes; see `kinmer.maps.mapfiles.write_map`.
-    keep : bool
-        Also store the coordinates in ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
-    force : bool
-        Replace an output, or a store's map that was made with other settings.
+    keep : also store the coordinates in ``obsm["X_tsne"]`` or ``obsm["X_umap"]`` of a store or an AnnData.
+    force : replace an output, or a store's map that was made with other settings.
     **opening : as of `kinmer.library.open_labeled`: ``vectors``, ``ids``, ``metric``, ``metadata``.
 
-    Notes
-    -----
-    Raises UsageError for wrong settings, an output that exists, a library that is not installed.
+    Raises
+    ------
+    UsageError : wrong settings, an output that exists, a library that is not installed.
     """
     _check(method, perplexity, iterations)
     stem = check_outputs(output, force=force)
@@ -121,14 +116,20 @@ def make_map(
         coordinates = points.astype(np.float32)
         result = MapResult(vectors.ids, coordinates, vectors.obs, method, settings, origin, divergence, notes)
 
-        def last(made: MapResult, at: Path) -> list[Path]:
-            # Before the files get their names: a kill right after that must leave nothing behind.
-            written = [] if more is None else more(made, at)
-            unfinished.discard()
-            return written
-
-        save_map(result, vectors.profiles if keep else None, stem, more=last)
+        save_map(result, vectors.profiles if keep else None, stem, more=_then_discarded(more, unfinished))
     return result
+
+
+def _then_discarded(more: More | None, unfinished: Unfinished) -> More:
+    """`more`, and then the end of the unfinished work."""
+
+    def last(made: MapResult, at: Path) -> list[Path]:
+        # Before the files get their names: a kill right after that must leave nothing behind.
+        written = [] if more is None else more(made, at)
+        unfinished.discard()
+        return written
+
+    return last
 
 
 def _check(method: str, perplexity: float, iterations: int) -> None:

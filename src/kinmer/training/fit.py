@@ -167,9 +167,7 @@ def fit(
             facts: Mapping[str, Any] = {}
         else:
             if source is None:
-                raise UsageError(
-                    f"{chosen.method} is fitted on sequences", check="give FASTA files or a store"
-                )
+                raise UsageError(f"{chosen.method} is fitted on sequences", check="give FASTA or a store")
             if files is None:
                 drawn = _drawn_of_store(chosen, open_profiles(source, ids=ids), labels or folds)
             else:

@@ -108,28 +108,21 @@ def train(
 
     Parameters
     ----------
-    source, ids : str | Path | AnnData | Profiles | Sequence[str | Path]
-        What `open_profiles` takes; or FASTA files, to draw fragments of, which pairs need.
+    source, ids : what `open_profiles` takes; or FASTA files, to draw fragments of, which pairs need.
     labels, folds, fold : str | Path | None
         Of FASTA files, as `PackedSequences.read` takes them. Without labels the fragments of one sequence
         are the pairs.
-    layout : Layout | None
-        Of the fragments' profiles; None: 6-mers and below, and reading frames.
+    layout : of the fragments' profiles; None: 6-mers and below, and reading frames.
     output : str | Path
         Folder of the encoder. Until it is finished there is ``.NAME.training`` beside it.
-    settings : TrainSettings | str
-        Settings, or the name of a preset.
-    force : bool
-        Replace an encoder at `output`, and drop an unfinished training with other settings or data.
-    log : Callable[[str], None] | None
-        Takes a line an epoch, and notes.
+    settings : settings, or the name of a preset.
+    force : replace an encoder at `output`, and drop an unfinished training with other settings or data.
+    log : takes a line an epoch, and notes.
     machine : ``device``, ``threads``, ``memory`` and ``checkpoint_seconds`` of `Machine`.
 
     Raises
     ------
-    UsageError : the output exists, or an unfinished training with other settings or data is there.
-    TrainingError : too few rows, or a loss that is not a number.
-    KeyboardInterrupt : after a checkpoint.
+    UsageError, TrainingError : output or unfinished training exists; too few rows, loss not a number.
     """
     chosen = train_settings(settings) if isinstance(settings, str) else settings
     Checkpoints.clear(Path(output))
