@@ -45,5 +45,5 @@ with kinmer.open_index(folder / "kin.db") as index:
 print(f"the nearest other piece is of the same species for {right / total:.0%} of {total} pieces")
 
 # %% Does latent distance mean k-mer distance?
-report = kinmer.verify(store, encoder=encoder, queries=100, neighbours=20, bootstrap=200)
+report = kinmer.verify(store, encoder=encoder, queries=100, k=20, bootstrap=200)
 print(report.table())

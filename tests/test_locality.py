@@ -68,7 +68,7 @@ def brute_force(
 @pytest.mark.parametrize("clr", [None, BLOCK_CLR])
 def test_every_figure_is_that_of_brute_force(clr: Clr | None) -> None:
     data = table(120)
-    report = verify(data, clr=clr, queries=1000, neighbours=20, bootstrap=50)
+    report = verify(data, clr=clr, queries=1000, k=20, bootstrap=50)
     assert (report.sequences, report.sample, report.queries, report.neighbours) == (120, 120, 120, 20)
     assert not report.validation
     for one in report.metrics:
@@ -221,7 +221,7 @@ def test_a_query_is_never_its_own_neighbour_and_the_sample_bounds_the_pool() -> 
     data = table(200)
     data.obsm["X_kinmer"][:] = 0
     data.obsm["X_kinmer"][:, 0] = np.arange(200)
-    report = verify(data, sample=40, queries=60, neighbours=50, metrics=("l2",), bootstrap=0)
+    report = verify(data, sample=40, queries=60, k=50, metrics=("l2",), bootstrap=0)
     assert (report.sample, report.queries, report.neighbours) == (40, 60, 39)
     assert (report.metrics[0].distances > 0).all()
 
@@ -285,11 +285,11 @@ def test_same_seed_same_report_another_seed_another_draw() -> None:
 
 def test_few_rows_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = table(90)
-    whole = verify(data, bootstrap=0, neighbours=10)
+    whole = verify(data, bootstrap=0, k=10)
     monkeypatch.setattr("kinmer.evaluate.locality.CLR_BYTES", 4 * LAYOUT.width * 25)
     monkeypatch.setattr("kinmer.evaluate.searches.BLOCK_QUERIES", 3)
     monkeypatch.setattr("kinmer.stores.exact.ROW_BLOCK", 50)
-    small = verify(data, bootstrap=0, neighbours=10)
+    small = verify(data, bootstrap=0, k=10)
     assert small.random == whole.random
     for one, other in zip(whole.metrics, small.metrics, strict=True):
         np.testing.assert_allclose(one.mses, other.mses)
@@ -326,3 +326,10 @@ def test_an_encoder_makes_the_vectors_that_are_not_kept(monkeypatch: pytest.Monk
     for one, other in zip(made.metrics, kept.metrics, strict=True):
         np.testing.assert_allclose(one.distances, other.distances, atol=1e-5)
         np.testing.assert_allclose(one.mses, other.mses, rtol=1e-3)
+
+
+def test_the_old_name_of_k_warns_and_gives_the_same() -> None:
+    data = table(40)
+    with pytest.warns(DeprecationWarning, match="now called k"):
+        old = verify(data, queries=20, neighbours=5, bootstrap=10)
+    assert old.to_dict() == verify(data, queries=20, k=5, bootstrap=10).to_dict()

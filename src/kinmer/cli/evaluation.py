@@ -161,7 +161,7 @@ def verify(
         ids=ids,
         sample=sample,
         queries=queries,
-        neighbours=k,
+        k=k,
         bootstrap=bootstrap,
         seed=seed,
     )

@@ -8,6 +8,7 @@ it says that an embedding is sound, not that it finds the right species.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -205,10 +206,11 @@ def verify(
     ids: str | Path | None = None,
     sample: int = 10_000,
     queries: int = 1000,
-    neighbours: int = 50,
+    k: int = 50,
     metrics: Sequence[Metric] = ("cosine", "l2"),
     seed: int = 0,
     bootstrap: int = 1000,
+    neighbours: int | None = None,
 ) -> LocalityReport:
     """Compare latent distance with k-mer MSE (in CLR space) between queries and their nearest neighbors.
 
@@ -226,14 +228,15 @@ def verify(
         Transform to use instead (`REFERENCE_CLR` is that of the original pipeline, and the default).
     sample : int
         Sequences among which neighbors are sought. A query is never its own neighbor.
-    queries, neighbours, bootstrap : int
-        Queries, neighbors of each, resamples of the queries for the intervals.
+    queries, k, bootstrap : int
+        Queries, neighbors of each (once called `neighbours`), resamples for the intervals.
 
     Raises
     ------
     UsageError, InputError : impossible settings; fewer than 2 sequences, or no embeddings.
     """
-    _check(sample, queries, neighbours, metrics, bootstrap)
+    k = _renamed(k, neighbours)
+    _check(sample, queries, k, metrics, bootstrap)
     profiles = open_profiles(source, ids=ids)
     if len(profiles) < 2:
         raise InputError("there is only one sequence", "locality is about neighbors", "give at least 2")
@@ -247,7 +250,7 @@ def verify(
     held = key in getattr(profiles, "obsm_keys", tuple)()
     points = open_vectors(profiles, key if held or loaded is None else loaded, lazy=True)
     vectors, asking = points.take(pool), points.take(asked)
-    near = {metric: nearest(asking, vectors, asked, pool, neighbours, metric) for metric in metrics}
+    near = {metric: nearest(asking, vectors, asked, pool, k, metric) for metric in metrics}
     results, drawn = _measure(profiles, clr, asked, pool, near, rng, bootstrap)
     found = {"neighbours": near[metrics[0]][0].shape[1], "validation": held_out is not None}
     given = {"key": key, "clr": str(clr), "seed": seed, "bootstrap": bootstrap}
@@ -280,11 +283,17 @@ def _short(one: Estimate) -> str:
     return "undefined" if one.value is None else f"{one.value:.3f}"
 
 
-def _check(sample: int, queries: int, neighbours: int, metrics: Sequence[str], bootstrap: int) -> None:
-    if sample < 2 or queries < 1 or neighbours < 1 or bootstrap < 0:
-        raise UsageError(
-            "verify needs a sample of at least 2, 1 query, 1 neighbour and no negative bootstrap"
-        )
+def _renamed(k: int, neighbours: int | None) -> int:
+    """`k`, or what its old name gives, with a warning."""
+    if neighbours is None:
+        return k
+    warnings.warn("verify(neighbours=) is now called k", DeprecationWarning, stacklevel=3)
+    return neighbours
+
+
+def _check(sample: int, queries: int, k: int, metrics: Sequence[str], bootstrap: int) -> None:
+    if sample < 2 or queries < 1 or k < 1 or bootstrap < 0:
+        raise UsageError("verify needs a sample of at least 2, 1 query, 1 neighbor and no negative bootstrap")
     if not metrics or len(set(metrics)) != len(metrics) or set(metrics) - set(DISTANCE_NAMES):
         raise UsageError(f"metrics are cosine and l2, each at most once, not {', '.join(metrics) or 'none'}")
 
