@@ -310,3 +310,55 @@ def test_an_unfinished_file_of_equal_ids_is_taken_back_alone(
     assert check_index(db).whole
     with KinIndex.open(db) as index:
         assert {one.name for one in index.table.genomes().values()} == {"flye1", "flye2"}
+
+
+def taxonomy(path: Path, names: tuple[str, ...]) -> Path:
+    """A table that gives every genome a genus of its own."""
+    path.write_text("genome\tgenus\n" + "".join(f"{name}\tGenus{at}\n" for at, name in enumerate(names)))
+    return path
+
+
+def genera(db: Path) -> dict[tuple[str, str], str | None]:
+    with open_index(db) as index:
+        genomes, at = index.table.genomes(), list(index.table.columns).index("genus")
+        return {(genomes[one.genome].name, one.id): one.values[at] for one in index.table.scan()}
+
+
+def test_an_update_without_metadata_keeps_what_is_known(db: Path, tmp_path: Path) -> None:
+    update_index(db, metadata=taxonomy(tmp_path / "t.tsv", ("flye1", "flye2")), calibrate=False, threads=1)
+    before = genera(db)
+    assert set(before.values()) == {"Genus0", "Genus1"}
+    fasta(tmp_path / "genomes" / "flye1.fna", 8)
+    assert update_index(db, tmp_path / "genomes" / "flye1.fna", calibrate=False, threads=1) == 3
+    assert genera(db) == before
+    # A table that comes with the sequences is believed.
+    newer = tmp_path / "newer.tsv"
+    newer.write_text("genome\tgenus\nflye1\tNewer\n")
+    update_index(db, tmp_path / "genomes" / "flye1.fna", metadata=newer, calibrate=False, threads=1)
+    assert {name for (genome, _), name in genera(db).items() if genome == "flye1"} == {"Newer"}
+
+
+def test_a_file_is_the_same_by_any_path(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fasta(tmp_path / "genomes" / "flye1.fna", 8)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert update_index(db, "../genomes/flye1.fna", calibrate=False, threads=1) == 3
+    assert len(contents(db)) == 6
+    assert check_index(db).whole
+
+
+def test_sequences_without_a_taxonomy_are_reported(db: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    third = fasta(tmp_path / "third.fna", 2)
+    add_to_index(db, third, genome="flye3", calibrate=False, threads=1, log=said.append)
+    # Nobody has a taxonomy here, so nothing is missing.
+    assert not any("taxonomy" in line for line in said)
+    update_index(db, metadata=taxonomy(tmp_path / "t.tsv", ("flye1", "flye2")), calibrate=False, threads=1)
+    fourth = fasta(tmp_path / "fourth.fna", 4)
+    add_to_index(db, fourth, genome="flye4", calibrate=False, threads=1, log=said.append)
+    assert any("have no taxonomy" in line for line in said)
+    said.clear()
+    table = taxonomy(tmp_path / "u.tsv", ("flye5",))
+    fifth = fasta(tmp_path / "fifth.fna", 5)
+    add_to_index(db, fifth, genome="flye5", metadata=table, calibrate=False, threads=1, log=said.append)
+    assert not any("have no taxonomy" in line for line in said)

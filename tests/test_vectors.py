@@ -7,6 +7,7 @@ from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -15,7 +16,7 @@ from kinmer import count, embed
 from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
 from kinmer.inputs import kind_of
 from kinmer.library import build_index
-from kinmer.library.join import with_metadata
+from kinmer.library.join import joined_metadata, with_metadata
 from kinmer.stores import exact_search
 from kinmer.vectors import neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
@@ -219,3 +220,13 @@ def test_metadata_are_joined_by_id(tmp_path: Path) -> None:
     path.write_text("id\tgenus\nother\tx\n")
     with pytest.raises(InputError, match="none of its ids"):
         with_metadata(space, path)
+
+
+def test_a_table_of_verdicts_is_joined(tmp_path: Path) -> None:
+    """What `kinmer search --format calls` writes has a column `rank`, and its ids are of queries."""
+    table = tmp_path / "calls.tsv"
+    table.write_text("query_id\tlength\tverdict\trank\tgenus\ns1\t10\tgenus Vibrio\tgenus\tVibrio\n")
+    ids = np.array(["s0", "s1"], object)
+    obs = joined_metadata(ids, pd.DataFrame(index=ids), table)
+    assert obs["rank"].tolist() == [None, "genus"]
+    assert obs["genus"].tolist() == [None, "Vibrio"]

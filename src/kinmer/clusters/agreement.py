@@ -20,7 +20,7 @@ from kinmer.tables import write_table
 from kinmer.taxonomy import known_rows, rank_columns
 
 CLUSTER, GENOME = "cluster", "genome_id"
-IDS = ("id", "sequence_id")
+IDS = ("id", "sequence_id", "query_id")
 # Columns that are taken for labels.
 RANKS = (
     GENOME,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
 from kinmer.fasta import nonempty
 from kinmer.index.commit import NewSequence, Progress
@@ -84,18 +86,24 @@ class Homes:
     def settle(self, sequences: Sequence[NewSequence]) -> tuple[list[NewSequence], list[int]]:
         """The sequences with the genomes that they have here, and the numbers of entries that they replace.
 
+        What nothing new is known of keeps the metadata of the entry that it replaces.
+
         Raises InputError where it is not clear which entry a sequence replaces.
         """
         holders = self.writer.table.holders(sequence.id for sequence in sequences)
-        settled, gone = list[NewSequence](), list[int]()
-        for sequence in sequences:
-            old = self._replaced(sequence, holders.get(sequence.id, []))
+        olds = [self._replaced(sequence, holders.get(sequence.id, [])) for sequence in sequences]
+        gone = [old.number for old in olds if old is not None]
+        before = self.writer.table.fetch(np.array(gone, np.int64))
+        settled, columns = list[NewSequence](), self.writer.table.columns
+        for sequence, old in zip(sequences, olds, strict=True):
             unknown = sequence.genome == sequence.id and not self.given
             genome = self.home if old is None else old.genome
             if genome is not None and unknown:
                 sequence = dataclasses.replace(sequence, genome=genome)
+            if old is not None:
+                kept = dict(zip(columns, before[old.number].values, strict=True))
+                sequence = dataclasses.replace(sequence, values={**kept, **sequence.values})
             settled.append(sequence)
-            gone += [] if old is None else [old.number]
         return settled, gone
 
     def _replaced(self, sequence: NewSequence, holders: Sequence[Holder]) -> Holder | None:
@@ -278,14 +286,17 @@ class _FastaFeed(Feed):
     ) -> None:
         seen = set[str]()
         home, _ = writer.table.known_as(file.name)
-        homes = Homes(writer, frozenset({file.name}), file.genome is not None, replace or "own", home)
+        homes = Homes(
+            writer, frozenset({file.name, file.given}), file.genome is not None, replace or "own", home
+        )
         for read in read_blocks_of(file.path, skip=0 if replace else source.records):
             block = dataclasses.replace(read, ids=[file.prefix + name for name in read.ids])
             twice = next((name for name in block.ids if name in seen or block.ids.count(name) > 1), None)
             if twice is not None:
                 raise SequenceError(f"the id {twice!r} occurs twice", "ids must be unique", place=file.path)
             seen.update(block.ids)
-            sequences, letters = self._sequences(self._long(block, there), file, joined)
+            genome = file.genome or (home if replace else None)
+            sequences, letters = self._sequences(self._long(block, there), file, genome, joined)
             sequences, gone = homes.settle(sequences) if replace else (sequences, [])
             done = Progress(source.number, block.first + len(block.ids) - 1)
             try:
@@ -306,11 +317,11 @@ class _FastaFeed(Feed):
         return RecordBlock(block.file, block.first, ids, letters)
 
     def _sequences(
-        self, block: RecordBlock, file: FastaFile, joined: Joined
+        self, block: RecordBlock, file: FastaFile, genome: str | None, joined: Joined
     ) -> tuple[list[NewSequence], list[bytes]]:
         cuts = self._embedder.cut(block)
         self._empty += sum(cut is None for cut in cuts)
-        rows = joined.lookup([(name, file.genome or name) for name in block.ids])
+        rows = joined.lookup([(name, genome or name) for name in block.ids])
         sequences, letters = [], []
         for name, text, cut, row in zip(block.ids, block.letters, cuts, rows, strict=True):
             if cut is None:

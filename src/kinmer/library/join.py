@@ -240,7 +240,8 @@ def joined_metadata(ids: NDArray[np.object_], obs: pd.DataFrame, path: str | Pat
     with tempfile.TemporaryDirectory() as folder:
         # What was counted from the sequences is believed more than a table.
         counted = tuple(name for name in KNOWN if name in obs)
-        staged = stage_metadata(path, Path(folder) / "metadata.sqlite", known=counted)
+        # Nothing is searched here, so a table of verdicts, with its column rank, does as well.
+        staged = stage_metadata(path, Path(folder) / "metadata.sqlite", known=counted, reserved=("id",))
         listed = ", ".join(["id", *(f"c{number}" for number in range(len(staged.columns)))])
         known: dict[str, tuple[str | None, ...]] = {}
         with closing(sqlite3.connect(staged.database)) as connection:

@@ -263,9 +263,16 @@ def staged_metadata(database: Path, path: str | Path | None, taxdump: str | Path
 
 
 def stage_metadata(
-    path: str | Path, database: Path, *, known: Sequence[str] = KNOWN, taxdump: Path | None = None
+    path: str | Path,
+    database: Path,
+    *,
+    known: Sequence[str] = KNOWN,
+    taxdump: Path | None = None,
+    reserved: Sequence[str] = RESERVED,
 ) -> Metadata:
     """Read the table `path` into a new SQLite file `database`; columns of `known` are left out.
+
+    `reserved` : names that no column may have.
 
     The table: see `kinmer.library.metadata.open_table`. Ids are of sequences or of genomes; what GTDB
     puts before an accession (``RS_``, ``GB_``) goes. Which values are missing: see `kinmer.taxonomy.lineage`;
@@ -280,7 +287,7 @@ def stage_metadata(
     """
     path = Path(path)
     table = open_table(path)
-    _check_header(table, path)
+    _check_header(table, path, reserved)
     names, key = table.names, table.key
     kept = [at for at, name in enumerate(names) if at != key and name.lower() not in known]
     left_out = tuple(name for at, name in enumerate(names) if at != key and name.lower() in known)
@@ -334,7 +341,7 @@ def _twice(connection: sqlite3.Connection, name: str, place: str) -> InputError:
     )
 
 
-def _check_header(table: Table, path: Path) -> None:
+def _check_header(table: Table, path: Path, reserved: Sequence[str]) -> None:
     names, place = table.names, f"{path}, line {table.header}"
     if len(names) > MOST_COLUMNS:
         raise InputError(f"{len(names)} columns, {MOST_COLUMNS} are possible", place=place)
@@ -346,7 +353,7 @@ def _check_header(table: Table, path: Path) -> None:
         if name.lower() in seen:
             raise InputError(f"the column {name!r} occurs twice", "case does not count", place=place)
         seen.add(name.lower())
-    taken = [name for at, name in enumerate(names) if at != table.key and name.lower() in RESERVED]
+    taken = [name for at, name in enumerate(names) if at != table.key and name.lower() in reserved]
     if taken:
         raise InputError(
             f"the column name {taken[0]!r} is taken",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -132,8 +133,11 @@ class FastaFile:
         prefix: str = "",
         name: str | None = None,
     ) -> None:
-        # An index says later where its sequences are, whatever folder that is asked from.
-        self.path, self.genome, self.values = path.absolute(), genome, dict(values or {})
+        # An index says later where its sequences are, whatever folder that is asked from. kinmer 0.1.0 left
+        # `..` in these paths. `resolve` would also follow links, whose names are the genomes'.
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100
+        self.genome, self.values = genome, dict(values or {})
+        self.given = text_of(path.absolute())
         self.prefix = prefix
         self.sha256 = sha256 or hash_file(path)
         self.name = name or text_of(self.path)

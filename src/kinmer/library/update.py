@@ -34,6 +34,7 @@ from kinmer.library.sources import (
     named_files,
 )
 from kinmer.profiles import Profiles
+from kinmer.taxonomy import RANKS
 from kinmer.vectors import open_embedded
 
 if TYPE_CHECKING:
@@ -329,6 +330,8 @@ def pour_into(writer: IndexWriter, feed: Feed, settings: Settings, *, replace: R
             feed.pour(writer, joined, replace=replace)
             if staged is not None:
                 writer.log(f"metadata for {joined.matched:,} of {written:,} entries")
+            elif written and not replace and not own and known.intersection(RANKS):
+                writer.log("the new sequences have no taxonomy, so no name comes from them: give --metadata")
         report_homonyms(writer.table, writer.log)
     finally:
         if staged is not None:
