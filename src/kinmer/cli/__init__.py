@@ -22,7 +22,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from kinmer._version import __version__
 from kinmer.cli import analyze, db, encoders, evaluation, explore, find, tools
-from kinmer.cli.options import set_quiet
+from kinmer.cli.options import Group, set_quiet
 from kinmer.cli.output import complain, prepare_streams, say
 from kinmer.errors import KinmerError, UsageError
 from kinmer.progress import show_progress
@@ -37,6 +37,7 @@ OUTPUTS = ("output", "table", "ids_file", "folder", "download", "rebuild")
 
 app = typer.Typer(
     name="kinmer",
+    cls=Group,
     help="Finds the kin of a DNA sequence.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

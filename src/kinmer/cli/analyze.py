@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kinmer.cli.explore import Distance, Metadata, Source, Vectors
-from kinmer.cli.options import Force, Ids, Seed, Threads, argument, command, note, option, stem
+from kinmer.cli.options import Force, Group, Ids, Seed, Threads, argument, command, note, option, stem
 from kinmer.cli.output import say
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ Sample = Annotated[
     int, option("Sequences whose nearest is found among all.", "--sample", min=1, show_default=True)
 ]
 
-analyze = typer.Typer(name="analyze", help="Describe the distances among embeddings.", no_args_is_help=True)
+analyze = typer.Typer(
+    name="analyze", cls=Group, help="Describe the distances among embeddings.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:

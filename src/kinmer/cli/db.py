@@ -10,6 +10,7 @@ import typer
 from kinmer.cli.options import (
     Engine,
     Force,
+    Group,
     Ids,
     KeepSequences,
     MetadataTable,
@@ -31,7 +32,9 @@ from kinmer.cli.options import (
 )
 from kinmer.cli.output import say, screen
 
-db = typer.Typer(name="db", help="Add to an index, change it, look into it, check it.", no_args_is_help=True)
+db = typer.Typer(
+    name="db", cls=Group, help="Add to an index, change it, look into it, check it.", no_args_is_help=True
+)
 
 Index = Annotated[Path, argument("Index (*.db).")]
 Wait = Annotated[float, advanced("Seconds to wait for another writer.", "--wait", min=0, show_default=True)]

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.options import Command, Force, Ids, Seed, Threads, command, note, parse_length, whole_numbers
+from kinmer.cli.options import (
+    Command,
+    Force,
+    Group,
+    Ids,
+    Seed,
+    Threads,
+    command,
+    note,
+    parse_length,
+    whole_numbers,
+)
 from kinmer.cli.output import say
 
 if TYPE_CHECKING:
@@ -43,7 +54,7 @@ def register(app: typer.Typer) -> None:
     command(app, "fit", "kinmer fit *.fna.gz --labels labels.tsv -o encoder", panel)(fit)
     command(app, "train", "kinmer train contigs.zarr -o encoder --latent 256", panel, cls=_Train)(train)
     command(app, "sweep", "kinmer sweep contigs.zarr -o sweep --grid latent=256,384", panel)(sweep)
-    model = typer.Typer(help="Look at a network's layers.", no_args_is_help=True)
+    model = typer.Typer(cls=Group, help="Look at a network's layers.", no_args_is_help=True)
     command(model, "summary", "kinmer model summary encoder")(summary)
     app.add_typer(model, name="model", rich_help_panel=panel)
 

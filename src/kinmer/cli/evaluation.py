@@ -9,6 +9,7 @@ import typer
 
 from kinmer.cli.options import (
     Force,
+    Group,
     Ids,
     Metric,
     Seed,
@@ -23,7 +24,7 @@ from kinmer.cli.options import (
 from kinmer.cli.output import say
 
 evaluate = typer.Typer(
-    name="evaluate", help="Measure embeddings or clusters against labels.", no_args_is_help=True
+    name="evaluate", cls=Group, help="Measure embeddings or clusters against labels.", no_args_is_help=True
 )
 
 

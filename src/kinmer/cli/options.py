@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from kinmer.cli.output import complain
 
@@ -54,6 +54,13 @@ class Command(TyperCommand):
                 one.hidden = True  # type: ignore[attr-defined]
             self.epilog = f"{self.epilog or ''}\n\n{len(shown)} more options: {ctx.command_path} {HELP_ALL}"
         super().format_help(ctx, formatter)
+
+
+class Group(TyperGroup):
+    """A group of commands, which answers ``--help-all`` with its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--help"] if args[:1] == [HELP_ALL] else args)
 
 
 def command(

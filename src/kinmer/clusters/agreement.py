@@ -398,14 +398,14 @@ def agreement_text(rows: Sequence[Agreement]) -> list[str]:
     """A line a rank, with a heading; none where no rank is known."""
     if not rows:
         return []
-    wide = 21 if any(row.v_measure_low is not None for row in rows) else 8
+    wide = 21 if any(row.v_measure_low is not None for row in rows) else 13
     names = "".join(f"{name:>{wide}}" for name in ("V", "ARI", "F1 of pairs"))
-    lines = [f"{'':14}{'labeled':>10}{'purity':>8}{'complete':>10}{names}{'pieces':>8}"]
+    lines = [f"{'':14}{'labeled':>10}{'purity':>8}{'complete':>10}{names}{'fragmentation':>15}"]
     for row in rows:
         shown = "".join(f"{row.interval(name):>{wide}}" for name in ("v_measure", "ari", "f1"))
         pieces = "–" if row.fragmentation is None else f"{row.fragmentation:.2f}"
         shares = f"{row.purity:8.3f}{row.completeness_share:10.3f}"
-        lines.append(f"{row.rank:14}{row.sequences:10,}{shares}{shown}{pieces:>8}")
+        lines.append(f"{row.rank:14}{row.sequences:10,}{shares}{shown}{pieces:>15}")
     left = max(row.unlabelled for row in rows)
     return lines + ([f"sequences without a label are left out (up to {left:,})"] if left else [])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -350,10 +349,9 @@ class ProfilesInfo:
         lines.append(("sources", ", ".join(shown) + (f" and {more:,} more" if more else "")))
         lines.append(("columns", ", ".join(self.columns)))
         for key, (width, provenance) in self.matrices.items():
-            made = "" if provenance is None else f", {json.dumps(provenance)}"
+            made = "" if provenance is None else f", {_words(provenance)}"
             lines.append((key, f"{width:,} columns{made}"))
-        for made_by in self.provenance.get("made", []):
-            lines.append(("made by", json.dumps(made_by)))
+        lines += [("made by", _words(made_by)) for made_by in self.provenance.get("made", [])]
         if self.bytes_on_disk is not None:
             each = self.bytes_on_disk / max(self.rows, 1)
             lines.append(("on disk", f"{self.bytes_on_disk / 1e6:,.1f} MB, {each:,.0f} bytes a row"))
@@ -361,6 +359,19 @@ class ProfilesInfo:
             lines.append(("checksums", "none: damage is not noticed; count again to have them"))
         lines.append(("fingerprint", self.fingerprint))
         return "\n".join(f"{name:<12} {value}" for name, value in lines)
+
+
+def _words(facts: Mapping[str, Any]) -> str:
+    """Facts of how something was made in a line for people; the JSON has all of them."""
+    parts = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            parts.append(_words(value))
+        elif isinstance(value, list):
+            parts.append(f"{name} {' '.join(map(str, value))}")
+        elif value is not None and "fingerprint" not in name:
+            parts.append(f"{name} {value}")
+    return ", ".join(filter(None, parts))
 
 
 def info(profiles: Profiles) -> ProfilesInfo:

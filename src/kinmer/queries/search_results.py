@@ -102,7 +102,9 @@ class SearchResults(Iterator[QueryResult]):
         for result, facet, hit in pairs:
             values = hit_values(result, hit, facet)
             rows.append([*(values[name] for name in own), *hit.metadata.values()])
-        return pd.DataFrame(rows, columns=[*own, *unique_names(own, metadata)])
+        table = pd.DataFrame(rows, columns=[*own, *unique_names(own, metadata)])
+        # Whole numbers stay whole where some are missing.
+        return table.astype({name: "Int64" for name in ("length", "start", "stop") if name in own})
 
     def write(self, target: str | Path | TextIO, format: str = "tsv", *, force: bool = False) -> int:  # noqa: A002
         """Write the results.
