@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kinmer.cli.options import (
+    ADVANCED,
     Command,
     Force,
     Group,
@@ -16,6 +17,7 @@ from kinmer.cli.options import (
     Threads,
     command,
     note,
+    option,
     parse_length,
     whole_numbers,
 )
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from kinmer.layout import Layout
 
 Code = Literal["auto", "11", "4"]
-FASTA, ADVANCED = "Fragments of FASTA files", "Advanced"
+FASTA = "Fragments of FASTA files"
 # Settings shown of a sweep.
 SHOWN = 20
 # Options that `train` had for its settings; they are still read.
@@ -59,19 +61,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(model, name="model", rich_help_panel=panel)
 
 
-def _option(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
-    return typer.Option(*names, help=help, show_default=more.pop("show_default", False), **more)
-
-
 def _setting(help: str, *names: str) -> Any:  # noqa: A002
-    return _option(f"{help} (default: the preset's).", *names)
+    return option(f"{help} (default: the preset's).", *names)
 
 
 def _fasta(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
-    return _option(help, *names, rich_help_panel=FASTA, **more)
+    return option(help, *names, rich_help_panel=FASTA, **more)
 
 
-Output = Annotated[Path, _option("Folder of the encoder to write.", "--output", "-o")]
+Output = Annotated[Path, option("Folder of the encoder to write.", "--output", "-o")]
 Encoder = Annotated[
     Path | None,
     typer.Option("--encoder", "-e", help="Folder or name of the encoder (default: kinmer's own)."),
@@ -79,7 +77,7 @@ Encoder = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Memory = Annotated[
     float | None,
-    _option("GB that profiles may take; more is streamed.", "--memory", rich_help_panel=ADVANCED),
+    option("GB that profiles may take; more is streamed.", "--memory", rich_help_panel=ADVANCED),
 ]
 Labels = Annotated[
     Path | None,
@@ -100,7 +98,7 @@ GeneticCode = Annotated[
 ]
 Fixed = Annotated[
     list[str] | None,
-    _option("Any training setting (see train --list-settings); repeatable.", "--set", metavar="NAME=VALUE"),
+    option("Any training setting (see train --list-settings); repeatable.", "--set", metavar="NAME=VALUE"),
 ]
 
 
@@ -128,7 +126,7 @@ Preset = Annotated[
 ]
 ListSettings = Annotated[
     bool,
-    _option("Print all settings and end.", "--list-settings", is_eager=True, callback=_list_settings),
+    option("Print all settings and end.", "--list-settings", is_eager=True, callback=_list_settings),
 ]
 FitSource = Annotated[
     list[Path] | None,
@@ -149,11 +147,11 @@ SweepSource = Annotated[
     typer.Argument(help="What kinmer train takes: a profile store, or FASTA files.", show_default=False),
 ]
 Grid = Annotated[
-    list[str] | None, _option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
+    list[str] | None, option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
 ]
 Ranges = Annotated[
     list[str] | None,
-    _option("Range to draw from; repeatable.", "--range", metavar="NAME=LOW:HIGH[:log]"),
+    option("Range to draw from; repeatable.", "--range", metavar="NAME=LOW:HIGH[:log]"),
 ]
 Draws = Annotated[
     int | None, typer.Option("--random", min=1, help="Settings to draw (grid: the whole product).")
@@ -344,7 +342,7 @@ def fit(
 
 def sweep(
     source: SweepSource,
-    output: Annotated[Path, _option("Folder of the sweep.", "--output", "-o")],
+    output: Annotated[Path, option("Folder of the sweep.", "--output", "-o")],
     grid: Grid = None,
     ranges: Ranges = None,
     fixed: Fixed = None,
@@ -400,39 +398,6 @@ def sweep(
     )
     say(report.table(SHOWN))
     note(f"tables and pictures: {output}")
-
-
-def embed(
-    source: Annotated[Path, typer.Argument(help="Profile store, k-mer table or FASTA (- is stdin).")],
-    encoder: Encoder = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Write an .npy and its ids here (a store keeps its own otherwise)."
-        ),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows embedded together.")] = 4096,
-    device: Device = "auto",
-    threads: Threads = None,
-    min_length: Annotated[int, typer.Option(min=0, help="Leave out shorter sequences of a FASTA.")] = 1000,
-    ids: Ids = None,
-    force: Force = False,
-) -> None:
-    """Turn profiles or sequences into vectors, with kinmer's encoder or your own."""
-    from kinmer.embedding import embed as embed_source
-
-    written = embed_source(
-        source if str(source) != "-" else "-",
-        encoder,
-        output=output,
-        ids=ids,
-        min_length=min_length,
-        batch=batch,
-        device=device,
-        threads=threads,
-        force=force,
-    )
-    note(f"embeddings written to {written if isinstance(written, Path) else output or source}")
 
 
 def summary(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinmer.cli.encoders import embed
+from kinmer.cli.encoders import Device, Encoder
 from kinmer.cli.options import (
     Force,
     Ids,
     Metric,
+    MinLength,
     Seed,
     Threads,
     advanced,
@@ -76,6 +77,36 @@ Keep = Annotated[
     bool,
     advanced("Also keep the coordinates in the obsm of a store.", "--keep/--no-keep", show_default=True),
 ]
+
+
+def embed(
+    source: Annotated[Path, argument("Profile store, k-mer table or FASTA (- is stdin).")],
+    encoder: Encoder = None,
+    output: Annotated[
+        Path | None, option("Write an .npy and its ids (default: into the store).", "--output", "-o")
+    ] = None,
+    batch: Annotated[int, advanced("Rows embedded together.", "--batch", min=1, show_default=True)] = 4096,
+    device: Device = "auto",
+    threads: Threads = None,
+    min_length: MinLength = 1000,
+    ids: Ids = None,
+    force: Force = False,
+) -> None:
+    """Turn profiles or sequences into vectors, with kinmer's encoder or your own."""
+    from kinmer.embedding import embed as embed_source
+
+    written = embed_source(
+        source if str(source) != "-" else "-",
+        encoder,
+        output=output,
+        ids=ids,
+        min_length=min_length,
+        batch=batch,
+        device=device,
+        threads=threads,
+        force=force,
+    )
+    note(f"embeddings written to {written if isinstance(written, Path) else output or source}")
 
 
 def map_(

@@ -144,8 +144,6 @@ class Clustering:
         if copies:
             kind = "near-duplicates" if made["by_words"] else "equal vectors"
             lines.append(f"{copies:,} {kind} go with the sequence that they repeat; edges are of the others")
-        elif made.get("by_words"):
-            lines.append("no near-duplicates")
         if not made.get("by_words", True) and made["gaps"] >= MANY_GAPS:
             lines.append(GAPS.format(100 * made["gaps"]))
         if made.get("drawn", len(self)) < len(self) - copies:
