@@ -76,7 +76,7 @@ class Changes:
         ):
             if added or deleted:
                 changed = [f"{added:,} added"] * bool(added) + [f"{deleted:,} deleted"] * bool(deleted)
-                parts.append(f"{' and '.join(changed)} to the {before:,} {what}")
+                parts.append(f"{' and '.join(changed)} {'of' if deleted else 'to'} the {before:,} {what}")
         if self.labels:
             parts.append("metadata changed")
         return ", ".join(parts)
