@@ -37,7 +37,7 @@ def label_table(ids: Sequence[str], path: str | Path | None) -> pd.DataFrame:
     """
     columns: dict[str, list[str]] = {"id": list(ids)}
     if path is not None:
-        labels = read_labels(path, ("id", "sequence_id"))
+        labels = read_labels(path, ("id", "sequence_id", "query_id"))
         if not any(one in labels.rows for one in ids):
             reason = reason_for(list(labels.rows)[:LOOKED_AT], ids[:LOOKED_AT], "id")
             raise InputError("the labels have none of the sequences", *reason, place=path)
