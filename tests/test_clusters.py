@@ -347,6 +347,10 @@ def test_clusters_of_any_origin_are_compared_with_labels(
     assert (found.clusters, found.inside, found.sequences, one.unlabelled) == (4, 50, 51, 2)
     assert one.ari == pytest.approx(adjusted_rand_score(kind[:49], mine))
     assert one.ari_low is not None
+    # What `kinmer search --format calls` writes calls its ids so.
+    calls = tmp_path / "calls.tsv"
+    calls.write_text(labels.read_text().replace("id\tSpecies", "query_id\tSpecies", 1))
+    assert evaluate_clusters(bins, labels=calls, column="bin", ranks=["species"]).agreement == (one,)
     args = ["evaluate", "clusters", str(bins), "--labels", str(labels), "--column", "bin"]
     assert run([*args, "-o", str(tmp_path / "told")]) == 0
     assert json.loads((tmp_path / "told.json").read_text())["agreement"][1]["ari"] == one.ari
