@@ -36,4 +36,4 @@ docs: $(READY)
 check: lint types docs test test-slow
 
 clean:
-	rm -rf $(VENV) demo-output site
+	rm -rf $(VENV) demo-output demo-original site
