@@ -311,3 +311,14 @@ def test_the_command_makes_an_encoder_and_tells_what_is_wrong(
     assert run(["fit", "-o", str(tmp_path / "none")]) == 2
     assert "is fitted on sequences" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_the_old_name_of_the_transforms_option_warns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("--original-clr", "--reference-clr"):
+        assert run(["fit", "--method", "raw", name, "-o", str(tmp_path / name)]) == 0
+    assert "warning: --reference-clr is an old name · write --original-clr" in capsys.readouterr().err
+    old, new = (Encoder.load(tmp_path / name) for name in ("--reference-clr", "--original-clr"))
+    assert old.fingerprint == new.fingerprint
+    assert new.clr.scope == "joint"

@@ -18,6 +18,7 @@ from kinmer.cli.options import (
     command,
     note,
     option,
+    parse_code,
     parse_length,
     whole_numbers,
 )
@@ -256,11 +257,7 @@ def train(
 def _layout(max_k: int, coding: bool, genetic_code: str) -> Layout:
     from kinmer.layout import profile_layout
 
-    return profile_layout(max_k, coding=coding, genetic_code=_code(genetic_code))
-
-
-def _code(text: str) -> Any:
-    return text if text == "auto" else int(text)
+    return profile_layout(max_k, coding=coding, genetic_code=parse_code(genetic_code))
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
@@ -295,7 +292,6 @@ def fit(
     power: Power = 0.8,
     anchor: Anchor = 1.0,
     original: OriginalClr = False,
-    reference: Annotated[bool, typer.Option("--reference-clr", hidden=True)] = False,
     ids: Ids = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -307,21 +303,19 @@ def fit(
     from kinmer.training.fit import fit as fit_encoder
     from kinmer.training.settings import BLOCK_CLR, fasta_files
 
-    if reference:
-        note("warning: --reference-clr is an old name · write --original-clr")
     bases = parse_length(length)
     settings = FitSettings(
         method=method,
         dim=dim,
         max_k=max_k,
         coding=coding,
-        genetic_code=_code(genetic_code),
+        genetic_code=parse_code(genetic_code),
         per_group=per_group,
         lengths=(bases, bases) if isinstance(bases, int) else bases,
         virus_share=virus_share,
         power=power,
         anchor=anchor,
-        clr=REFERENCE_CLR if original or reference else BLOCK_CLR,
+        clr=REFERENCE_CLR if original else BLOCK_CLR,
         seed=seed,
     )
     files = fasta_files(source) if source else None

@@ -138,14 +138,11 @@ def verify(
         int, advanced("Resamples of the queries for the intervals.", "--bootstrap", min=2, show_default=True)
     ] = 1000,
     original: Annotated[bool, option("Joint CLR with 1e-6, whatever the encoder.", "--original-clr")] = False,
-    reference: Annotated[bool, option("", "--reference-clr", hidden=True)] = False,
     ids: Ids = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Compare latent distance with k-mer distance: correlations, MSE by rank, random pairs."""
-    if reference:
-        note("warning: --reference-clr is an old name · write --original-clr")
     from kinmer.clr import REFERENCE_CLR
     from kinmer.evaluate.locality import LocalityReport
     from kinmer.evaluate.locality import verify as hold
@@ -158,7 +155,7 @@ def verify(
     report = hold(
         source,
         encoder=encoder,
-        clr=REFERENCE_CLR if original or reference else None,
+        clr=REFERENCE_CLR if original else None,
         ids=ids,
         sample=sample,
         queries=queries,

@@ -14,7 +14,7 @@ from kinmer.cli.output import complain
 ADVANCED = "Advanced"
 HELP_ALL = "--help-all"
 # Old names of options, which still work with a warning.
-RENAMED = {"--store": "--keep", "--no-store": "--no-keep"}
+RENAMED = {"--store": "--keep", "--no-store": "--no-keep", "--reference-clr": "--original-clr"}
 
 
 def argument(help: str, **more: Any) -> Any:  # noqa: A002
@@ -150,6 +150,11 @@ def note(line: str) -> None:
     """A line for the person, on stderr; results go to stdout."""
     if not _quiet:
         complain(line)
+
+
+def parse_code(text: str) -> Any:
+    """The genetic code of reading frames: ``auto``, or a number."""
+    return text if text == "auto" else int(text)
 
 
 def parse_length(text: str) -> int | tuple[int, int]:

@@ -21,13 +21,14 @@ from kinmer.cli.options import (
     command,
     note,
     option,
+    parse_code,
     parse_length,
     whole_numbers,
 )
 from kinmer.cli.output import say
 
 if TYPE_CHECKING:
-    from kinmer.layout import GeneticCode
+    pass
 
 BENCHMARK = "With --benchmark"
 
@@ -68,13 +69,12 @@ def count(
     """Count the k-mers of each sequence into a profile store. Resumes if run again."""
     from kinmer.counting import count_files
 
-    codes: dict[str, GeneticCode] = {"auto": "auto", "11": 11, "4": 4}
     report = count_files(
         files,
         output,
         max_k=max_k,
         coding=coding,
-        genetic_code=codes[genetic_code],
+        genetic_code=parse_code(genetic_code),
         min_length=min_length,
         prefix=prefix,
         sample_from_file=sample_from_file,
