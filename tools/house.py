@@ -22,7 +22,7 @@ FLOORS = {
             "inputs resources",
             "files layout linear plots progress",
             "box clr fasta folders kmers networks tables taxonomy where",
-            "fragments profiles simulate stores",
+            "fragments profiles simulate sketches stores",
             "counting encoder npy",
             "embedding estimators index training",
             "confidence vectors",
