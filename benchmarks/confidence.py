@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--shipped", action="store_true", help="the encoder that comes with kinmer instead")
     parser.add_argument("--tables", type=Path, help="write the tables here too")
     args = parser.parse_args()
-    folders = prepare(args.genomes, args.work, args.draws, args.threads)
+    folders = prepare(args.genomes, args.work, range(args.draws), args.threads)
     source = read_genomes(args.genomes)
     name = f"confidence{'-shipped' if args.shipped else ''}.jsonl.gz"
     for number, folder in list(enumerate(folders))[2 * args.first :]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from confidence_draw import PLASMIDS, QUERIES
 from side_by_side_answers import kinmer_lineage
+from side_by_side_draw import PLASMIDS as GROUP
 from side_by_side_draw import RANKS, Genomes
 
 MOLECULES = ("chromosome", "plasmid", "virus")
@@ -33,6 +34,8 @@ def read(folders: Sequence[Path], answers: str, source: Genomes) -> pd.DataFrame
         found = pd.DataFrame(_lines(folder / "answers" / answers)).set_index("query")
         if set(asked["query"]) != set(found.index):
             raise SystemExit(f"{folder}: {answers} is of other queries; ask --again")
+        # Entries that are only plasmids have no labels here.
+        asked = asked[asked["group"].ne(GROUP)]
         tables.append(asked.assign(set=number).join(found, on="query"))
     table = pd.concat(tables, ignore_index=True).astype({"length": int})
     return judged(table, source.genomes, _kinds(source))

@@ -1,13 +1,15 @@
-"""What is a sequence, and do we know it at all? kinmer beside Kraken2, MMseqs2, BLAST and sourmash.
+"""What is a sequence, and do we know it at all? kinmer beside Kraken2, minimap2, BLAST, sourmash and MMseqs2.
 
-    python benchmarks/side_by_side.py GENOMES WORK [--draws 3] [--tools kraken2,blast] [--threads 2]
+    python benchmarks/side_by_side.py GENOMES WORK [--draws 0,1,2] [--tools kraken2,blast] [--threads 2]
         [--sourmash-python VENV/bin/python] [--tables FILE.md]
 
-GENOMES is a folder of FASTA files with a ``genomes.tsv``. Every draw makes two sets of whole genomes as
-references, of two halves of the genera, and fragments of known strains, new species and new genera as
-queries (`side_by_side_draw.py`). All tools get the same. What WORK holds already is not made again; a tool
-whose answers are to be made again is named with --again. kraken2, mmseqs2 and ncbi-blast+ come from the
-system's packages, sourmash from PyPI, if need be in an environment of its own.
+GENOMES is a folder of FASTA files with a ``genomes.tsv`` and a ``plasmids.tsv``. Every draw makes two sets
+of whole genomes and plasmids as references, of two halves of the genera, and pieces of known strains, new
+species and new genera as queries; and of each set one of partial references, with pieces of what is left out
+as queries (`side_by_side_draw.py`, `side_by_side_plasmids.py`). All tools get the same. What WORK holds
+already is not made again; a tool whose answers are to be made again is named with --again. With --tools ""
+the tables alone are made. kraken2, minimap2, mmseqs2 and ncbi-blast+ come from the system's packages,
+sourmash from PyPI, if need be in an environment of its own.
 """
 
 from __future__ import annotations
@@ -16,34 +18,37 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
-from peers_run import Step, ToolError, Usage, filled, run_step, version_of
+from peers_run import ToolError, Usage, filled, run_step, version_of
 from peers_scores import machine
 from side_by_side_answers import Known, table_of
-from side_by_side_draw import draw, read_genomes, write_draw
+from side_by_side_draw import SETS, draw, other_parts, read_genomes, write_draw
+from side_by_side_plasmids import with_plasmids
 from side_by_side_scores import report
 from side_by_side_tools import PEERS, Peer
 
 from kinmer import FitSettings, fit
-from kinmer.fasta import read_records
 from kinmer.resources import available_cores
 
 HERE = Path(__file__).resolve().parent
 PER_GROUP = 60
 
 
-def prepare(genomes: Path, work: Path, draws: int, threads: int) -> list[Path]:
-    """References, queries and an encoder of every half of every draw."""
-    folders = [work / f"draw{seed}-{half}" for seed in range(draws) for half in (0, 1)]
+def prepare(genomes: Path, work: Path, seeds: Sequence[int], threads: int) -> list[Path]:
+    """References, queries and an encoder of every half of every draw; folders of the whole references."""
     source = read_genomes(genomes)
-    for number, folder in enumerate(folders):
+    folders = []
+    for number in (2 * seed + half for seed in seeds for half in (0, 1)):
+        seed, half = divmod(number, 2)
+        folder = work / f"draw{seed}-{half}"
+        folders.append(folder)
         if not (folder / "encoder").exists():
-            seed, half = divmod(number, 2)
-            chosen = draw(source.genomes, half, seed)
-            write_draw(source, chosen, folder, seed)
+            chosen = with_plasmids(source, draw(source.genomes, half, seed), half, seed)
+            write_draw(source, replace(chosen, parts=other_parts(source, chosen, seed)), folder, seed)
             fit(
                 source.files(chosen.training),
                 folder / "encoder",
@@ -56,40 +61,23 @@ def prepare(genomes: Path, work: Path, draws: int, threads: int) -> list[Path]:
 
 
 def ask(name: str, peer: Peer, folder: Path, facts: dict[str, str]) -> None:
-    """Build, search, and write ``answers/NAME.tsv`` and ``.json`` in a draw's folder."""
-    told = pd.read_csv(folder / "queries.tsv", sep="\t", dtype=str, keep_default_na=False)
-    queries = told["query"].tolist()[:: peer.every]
+    """Build, search, and write ``answers/NAME.tsv`` and ``.json`` in the folder of a set."""
+    queries = pd.read_csv(folder / "queries.tsv", sep="\t", usecols=["query"], dtype=str)["query"].tolist()
     known = Known.read(folder / "references.tsv")
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as place:
         work = Path(place)
-        asked = _sample(folder / "queries.fna", set(queries), work, peer.every)
-        places = {**facts, "folder": str(folder), "work": place, "queries": str(asked), "here": str(HERE)}
+        places = {**facts, "folder": str(folder), "work": place, "queries": str(folder / "queries.fna")}
         version = version_of(filled(peer.version, places))
         if peer.prepare is not None:
             peer.prepare(folder, known, work)
         steps = (*peer.build, *peer.searches.values())
-        usage = {step.name: _run(step, places, work) for step in steps}
+        usage = {step.name: run_step(step, filled(step.command, places), work) for step in steps}
         tables = {
             variant: table_of(one.read(work / one.output, known), queries)
             for variant, one in peer.variants.items()
         }
         index = sum(path.stat().st_size for glob in peer.index for path in work.glob(glob) if path.is_file())
     _write(folder / "answers", name, peer, (version, usage, index), pd.concat(tables, names=["variant"]))
-
-
-def _run(step: Step, places: dict[str, str], work: Path) -> Usage:
-    return run_step(step, filled(step.command, places), work)
-
-
-def _sample(path: Path, wanted: set[str], work: Path, every: int) -> Path:
-    """The file itself, or one with the queries that are asked."""
-    if every == 1:
-        return path
-    with (work / "queries.fna").open("wb") as file:
-        for name, letters in read_records(path):
-            if name in wanted:
-                file.write(b">%b\n%b\n" % (name.encode(), letters))
-    return work / "queries.fna"
 
 
 def _write(
@@ -119,7 +107,7 @@ def main() -> None:
     )
     parser.add_argument("genomes", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--draws", default="0,1,2", help="numbers of draws")
     parser.add_argument("--tools", default=",".join(PEERS), help=f"of {', '.join(PEERS)}")
     parser.add_argument("--again", action="store_true", help="ask the named tools again")
     parser.add_argument("--sourmash-python", default=sys.executable, help="interpreter that has sourmash")
@@ -127,26 +115,28 @@ def main() -> None:
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--tables", type=Path, help="write the tables here too")
     args = parser.parse_args()
-    names = args.tools.split(",")
+    names = [name for name in args.tools.split(",") if name]
     if unknown := set(names) - set(PEERS):
         parser.error(f"no such tool: {', '.join(sorted(unknown))}")
-    folders = prepare(args.genomes, args.work, args.draws, args.threads)
+    folders = prepare(args.genomes, args.work, [int(one) for one in args.draws.split(",")], args.threads)
     python = Path(args.sourmash_python)
     facts = {
         "threads": str(args.threads),
+        "here": str(HERE),
         "sourmash_python": str(python),
         "sourmash": str(python.with_name("sourmash")),
         "kinmer": str(Path(sys.executable).with_name("kinmer")),
     }
-    for folder in folders:
-        for name in names:
+    for name in names:
+        for draw_folder, folder in ((one, one / part) for one in folders for part in SETS):
             if args.again or not (folder / "answers" / f"{name}.json").exists():
+                label = f"{folder.relative_to(args.work)}, {name}"
                 try:
-                    ask(name, PEERS[name], folder, facts)
+                    ask(name, PEERS[name], folder, {**facts, "encoder": str(draw_folder / "encoder")})
                 except ToolError as error:
-                    print(f"{folder.name}, {name}: {error}", file=sys.stderr)
+                    print(f"{label}: {error}", file=sys.stderr)
                 else:
-                    print(f"{folder.name}, {name}: answered", file=sys.stderr)
+                    print(f"{label}: answered", file=sys.stderr, flush=True)
     told = f"{report(folders, list(PEERS), args.bootstrap)}\n{machine(args.threads)}\n"
     print(told)
     if args.tables is not None:

@@ -48,8 +48,8 @@ Answers = Iterator[tuple[str, Lineage]]
 Reader = Callable[[Path, Known], Answers]
 
 
-class BlastHit(NamedTuple):
-    """An alignment; `identity` a share."""
+class Hit(NamedTuple):
+    """An alignment, or all of a query with an entry; `identity` a share."""
 
     entry: str
     identity: float
@@ -74,11 +74,11 @@ def from_mmseqs(path: Path, known: Known) -> Answers:
         yield one[0], known.of_taxid(int(one[1]))
 
 
-def blast_hits(path: Path) -> dict[str, list[BlastHit]]:
+def blast_hits(path: Path) -> dict[str, list[Hit]]:
     """By query, of ``-outfmt '6 qseqid sseqid pident bitscore'``."""
     found = defaultdict(list)
     for query, entry, identity, score in _fields(path):
-        found[query].append(BlastHit(entry, float(identity) / 100, float(score)))
+        found[query].append(Hit(entry, float(identity) / 100, float(score)))
     return found
 
 
@@ -96,9 +96,43 @@ def from_blast_lca(path: Path, known: Known, near: float = 0.9, same: float = 0.
     (Huson et al. 2007, doi:10.1101/gr.5969107).
     """
     for query, hits in blast_hits(path).items():
-        best = max(hits, key=lambda hit: hit.score)
-        lineage = common(known.lineages[hit.entry] for hit in hits if hit.score >= near * best.score)
-        yield query, lineage if best.identity >= same else (*lineage[:-1], "")
+        yield query, _near(hits, known, near, same)
+
+
+def _near(hits: Sequence[Hit], known: Known, near: float, same: float) -> Lineage:
+    best = max(hits, key=lambda hit: hit.score)
+    lineage = common(known.lineages[hit.entry] for hit in hits if hit.score >= near * best.score)
+    return lineage if best.identity >= same else (*lineage[:-1], "")
+
+
+def from_minimap(path: Path, known: Known, same: float = 0.9, cover: float = 0.3) -> Answers:
+    """minimap2's PAF: what all genomes have in common that match within 5 % of the best one's letters.
+
+    A species is named if the best one's identity is at least `same`. Only hits over at least `cover` of the
+    query count. A genome's alignments are taken together, as far as they do not overlap on the query.
+    """
+    genomes = dict(zip(known.table["sequence_id"], known.table["genome_id"], strict=True))
+    spans: dict[str, dict[str, list[tuple[int, int, int, int, str]]]] = defaultdict(lambda: defaultdict(list))
+    sizes: dict[str, int] = {}
+    for one in _fields(path):
+        begin, end, matches, columns = (int(one[at]) for at in (2, 3, 9, 10))
+        spans[one[0]][genomes[one[5]]].append((matches, columns, begin, end, one[5]))
+        sizes[one[0]] = int(one[1])
+    for query, found in spans.items():
+        hits = []
+        for parts in found.values():
+            kept: list[tuple[int, int, int, int, str]] = []
+            for part in sorted(parts, reverse=True):
+                if all(part[3] <= other[2] or part[2] >= other[3] for other in kept):
+                    kept.append(part)
+            matches, columns, covered = (
+                sum(values)
+                for values in zip(*((one[0], one[1], one[3] - one[2]) for one in kept), strict=True)
+            )
+            if covered >= cover * sizes[query]:
+                hits.append(Hit(kept[0][4], matches / columns, matches))
+        if hits:
+            yield query, _near(hits, known, 0.95, same)
 
 
 def common(lineages: Iterable[Lineage]) -> Lineage:

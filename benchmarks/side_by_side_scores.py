@@ -1,55 +1,62 @@
 """Right, wrong or no answer: the tables of `side_by_side.py`.
 
-Shares of queries; those of all draws count together. Precision: right of what is answered; recall: right of
-all; F1: their harmonic mean. Intervals: 95 %, by resampling kinds (species) of the queries.
+Shares of queries; those of all draws count together. Intervals: 95 %, by resampling kinds (species) of the
+queries, with the same resamples for every tool.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from side_by_side_draw import CASES, GENUS, LENGTHS, SPECIES, STRAIN
+from side_by_side_draw import CASES, GENUS, GROUPS, LENGTHS, OTHER, SETS, SPECIES, STRAIN
 
-# Lengths whose mean the summary shows: most viruses are too short for 50 kb.
-SHORT = LENGTHS[:-1]
 RIGHT, WRONG = "right", "wrong"
-
-
+ALL_CASES = (STRAIN, OTHER, *CASES[1:])
+# Whose costs the others' are multiples of, and who is compared.
+BASE, OURS = "Kraken2", "kinmer"
+# Of which case, at which rank, right and wrong answers are told.
+MEASURES = (
+    (STRAIN, "species"),
+    (STRAIN, "genus"),
+    (OTHER, "species"),
+    (OTHER, "genus"),
+    (SPECIES, "species"),
+    (SPECIES, "genus"),
+    (GENUS, "species"),
+    (GENUS, "genus"),
+    (GENUS, "above"),
+)
 NOTES = """
-The encoder of "kinmer" and "kinmer, evidence" has seen no genus of references or queries; that of "kinmer,
-shipped encoder" was trained on these very genomes. "kinmer, evidence": `--rank-by-evidence`, by which an ANI
-of 95 % over half of the query proves a species, and one below 92 % disproves it (92 was chosen on set 0).
+"All that was asked is right": of a known strain or another part of a reference the species is named
+rightly; of a new species its genus is, and no species is named; of a new genus neither is named. Known
+strains, new species and new genera are asked of whole references, other parts of references that hold 60 %
+of every record.
+kinmer's encoder has seen no genus of references or queries. An asterisk marks a tool's best variant: the one
+with the highest mean over all cells.
 """
 
-
-class Measure(NamedTuple):
-    """A table: of the queries of a `case`, `value` of right and wrong answers at a rank."""
-
-    title: str
-    case: str
-    rank: str
-    share: str
+# By tool: by variant: all its answers, judged.
+Found = dict[str, dict[str, pd.DataFrame]]
+# A group, a case and a length of the queries.
+Cell = tuple[str, str, int]
 
 
-MEASURES = (
-    Measure("Known strain: species right", STRAIN, "species", RIGHT),
-    Measure("Known strain: species wrong", STRAIN, "species", WRONG),
-    Measure("Known strain: genus right", STRAIN, "genus", RIGHT),
-    Measure("Known strain: genus wrong", STRAIN, "genus", WRONG),
-    Measure("New species: a species is named (wrong)", SPECIES, "species", WRONG),
-    Measure("New species: genus right", SPECIES, "genus", RIGHT),
-    Measure("New species: genus wrong", SPECIES, "genus", WRONG),
-    Measure("New genus: a species is named (wrong)", GENUS, "species", WRONG),
-    Measure("New genus: a genus is named (wrong)", GENUS, "genus", WRONG),
-    Measure("New genus: lowest rank that is known, right", GENUS, "above", RIGHT),
-    Measure("New genus: lowest rank that is known, wrong", GENUS, "above", WRONG),
-)
+class Share(NamedTuple):
+    """With its interval; NaN where nothing was asked."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return share(self.value) + ("" if np.isnan(self.value) else f" ({self.low:.2f}–{self.high:.2f})")
 
 
 def judged(queries: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
@@ -78,73 +85,145 @@ def honest(table: pd.DataFrame) -> NDArray[np.float64]:
     """1 where all that is said of species and genus is right, as deep as the references allow."""
     genus = table["genus_right"].eq(1)
     right = np.select(
-        [table["case"].eq(STRAIN), table["case"].eq(SPECIES)],
+        [table["case"].isin([STRAIN, OTHER]), table["case"].eq(SPECIES)],
         [table["species_right"].eq(1), genus & table["species_wrong"].eq(0)],
         default=table["species_wrong"].eq(0) & table["genus_wrong"].eq(0),
     )
     return right.astype(float)
 
 
-def read_all(folders: Sequence[Path], names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """By variant: all its answers, judged; only those that have answered every draw."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for number, folder in enumerate(folders):
-        queries = pd.read_csv(folder / "queries.tsv", sep="\t", dtype=str, keep_default_na=False)
-        queries = queries.set_index("query").assign(draw=number)
-        for path in (folder / "answers" / f"{name}.tsv" for name in names):
+def read_all(folders: Sequence[Path], names: Sequence[str]) -> Found:
+    """The answers of the tools that have answered every set."""
+    parts: dict[str, dict[str, list[pd.DataFrame]]] = defaultdict(lambda: defaultdict(list))
+    for folder in (folder / one for folder in folders for one in SETS):
+        queries = _read(folder / "queries.tsv").set_index("query")
+        for name in names:
+            path = folder / "answers" / f"{name}.tsv"
             if path.exists():
-                answers = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-                for variant, one in answers.groupby("variant", sort=False):
+                for variant, one in _read(path).groupby("variant", sort=False):
                     told = one.set_index("query")
-                    found.setdefault(str(variant), []).append(judged(queries.loc[told.index], told))
-    whole = {variant: tables for variant, tables in found.items() if len(tables) == len(folders)}
-    return {variant: pd.concat(tables) for variant, tables in whole.items()}
+                    found = judged(queries.loc[told.index], told).astype({"length": int})
+                    parts[name][str(variant)].append(found.assign(all_right=honest(found)))
+    whole: Found = defaultdict(dict)
+    for name, variants in parts.items():
+        for variant, tables in variants.items():
+            if len(tables) == len(folders) * len(SETS):
+                whole[name][variant] = pd.concat(tables)
+    return dict(whole)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def interval(table: pd.DataFrame, column: str, bootstrap: int) -> Share:
+    """The mean of a column, kinds resampled."""
+    kinds, at = np.unique(table["kind"], return_inverse=True)
+    if not len(kinds):
+        return Share(np.nan, np.nan, np.nan)
+    sums = np.zeros((len(kinds), 2))
+    np.add.at(sums, at, np.stack([table[column].to_numpy(float), np.ones(len(table))], axis=1))
+    weights = np.random.default_rng(0).multinomial(
+        len(kinds), np.full(len(kinds), 1 / len(kinds)), size=bootstrap
+    )
+    drawn = weights @ sums
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
+    return Share(float(table[column].mean()), float(low), float(high))
+
+
+def cells_of(table: pd.DataFrame, bootstrap: int) -> dict[Cell, Share]:
+    """All that was asked is right: by group, case and length."""
+    return {
+        (group, case, length): interval(
+            table[table["group"].eq(group) & table["case"].eq(case) & table["length"].eq(length)],
+            "all_right",
+            bootstrap,
+        )
+        for group in GROUPS
+        for case in ALL_CASES
+        for length in LENGTHS
+    }
 
 
 def report(folders: Sequence[Path], names: Sequence[str], bootstrap: int) -> str:
     """All tables as Markdown."""
     found = read_all(folders, names)
-    # Those that were asked a sample come by themselves.
-    size = max(len(table) for table in found.values())
-    groups = [{name: one for name, one in found.items() if len(one) == size}]
-    sampled = {name: one for name, one in found.items() if len(one) < size}
-    if sampled:
-        one = next(iter(sampled.values()))
-        keys = list(zip(one["draw"], one.index, strict=True))
-        groups.append({name: _only(one, keys) for name, one in found.items()})
-    lines = [NOTES]
-    for tables in groups:
-        first = next(iter(tables.values()))
-        lines += [
-            f"\n## {len(first):,} queries of {first['genome'].nunique()} genomes, {len(folders)} sets\n"
-        ]
-        for group in ("cells", "viruses"):
-            own = {name: one[one["group"] == group] for name, one in tables.items()}
-            lines += [f"\n### {group}: lengths up to 10 kb together\n", *summary(own, bootstrap)]
-            if tables is groups[0]:
-                for measure in MEASURES:
-                    lines += [f"\n{group}. {measure.title}\n", *by_length(own, measure)]
-    lines += ["\n## Costs\n", *costs(folders, names)]
-    return "\n".join([*lines, "\n### Times kinmer's\n", *ratios(folders, names)])
+    cells = {
+        variant: cells_of(table, bootstrap)
+        for variants in found.values()
+        for variant, table in variants.items()
+    }
+    # Of every tool the variant that is best on the whole.
+    best = {
+        max(variants, key=lambda one: np.nanmean([cell.value for cell in cells[one].values()]))
+        for variants in found.values()
+    }
+    first = next(iter(next(iter(found.values())).values()))
+    lines = [NOTES, f"{len(first):,} queries of {first['genome'].nunique()} entries, {len(folders)} draws."]
+    lines += ["\n## Who is first\n", *ranked({name: cells[name] for name in cells if name in best})]
+    for group in GROUPS:
+        for case in ALL_CASES:
+            lines += [f"\n## {group}, {case}: all that was asked is right\n", *HEAD]
+            sizes = first[first["group"].eq(group) & first["case"].eq(case)].groupby("length")["kind"]
+            for variant, own in cells.items():
+                shown = " | ".join(str(own[group, case, length]) for length in LENGTHS)
+                lines.append(f"| {variant}{' *' if variant in best else ''} | {shown} |")
+            for title, counts in (("queries", sizes.size()), ("species", sizes.nunique())):
+                shown = " | ".join(f"{counts.get(length, 0):,}" for length in LENGTHS)
+                lines.append(f"| *{title}* | {shown} |")
+    for group in GROUPS:
+        for case, rank in MEASURES:
+            title = f"\n## {group}, {case}: {rank} right · wrong\n"
+            lines += [
+                title,
+                *by_length({k: v for one in found.values() for k, v in one.items()}, group, case, rank),
+            ]
+    return "\n".join([*lines, "\n## Costs\n", *costs(folders, names)])
 
 
-def _only(table: pd.DataFrame, keys: list[tuple[int, str]]) -> pd.DataFrame:
-    wanted = set(keys)
-    here = [key in wanted for key in zip(table["draw"], table.index, strict=True)]
-    return table[here]
+HEAD = (
+    "| | " + " | ".join(f"{one // 1000} kb" for one in LENGTHS) + " |",
+    "| --- " * (len(LENGTHS) + 1) + "|",
+)
 
 
-def by_length(tables: Mapping[str, pd.DataFrame], measure: Measure) -> Iterator[str]:
+def ranked(cells: Mapping[str, Mapping[Cell, Share]]) -> Iterator[str]:
+    """In every cell `OURS` beside the first of the others; "level" where their intervals overlap."""
+    yield from HEAD
+    counts: dict[str, int] = defaultdict(int)
+    for group in GROUPS:
+        for case in ALL_CASES:
+            shown = []
+            for length in LENGTHS:
+                here = {name: own[group, case, length] for name, own in cells.items()}
+                ours = here.pop(OURS, None)
+                if not here or np.isnan(max(here.values()).value):
+                    shown.append(".")
+                    continue
+                name = max(here, key=lambda one: here[one].value)
+                place = "" if ours is None else place_of(ours, here[name])
+                counts[place] += 1
+                shown.append(f"{place} {ours or ''}; {name} {here[name]}".removeprefix(" ; "))
+            yield f"| {group}, {case} | {' | '.join(shown)} |"
+    if OURS in cells:
+        yield "\n" + ", ".join(f"{place} in {number} cells" for place, number in sorted(counts.items()))
+
+
+def place_of(ours: Share, other: Share) -> str:
+    """First; level, where the intervals overlap; or behind."""
+    if ours.value >= other.value:
+        return "first"
+    return "level" if ours.high >= other.low else "**behind**"
+
+
+def by_length(tables: Mapping[str, pd.DataFrame], group: str, case: str, rank: str) -> Iterator[str]:
     """Rows of variants, columns of lengths."""
-    yield "| | " + " | ".join(f"{length // 1000} kb" for length in LENGTHS) + " |"
-    yield "| --- " * (len(LENGTHS) + 1) + "|"
-    sizes: list[str] = []
+    yield from HEAD
     for name, table in tables.items():
-        own = table[table["case"] == measure.case]
-        cells = [own.loc[own["length"] == str(one), f"{measure.rank}_{measure.share}"] for one in LENGTHS]
-        sizes = [f"{one.count():,}" for one in cells]
-        yield f"| {name} | " + " | ".join(share(one.mean()) for one in cells) + " |"
-    yield "| *queries* | " + " | ".join(sizes) + " |"
+        own = table[table["group"].eq(group) & table["case"].eq(case)].groupby("length")
+        right, wrong = (own[f"{rank}_{what}"].mean() for what in (RIGHT, WRONG))
+        cells = (f"{share(right.get(one, np.nan))} · {share(wrong.get(one, np.nan))}" for one in LENGTHS)
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def share(value: float) -> str:
@@ -152,143 +231,28 @@ def share(value: float) -> str:
     return "." if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
 
 
-# Sums of right answers, wrong answers and queries in the last axis.
-Sums = NDArray[np.float64]
-
-
-def precision(sums: Sums) -> Sums:
-    """Right of what is answered."""
-    return sums[..., 0] / np.maximum(sums[..., 0] + sums[..., 1], 1e-12)
-
-
-def recall(sums: Sums) -> Sums:
-    """Right of all."""
-    return sums[..., 0] / np.maximum(sums[..., 2], 1e-12)
-
-
-def f1(sums: Sums) -> Sums:
-    """Harmonic mean of the two: 2 r / (r + w + n)."""
-    return np.asarray(2 * sums[..., 0] / np.maximum(sums.sum(axis=-1), 1e-12))
-
-
-def wrong(sums: Sums) -> Sums:
-    """Wrong of all."""
-    return sums[..., 1] / np.maximum(sums[..., 2], 1e-12)
-
-
-class Column(NamedTuple):
-    """Of the summary."""
-
-    title: str
-    case: str
-    rank: str
-    value: Callable[[Sums], Sums]
-
-
-SUMMARY = (
-    Column("strain: species precision", STRAIN, "species", precision),
-    Column("species recall", STRAIN, "species", recall),
-    Column("species F1", STRAIN, "species", f1),
-    Column("genus F1", STRAIN, "genus", f1),
-    Column("new species: named as one", SPECIES, "species", wrong),
-    Column("genus precision", SPECIES, "genus", precision),
-    Column("genus recall", SPECIES, "genus", recall),
-    Column("genus F1", SPECIES, "genus", f1),
-    Column("new genus: species named", GENUS, "species", wrong),
-    Column("genus named", GENUS, "genus", wrong),
-)
-
-
-def summary(tables: Mapping[str, pd.DataFrame], bootstrap: int) -> Iterator[str]:
-    """A line for a variant, with intervals; the last column is the mean of `honest` over the cases."""
-    yield "| | " + " | ".join((*(one.title for one in SUMMARY), "all is right")) + " |"
-    yield "| --- " * (len(SUMMARY) + 2) + "|"
-    for name, table in tables.items():
-        short = table[table["length"].astype(int).isin(SHORT)]
-        kinds, at = np.unique(short["kind"], return_inverse=True)
-        # The same resamples for every variant: those that were asked the same have the same kinds.
-        rng = np.random.default_rng(0)
-        weights = rng.multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), size=bootstrap)
-        weights = np.concatenate([np.ones((1, len(kinds)), np.int64), weights])
-        cells = [with_interval(one.value(_sums(short, at, weights, one))) for one in SUMMARY]
-        cells.append(with_interval(_honest(short, at, weights)))
-        yield f"| {name} | " + " | ".join(cells) + " |"
-
-
-def _sums(table: pd.DataFrame, at: NDArray[np.intp], weights: NDArray[np.int64], column: Column) -> Sums:
-    """(1 + bootstrap, 3) right, wrong and queries; the first without resampling."""
-    own = table["case"].eq(column.case).to_numpy() & table[f"{column.rank}_{RIGHT}"].notna().to_numpy()
-    values = table[[f"{column.rank}_{RIGHT}", f"{column.rank}_{WRONG}"]].assign(queries=1.0).to_numpy()
-    return np.asarray(weights @ _by_kind(np.where(own[:, None], values, 0), at, weights.shape[1]))
-
-
-def _by_kind(values: NDArray[np.float64], at: NDArray[np.intp], kinds: int) -> NDArray[np.float64]:
-    found = np.zeros((kinds, values.shape[1]))
-    np.add.at(found, at, values)
-    return found
-
-
-def _honest(table: pd.DataFrame, at: NDArray[np.intp], weights: NDArray[np.int64]) -> Sums:
-    right = honest(table)
-    shares = []
-    for case in CASES:
-        own = table["case"].eq(case).to_numpy()
-        sums = weights @ _by_kind(np.stack([own * right, own], axis=1), at, weights.shape[1])
-        shares.append(sums[:, 0] / np.maximum(sums[:, 1], 1e-12))
-    return np.asarray(np.mean(shares, axis=0))
-
-
-def with_interval(values: Sums) -> str:
-    """The first value, and between which 95 % of the others lie."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return f"{share(values[0])} ({low:.2f}–{high:.2f})"
-
-
 def costs(folders: Sequence[Path], names: Sequence[str]) -> Iterator[str]:
-    """Of all sets together; a variant's search without those of its tool's other variants."""
-    yield (
-        "| | version | build: wall s | CPU-s | peak GB | index MB a set | search: wall s | CPU-s | peak GB"
-        " | queries |"
-    )
-    yield "| --- | --- " + "| ---: " * 8 + "|"
+    """Of the whole references of all draws; times `BASE` in brackets."""
+    yield "| | version | build: CPU-s a set | index: MB a set | search: CPU-ms a query | peak GB |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    rows: dict[str, tuple[str, list[float], float]] = {}
     for name in names:
         paths = [folder / "answers" / f"{name}.json" for folder in folders]
-        if all(path.exists() for path in paths):
-            told = [json.loads(path.read_text()) for path in paths]
-            index = np.mean([one["index"] for one in told]) / 1e6
-            build = _spent(told, told[0]["build"])
-            for variant, steps in told[0]["searches"].items():
-                asked = sum(one["queries"] for one in told)
-                yield (
-                    f"| {variant} | {told[0]['version']} | {build} | {index:,.0f}"
-                    f" | {_spent(told, steps)} | {asked:,} |"
-                )
-
-
-def ratios(folders: Sequence[Path], names: Sequence[str]) -> Iterator[str]:
-    """Costs as multiples of those of the first variant that is there; searches by query."""
-    yield "| | build: CPU | search: CPU a query | peak memory | index |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
-    first: list[float] = []
-    for name in names:
-        paths = [folder / "answers" / f"{name}.json" for folder in folders]
-        if all(path.exists() for path in paths):
-            told = [json.loads(path.read_text()) for path in paths]
-            for variant, steps in told[0]["searches"].items():
-                used = [one["steps"][step] for one in told for step in (*told[0]["build"], *steps)]
-                build, search = (
-                    sum(one["steps"][step]["cpu"] for one in told for step in part)
-                    for part in (told[0]["build"], steps)
-                )
-                search /= sum(one["queries"] for one in told)
-                index = sum(one["index"] for one in told)
-                found = [build, search, max(one["peak"] for one in used), index]
-                first = first or found
-                shown = (f"{one / other:.2g}" for one, other in zip(found, first, strict=True))
-                yield f"| {variant} | {' | '.join(shown)} |"
-
-
-def _spent(told: Sequence[dict[str, Any]], steps: Sequence[str]) -> str:
-    used = [one["steps"][step] for one in told for step in steps]
-    wall, cpu = (sum(one[what] for one in used) for what in ("wall", "cpu"))
-    return f"{wall:,.0f} | {cpu:,.0f} | {max(one['peak'] for one in used) / 1e9:.2f}"
+        told = [json.loads(path.read_text()) for path in paths if path.exists()]
+        for variant, steps in told[0]["searches"].items() if len(told) == len(paths) else ():
+            build, search = (
+                sum(one["steps"][step]["cpu"] for one in told for step in part)
+                for part in (told[0]["build"], steps)
+            )
+            peak = max(one["steps"][step]["peak"] for one in told for step in (*told[0]["build"], *steps))
+            index = sum(one["index"] for one in told) / len(told) / 1e6
+            asked = sum(one["queries"] for one in told)
+            rows[variant] = (
+                told[0]["version"],
+                [build / len(told), index, 1000 * search / asked],
+                peak / 1e9,
+            )
+    base = rows.get(BASE, ("", [np.nan] * 3, 0.0))[1]
+    for variant, (version, values, peak) in rows.items():
+        shown = (f"{one:,.3g} ({one / other:.2g})" for one, other in zip(values, base, strict=True))
+        yield f"| {variant} | {version} | {' | '.join(shown)} | {peak:.2f} |"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import side_by_side_answers as answers
@@ -42,9 +43,6 @@ class Peer:
     variants: Mapping[str, Variant]
     index: tuple[str, ...]
     prepare: Callable[[Path, Known, Path], None] | None = None
-    # Of the queries, every so many-th (see `side_by_side.py`).
-    every: int = 1
-    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def _kraken(folder: Path, known: Known, work: Path) -> None:
@@ -78,28 +76,6 @@ def _sourmash(folder: Path, known: Known, work: Path) -> None:
     )
 
 
-def _blast(task: str, every: int, label: str) -> Peer:
-    return Peer(
-        version="blastn -version",
-        build=(Step("index", "makeblastdb -dbtype nucl -in {folder}/references.fna -out {work}/index"),),
-        searches={
-            "search": Step(
-                "search",
-                f"blastn {task} -evalue 1e-3 -max_target_seqs 50 -max_hsps 1"
-                " -outfmt '6 qseqid sseqid pident bitscore'"
-                " -num_threads {threads} -db {work}/index -query {queries}",
-                "hits",
-            )
-        },
-        variants={
-            f"{label}, best hit": Variant(("search",), "hits", answers.from_blast),
-            f"{label}, LCA and 95 %": Variant(("search",), "hits", answers.from_blast_lca),
-        },
-        index=("index.n*",),
-        every=every,
-    )
-
-
 def _kraken_search(name: str, options: str) -> Step:
     return Step(name, f"kraken2 --db {{work}}/kraken --threads {{threads}} {options} {{queries}}", name)
 
@@ -112,27 +88,26 @@ def _sourmash_tax(name: str, options: str) -> Step:
     )
 
 
-def _kinmer(encoder: str, searches: Mapping[str, str], variants: Mapping[str, Variant]) -> Peer:
-    """kinmer, and its searches by name with their options."""
+def _kinmer(label: str, build: str, search: str) -> Peer:
+    """kinmer with an encoder that has seen no genus of the draw."""
     return Peer(
         version="{kinmer} --version",
         build=(
             Step(
                 "index",
                 "{kinmer} index {folder}/references.fna --metadata {folder}/references.tsv"
-                f" {encoder} --keep-sequences -o {{work}}/kin.db --threads {{threads}}",
+                f" --encoder {{encoder}} {build} -o {{work}}/kin.db --threads {{threads}}",
             ),
         ),
         searches={
-            name: Step(
-                name,
+            "search": Step(
+                "search",
                 "{kinmer} search {queries} --db {work}/kin.db --by genome --format jsonl"
-                f" {options} --threads {{threads}}",
-                name,
+                f" {search} --threads {{threads}}",
+                "hits",
             )
-            for name, options in searches.items()
         },
-        variants=variants,
+        variants={label: Variant(("search",), "hits", answers.from_kinmer)},
         index=("kin.db/**/*",),
     )
 
@@ -140,21 +115,9 @@ def _kinmer(encoder: str, searches: Mapping[str, str], variants: Mapping[str, Va
 _SKETCH = "{sourmash_python} {here}/side_by_side_sourmash.py"
 
 PEERS: Mapping[str, Peer] = {
-    # An encoder that has seen no genus of the draw, all else by default; and with alignment.
-    "kinmer": _kinmer(
-        "--encoder {folder}/encoder",
-        {"plain": "", "evidence": "--evidence --rank-by-evidence"},
-        {
-            "kinmer": Variant(("plain",), "plain", answers.from_kinmer),
-            "kinmer, evidence": Variant(("evidence",), "evidence", answers.from_kinmer),
-        },
-    ),
-    # The encoder that comes with kinmer, which has seen these very genomes.
-    "kinmer-shipped": _kinmer(
-        "",
-        {"plain": ""},
-        {"kinmer, shipped encoder": Variant(("plain",), "plain", answers.from_kinmer)},
-    ),
+    # All else by default; and with alignment, which needs the letters.
+    "kinmer": _kinmer("kinmer", "", ""),
+    "kinmer-evidence": _kinmer("kinmer, evidence", "--keep-sequences", "--evidence --rank-by-evidence"),
     # Defaults (35-mers, minimizers of 31); and 0.2 of the k-mers must agree, which studies of the
     # threshold recommend for large databases. One thread builds, as in `peers.py`.
     "kraken2": Peer(
@@ -199,9 +162,43 @@ PEERS: Mapping[str, Peer] = {
         index=("references*",),
     ),
     # Words of 16 letters, as in `peers.py`: megablast's 28 only begin long exact matches.
-    "blast": _blast("-task megablast -word_size 16", 1, "megablast"),
-    # Words of 11 letters: too slow for all queries.
-    "blastn": _blast("-task blastn", 25, "blastn"),
+    "blast": Peer(
+        version="blastn -version",
+        build=(Step("index", "makeblastdb -dbtype nucl -in {folder}/references.fna -out {work}/index"),),
+        searches={
+            "search": Step(
+                "search",
+                "blastn -task megablast -word_size 16 -evalue 1e-3 -max_target_seqs 50 -max_hsps 1"
+                " -outfmt '6 qseqid sseqid pident bitscore'"
+                " -num_threads {threads} -db {work}/index -query {queries}",
+                "hits",
+            )
+        },
+        variants={
+            "megablast, best hit": Variant(("search",), "hits", answers.from_blast),
+            "megablast, LCA and 95 %": Variant(("search",), "hits", answers.from_blast_lca),
+        },
+        index=("index.n*",),
+    ),
+    # The preset for sequences that differ by some percent; a species from an identity of 90 or of 95 %.
+    "minimap2": Peer(
+        version="minimap2 --version",
+        build=(Step("index", "minimap2 -x asm20 -t {threads} -d {work}/index.mmi {folder}/references.fna"),),
+        searches={
+            "search": Step(
+                "search",
+                "minimap2 -x asm20 -c -t {threads} {work}/index.mmi {queries}",
+                "hits",
+            )
+        },
+        variants={
+            f"minimap2, LCA and {round(100 * same)} %": Variant(
+                ("search",), "hits", partial(answers.from_minimap, same=same)
+            )
+            for same in (0.9, 0.95)
+        },
+        index=("index.mmi",),
+    ),
     # A twentieth of all 21-mers, some 50 of a query of 1 kb; a sketch for every genome. Its default of a
     # thousandth would keep one.
     "sourmash": Peer(
