@@ -1,11 +1,10 @@
-"""The logic of benchmarks/side_by_side.py and confidence.py that no tool is needed for."""
+"""The logic of benchmarks/side_by_side.py and molecule_calls.py that no tool is needed for."""
 
 from __future__ import annotations
 
 import csv
 import importlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RANKS = ("domain", "phylum", "class", "order", "family", "genus", "species")
@@ -356,128 +353,18 @@ def test_all_is_right_by_hand(module: Any) -> None:
     assert places == ["first", "level", "**behind**"]
 
 
-def queries(**more: Any) -> pd.DataFrame:
-    """Eight queries of two kinds: four of known strains, two of each other case."""
-    cases = ["known strain"] * 4 + ["new species"] * 2 + ["new genus"] * 2
-    table = {"query": [f"q{one}" for one in range(8)], "case": cases, "length": [1000, 1000, 1000, 5000] * 2}
-    return pd.DataFrame(table | {"kind": [1, 2] * 4} | more)
-
-
-def test_weights_come_to_the_mixture_in_every_case_and_alike_in_its_lengths(module: Any) -> None:
-    table = queries()
-    weights = module("confidence_figures").weights_of(table)
-    sums = pd.Series(weights).groupby([table["case"], table["length"]]).sum().round(12)
-    assert sums.to_dict() == {
-        ("known strain", 1000): 0.25,
-        ("known strain", 5000): 0.25,
-        ("new species", 1000): 0.25,
-        ("new genus", 1000): 0.125,
-        ("new genus", 5000): 0.125,
-    }
-
-
-def test_calibration_error_by_hand(module: Any) -> None:
-    figures = module("confidence_figures")
-    likely = [0.95, 0.95, 0.85, 0.15, 0.12, 1.0, np.nan, 0.5]
-    right = [1, 0, 1, 0, 1, 1, 1, np.nan]
-    table = queries(species_p=likely, species_right=right)
-    weights = np.array([1.0, 1, 2, 1, 1, 1, 9, 9])
-    # Bins: .9–1: said 2.9, right 2; .8–.9: twice .85 and 1; .1–.2: said .27, right 1.
-    expected = (abs(2.9 - 2) + abs(1.7 - 2) + abs(0.27 - 1)) / 7
-    found = figures.calibration_error(table, "species", "species_right", weights)
-    assert found.value == pytest.approx(expected)
-    assert found.low <= found.high
-    told = figures.reliability(table, "species", "species_right", weights)
-    assert told["queries"].tolist() == [0, 2, 0, 0, 0, 0, 0, 0, 1, 3]
-    assert told["weight"].tolist()[8:] == pytest.approx([2 / 7, 3 / 7])
-    assert told["right"].tolist()[1] == 0.5
-    assert np.isnan(told["said"][0])
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0.1, 5)), min_size=1, max_size=60))
-def test_calibration_error_is_that_of_kinmers_own_account(rows: list[tuple[float, bool, float]]) -> None:
-    from kinmer.confidence import calibration_error
-
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        figures = importlib.import_module("confidence_figures")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    likely, right, weights = (np.array(one) for one in zip(*rows, strict=True))
-    sums = figures.binned(likely, right.astype(float), weights).sum(axis=0, keepdims=True)
-    assert figures.error_of(sums)[0] == pytest.approx(calibration_error(likely, right, weights))
-
-
-def test_intervals_hold_the_share_and_shrink_to_it_where_kinds_agree(module: Any) -> None:
-    share = module("confidence_figures").share
-    table = queries()
-    every = np.ones(8, bool)
-    # Of both kinds one half is right.
-    half = np.array([1, 1, 0, 0, 1, 1, 0, 0], bool)
-    assert share(table, half, every) == (0.5, 0.5, 0.5)
-    # All of one kind, none of the other: the interval is all there is.
-    assert share(table, table["kind"].eq(1).to_numpy(), every) == (0.5, 0.0, 1.0)
-    assert np.isnan(share(table, half, ~every).value)
-
-
-def test_scores_of_a_class_are_sklearns(module: Any) -> None:
+def test_scores_of_a_molecule_are_sklearns(module: Any) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(2)
     kinds = np.array(["chromosome", "plasmid", "virus"])
-    table = pd.DataFrame(
-        {"molecule": rng.choice(kinds, 90), "told": rng.choice(kinds, 90), "kind": rng.integers(9, size=90)}
-    )
-    truth = metrics.precision_recall_fscore_support(table["molecule"], table["told"], labels=kinds)
+    columns = {"molecule": rng.choice(kinds, 90), "molecule_called": rng.choice(kinds, 90)}
+    table = pd.DataFrame(columns | {"kind": rng.integers(9, size=90)})
+    called = table["molecule_called"]
+    truth = metrics.precision_recall_fscore_support(table["molecule"], called, labels=kinds)
+    even = 1 / table.groupby("molecule")["kind"].transform("size")
+    weighed = metrics.f1_score(table["molecule"], called, labels=kinds, average=None, sample_weight=even)
     for row, kind in enumerate(kinds):
-        found = module("confidence_figures").scores_of(table, kind)
-        assert [found.precision.value, found.recall.value, found.f1.value] == pytest.approx(
-            [one[row] for one in truth[:3]]
-        )
-        assert found.queries == truth[3][row]
-        even = 1 / table.groupby("molecule")["told"].transform("size")
-        weighed = metrics.f1_score(
-            table["molecule"], table["told"], labels=kinds, average=None, sample_weight=even
-        )
-        assert found.even.value == pytest.approx(weighed[row])
-        assert found.f1.low <= found.f1.value <= found.f1.high
-
-
-def test_a_name_is_right_by_its_label_or_alike_by_its_cluster(module: Any) -> None:
-    tables = module("confidence_table")
-    genomes = pd.DataFrame([TWO, OTHER], columns=list(RANKS), index=["g2", "h"])
-    row = tables.row_of(result("species", "G one"))
-    asked = [
-        # A strain of G two, whose cluster has G one too; a new species of G; a new genus; a plasmid.
-        {"genome": "g2", "case": "known strain", "species": "G one;G two", "genus": "G", "has_genus": "1"},
-        {"genome": "g2", "case": "new species", "species": "", "genus": "G", "has_genus": "1"},
-        {"genome": "h", "case": "new genus", "species": "", "genus": "", "has_genus": "1"},
-        {"genome": "g2", "case": "new genus", "species": "", "genus": "", "has_genus": "1"},
-    ]
-    sources = ["queries", "queries", "queries", "plasmids"]
-    table = pd.DataFrame([one | row | {"source": name} for one, name in zip(asked, sources, strict=True)])
-    found = tables.judged(table, genomes, pd.Series({"g2": "chromosome", "h": ""}))
-    assert found["species_right"].tolist()[:3] == [0, 0, 0]
-    assert found["species_alike"].tolist()[:3] == [1, 0, 0]
-    assert found["genus_right"].tolist()[:3] == [1, 1, 0]
-    assert found["family_right"].tolist() == [1, 1, 1, 1]
-    assert found["molecule"].tolist() == ["chromosome", "chromosome", "", "plasmid"]
-    assert set(found["told"]) == {"plasmid"}
-    assert set(found["species_p"]) == {0.7}
-    assert tables.row_of(result("genus", "G"))["species_given"] == 0
-
-
-def test_tables_tell_shares_of_the_named_and_the_unnamed(module: Any) -> None:
-    report = module("confidence_report")
-    table = queries(
-        length=[10_000] * 8,
-        species_given=[1, 1, 1, 0, 1, 0, 0, 0],
-        species_p=[0.9, 0.9, 0.6, 0.2, 0.8, 0.1, 0.1, np.nan],
-        species_right=[1, 0, 1, 1, 0, 0, 0, 0],
-        species_alike=[1, 1, 1, 1, 0, 0, 0, 0],
-    )
-    lines = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in report.absent(table)}
-    values = [cell.split(" ")[0] for cell in lines["default"]]
-    # Absent: of new species one of two is named, of new genera none; present: three of four named, two right.
-    assert values == [".750", ".500", "1.000", ".750", ".500", ".750", ".000"]
-    assert [cell.split(" ")[0] for cell in lines["0.7"]][3] == ".500"
-    assert lines["*queries*"][:4] == ["4", "2", "2", "4"]
+        found = module("molecule_calls").scores_of(table, kind)
+        assert [one.value for one in found[:3]] == pytest.approx([one[row] for one in truth[:3]])
+        assert found[3].value == pytest.approx(weighed[row])
+        assert found[2].low <= found[2].value <= found[2].high

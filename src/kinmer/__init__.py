@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kinmer.errors import KinmerError as KinmerError
     from kinmer.estimators import KinmerClassifier as KinmerClassifier
     from kinmer.estimators import KinmerEncoder as KinmerEncoder
+    from kinmer.evaluate.answers import evaluate_answers as evaluate_answers
     from kinmer.evaluate.locality import verify as verify
     from kinmer.evaluate.retrieval import compare_retrieval as compare_retrieval
     from kinmer.evaluate.retrieval import evaluate_retrieval as evaluate_retrieval
@@ -89,6 +90,7 @@ _ROOMS = {
     "describe_index": "library",
     "embed": "embedding",
     "Encoder": "encoder",
+    "evaluate_answers": "evaluate.answers",
     "evaluate_clusters": "clusters",
     "evaluate_retrieval": "evaluate.retrieval",
     "export_profiles": "npy",

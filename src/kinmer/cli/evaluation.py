@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate retrieval, evaluate clusters, verify."""
+"""Commands that measure: evaluate answers, evaluate retrieval, evaluate clusters, verify."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from kinmer.cli.options import (
     Force,
     Group,
     Ids,
+    MetadataTable,
     Metric,
     Seed,
+    TaxdumpFolder,
     Threads,
     advanced,
     argument,
     command,
     note,
     option,
+    shares,
     stem,
+    whole_numbers,
 )
 from kinmer.cli.output import say
 
 evaluate = typer.Typer(
-    name="evaluate", cls=Group, help="Measure embeddings or clusters against labels.", no_args_is_help=True
+    name="evaluate",
+    cls=Group,
+    help="Measure answers, embeddings or clusters against labels.",
+    no_args_is_help=True,
 )
 
 
@@ -36,7 +43,69 @@ def register(app: typer.Typer) -> None:
 
 @evaluate.callback()
 def options() -> None:
-    """Measure embeddings or clusters against labels."""
+    """Measure answers, embeddings or clusters against labels."""
+
+
+@command(evaluate, "answers", "kinmer evaluate answers genomes/ --metadata taxonomy.tsv -o answers")
+def answers(
+    source: Annotated[Path, argument("Folder of genomes, manifest, or index that keeps its sequences.")],
+    output: Annotated[Path, option("Stem of .tsv and .json to write.", "--output", "-o")],
+    metadata: MetadataTable = None,
+    taxdump: TaxdumpFolder = None,
+    encoder: Annotated[
+        str | None, option("Encoder (default: kin-1, or the index's).", "--encoder", "-e")
+    ] = None,
+    draws: Annotated[int, option("Random draws.", "--draws", min=1, show_default=True)] = 2,
+    lengths: Annotated[
+        str, option("Lengths of the queries.", "--lengths", show_default=True)
+    ] = "1000,2000,5000,10000,50000",
+    completeness: Annotated[
+        str, option("Shares of each genome that references hold.", "--completeness", show_default=True)
+    ] = "1.0,0.6",
+    per_genome: Annotated[
+        int, option("Queries of a length, from each genome.", "--per-genome", min=1, show_default=True)
+    ] = 6,
+    per_query: Annotated[Path | None, option("Also write a table with each query.", "--answers")] = None,
+    cluster_column: Annotated[
+        str,
+        advanced("Column of genomes that are one species.", "--cluster-column", show_default=True),
+    ] = "ani95_cluster",
+    groups: Annotated[
+        str, advanced("Genomes to use: cells, viruses, plasmids.", "--groups", show_default=True)
+    ] = "cells,viruses,plasmids",
+    bootstrap: Annotated[
+        int, advanced("Resamples of the species for the intervals.", "--bootstrap", min=2, show_default=True)
+    ] = 1000,
+    seed: Seed = 0,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """How good are a reference's answers? Holds genomes out, asks for them, and counts what is right."""
+    from kinmer.evaluate.answer_scores import AnswersReport
+    from kinmer.evaluate.answers import evaluate_answers
+    from kinmer.folders import check_output
+
+    for path in AnswersReport.outputs(stem(output), answers=per_query):
+        check_output(path, force=force)
+    report = evaluate_answers(
+        source,
+        metadata=metadata,
+        taxdump=taxdump,
+        cluster_column=cluster_column,
+        encoder=encoder,
+        bootstrap=bootstrap,
+        threads=threads,
+        log=note,
+        draws=draws,
+        lengths=whole_numbers(lengths, "--lengths"),
+        completeness=shares(completeness, "--completeness"),
+        per_genome=per_genome,
+        groups=groups.split(","),
+        seed=seed,
+    )
+    say(report.table())
+    for path in report.write(output, answers=per_query):
+        note(f"written: {path}")
 
 
 @command(evaluate, "retrieval", "kinmer evaluate retrieval bench -e kin-1 -e raw -o result")

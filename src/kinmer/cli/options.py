@@ -126,6 +126,16 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
         raise UsageError(f"{option} takes whole numbers with commas between, not {text!r}") from None
 
 
+def shares(text: str, option: str) -> tuple[float, ...]:
+    """The numbers in a text such as ``1.0,0.6``; UsageError that names the option for another."""
+    from kinmer.errors import UsageError
+
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} takes numbers with commas between, not {text!r}") from None
+
+
 def stem(path: Path) -> Path:
     """The stem of outputs whose names are made from it; UsageError for one that has no name."""
     from kinmer.errors import UsageError

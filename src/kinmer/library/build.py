@@ -140,7 +140,7 @@ def build_reference(
 
 
 def _build_reference(source: Path, path: Path, download: str | Path | None, settings: Settings) -> KinIndex:
-    files, settings = _genome_files(source, Path(download or f"{path}.downloads"), settings)
+    files, settings = genome_files(source, Path(download or f"{path}.downloads"), settings)
     if not (path.is_dir() and (path / MANIFEST).is_file()) or settings.force:
         return _build(_feed_of_files(files, settings), path, settings)
     _check_encoder(path, settings.encoder)
@@ -319,7 +319,7 @@ def _is_published(path: Path, feed: Feed, settings: Settings) -> bool:
         lock.release()
 
 
-def _genome_files(source: Path, folder: Path, settings: Settings) -> tuple[list[FastaFile], Settings]:
+def genome_files(source: Path, folder: Path, settings: Settings) -> tuple[list[FastaFile], Settings]:
     """The files of a reference with what is known of their genomes, and the settings that are left."""
     metadata = settings.metadata
     tables = [metadata] if metadata is not None and is_taxonomy(metadata) else []
