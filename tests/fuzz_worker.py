@@ -20,8 +20,10 @@ from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter
 from kinmer.index.commit import Change
 from kinmer.index.manifest import read_manifest, write_calibration
-from kinmer.index.sequences import letters_file, read_letters
+from kinmer.index.rows import blob_file
+from kinmer.index.sequences import read_letters
 from kinmer.library import KinIndex, build_index, check_index
+from kinmer.sketches import sketch_many
 from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms
 
@@ -41,12 +43,13 @@ def begin(folder: Path, old: Path) -> None:
         change = Change(writer.table)
         with change.begin():
             change.state("calibrated", True)
-        writer.add(
-            [sequence_of(*one) for one in new[:22]], letters=[letters_of(name, 0) for name, _ in new[:22]]
-        )
+        letters = [letters_of(name, 0) for name, _ in new]
+        sketches = sketch_many(letters)
+        some = [sequence_of(*one) for one in new[:22]]
+        writer.add(some, letters=letters[:22], sketches=sketches[:22])
         writer.delete(writer.numbers_of(["s3", "s9", "n4", "n5"]))
         writer.finish(behind=0)
-        writer.add([sequence_of(*one) for one in new[22:]])
+        writer.add([sequence_of(*one) for one in new[22:]], sketches=sketches[22:])
         writer.delete(writer.numbers_of(["s11", "n25"]))
     # Everything that is found out when an index is first used.
     answers(folder)
@@ -79,8 +82,11 @@ def answers(folder: Path) -> list[Any]:
         }
         near, close = index.nearest(asked, 9)
         records = np.asarray(index.rows.records)[near]
-        file = letters_file(folder, index.table.generation)
-        letters = {one: read_letters(file, *place) for one, place in index.table.letters(numbers).items()}
+        file = blob_file(folder, "letters", index.table.generation)
+        places = index.table.blobs("letters", numbers)
+        letters = {one: read_letters(file, place) for one, place in places.items()}
+        shared = index.shared(sketch_many([letters_of(f"n{at}", 0) for at in range(30)]))
+        sizes = index.genome_sketch_sizes(np.arange(int(index.table.state["next_genome"])))
         names = [f"s{at}" for at in range(40)] + [f"n{at}" for at in range(30)]
         calibrated = calibration_of(index)
         assert calibrated is not None
@@ -96,6 +102,9 @@ def answers(folder: Path) -> list[Any]:
             [tuple(one) for one in index.table.scan()],
             index.columns,
             letters,
+            [shared.query.tolist(), shared.genome.tolist(), shared.count.tolist(), sizes.tolist()],
+            {one: kept.tolist() for one, kept in index.entry_sketches(numbers).items()},
+            index.has_sketches,
         ]
 
 

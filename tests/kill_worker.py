@@ -61,12 +61,14 @@ class Runner:
 def _serve(pipe: Connection, warm: list[str], folder: str) -> None:
     import kinmer.cli
     import kinmer.index
+    import kinmer.index.engine
     import kinmer.index.pieces
     import kinmer.index.writer
 
     # Several commits for a file, and an engine that is brought up to date after every change.
     kinmer.index.pieces.BLOCK_RECORDS = 2
-    kinmer.index.writer.LATE_ROWS, kinmer.index.writer.LATE_SHARE = 0, 0
+    kinmer.index.writer.LATE_ROWS = kinmer.index.engine.LATE_HASHES = 0
+    kinmer.index.writer.LATE_SHARE = kinmer.index.engine.LATE_SHARE = 0
     os.chdir(folder)
     with Path("warm.log").open("w") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
         code = kinmer.cli.run(warm)

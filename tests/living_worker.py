@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import kinmer
 from kinmer.index import IndexWriter
 from kinmer.index.commit import NewSequence
+from kinmer.sketches import sketch_many
 
 __all__ = ["DIM", "LENGTH", "Known", "Model", "change", "letters_of", "sequence_of", "vectors_of"]
 
@@ -151,7 +152,8 @@ def _do(writer: IndexWriter, step: dict[str, Any]) -> None:
     if what in ("add", "update"):
         letters = [letters_of(name, known.version) for name, known in told.items()]
         replaced = writer.numbers_of(list(told)) if what == "update" else ()
-        writer.add([sequence_of(*one) for one in told.items()], letters=letters, replace=replaced)
+        sequences, sketches = [sequence_of(*one) for one in told.items()], sketch_many(letters)
+        writer.add(sequences, letters=letters, sketches=sketches, replace=replaced)
     elif what == "delete":
         writer.delete(writer.numbers_of(step["delete"]))
     elif what == "compact":

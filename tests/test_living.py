@@ -436,8 +436,8 @@ def test_files_come_in_whole_in_pieces_and_once(tmp_path: Path) -> None:
         "other": ("other", 5400),
     }
     table = EntryTable(db / ENTRIES)
-    places = table.letters(numbers_of(table, ["long", "other"]))
-    kept = [read_letters(db / "letters-0.bin", *place).decode() for place in places.values()]
+    places = table.blobs("letters", numbers_of(table, ["long", "other"]))
+    kept = [read_letters(db / "letters-0.bin", place).decode() for place in places.values()]
     table.close()
     assert kept == [long, letters_of(5000, 3) + "N" * 400]
     assert delete_from_index(db, where="length < 5000") == 1

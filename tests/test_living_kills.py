@@ -14,9 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from kinmer.index import IndexWriter
-from kinmer.index.rows import GENOME
-from kinmer.index.sequences import letters_file, read_letters
+from kinmer.index.manifest import BLOBS
+from kinmer.index.rows import GENOME, blob_file
+from kinmer.index.sequences import read_letters
 from kinmer.library import KinIndex, build_index, check_index
+from kinmer.sketches import sketch
 from tests.living_worker import Known, Model, change, letters_of, vectors_of
 from tests.organisms import encoder_of, organisms
 
@@ -109,14 +111,18 @@ def contents(index: KinIndex) -> dict[str, Known]:
 
 
 def check_letters(index: KinIndex, number: int, name: str, known: Known) -> None:
-    """The kept letters are those of the entry's version; the first entries have none."""
-    place = index.table.letters(np.array([number])).get(number)
+    """The kept letters and the sketch are those of the entry's version; the first entries have none."""
+    place = index.table.blobs("letters", np.array([number])).get(number)
+    kept = index.entry_sketches(np.array([number]))
     if name.startswith("s") and known.version == 0:
         assert place is None
+        assert not kept
         return
     assert place is not None
-    path = letters_file(index.path, index.table.generation)
-    assert read_letters(path, *place) == letters_of(name, known.version)
+    path = blob_file(index.path, "letters", index.table.generation)
+    letters = letters_of(name, known.version)
+    assert read_letters(path, place) == letters
+    assert np.array_equal(kept[number], sketch(letters))
 
 
 def nearest(model: Model, query: NDArray[np.float32], k: int) -> tuple[list[str], NDArray[np.float64]]:
@@ -142,6 +148,26 @@ def check_answers(index: KinIndex, model: Model, rng: np.random.Generator) -> No
         wanted, true = nearest(model, query, 5)
         np.testing.assert_allclose(distances, true, atol=1e-6)
         assert [names[number] for number in found] == wanted
+
+
+def check_shared(index: KinIndex, model: Model, rng: np.random.Generator) -> None:
+    """What present and deleted entries share with genomes is what sets say."""
+    have: dict[str, set[int]] = {}
+    for name, known in model.entries.items():
+        if known.version or name.startswith("n"):
+            have.setdefault(known.genome, set()).update(sketch(letters_of(name, known.version)).tolist())
+    names = {one.number: one.name for one in index.table.genomes().values()}
+    asked = [sketch(letters_of(name, known.version)) for name, known in model.entries.items()]
+    asked += [sketch(letters_of(name.split(",")[0], known.version)) for name, known in model.gone.items()]
+    asked = [one for one in asked if rng.random() < 0.3]
+    found = index.shared(asked)
+    wanted = {
+        (at, genome, len(hashes.intersection(one.tolist())))
+        for at, one in enumerate(asked)
+        for genome, hashes in have.items()
+    }
+    told = zip(found.query.tolist(), map(names.get, found.genome.tolist()), found.count.tolist(), strict=True)
+    assert set(told) == {line for line in wanted if line[2]}
 
 
 def check_rows(index: KinIndex, model: Model) -> None:
@@ -173,6 +199,7 @@ def run(folder: Path, kills: int, seed: int, *, untold: bool = False) -> Counter
             assert len(index) == len(model.entries)
             check_rows(index, model)
             check_answers(index, model, np.random.default_rng(number))
+            check_shared(index, model, np.random.default_rng(number))
         report = check_index(folder)
         assert report.whole, (number, pending, report.problems)
         assert report.entries == len(model.entries)
@@ -185,7 +212,7 @@ def check_leftovers(folder: Path, names: set[str]) -> None:
     with IndexWriter(folder, threads=1) as writer:
         generation = writer.table.generation
     kept = {name.replace("-0.", f"-{generation}.") for name in names}
-    kept.add(letters_file(folder, generation).name)
+    kept |= {blob_file(folder, kind, generation).name for kind in BLOBS} | {"homology"}
     assert {path.name for path in folder.iterdir()} - {"entries.sqlite-journal"} <= kept
 
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from kinmer.sketches import SKETCH_K, SKETCH_SCALE, sketch, sketch_many, sketch_positions
+from kinmer.sketches import (
+    HASH_BYTES,
+    SKETCH_K,
+    SKETCH_SCALE,
+    pack_sketch,
+    postings,
+    sketch,
+    sketch_many,
+    sketch_positions,
+    unpack_sketch,
+)
+from kinmer.sketches.postings import (
+    AT_ONCE,
+    MOST_POSTINGS,
+    Block,
+    Postings,
+    arranged,
+    count_prefixes,
+    count_shared,
+)
 
 _WRAP = 2**64 - 1
 _MATES = str.maketrans("ACGT", "TGCA")
@@ -101,3 +122,61 @@ def test_threads_make_no_difference() -> None:
     for one, two, three in zip(sketch_many(many), sketch_many(many, threads=2), many, strict=True):
         assert np.array_equal(one, two)
         assert np.array_equal(one, sketch(three))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 1 << 30), st.sampled_from([1, 7, 40, AT_ONCE]), st.booleans(), st.sampled_from([3, 4096])
+)
+def test_shared_hashes_are_those_of_sets(seed: int, at_once: int, many: bool, most: int) -> None:
+    """Any split into two parts and into passes; entries that are gone, hashes that too many have."""
+    rng = np.random.default_rng(seed)
+    entries, genomes = int(rng.integers(0, 30)), int(rng.integers(1, 9))
+    # Few different values, of few prefixes, the first and the last among them.
+    room = rng.choice(rng.integers(0, 1 << 48, 40, dtype=np.uint64) | np.uint64(many), 50)
+    room[:4] = 0, (1 << 48) - 1, 1 << 32, (1 << 32) - 1
+    drawn = [np.unique(rng.choice(room, int(rng.integers(0, 30)))) for _ in range(entries + 10)]
+    kept, asked = drawn[:entries], drawn[entries:]
+    split = int(rng.integers(0, entries + 1))
+    home = rng.integers(-1, genomes, entries)
+    # Entries behind the last known one are passed over too.
+    home = home[: int(rng.integers(0, entries + 1))] if many else home
+
+    def part(first: int, stop: int) -> Postings:
+        def blocks() -> list[Block]:
+            return [(kept[at], at) for at in range(first, stop)]
+
+        starts = count_prefixes(blocks())
+        parts = [*arranged(blocks, starts, at_once)]
+        assert all(len(low) <= max(at_once, np.diff(starts).max()) for low, _ in parts)
+        empty = [np.empty(0, np.uint32)]
+        lows, numbers = (np.concatenate([*empty, *(one[at] for one in parts)]) for at in (0, 1))
+        made = Postings.of(blocks)
+        assert np.array_equal(made.low, lows)
+        assert np.array_equal(made.entry, numbers)
+        return made
+
+    names = np.arange(genomes) * 3 + 5
+    with pytest.MonkeyPatch.context() as patch:
+        if most != MOST_POSTINGS:
+            # The kernel knows the limit as a constant: in plain Python it is another.
+            for name in ("_shared", "_postings", "_alive", "_note"):
+                patch.setattr(postings, name, getattr(postings, name).py_func)
+            patch.setattr(postings, "MOST_POSTINGS", most)
+        found = count_shared(asked, (part(0, split), part(split, entries)), names, home)
+    wanted = []
+    for at, one in enumerate(asked):
+        counts = Counter[int]()
+        for value in one.tolist():
+            holders = [home[entry] for entry in range(len(home)) if home[entry] >= 0 and value in kept[entry]]
+            counts.update(set(holders) if len(holders) <= most else ())
+        wanted += [(at, int(names[genome]), count) for genome, count in sorted(counts.items())]
+    assert list(zip(found.query.tolist(), found.genome.tolist(), found.count.tolist(), strict=True)) == wanted
+
+
+@given(st.sets(st.integers(0, 2**48 - 1)))
+def test_a_kept_sketch_comes_back(values: set[int]) -> None:
+    made = np.array(sorted(values), np.uint64)
+    kept = pack_sketch(made)
+    assert len(kept) == HASH_BYTES * len(made)
+    assert np.array_equal(unpack_sketch(kept), made)

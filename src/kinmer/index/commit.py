@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError
-from kinmer.index.manifest import Blob, Block, Entry, line_checksum, quoted
+from kinmer.index.manifest import BLOBS, Blob, Block, Entry, line_checksum, quoted
 from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, row_checksum
 from kinmer.index.table import EntryTable
 
@@ -28,6 +28,7 @@ _KEYS = {
     "entries": "_entry",
     "genomes": "genome",
     "letters": "entry",
+    "sketches": "entry",
     "files": "file",
     "stale": "genome",
     "dead": "label",
@@ -53,7 +54,7 @@ class NewRows(NamedTuple):
 class NewSequence:
     """A sequence to be added: vectors (m, dim), the first of the whole, the others of the pieces `spans`.
 
-    letters : where its letters were kept, None for nowhere.
+    blobs : where what is kept of it lies, by kind.
     """
 
     id: str
@@ -63,7 +64,7 @@ class NewSequence:
     values: Mapping[str, Any]
     vectors: NDArray[np.float32]
     spans: Sequence[tuple[int, int]] = ()
-    letters: Blob | None = None
+    blobs: Mapping[str, Blob] = field(default_factory=dict)
 
     def records(self, number: int, genome: int) -> NDArray[Any]:
         """Records of its rows: the whole, then the pieces."""
@@ -134,8 +135,8 @@ class Change:
                 self._insert("entries", *line)
             except FormatError as error:
                 raise self._is_there(sequence) if _exists(error) else error from None
-            if sequence.letters is not None:
-                self._insert("letters", number, *sequence.letters)
+            for kind, blob in sequence.blobs.items():
+                self._insert(kind, number, *blob)
             vectors.append(sequence.vectors)
             records.append(sequence.records(number, genome))
             first += rows
@@ -154,8 +155,8 @@ class Change:
         """
         gone = list(entries)
         numbers = [entry.number for entry in gone]
-        self._remove("entries", numbers)
-        self._remove("letters", numbers)
+        for table in ("entries", *BLOBS):
+            self._remove(table, numbers)
         self._dead.extend(np.arange(entry.first, entry.first + entry.rows) for entry in gone)
         self._state["entries"] -= len(gone)
         # Their files may be added again.
@@ -256,11 +257,11 @@ class Change:
         self._run("DELETE FROM dead")
         self._state |= {"dead": 0, "dead_crc": 0, "rows": rows, "generation": generation}
 
-    def move_letters(self, blobs: Mapping[int, Blob], end: int) -> None:
-        """Record where kept letters lie in the file of another generation, which has `end` bytes."""
+    def move_blobs(self, kind: str, blobs: Mapping[int, Blob], end: int) -> None:
+        """Record where blobs of a kind lie in the file of another generation, which has `end` bytes."""
         for number, blob in blobs.items():
-            self._set("letters", number, blob._asdict())
-        self._state["letters"] = end
+            self._set(kind, number, blob._asdict())
+        self._state[kind] = end
 
     def _append(self, vectors: list[NDArray[np.float32]], records: list[NDArray[Any]]) -> NewRows:
         if not records:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from kinmer.box import version_note
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import remove
 from kinmer.folders import Workshop
-from kinmer.index.engine import EngineFiles, Trust
+from kinmer.index.engine import EngineFiles, Homology, Log, Trust, rebuilt
 from kinmer.index.manifest import (
     ENCODER,
     ENTRIES,
@@ -27,19 +26,18 @@ from kinmer.index.manifest import (
     read_manifest,
     save_manifest,
 )
-from kinmer.index.names import names_of, numbers_of
+from kinmer.index.names import names_of, numbers_of, selves_of
 from kinmer.index.nearest import Groups, Labels, Near, Scan
 from kinmer.index.rows import Rows, map_rows, map_vectors, row_files
 from kinmer.index.table import EntryTable
 from kinmer.inputs import read_json
-from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors, distances_to
+from kinmer.sketches.postings import Shared
+from kinmer.stores import ENGINES, Metric, VectorStore, check_metric, check_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kinmer.encoder import Encoder
-
-Log = Callable[[str], None]
 
 
 class Storage:
@@ -207,17 +205,7 @@ class Storage:
 
         Of several genomes that have an id it is the entry whose vector as a whole is nearest.
         """
-        holders = self.table.holders(ids)
-        result = np.full(len(ids), -1, dtype=np.int64)
-        for row, name in enumerate(ids):
-            numbers = [holder.number for holder in holders.get(name, ())]
-            if len(numbers) > 1:
-                entries = self.entries(np.array(numbers))
-                near = np.asarray(self._rows.vectors[[entries[number].first for number in numbers]])
-                distances = distances_to(vectors[row : row + 1], near[None], self.metric)[0]
-                numbers = [numbers[int(np.argmin(distances))]]
-            result[row] = numbers[0] if numbers else -1
-        return result
+        return selves_of(self.table, self._rows, ids, vectors, self.metric)
 
     def stored_calibration(self) -> dict[str, Any] | None:
         """The kept calibration, for `kinmer.confidence` to read; None where the index was never calibrated.
@@ -303,6 +291,31 @@ class Storage:
         store = self._engine() if metric == self.metric else None
         return Scan(self._rows, metric, usable, excluded, store, self._covered)
 
+    @property
+    def has_sketches(self) -> bool:
+        """Whether there are sketches (`kinmer.sketches`), and of every entry whose length is known."""
+        with self.reading():
+            return self.homology.complete
+
+    def shared(self, sketches: Sequence[NDArray[np.uint64]]) -> Shared:
+        """How many hashes of each query's sketch the genomes have; what several entries have counts once.
+
+        A hash that more than `kinmer.sketches.postings.MOST_POSTINGS` entries have counts for none: such
+        words are of everything. Entries without sketches share nothing. Raises FormatError for damage.
+        """
+        with self.reading():
+            return self.homology.shared(sketches)
+
+    def entry_sketches(self, numbers: Labels) -> dict[int, NDArray[np.uint64]]:
+        """The sketches of entries of these numbers, ascending hashes; those without are left out."""
+        with self.reading():
+            return self.homology.sketches(numbers)
+
+    def genome_sketch_sizes(self, genomes: Labels) -> NDArray[np.int64]:
+        """(n,) how many hashes the entries of genomes of these numbers (n,) have, one by one."""
+        with self.reading():
+            return self.homology.sizes(genomes)
+
     def rebuild(self, *, engine: str | None = None, metric: Metric | None = None) -> None:
         """Build the engine again from the kept vectors; with `engine` or `metric` another one from now on.
 
@@ -381,6 +394,7 @@ class Storage:
         if not busy:
             self.prove()
         self._epoch = self.table.epoch
+        self.homology = Homology(self, self._trust, self._log)
         self._unwritable = False
         self._close_engine()
 
@@ -420,27 +434,17 @@ class Storage:
         return self._store
 
     def _mend(self, reason: Exception) -> None:
-        tell = self._log or (lambda line: None)
-        tell(f"the engine is built again: {reason}")
-        try:
-            lock = Workshop(self.path)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise
-            tell(f"{self.path} cannot be written: every vector is looked at instead")
-            self._unwritable = True
-            return
-        except UsageError:
-            tell("another process is writing it: every vector is looked at meanwhile")
-            self._unwritable = True
-            return
-        try:
-            self._build(self.engine, self.metric)
-            self._open_engine()
-            self.rebuilt = True
-        except FormatError as error:
-            if not isinstance(error, MismatchError) and error.place and "vectors-" in error.place:
-                raise
-            raise EngineError("the engine was built again and still cannot be opened", str(error)) from error
-        finally:
-            lock.release()
+        instead = "every vector is looked at"
+        with rebuilt(self.path, "the engine", reason, instead, self._log) as may_write:
+            self._unwritable = not may_write
+            if not may_write:
+                return
+            try:
+                self._build(self.engine, self.metric)
+                self._open_engine()
+                self.rebuilt = True
+            except FormatError as error:
+                if not isinstance(error, MismatchError) and error.place and "vectors-" in error.place:
+                    raise
+                again = "the engine was built again and still cannot be opened"
+                raise EngineError(again, str(error)) from error

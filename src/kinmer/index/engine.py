@@ -1,8 +1,8 @@
-"""The engine of an index: derived from the kept vectors, stamped with what of them it holds.
+"""What is derived of an index: its engine from the vectors, its homology from the sketches; each is stamped.
 
 An engine covers the rows 0 … covered - 1 that were alive when it was brought up to date. Rows behind them are
 looked at one by one, and rows that have died since are passed over, so that a change of the index costs
-nothing here until there are many of them.
+nothing here until there are many of them. So it is with the entries that the homology covers.
 
 Files that were found whole are trusted (`Trust`), so that they are not read through at every opening. A file
 counts as the same while its size, its inode and its times of modification and of change are the same. The
@@ -13,19 +13,27 @@ opens it first. Only a disk that rots without a write goes unseen until ``kinmer
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError
-from kinmer.files import built_aside, file_checksum, settle, write_json
-from kinmer.inputs import read_json
+from kinmer.errors import FormatError, UsageError
+from kinmer.files import built_aside, file_checksum, remove, settle, write_json
+from kinmer.folders import Workshop
+from kinmer.index.rows import Rows, blob_file, mapped, read_blobs
+from kinmer.index.table import EntryTable
+from kinmer.inputs import is_sealed, read_json, sealed
 from kinmer.progress import step
+from kinmer.sketches import HASH_BYTES, unpack_sketch
+from kinmer.sketches.postings import PREFIXES, Block, Postings, Shared, arranged, count_prefixes, count_shared
 from kinmer.stores import VectorStore, engine
 
 NAME = "checked.json"
@@ -92,6 +100,14 @@ STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
 ENGINE_ROWS = 1 << 16
 
+# A homology is brought up to date when it lacks more hashes than this, 13 Mbp, or this share of all: they are
+# read from the sketches at every opening.
+LATE_HASHES, LATE_SHARE = 1 << 18, 0.02
+
+# Places of sketches that are looked up together.
+SKETCHES_AT_ONCE = 4096
+
+Log = Callable[[str], None]
 Bools = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
 
@@ -134,7 +150,7 @@ class EngineFiles:
             raise EngineBehindError("the engine is behind the entries", place=folder)
         if not (folder / "store.json").is_file():
             raise FormatError("the engine is damaged: store.json is missing", derived, again, place=folder)
-        _check_files(folder, trust)
+        _check_files(folder / "store.json", trust)
         dim, metric = self.stamp["dim"], self.stamp["metric"]
         return engine(self.name).open(folder, dim=dim, metric=metric, threads=self.threads), covered
 
@@ -171,10 +187,9 @@ class EngineFiles:
         write_json(folder / STAMP, {**self.stamp, "covered": covered})
 
 
-def _check_files(folder: Path, trust: Trust) -> None:
-    """Compare files with the checksums that their engine noted, unless they were found whole before."""
-    described = folder / "store.json"
-    sums = read_json(described).get("files", {})
+def _check_files(described: Path, trust: Trust) -> None:
+    """Compare files with the checksums that stand beside them, unless they were found whole before."""
+    folder, sums = described.parent, read_json(described).get("files", {})
     if not isinstance(sums, dict):
         raise FormatError("the engine is damaged", "its description is another", place=described)
     files = [folder / str(name) for name in sums]
@@ -184,3 +199,189 @@ def _check_files(folder: Path, trust: Trust) -> None:
         if not path.is_file() or file_checksum(path) != crc:
             raise FormatError("the engine is damaged", "the checksum of its file is another", place=path)
     trust.note(files)
+
+
+@contextmanager
+def rebuilt(folder: Path, what: str, reason: object, instead: str, log: Log | None) -> Iterator[bool]:
+    """Whether something derived may be built again here: the block has the lock of the index then."""
+    tell = log or (lambda line: None)
+    tell(f"{what} is built again: {reason}")
+    try:
+        lock = Workshop(folder)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        tell(f"{folder} cannot be written: {instead} instead")
+        yield False
+        return
+    except UsageError:
+        tell(f"another process is writing it: {instead} meanwhile")
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+class _Index(Protocol):
+    """What the homology needs of an index."""
+
+    path: Path
+    table: EntryTable
+    manifest: dict[str, Any]
+
+    @property
+    def rows(self) -> Rows: ...
+
+
+class Homology:
+    """Which genomes share k-mers with queries, by the sketches of the entries of `index` at one commit.
+
+    The folder ``homology`` has the postings of the entries below the number `covered` that were alive when it
+    was built; those of later ones are made of their sketches when they are first needed. Postings that are
+    missing, damaged or far behind are built again (and logged); where that cannot be written, they are made
+    in memory.
+    """
+
+    STARTS, LOW, ENTRY = "starts.i8", "low.u4", "entry.u4"
+
+    def __init__(self, index: _Index, trust: Trust, log: Log | None) -> None:
+        self._index, self._trust, self._log = index, trust, log
+        self._sizes: dict[int, int] = {}
+        self.folder = index.path / "homology"
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether there are sketches, and of every entry whose length is known."""
+        return self._index.table.has_blobs("sketches")
+
+    def shared(self, sketches: Sequence[NDArray[np.uint64]]) -> Shared:
+        """See `Storage.shared`."""
+        return count_shared(sketches, self._postings, *self._homes)
+
+    def sketches(self, numbers: NDArray[np.int64]) -> dict[int, NDArray[np.uint64]]:
+        """See `Storage.entry_sketches`."""
+        places = self._index.table.blobs("sketches", numbers)
+        return dict(zip(places, map(unpack_sketch, read_blobs(self._blobs, places.values())), strict=True))
+
+    def sizes(self, genomes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """See `Storage.genome_sketch_sizes`."""
+        unknown = set(genomes.tolist()) - self._sizes.keys()
+        found = self._index.table.genome_blob_bytes("sketches", unknown)
+        self._sizes |= {genome: found.get(genome, 0) // HASH_BYTES for genome in unknown}
+        return np.array([self._sizes[genome] for genome in genomes.tolist()], np.int64)
+
+    def open(self, trust: Trust) -> tuple[Postings, int]:
+        """The postings in the files, and `covered`.
+
+        Raises EngineBehindError or FormatError where they have to be built again.
+        """
+        stamp_file, derived = self.folder / STAMP, "it is derived from the sketches"
+        if not stamp_file.is_file():
+            raise EngineBehindError("the homology is not built yet", derived, place=self.folder)
+        stamp = read_json(stamp_file)
+        if not is_sealed(stamp):
+            raise FormatError("the homology is damaged", "its description is another", place=stamp_file)
+        covered, hashes = stamp["covered"], stamp["hashes"]
+        if stamp["index"] != self._index.manifest["index"] or covered > self._next:
+            raise EngineBehindError("the homology is of another state", place=self.folder)
+        _check_files(stamp_file, trust)
+        starts = mapped(self.folder / self.STARTS, np.dtype("<i8"), (PREFIXES + 1,))
+        low = mapped(self.folder / self.LOW, np.dtype("<u4"), (hashes,))
+        return Postings(starts, low, mapped(self.folder / self.ENTRY, np.dtype("<u4"), (hashes,))), covered
+
+    def prepare(self, *, behind: int | None = 0) -> None:
+        """Have the files lack at most so many hashes; None: a share of all. The caller has the lock."""
+        total = self._hashes()
+        if not total:
+            remove(self.folder)
+            return
+        try:
+            base, covered = self.open(self._trust)
+            late = self._hashes(covered)
+            if late + len(base) - (total - late) <= (_most_late(base) if behind is None else behind):
+                return
+        except FormatError:
+            pass
+        self.build()
+
+    def build(self) -> None:
+        """Build the postings of all entries, in a folder aside that is renamed when it is whole."""
+        with built_aside(self.folder) as aside, step("Building homology"):
+            starts = count_prefixes(self._blocks(0))
+            (aside / self.STARTS).write_bytes(starts.astype("<i8").tobytes())
+            with (aside / self.LOW).open("wb") as lows, (aside / self.ENTRY).open("wb") as entries:
+                for low, entry in arranged(lambda: self._blocks(0), starts):
+                    lows.write(low.astype("<u4").data)
+                    entries.write(entry.astype("<u4").data)
+            sums = {name: file_checksum(aside / name) for name in (self.STARTS, self.LOW, self.ENTRY)}
+            stamp = {"index": self._index.manifest["index"], "covered": self._next, "hashes": int(starts[-1])}
+            write_json(aside / STAMP, sealed({**stamp, "files": sums}))
+
+    def check(self) -> Iterator[str]:
+        """What is wrong with the files, all of which are read; raises as `open`."""
+        base, covered = self.open(Trust(self._index.path, blind=True))
+        counts = np.bincount(np.asarray(base.entry), minlength=covered)
+        for number, place in self._index.table.blobs("sketches", self._entries(0)).items():
+            if number < covered and counts[number] != place.bytes // HASH_BYTES:
+                yield f"{self.folder}: it lacks hashes of entry {number}"
+
+    @cached_property
+    def _postings(self) -> tuple[Postings, Postings]:
+        """Those in the files, and those of entries that they lack."""
+        base, covered = self._base()
+        return base, Postings.of(lambda: self._blocks(covered))
+
+    def _base(self) -> tuple[Postings, int]:
+        base, reason = (Postings.of(lambda: ()), 0), FormatError("it lacks many entries", place=self.folder)
+        if not self._hashes():
+            return base
+        try:
+            base = self.open(self._trust)
+            if self._hashes(base[1]) <= _most_late(base[0]):
+                return base
+        except FormatError as error:
+            reason = error
+        instead = "sketches are read"
+        with rebuilt(self._index.path, "the homology", reason, instead, self._log) as may_write:
+            if may_write:
+                self.build()
+                return self.open(self._trust)
+        return base
+
+    @cached_property
+    def _homes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers (g,) of the genomes, and by number of entry (n,) the position of its own, -1 for none."""
+        rows, wholes = self._index.rows, self._index.rows.wholes()
+        genomes, positions = np.unique(rows.genome[wholes], return_inverse=True)
+        home = np.full(self._next, -1, np.int64)
+        home[rows.entry[wholes]] = positions
+        return genomes, home
+
+    @property
+    def _next(self) -> int:
+        return int(self._index.table.state["next_entry"])
+
+    @property
+    def _blobs(self) -> Path:
+        return blob_file(self._index.path, "sketches", self._index.table.generation)
+
+    def _hashes(self, start: int = 0) -> int:
+        """How many hashes the entries from number `start` have."""
+        return self._index.table.blob_bytes("sketches", start) // HASH_BYTES
+
+    def _entries(self, start: int) -> NDArray[np.int64]:
+        return self._index.table.with_blobs("sketches", start)
+
+    def _blocks(self, start: int) -> Iterator[Block]:
+        """The sketches of the entries from number `start`."""
+        numbers = self._entries(start)
+        for first in range(0, len(numbers), SKETCHES_AT_ONCE):
+            places = self._index.table.blobs("sketches", numbers[first : first + SKETCHES_AT_ONCE])
+            for number, blob in zip(places, read_blobs(self._blobs, places.values()), strict=True):
+                yield unpack_sketch(blob), number
+
+
+def _most_late(base: Postings) -> int:
+    return max(LATE_HASHES, int(LATE_SHARE * len(base)))

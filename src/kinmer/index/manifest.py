@@ -15,6 +15,7 @@ from kinmer.errors import FormatError
 from kinmer.files import write_json
 from kinmer.folders import FolderKind
 from kinmer.inputs import described, is_sealed, read_json, sealed
+from kinmer.sketches import SKETCH_K, SKETCH_SCALE
 from kinmer.stores import ENGINES, Metric
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 FORMAT = 3
 # Formats that are read; what is written is `FORMAT`.
 READ = (2, FORMAT)
+# What is kept of entries beside their vectors: a table of places and a file of blobs each.
+BLOBS = ("letters", "sketches")
+SKETCH = {"k": SKETCH_K, "scale": SKETCH_SCALE}
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
 CALIBRATION, CALIBRATION_FORMAT = "calibration.json", 1
 # What an index is being made of; gone when it is made.
@@ -36,8 +40,8 @@ INDEX = FolderKind(
     r"(?:index|making|checked|calibration)\.json"
     r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
     r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
-    r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin)|engine-(?:hnsw|chroma|exact)/.*"
-    r"|\.engine-\w+\.(?:new|old|kinmer)-\w+/.*",
+    r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin|sketches-\d+\.bin)"
+    r"|(?:engine-(?:hnsw|chroma|exact)|homology)/.*|\.(?:engine-\w+|homology)\.(?:new|old|kinmer)-\w+/.*",
 )
 
 
@@ -57,6 +61,7 @@ def write_manifest(
             "encoder_fingerprint": encoder.fingerprint,
             "layout": encoder.layout.to_dict(),
             "pieces": pieces,
+            "sketch": SKETCH,
             "kinmer_version": __version__,
         },
     )
@@ -71,8 +76,8 @@ def save_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 def raise_format(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Let older kinmers know that the index at `path` is of today's format; gives its description."""
-    if manifest["format"] != FORMAT:
-        return save_manifest(path, {**manifest, "format": FORMAT})
+    if manifest["format"] != FORMAT or "sketch" not in manifest:
+        return save_manifest(path, {**manifest, "format": FORMAT, "sketch": SKETCH})
     return manifest
 
 
@@ -96,7 +101,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(path / MANIFEST)
     if manifest.get("kind") != "kinmer index":
         raise FormatError("this is not an index", "its index.json says nothing of one", place=path)
-    if manifest.get("format") not in READ:
+    if manifest.get("format") not in READ or manifest.get("sketch", SKETCH) != SKETCH:
         raise FormatError(
             f"the index has format {manifest.get('format')}, this version reads 2 to {FORMAT}",
             check=f"kinmer {manifest.get('kinmer_version', '?')} wrote it: build it again with this one",
@@ -159,15 +164,16 @@ CREATE TABLE genomes (
     genome INTEGER PRIMARY KEY, crc INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, label INTEGER
 );
 CREATE TABLE stale (genome INTEGER PRIMARY KEY);
-CREATE TABLE letters (
-    entry INTEGER PRIMARY KEY, offset INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL
-);
 CREATE TABLE files (
     file INTEGER PRIMARY KEY, path TEXT NOT NULL, sha256 TEXT NOT NULL, genome TEXT, whole INTEGER NOT NULL,
     prefix TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX files_path ON files (path);
 """
+_PLACES = (
+    "CREATE TABLE {} (entry INTEGER PRIMARY KEY, offset INTEGER NOT NULL, bytes INTEGER NOT NULL, "
+    "crc INTEGER NOT NULL)"
+)
 _INDEXES = (
     "CREATE INDEX entries_genome ON entries (_genome)",
     "CREATE INDEX entries_file ON entries (_file)",
@@ -182,7 +188,7 @@ _COUNTS = [
     "dead",
     "next_entry",
     "next_genome",
-    "letters",
+    *BLOBS,
 ]
 
 
@@ -191,12 +197,15 @@ def create_table(path: Path, columns: Sequence[str], state: dict[str, Any]) -> N
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(_SCHEMA)
         connection.execute(_entries("entries", columns))
-        for sql in _INDEXES:
+        for sql in (*_INDEXES, *map(_PLACES.format, BLOBS)):
             connection.execute(sql)
         for name, fact in {**dict.fromkeys(_COUNTS, 0), **state}.items():
-            text = json.dumps(fact)
-            line = (name, text, line_checksum(name, text))
-            connection.execute("INSERT INTO state VALUES (?, ?, ?)", line)
+            _insert_fact(connection, name, fact)
+
+
+def _insert_fact(connection: sqlite3.Connection, name: str, fact: Any) -> None:
+    text = json.dumps(fact)
+    connection.execute("INSERT INTO state VALUES (?, ?, ?)", (name, text, line_checksum(name, text)))
 
 
 def format_of(connection: sqlite3.Connection) -> int:
@@ -205,17 +214,24 @@ def format_of(connection: sqlite3.Connection) -> int:
     return FORMAT if "prefix" in names else 2
 
 
-def migrate(connection: sqlite3.Connection, columns: Sequence[str]) -> None:
-    """Turn a table of format 2 into one of today's, all of it in one transaction. No line is changed."""
+def migrate(connection: sqlite3.Connection, columns: Sequence[str], *, old: bool, sketches: bool) -> None:
+    """Make a table one of today's, all of it in one transaction. No line is changed.
+
+    old : it is of format 2. sketches : it lacks the places of sketches.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(_entries("entries_3", columns))
-        connection.execute("INSERT INTO entries_3 SELECT * FROM entries ORDER BY _entry")
-        connection.execute("DROP TABLE entries")
-        connection.execute("ALTER TABLE entries_3 RENAME TO entries")
-        for sql in _INDEXES:
-            connection.execute(sql)
-        connection.execute("ALTER TABLE files ADD COLUMN prefix TEXT NOT NULL DEFAULT ''")
+        if old:
+            connection.execute(_entries("entries_3", columns))
+            connection.execute("INSERT INTO entries_3 SELECT * FROM entries ORDER BY _entry")
+            connection.execute("DROP TABLE entries")
+            connection.execute("ALTER TABLE entries_3 RENAME TO entries")
+            for sql in _INDEXES:
+                connection.execute(sql)
+            connection.execute("ALTER TABLE files ADD COLUMN prefix TEXT NOT NULL DEFAULT ''")
+        if sketches:
+            connection.execute(_PLACES.format("sketches"))
+            _insert_fact(connection, "sketches", 0)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -284,7 +300,7 @@ class Block(NamedTuple):
 
 
 class Blob(NamedTuple):
-    """Where the letters of an entry lie in their file, and their CRC-32."""
+    """Where what is kept of an entry lies in its file, and its CRC-32."""
 
     offset: int
     bytes: int

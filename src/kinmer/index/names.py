@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from kinmer.errors import InputError
 from kinmer.index.manifest import Entry, Holder
+from kinmer.index.rows import Rows
 from kinmer.index.table import EntryTable
+from kinmer.stores import Metric, distances_to
 
 # As SemiBin writes sample and contig.
 SEPARATOR = ":"
@@ -65,6 +67,23 @@ def ambiguous(table: EntryTable, name: str, held: Sequence[Holder]) -> InputErro
         f"say {held[0].genome + SEPARATOR + held[0].id!r}, or give its genome and its id",
         place=table.path.parent,
     )
+
+
+def selves_of(
+    table: EntryTable, rows: Rows, ids: Sequence[str], vectors: NDArray[np.float32], metric: Metric
+) -> NDArray[np.int64]:
+    """See `kinmer.index.Storage.selves`."""
+    holders = table.holders(ids)
+    result = np.full(len(ids), -1, dtype=np.int64)
+    for row, name in enumerate(ids):
+        numbers = [holder.number for holder in holders.get(name, ())]
+        if len(numbers) > 1:
+            entries = table.fetch(np.array(numbers))
+            near = np.asarray(rows.vectors[[entries[number].first for number in numbers]])
+            distances = distances_to(vectors[row : row + 1], near[None], metric)[0]
+            numbers = [numbers[int(np.argmin(distances))]]
+        result[row] = numbers[0] if numbers else -1
+    return result
 
 
 def _resolved(table: EntryTable, names: Sequence[str]) -> dict[str, list[Holder]]:

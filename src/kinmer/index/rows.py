@@ -1,13 +1,16 @@
-"""The rows of an index: vectors, what each is of, and which are alive; two files that only grow.
+"""The files of an index that only grow: rows, that is vectors and what each is of, and blobs of entries.
 
 ``vectors-N.f32`` holds little-endian float32 vectors, ``rows-N.bin`` a record of `ROW` for each. N is the
-generation: a compaction writes new files and never touches the old ones.
+generation: a compaction writes new files and never touches the old ones. ``letters-N.bin`` and
+``sketches-N.bin`` hold a blob for an entry, behind one another. Where a blob lies, how long it is and its
+CRC-32 are kept in the table of entries.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +22,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from kinmer.errors import FormatError
-from kinmer.index.manifest import Block, Entry
+from kinmer.index.manifest import BLOBS, Blob, Block, Entry
 
 DTYPE = np.dtype("<f4")
 # What a vector is of: a piece of a sequence (letters start to stop), a whole sequence, or a whole genome.
@@ -76,15 +79,16 @@ class RowFiles:
 
 def map_vectors(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
     """The committed vectors, (rows, dim), mapped read-only; FormatError where they are not all there."""
-    return _mapped(path, DTYPE, (rows, dim))
+    return mapped(path, DTYPE, (rows, dim))
 
 
 def map_rows(path: Path, rows: int) -> NDArray[Any]:
     """The committed records, (rows,) of `ROW`, mapped read-only; FormatError where they are not all there."""
-    return _mapped(path, ROW, (rows,))
+    return mapped(path, ROW, (rows,))
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array in a file, mapped read-only; FormatError where it is not all there."""
     wanted = dtype.itemsize * int(np.prod(shape))
     if not wanted:
         return np.empty(shape, dtype)
@@ -99,7 +103,7 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray
             )
         return np.memmap(path, dtype=dtype, mode="r", shape=shape)
     except OSError as error:
-        raise FormatError("the vectors cannot be read", error.strerror or str(error), place=path) from error
+        raise FormatError("the file cannot be read", error.strerror or str(error), place=path) from error
 
 
 def row_checksum(vectors: NDArray[np.float32], records: NDArray[Any]) -> int:
@@ -182,3 +186,89 @@ class Rows:
                     "copy the index again, or build it again",
                     place=row_files(self.folder, self.generation)[0],
                 )
+
+
+def blob_file(folder: Path, kind: str, generation: int) -> Path:
+    """Where blobs of a kind stand, "letters" or "sketches"."""
+    return folder / f"{kind}-{generation}.bin"
+
+
+def files_of(folder: Path, generation: int) -> tuple[Path, ...]:
+    """All files of a generation; those of blobs may be absent."""
+    return (*row_files(folder, generation), *(blob_file(folder, kind, generation) for kind in BLOBS))
+
+
+class BlobFile:
+    """Appends blobs behind `size` committed bytes; what a killed run left behind those is cut off at birth.
+
+    `append` returns when the blobs are on disk: whoever records them (the table of entries) does so after.
+    Raises FormatError where the file is shorter than `size`.
+    """
+
+    def __init__(self, path: str | Path, size: int) -> None:
+        path = Path(path)
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self.size = size
+        if os.fstat(self._file.fileno()).st_size < size:
+            self._file.close()
+            raise FormatError(
+                f"the file holds fewer than {size:,} bytes",
+                "it was cut short",
+                "copy the index again, or build it again",
+                place=path,
+            )
+        if os.fstat(self._file.fileno()).st_size > size:
+            self._file.truncate(size)
+        self._file.seek(size)
+
+    def append(self, blobs: Iterable[bytes]) -> list[Blob]:
+        """Write blobs and wait until they are on disk; gives where each lies."""
+        places = []
+        for blob in blobs:
+            self._file.write(blob)
+            places.append(Blob(self.size, len(blob), int(isal_zlib.crc32(blob))))
+            self.size += len(blob)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return places
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_blobs(path: str | Path, places: Iterable[Blob]) -> Iterator[bytes]:
+    """Blobs from where `BlobFile.append` said that they lie.
+
+    Raises FormatError where one is not whole or not the one whose CRC-32 this is.
+    """
+    with ExitStack() as files:
+        file = None
+        for offset, nbytes, crc in places:
+            try:
+                file = file or files.enter_context(Path(path).open("rb"))
+                file.seek(offset)
+                blob = file.read(nbytes)
+            except (OSError, ValueError) as error:
+                raise FormatError("the sequences cannot be read", str(error), place=path) from error
+            if len(blob) < nbytes or isal_zlib.crc32(blob) != crc:
+                raise damaged_blob(path, offset)
+            yield blob
+
+
+def damaged_blob(path: str | Path, offset: int) -> FormatError:
+    """The error for a blob that is another than was written."""
+    return FormatError(
+        f"what lies at byte {offset:,} is damaged",
+        "its checksum or its length is another",
+        "copy the index again, or build it again",
+        place=path,
+    )

@@ -1,27 +1,24 @@
-"""The letters of an index's sequences: one file of blobs, 2 bits a letter, which only grows.
+"""The letters of an index's sequences: blobs of 2 bits a letter, or the files that they came from.
 
 A blob, little-endian: letters (int64), runs of ambiguous letters (int64, then start and stop of each, int64),
-and the letters four a byte, the first in the lowest bits, ambiguous ones as A. Where a blob lies, how long it
-is and its CRC-32 are kept by whoever appends it. An index that keeps none reads the files they came from.
+and the letters four a byte, the first in the lowest bits, ambiguous ones as A.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, InputError
+from kinmer.errors import InputError
 from kinmer.fasta import read_records
 from kinmer.files import hash_file
 from kinmer.fragments.packed import pack_letters, unpack
 from kinmer.index.manifest import Blob, Entry
+from kinmer.index.rows import blob_file, damaged_blob, read_blobs
 from kinmer.index.table import EntryTable
 
 _INT = np.dtype("<i8")
@@ -39,94 +36,23 @@ def _upper_table() -> bytes:
 _UPPER = _upper_table()
 
 
-def letters_file(index: Path, generation: int) -> Path:
-    """Where the kept letters of an index stand."""
-    return index / f"letters-{generation}.bin"
-
-
-class LetterFile:
-    """Appends blobs behind `size` committed bytes; what a killed run left behind those is cut off at birth.
-
-    `append` returns when the blobs are on disk: whoever records them (the table of entries) does so after.
-    Raises FormatError where the file is shorter than `size`.
-    """
-
-    def __init__(self, path: str | Path, size: int) -> None:
-        path = Path(path)
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self.size = size
-        if os.fstat(self._file.fileno()).st_size < size:
-            self._file.close()
-            raise FormatError(
-                f"the file holds fewer than {size:,} bytes",
-                "it was cut short",
-                "copy the index again, or build it again",
-                place=path,
-            )
-        if os.fstat(self._file.fileno()).st_size > size:
-            self._file.truncate(size)
-        self._file.seek(size)
-
-    def append(self, letters: Sequence[bytes]) -> list[Blob]:
-        """Write sequences and wait until they are on disk; gives where each lies."""
-        places = []
-        for one in letters:
-            parts, size, crc = _blob(one), 0, 0
-            for part in parts:
-                self._file.write(part)
-                crc, size = isal_zlib.crc32(part, crc), size + len(part)
-            places.append(Blob(self.size, size, int(crc)))
-            self.size += size
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return places
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def read_letters(path: str | Path, offset: int, nbytes: int, crc: int) -> bytes:
-    """A sequence as upper-case ACGTN, from where `LetterFile.append` said that it lies.
+def read_letters(path: str | Path, place: Blob) -> bytes:
+    """A sequence as upper-case ACGTN, from where `BlobFile.append` said that its blob lies.
 
     Raises FormatError where the blob is not whole or not the one whose CRC-32 this is.
     """
-    try:
-        with Path(path).open("rb") as file:
-            file.seek(offset)
-            blob = file.read(nbytes)
-    except OSError as error:
-        raise FormatError("the sequences cannot be read", error.strerror or str(error), place=path) from error
-    if len(blob) < nbytes or isal_zlib.crc32(blob) != crc:
-        raise _damaged(path, offset)
+    (blob,) = read_blobs(path, [place])
     found = _letters(blob)
     if found is None:
-        raise _damaged(path, offset)
+        raise damaged_blob(path, place.offset)
     return found
 
 
-def _damaged(path: str | Path, offset: int) -> FormatError:
-    return FormatError(
-        f"the sequence at byte {offset:,} is damaged",
-        "its checksum or its length is another",
-        "copy the index again, or build it again",
-        place=path,
-    )
-
-
-def _blob(letters: bytes) -> tuple[bytes, memoryview]:
-    """The two parts of a blob: what is known of the letters, and the letters."""
+def letter_blob(letters: bytes) -> bytes:
+    """The blob of a sequence's letters."""
     packed, runs, _ = pack_letters(bytes(letters).translate(_UPPER))
     head = np.concatenate(([len(letters), len(runs)], runs.ravel())).astype(_INT)
-    return head.tobytes(), packed.data
+    return head.tobytes() + packed.tobytes()
 
 
 def _letters(blob: bytes) -> bytes | None:
@@ -188,10 +114,10 @@ class EntryLetters:
         """
         wanted = np.unique(np.asarray(numbers, dtype=np.int64))
         table = self._index.table
-        kept = table.letters(wanted)
-        source = letters_file(self._index.path, table.generation)
+        kept = table.blobs("letters", wanted)
+        source = blob_file(self._index.path, "letters", table.generation)
         for number, place in kept.items():
-            yield number, read_letters(source, *place)
+            yield number, read_letters(source, place)
         others = [one for one in self._index.entries(wanted).values() if one.number not in kept]
         by_file: dict[int | None, dict[str, int]] = {}
         for one in others:

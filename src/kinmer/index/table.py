@@ -131,9 +131,10 @@ class EntryTable:
     def migrate(self) -> bool:
         """Make it a table of today's format; gives whether it was another."""
         with self.guarded():
-            old = format_of(self.connection) < 3
-            if old:
-                migrate(self.connection, self.columns)
+            old, sketches = format_of(self.connection) < 3, "sketches" not in self.state
+            if old or sketches:
+                migrate(self.connection, self.columns, old=old, sketches=sketches)
+        self.reload()
         return old
 
     def prove(self) -> None:
@@ -340,14 +341,41 @@ class EntryTable:
         """By id the numbers of the entries that came from a file, whose ids are its own."""
         return dict(self._read("SELECT id, _entry FROM entries WHERE _file = ?", (file,)))
 
-    def lettered(self) -> NDArray[np.int64]:
-        """Numbers of the entries whose letters are kept, in the order of their letters."""
-        return self._numbers("SELECT entry FROM letters ORDER BY offset")
+    def with_blobs(self, kind: str, start: int = 0) -> NDArray[np.int64]:
+        """Numbers, from `start`, of the entries with a blob of a kind, in the order of these."""
+        if kind not in self.state:
+            return np.empty(0, np.int64)
+        return self._numbers(f"SELECT entry FROM {kind} WHERE entry >= ? ORDER BY offset, entry", (start,))
 
-    def letters(self, numbers: NDArray[np.int64]) -> dict[int, Blob]:
-        """Where the kept letters of these entries lie; those without are left out."""
-        lines = self._read_in("SELECT * FROM letters WHERE entry IN ({})", np.unique(numbers).tolist())
+    def blobs(self, kind: str, numbers: NDArray[np.int64]) -> dict[int, Blob]:
+        """Where the blobs of a kind of these entries lie; those without are left out."""
+        if kind not in self.state:
+            return {}
+        wanted = np.unique(numbers).tolist()
+        lines = self._read_in(f"SELECT * FROM {kind} WHERE entry IN ({{}}) ORDER BY offset, entry", wanted)
         return {number: Blob(*rest) for number, *rest in lines}
+
+    def blob_bytes(self, kind: str, start: int = 0) -> int:
+        """The size of all blobs of a kind of entries from number `start`."""
+        if kind not in self.state:
+            return 0
+        ((size,),) = self._read(f"SELECT TOTAL(bytes) FROM {kind} WHERE entry >= ?", (start,))
+        return int(size)
+
+    def genome_blob_bytes(self, kind: str, genomes: Iterable[int]) -> dict[int, int]:
+        """The size of all blobs of a kind by genome; genomes without are left out."""
+        sql = f"SELECT _genome, SUM(bytes) FROM entries JOIN {kind} ON entry = _entry "
+        sql += "WHERE _genome IN ({}) GROUP BY _genome"
+        return dict(self._read_in(sql, genomes)) if kind in self.state else {}
+
+    def has_blobs(self, kind: str) -> bool:
+        """Whether there are blobs of a kind, and no entry of known length lacks one."""
+        if kind not in self.state:
+            return False
+        ((count,),) = self._read(f"SELECT COUNT(*) FROM {kind}")
+        lacking = "SELECT 1 FROM entries WHERE length IS NOT NULL AND NOT EXISTS "
+        lacking += f"(SELECT 1 FROM {kind} WHERE entry = _entry) LIMIT 1"
+        return bool(count and (count == len(self) or not self._read(lacking)))
 
     @property
     def _prefix(self) -> str:

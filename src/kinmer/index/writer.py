@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from kinmer.index.commit import Change, NewSequence, Progress
 from kinmer.index.database import Storage
 from kinmer.index.engine import Trust
 from kinmer.index.manifest import (
+    BLOBS,
     ENTRIES,
     MAKING,
     Blob,
@@ -28,10 +29,21 @@ from kinmer.index.manifest import (
     write_calibration,
 )
 from kinmer.index.names import names_of, numbers_of
-from kinmer.index.rows import WHOLE, RowFiles, Rows, row_checksum, row_files
-from kinmer.index.sequences import LetterFile, letters_file, read_letters
+from kinmer.index.rows import (
+    WHOLE,
+    BlobFile,
+    RowFiles,
+    Rows,
+    blob_file,
+    files_of,
+    read_blobs,
+    row_checksum,
+    row_files,
+)
+from kinmer.index.sequences import letter_blob
 from kinmer.index.table import EntryTable
 from kinmer.progress import step
+from kinmer.sketches import pack_sketch
 
 # A piece counts by its letters, up to so many: short ones are noisy, long ones no better than this.
 MEAN_LETTERS = 100_000
@@ -62,13 +74,13 @@ def _mean(index: Storage, genome: int) -> NDArray[np.float32] | None:
 
 
 BLOCK_ROWS = 1 << 13
-LETTERS_AT_ONCE = 256
+BLOBS_AT_ONCE = 4096
 
 
 def write_compacted(folder: Path, index: Storage, change: Change) -> None:
     """Write the files of the next generation, and record them in `change`, which has begun."""
     old, generation = index.rows, index.table.generation + 1
-    for path in (*row_files(folder, generation), letters_file(folder, generation)):
+    for path in files_of(folder, generation):
         remove(path)
     kept = np.flatnonzero(old.alive)
     new_label = np.full(len(old), -1, dtype=np.int64)
@@ -82,26 +94,21 @@ def write_compacted(folder: Path, index: Storage, change: Change) -> None:
             blocks.append(Block(start, len(part), row_checksum(vectors, records)))
             progress.advance(len(part))
     change.move_rows(new_label, blocks, generation)
-    _write_letters(folder, index, change, generation)
+    for kind in BLOBS:
+        _write_blobs(folder, kind, index, change, generation)
 
 
-def _write_letters(folder: Path, index: Storage, change: Change, generation: int) -> None:
-    source = letters_file(folder, index.table.generation)
+def _write_blobs(folder: Path, kind: str, index: Storage, change: Change, generation: int) -> None:
+    source = blob_file(folder, kind, index.table.generation)
     if not source.is_file():
         return
     blobs: dict[int, Blob] = {}
-    numbers: NDArray[Any] = index.table.lettered()
-    target = LetterFile(letters_file(folder, generation), 0)
-    end = 0
-    try:
-        for start in range(0, len(numbers), LETTERS_AT_ONCE):
-            part = index.table.letters(numbers[start : start + LETTERS_AT_ONCE])
-            written = target.append([read_letters(source, *place) for place in part.values()])
-            blobs |= dict(zip(part, written, strict=True))
-            end += sum(blob.bytes for blob in written)
-    finally:
-        target.close()
-    change.move_letters(blobs, end)
+    numbers = index.table.with_blobs(kind)
+    with BlobFile(blob_file(folder, kind, generation), 0) as target:
+        for start in range(0, len(numbers), BLOBS_AT_ONCE):
+            part = index.table.blobs(kind, numbers[start : start + BLOBS_AT_ONCE])
+            blobs |= dict(zip(part, target.append(read_blobs(source, part.values())), strict=True))
+        change.move_blobs(kind, blobs, target.size)
 
 
 # An engine is brought up to date when it lacks more rows than this, or this share of all.
@@ -165,26 +172,30 @@ class IndexWriter:
         sequences: Sequence[NewSequence],
         *,
         letters: Sequence[bytes] | None = None,
+        sketches: Sequence[NDArray[np.uint64]] | None = None,
         replace: Collection[int] | NDArray[np.int64] = (),
         file: Progress | None = None,
     ) -> None:
         """Add sequences in one commit.
 
-        letters : kept beside the index, one for each. replace : numbers of entries that go with the commit.
-        file : the source that they come from, and how many of its records are in with them.
+        letters, sketches : kept beside the index, one for each. replace : numbers of entries that go with the
+        commit. file : the source that they come from, and how many of its records are in with them.
 
         Raises ProfileError where a genome has an id already, in an entry that is not to be replaced.
         """
+        ends = dict[str, int]()
         if letters is not None:
-            sequences = self._keep(sequences, letters)
+            sequences, ends["letters"] = self._keep("letters", sequences, map(letter_blob, letters))
+        if sketches is not None:
+            sequences, ends["sketches"] = self._keep("sketches", sequences, map(pack_sketch, sketches))
         change = Change(self.table)
         with change.begin():
             if len(replace):
                 change.delete(self.table.fetch(np.array(list(replace), dtype=np.int64)).values())
             rows = self.table.rows
             vectors, records = change.add(sequences, file=None if file is None else file.file)
-            if letters is not None:
-                change.state("letters", self._letters_end)
+            for kind, end in ends.items():
+                change.state(kind, end)
             if file is not None:
                 change.file_progress(file)
             self._write(rows, vectors, records)
@@ -283,6 +294,7 @@ class IndexWriter:
             with Storage.open(self.path, log=self.log, threads=self.threads) as index:
                 most = max(LATE_ROWS, int(LATE_SHARE * len(index.rows)))
                 index.prepare(behind=most if behind is None else behind)
+                index.homology.prepare(behind=behind)
 
     def _renew_means(self) -> None:
         for numbers in self._stale():
@@ -354,15 +366,14 @@ class IndexWriter:
             with RowFiles(self.path, self.table.generation, self.dim, rows) as files:
                 files.append(vectors, records)
 
-    def _keep(self, sequences: Sequence[NewSequence], letters: Sequence[bytes]) -> list[NewSequence]:
-        path = letters_file(self.path, self.table.generation)
-        kept = LetterFile(path, int(self.table.state["letters"]))
-        try:
-            places = kept.append(list(letters))
-        finally:
-            kept.close()
-        self._letters_end = int(self.table.state["letters"]) + sum(size for _, size, _ in places)
-        return [dataclasses.replace(one, letters=place) for one, place in zip(sequences, places, strict=True)]
+    def _keep(
+        self, kind: str, sequences: Sequence[NewSequence], blobs: Iterable[bytes]
+    ) -> tuple[list[NewSequence], int]:
+        """The sequences with the places of their blobs, and the size of the file then."""
+        path = blob_file(self.path, kind, self.table.generation)
+        with BlobFile(path, int(self.table.state[kind])) as kept:
+            pairs = zip(sequences, kept.append(blobs), strict=True)
+            return [dataclasses.replace(one, blobs={**one.blobs, kind: at}) for one, at in pairs], kept.size
 
     def _pages(self, *, added: int) -> Iterator[list[Entry]]:
         """All entries, some at a time; `added` columns are not yet part of their checksums."""
@@ -411,15 +422,15 @@ class IndexWriter:
 
     def _drop_leftovers(self) -> None:
         """Take away what killed writers left: files of other generations, and what was to take a name."""
-        current = {path.name for path in row_files(self.path, self.table.generation)}
-        current.add(letters_file(self.path, self.table.generation).name)
-        for pattern in ("vectors-*.f32", "rows-*.bin", "letters-*.bin"):
+        current = {path.name for path in files_of(self.path, self.table.generation)}
+        for pattern in ("vectors-*.f32", "rows-*.bin", *(f"{kind}-*.bin" for kind in BLOBS)):
             for path in self.path.glob(pattern):
                 if path.name not in current:
                     remove(path)
         # A reader may be writing one of the second just now; it does without. The last are of engines' files.
         patterns: tuple[str, ...] = (
             ".engine-*.*-*",
+            ".homology.*-*",
             ".checked.json.*",
             ".index.json.*",
             ".calibration.json.*",
@@ -434,5 +445,5 @@ class IndexWriter:
                 remove(path)
 
     def _remove_files(self, generation: int) -> None:
-        for path in (*row_files(self.path, generation), letters_file(self.path, generation)):
+        for path in files_of(self.path, generation):
             remove(path)

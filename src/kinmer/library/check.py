@@ -14,12 +14,13 @@ from kinmer.confidence import calibration_of
 from kinmer.errors import EngineError, FormatError, KinmerError
 from kinmer.index.database import Storage
 from kinmer.index.engine import EngineBehindError, Trust
-from kinmer.index.manifest import Entry
+from kinmer.index.manifest import BLOBS, Blob, Entry
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.index.rows import GENOME, PIECE, WHOLE
-from kinmer.index.sequences import letters_file, read_letters
+from kinmer.index.rows import GENOME, PIECE, WHOLE, blob_file, read_blobs
+from kinmer.index.sequences import read_letters
 from kinmer.index.writer import genome_means
 from kinmer.progress import step
+from kinmer.sketches import HASH_BYTES, sketch, unpack_sketch
 
 ROWS_AT_ONCE = 1 << 16
 LETTERS_AT_ONCE = 256
@@ -77,16 +78,18 @@ def check_storage(path: Path) -> CheckReport:
             ("entries", _entries),
             ("genomes", _genomes),
             ("letters", _letters),
+            ("sketches", _sketches),
             ("calibration", _calibration),
         ):
             with step(f"Checking {name}"):
                 problems += _told(look, index, damaged=bool(problems))
-        try:
-            covered = _engine(index, problems)
-        except EngineBehindError as error:
-            notes.append(f"{error}: the next search builds it")
-        except (FormatError, EngineError) as error:
-            problems.append(str(error))
+        for part in (_engine, _homology):
+            try:
+                covered = max(covered, part(index, problems))
+            except EngineBehindError as error:
+                notes.append(f"{error}: the next search builds it")
+            except (FormatError, EngineError) as error:
+                problems.append(str(error))
         return CheckReport(
             entries=len(index),
             genomes=int(index.table.state["genomes"]),
@@ -218,14 +221,38 @@ def _emptied(index: Storage, stale: set[int]) -> list[str]:
 
 
 def _letters(index: Storage) -> Iterator[str]:
-    numbers = index.table.lettered()
-    path = letters_file(index.path, index.table.generation)
+    for entry, place in _blobs(index, "letters"):
+        path = blob_file(index.path, "letters", index.table.generation)
+        if len(read_letters(path, place)) != entry.length:
+            yield f"entry {entry.id!r}: its letters are not as many as its length"
+
+
+def _sketches(index: Storage) -> Iterator[str]:
+    """Sketches are in order, and where the letters are kept they are theirs."""
+    letters, sketches = (blob_file(index.path, kind, index.table.generation) for kind in BLOBS)
+    for entry, place in _blobs(index, "sketches"):
+        (blob,) = read_blobs(sketches, [place])
+        found, kept = unpack_sketch(blob), index.table.blobs("letters", np.array([entry.number]))
+        if place.bytes % HASH_BYTES or (found[1:] <= found[:-1]).any():
+            yield f"entry {entry.id!r}: its sketch is not one"
+        elif kept and not np.array_equal(found, sketch(read_letters(letters, kept[entry.number]))):
+            yield f"entry {entry.id!r}: its sketch is not of its letters"
+
+
+def _blobs(index: Storage, kind: str) -> Iterator[tuple[Entry, Blob]]:
+    """The entries that have a blob of a kind, and where it is."""
+    numbers = index.table.with_blobs(kind)
     for start in range(0, len(numbers), LETTERS_AT_ONCE):
         part = numbers[start : start + LETTERS_AT_ONCE]
         entries = index.entries(part)
-        for number, place in index.table.letters(part).items():
-            if len(read_letters(path, *place)) != entries[number].length:
-                yield f"entry {entries[number].id!r}: its letters are not as many as its length"
+        yield from ((entries[number], place) for number, place in index.table.blobs(kind, part).items())
+
+
+def _homology(index: Storage, problems: list[str]) -> int:
+    """Compare the postings with the sketches; the engine covers nothing by them."""
+    if index.table.blob_bytes("sketches"):
+        problems += index.homology.check()
+    return 0
 
 
 def _engine(index: Storage, problems: list[str]) -> int:
@@ -271,6 +298,7 @@ class IndexInfo:
     piece_lengths: tuple[int, ...]
     exact_wholes: bool
     sequences_kept: bool
+    sketch_bytes: int
     columns: tuple[str, ...]
     files: int
     files_begun: int
@@ -299,6 +327,7 @@ class IndexInfo:
             ("engine", f"{self.engine}, {self.metric}, {self.dim} dimensions"),
             ("encoder", self.encoder),
             ("sequences", cut + kept),
+            ("sketches", f"{self.sketch_bytes / 1e6:,.1f} MB" if self.sketch_bytes else "none"),
             *(() if self.exact_wholes else (("", INEXACT_WHOLES),)),
             ("metadata", ", ".join(self.columns) or "none"),
             ("sources", f"{self.files:,}" + (f", {self.files_begun:,} in part" if self.files_begun else "")),
@@ -343,6 +372,7 @@ def describe_storage(index: Storage) -> IndexInfo:
             piece_lengths=tuple(pieces.get("lengths", ())),
             exact_wholes=has_exact_wholes(pieces),
             sequences_kept=bool(pieces.get("letters", False)),
+            sketch_bytes=table.blob_bytes("sketches"),
             columns=index.columns,
             files=len(table.files()),
             files_begun=len(begun_files(index)),

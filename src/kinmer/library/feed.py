@@ -25,6 +25,8 @@ from kinmer.library.join import Joined, genome_column, plain_value
 from kinmer.library.metadata import KNOWN, RESERVED, Metadata
 from kinmer.library.sources import FastaFile, Log
 from kinmer.progress import step
+from kinmer.resources import available_cores
+from kinmer.sketches import sketch_many
 from kinmer.stores import check_vectors
 from kinmer.taxonomy import known_values, rule_of
 from kinmer.vectors import Vectors
@@ -214,6 +216,7 @@ class _FastaFeed(Feed):
     ) -> None:
         self._files, self.encoder, self._keep, self._min_length = files, encoder, keep, min_length
         self._embedder, self._log = Embedder(encoder, pieces, threads), log
+        self._threads = threads or available_cores()
         self.settings = settings_of(pieces, letters=keep)
         self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
@@ -299,8 +302,9 @@ class _FastaFeed(Feed):
             sequences, letters = self._sequences(self._long(block, there), file, genome, joined)
             sequences, gone = homes.settle(sequences) if replace else (sequences, [])
             done = Progress(source.number, block.first + len(block.ids) - 1)
+            kept, sketches = letters if self._keep else None, sketch_many(letters, self._threads)
             try:
-                writer.add(sequences, letters=letters if self._keep else None, replace=gone, file=done)
+                writer.add(sequences, letters=kept, sketches=sketches, replace=gone, file=done)
             except ProfileError as error:
                 raise ProfileError(error.what, error.why, error.check, place=block.file) from None
         writer.add([], file=Progress(source.number))

@@ -19,9 +19,22 @@ from numpy.typing import NDArray
 
 from kinmer.kmers.kernels import CLASSES
 
+__all__ = [
+    "HASH_BYTES",
+    "SKETCH_K",
+    "SKETCH_SCALE",
+    "pack_sketch",
+    "sketch",
+    "sketch_many",
+    "sketch_positions",
+    "unpack_sketch",
+]
+
 # At most 31: a word has 2 bits a letter in 64. Odd: no word is its own reverse complement.
 SKETCH_K = 21
 SKETCH_SCALE = 50
+# That a hash takes where it is kept.
+HASH_BYTES = 6
 
 _U = np.uint64
 _MASK, _HIGH = _U((1 << (2 * SKETCH_K)) - 1), _U(2 * (SKETCH_K - 1))
@@ -83,3 +96,16 @@ def sketch_many(sequences: Sequence[bytes | NDArray[np.uint8]], threads: int = 1
         return list(map(sketch, sequences))
     with ThreadPoolExecutor(threads, "sketches") as pool:
         return list(pool.map(sketch, sequences))
+
+
+def pack_sketch(values: NDArray[np.uint64]) -> bytes:
+    """A sketch as it is kept: the upper 32 bits of every hash, then the lower 16 of each, little-endian."""
+    return (values >> _U(16)).astype("<u4").tobytes() + values.astype("<u2").tobytes()
+
+
+def unpack_sketch(kept: bytes) -> NDArray[np.uint64]:
+    """The sketch that `pack_sketch` made bytes of."""
+    count = len(kept) // HASH_BYTES
+    values = np.frombuffer(kept, "<u4", count).astype(np.uint64) << _U(16)
+    values |= np.frombuffer(kept, "<u2", count, 4 * count)
+    return values
