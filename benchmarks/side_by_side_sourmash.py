@@ -64,7 +64,8 @@ def gather(args: argparse.Namespace) -> None:
             for result in GatherDatabases(query, [counter], threshold_bp=0, ignore_abundance=True):
                 row = result.gatherresultdict
                 if writer is None:
-                    writer = csv.DictWriter(file, fieldnames=list(row))
+                    # Not the row's own: an identity that cannot be told is left out of it.
+                    writer = csv.DictWriter(file, fieldnames=result.write_cols)
                     writer.writeheader()
                 writer.writerow(row)
 
