@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 import kinmer.index.nearest
-from kinmer.confidence import Calibration
+from kinmer.confidence import CLASSES, Calibration
 from kinmer.confidence.calibrator import Calibrated, Extent, calibration_of
-from kinmer.confidence.model import Logistic
+from kinmer.confidence.features import Spread
+from kinmer.confidence.model import Logistic, RealmModel
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter
 from kinmer.index.commit import Change
@@ -58,12 +59,20 @@ def begin(folder: Path, old: Path) -> None:
 def _calibration() -> Calibration:
     """One of any numbers."""
     rng = np.random.default_rng(8)
-    models = [Logistic(rng.random(4), rng.random(4) + 0.1, rng.random((2, 5))) for _ in range(14)]
-    thresholds = tuple((0.5, 0.75) for _ in range(7))
+
+    def logistic(classes: int) -> Logistic:
+        return Logistic(rng.random(4), rng.random(4) + 0.1, rng.random((classes, 5)))
+
+    def realm() -> RealmModel:
+        known = {3: (rng.random(5), rng.random(5) + 0.1)}
+        spread = Spread(np.log([1e3, 5e4]), rng.random((2, 5)), rng.random((2, 5)) + 0.1, known)
+        names = tuple(logistic(2) for _ in range(7))
+        return RealmModel(logistic(len(CLASSES)), names, rng.random(7), spread, np.full((7, 2), 0.5))
+
     account = {"error": rng.random(7).tolist()}
-    return Calibration(
-        tuple(models[:7]), tuple(models[7:]), None, (1e3, 5e4), (1e3, 5e4), thresholds, (0.5, 0.25), account
-    )
+    prior = (0.1, 0.4, 0.25, 0.2, 0.03, 0.02)
+    views = {name: (realm(), realm()) for name in ("composition", "both")}
+    return Calibration(views, prior, None, (1e3, 5e4), (1e3, 5e4), (0.5, 0.25), account)
 
 
 def answers(folder: Path) -> list[Any]:

@@ -45,9 +45,11 @@ def adata(store: Path) -> anndata.AnnData:
     return anndata.read_zarr(store)
 
 
-def test_annotations_are_those_of_a_search(adata: anndata.AnnData, db: Path, world: World) -> None:
+def test_annotations_are_those_of_a_search(adata: anndata.AnnData, db: Path, store: Path) -> None:
     kinmer.annotate(adata, db)
-    calls = kinmer.search(world.queries, db).calls.set_index("query_id").loc[adata.obs_names]
+    # Profiles have no sequences: both rest on composition alone.
+    calls = kinmer.search(store, db).calls.set_index("query_id").loc[adata.obs_names]
+    assert set(calls["why"].dropna()) == {"composition"}
     assert adata.obs["kin_verdict"].tolist() == calls["verdict"].tolist()
     for column in ("rank", "name", *RANKS, "molecule"):
         shown = adata.obs[f"kin_{column}"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT
+from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT, GenomeMeans
 from kinmer.confidence.calibrator import Changes, Extent, calibration_of
 from kinmer.confidence.cases import masked_samples
 from kinmer.confidence.pool import LineageBook
@@ -59,7 +59,7 @@ def db(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "kin.db"))
 
 
-def ask(db: Path, world: World, **settings: float) -> list[QueryResult]:
+def ask(db: Path, world: World, **settings: object) -> list[QueryResult]:
     return list(search(world.queries, db, n_jobs=1, **settings))  # type: ignore[arg-type]
 
 
@@ -85,7 +85,7 @@ def test_known_species_are_named_and_strange_ones_are_not(made: Path, world: Wor
 def test_the_least_probability_is_heeded(made: Path, world: World) -> None:
     strict, easy = (
         sum(one.rank == "species" for one in ask(made, world, min_probability=least))
-        for least in (0.999, 0.1)
+        for least in (0.999, 0.01)
     )
     assert strict < easy
     for one in ask(made, world, min_probability=0.9):
@@ -95,30 +95,66 @@ def test_the_least_probability_is_heeded(made: Path, world: World) -> None:
 
 def test_what_a_case_takes_out_is_in_no_pool(made: Path) -> None:
     with open_index(made) as index, index.reading():
-        book = LineageBook(index)
+        book, means = LineageBook(index), GenomeMeans(index)
         fragments = sample_probes(index, book, EntryLetters(index), seed=1, threads=1)
-        samples = masked_samples(index, book, fragments)
+        samples = masked_samples(index, book, fragments, means)
         codes, rows = book.lineages().codes, len(index.rows)
-    assert {one.case for one in samples} >= {"known", "new species", "new genus", "new phylum", "new domain"}
+    found = {one.case for one in samples}
+    assert found >= {"part", "strain", "new species", "new genus", "new phylum", "new domain"}
     random = [one for one in samples if one.case == NO_KIN]
     # Nothing is taken out for random sequences.
     assert random
     assert all(one.pool.distances.shape[1] == min(256, rows) for one in random)
     for sample in samples:
-        if sample.case == NO_KIN:
-            continue
-        there = sample.pool.genomes >= 0
-        names = codes[np.maximum(sample.pool.genomes, 0)]
-        own = names == sample.truth[:, None, :]
-        if sample.case != "known":
-            assert not (own[:, :, SPECIES] & there).any()
-        if (rank := HIDDEN[sample.case]) is not None:
-            assert (sample.truth[:, rank] >= 0).all()
-            assert not (own[:, :, rank:] & there[:, :, None] & (names[:, :, rank:] >= 0)).any()
-        if sample.case == "new species":
-            assert ((own[:, :, GENUS] & there).any(axis=1) | (sample.truth[:, GENUS] < 0)).all()
         far = sample.pool.distances
         assert (far[:, 1:] >= far[:, :-1]).all()
+        if sample.case == NO_KIN:
+            continue
+        candidates = [view.genomes for view in sample.views.values()]
+        assert len(candidates) == 2
+        for genomes in (sample.pool.genomes, *candidates):
+            there = genomes >= 0
+            names = codes[np.maximum(genomes, 0)]
+            own = names == sample.truth[:, None, :]
+            if sample.case not in ("part", "strain"):
+                assert not (own[:, :, SPECIES] & there).any()
+            if (rank := HIDDEN[sample.case]) is not None:
+                assert (sample.truth[:, rank] >= 0).all()
+                assert not (own[:, :, rank:] & there[:, :, None] & (names[:, :, rank:] >= 0)).any()
+            if sample.case == "new species":
+                assert ((own[:, :, GENUS] & there).any(axis=1) | (sample.truth[:, GENUS] < 0)).all()
+
+
+def test_of_a_part_only_the_rest_of_its_genome_is_left(made: Path) -> None:
+    with open_index(made) as index, index.reading():
+        book, means = LineageBook(index), GenomeMeans(index)
+        fragments = sample_probes(index, book, EntryLetters(index), seed=1, threads=1)
+        assert fragments.sketches is not None
+        assert fragments.elsewhere is not None
+        parts = [one for one in masked_samples(index, book, fragments, means) if one.case == "part"]
+        assert parts
+        for sample in parts:
+            for row in range(0, len(sample), 7):
+                fragment, genome = int(sample.fragment[row]), int(sample.genome[row])
+                both = sample.views["both"]
+                at = np.flatnonzero(both.numbers[row] == genome)
+                assert at.size == 1
+                assert both.shared[row, at[0]] == fragments.elsewhere[fragment]
+                # The mean of the genome's pieces that do not overlap, each by its letters.
+                records = index.rows.records
+                mine = index.rows.alive & (index.rows.genome == genome) & (index.rows.kinds == 0)
+                over = (index.rows.entry == fragments.entry[fragment]) & (
+                    (records["start"] < fragments.stop[fragment])
+                    & (records["stop"] > fragments.start[fragment])
+                )
+                rest = np.flatnonzero(mine & ~over)
+                if not rest.size or len(index.table.members(genome)) > 1:
+                    continue
+                letters = (records["stop"] - records["start"])[rest].astype(float)
+                mean = letters @ np.asarray(index.rows.vectors[rest], float)
+                query = fragments.vectors[fragment].astype(float)
+                cosine = query @ mean / np.linalg.norm(query) / np.linalg.norm(mean)
+                assert both.mean[row, at[0]] == pytest.approx(1 - cosine, abs=1e-5)
 
 
 def test_vectors_alone_give_whole_sequences_as_queries(made: Path) -> None:
@@ -267,27 +303,66 @@ def test_genomes_tell_of_change_where_entries_do_not() -> None:
     assert then.genomes == 40
 
 
-def test_a_calibration_of_kinmer_0_1_0_still_opens(db: Path, world: World) -> None:
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_calibration_of_an_older_form_is_to_be_made_again(db: Path, world: World, form: int) -> None:
     body = json.loads((db / CALIBRATION).read_text())
-    for name in ("crc", "genomes", "next"):
-        del body[name]
-    told = body["calibration"]
-    # Its models knew eleven features, of queries from 1,000 letters on.
-    for model in (*told["names"], *told["absent"]):
-        if model is not None:
-            model["mean"], model["scale"] = model["mean"][:11], model["scale"][:11]
-            model["weights"] = [[*line[:11], line[-1]] for line in model["weights"]]
-    told["within"][0] = 1_000.0
-    del told["account"]["genera"]
+    del body["crc"]
+    body["calibration"]["form"] = form
     text = json.dumps(body, sort_keys=True)
     (db / CALIBRATION).write_text(json.dumps({**body, "crc": zlib.crc32(text.encode())}))
+    said: list[str] = []
+    results = list(search(world.queries, db, n_jobs=1, log=said.append))
+    assert any("kinmer db calibrate" in line for line in said)
+    # The nearest genomes and what they agree on are there all the same.
+    assert all(one.verdict == "" and one.rank is None for one in results)
+    assert any(one.hits and one.consensus for one in results)
+    assert "older version" in describe_index(db).calibrated
+    calibrate_index(db, threads=1)
     assert any(one.rank is not None for one in ask(db, world))
-    with KinIndex.open(db) as index:
-        found = calibration_of(index)
-        assert found is not None
-        assert not found.is_stale(index.table)
-        assert found.calibration is not None
-        assert found.calibration.is_short(np.array([999, 1_000])).tolist() == [True, False]
+
+
+def test_a_sample_says_how_many_queries_are_known(
+    made: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = ask(made, world, prior="usual")
+    said: list[str] = []
+    monkeypatch.setattr("kinmer.confidence.verdict.LEAST_SAMPLE", 10)
+    together = list(search(world.queries, made, n_jobs=1, log=said.append))
+    assert any("of known species" in line for line in said)
+    assert [one.id for one in together] == [one.id for one in alone]
+    assert [one.hits for one in together] == [one.hits for one in alone]
+    # Judged in several parts, with the sample that the first of them are.
+    monkeypatch.setattr("kinmer.queries.judge.SAMPLE", 20)
+    monkeypatch.setattr("kinmer.queries.intake.BATCH_ROWS", 7)
+    parted = list(search(world.queries, made, n_jobs=1))
+    assert [one.id for one in parted] == [one.id for one in alone]
+    sure, doubtful = (ask(made, world, prior=shares) for shares in ((0.98, 0.01, 0.01), (0.02, 0.49, 0.49)))
+
+    def mean(results: list[QueryResult]) -> float:
+        calls = [one.consensus.get("species") for one in results]
+        return float(np.mean([call.probability or 0 for call in calls if call is not None]))
+
+    assert mean(doubtful) < mean(alone) < mean(sure)
+
+
+def test_a_rate_of_errors_is_kept(made: Path, world: World) -> None:
+    strict, loose = (ask(made, world, fdr=rate) for rate in (0.01, 0.3))
+    named = [sum(one.rank == "species" for one in some) for some in (strict, loose)]
+    assert 0 < named[0] < named[1]
+    chances = [1 - (one.consensus["species"].probability or 0) for one in strict if one.rank == "species"]
+    assert np.mean(chances) <= 0.01 + 1e-6
+    for settings in ({"fdr": 1.5}, {"fdr": 0.1, "min_probability": 0.5}, {"prior": (0.5, 0.6, 0.1)}):
+        with pytest.raises(UsageError):
+            ask(made, world, **settings)
+
+
+def test_it_says_what_a_name_rests_on(made: Path, world: World) -> None:
+    results = [one for one in ask(made, world) if one.consensus]
+    assert {one.why for one in results} <= {"composition", "homology", "both"}
+    known = [one.why for one in results if one.id.startswith("known")]
+    strange = [one.why for one in results if one.id.startswith("strange")]
+    assert np.mean([why != "composition" for why in known]) > 0.5
+    assert np.mean([why == "composition" for why in strange]) > 0.5
 
 
 def test_without_a_taxonomy_there_are_no_probabilities(world: World, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,35 +16,51 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kinmer.confidence import (
-    CASE_WEIGHTS,
     CASES,
     NOTHING_NEAR,
     TOO_SHORT,
+    UNSURE,
     Calibration,
+    Candidates,
     Judgements,
+    LabeledSample,
     Lineages,
-    Pool,
+    Scores,
     Verdict,
     calibrate,
     calibration_error,
-    judge,
-    merge_genomes,
+    discovery_limits,
+    mixture,
     verdicts,
 )
-from kinmer.confidence.model import Logistic, fit_logistic
-from kinmer.confidence.pool import LabeledPool, vote
+from kinmer.confidence.features import Spread, vote
+from kinmer.confidence.learn import shares_of
+from kinmer.confidence.model import Logistic, OlderFormError, fit_logistic
 from kinmer.confidence.training_set import sample_weights, synonym_queries
-from kinmer.index.nearest import MEAN_BONUS
 from kinmer.taxonomy import RANKS
-from tests.confidence_world import LENGTHS, SHARES, lineages, part_of, sample, samples
+from tests.confidence_world import (
+    LENGTHS,
+    SHARES,
+    candidates,
+    judged,
+    lineages,
+    means_of,
+    part_of,
+    pool_of,
+    sample,
+    samples,
+    scored,
+)
 
 FAMILY, GENUS, SPECIES = 4, 5, 6
 WORLD = lineages()
+MEANS = means_of(len(WORLD.codes))
+WEIGHTS = shares_of(0.75)
 
 
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
-    found = calibrate(samples(3_000, 1), WORLD)
+    found = calibrate(samples(3_000, 1), WORLD, MEANS)
     assert found is not None
     return found
 
@@ -88,49 +105,35 @@ def test_constant_features_do_no_harm() -> None:
 _pools = st.integers(0, 2**32 - 1)
 
 
-def _some_pool(seed: int, queries: int = 5, width: int = 12) -> tuple[Pool, Lineages]:
+def _some(seed: int, queries: int = 5, width: int = 12) -> tuple[LabeledSample, Lineages]:
+    """Queries of any candidates and lineages; what does not matter is nothing."""
     rng = np.random.default_rng(seed)
     width = int(rng.integers(1, width))
-    codes = rng.integers(-1, 3, (6, 7)).astype(np.int32)
-    names = tuple(tuple("abc") for _ in RANKS)
-    far = np.sort(rng.choice([0.0, 0.01, 0.015, 0.02, 0.05, 0.3, np.inf], (queries, width)), axis=1)
-    genomes = np.where(np.isfinite(far), rng.integers(-1, 6, far.shape), -1)
-    kinds, molecules = rng.integers(0, 3, far.shape), rng.integers(-1, 3, far.shape)
+    codes = rng.integers(-1, 3, (12, 7)).astype(np.int32)
+    world = Lineages(codes, tuple(tuple("abc") for _ in RANKS))
+    far = rng.choice([0.0, 0.01, 0.015, 0.02, 0.05, 0.3, np.inf], (queries, width))
     lengths = rng.choice([0, 300, 5_000, 10**6], queries)
-    pool = Pool(far.astype(np.float32), genomes, kinds.astype(np.int8), molecules.astype(np.int8), lengths)
-    return pool, Lineages(codes, names)
+    nothing = np.zeros(queries, np.int64)
+    views = {"composition": candidates(far, lengths)}
+    one = LabeledSample("strain", pool_of(far, lengths), views, codes[:queries], nothing, nothing, nothing)  # type: ignore[arg-type]
+    return one, world
 
 
-def _merged(pool: Pool, row: int) -> list[tuple[float, int]]:
-    best: dict[int, float] = {}
-    for far, genome, kind in zip(pool.distances[row], pool.genomes[row], pool.kinds[row], strict=True):
-        if genome >= 0 and np.isfinite(far):
-            near = max(float(far) - MEAN_BONUS, 0.0) if kind == 2 else float(far)
-            best[int(genome)] = min(near, best.get(int(genome), np.inf))
-    return sorted((far, genome) for genome, far in best.items())
-
-
-@given(_pools)
-@settings(max_examples=60, deadline=None)
-def test_genomes_are_merged_as_by_hand(seed: int) -> None:
-    pool, _ = _some_pool(seed)
-    far, genomes = merge_genomes(pool)
-    for row in range(len(pool)):
-        there = genomes[row] >= 0
-        assert np.isinf(far[row, ~there]).all()
-        assert list(zip(far[row, there].tolist(), genomes[row, there].tolist(), strict=True)) == _merged(
-            pool, row
-        )
+def _in_order(found: Candidates, row: int) -> list[tuple[float, int]]:
+    pairs = zip(found.score[row].tolist(), found.genomes[row].tolist(), strict=True)
+    return [(far, genome) for far, genome in pairs if genome >= 0]
 
 
 @given(_pools)
 @example(7545)
 @settings(max_examples=60, deadline=None)
 def test_votes_are_as_counted_by_hand(seed: int) -> None:
-    pool, world = _some_pool(seed)
-    found = vote(pool, world)
-    for row in range(len(pool)):
-        voters = _merged(pool, row)[:10]
+    one, world = _some(seed)
+    candidates = one.views["composition"]
+    found = vote(candidates, world)
+    for row in range(len(one)):
+        every = _in_order(candidates, row)
+        voters = every[:10]
         weights = [float(np.exp(-(far - voters[0][0]) / 0.02)) for far, _ in voters]
         agreed = set(range(len(voters)))
         for rank in range(7):
@@ -148,26 +151,33 @@ def test_votes_are_as_counted_by_hand(seed: int) -> None:
             name, share = int(found.names[row, rank]), max(votes.values())
             assert votes[name] == pytest.approx(share)
             assert found.share[row, rank] == pytest.approx(share / sum(weights))
-            own = [far for far, one in _merged(pool, row) if world.codes[one, rank] == name]
-            assert found.own[row, rank] == own[0]
+            sides = found.sides(rank)
+            own = [far for far, genome in every if world.codes[genome, rank] == name]
+            others = [
+                far
+                for far, genome in every
+                if world.codes[genome, rank] != name and (world.codes[genome, rank] >= 0 or rank == SPECIES)
+            ]
+            # Where there is no other name, as far as the farthest.
+            farthest = max(far for far, _ in every) or 2.0
+            assert sides.near[row] == min(own)
+            assert sides.other_near[row] == min(others, default=farthest)
             agreed = {at for at in agreed if told[at] == name}
 
 
-def test_a_mean_counts_for_its_name_and_the_farthest_for_one_that_is_not_there() -> None:
-    codes = np.zeros((2, 7), np.int32)
-    codes[1, SPECIES] = 1
-    world = Lineages(codes, (("a", "b"),) * 7)
-    kinds = np.array([[0, 2, 2, 0]], np.int8)
-    far = np.array([[0.1, 0.25, 0.375, 0.5]], np.float32)
-    pool = Pool(far, np.array([[0, 0, 1, 1]]), kinds, kinds * 0, np.array([1000]))
-    found = vote(pool, world)
-    assert (found.names[0, SPECIES], found.own_mean[0, SPECIES], found.other_mean[0, SPECIES]) == (
-        0,
-        0.25,
-        0.375,
+def test_a_spread_says_by_how_many_deviations_of_its_own_a_genome_is_off() -> None:
+    known = {7: (np.array([0.5, 0.0]), np.array([2.0, 1.0]))}
+    spread = Spread(np.log([1e3, 1e4]), np.array([[1.0, 0], [3, 0]]), np.array([[0.5, 1], [1.0, 1]]), known)
+    values, lengths = np.array([[2.0, 1.0], [2.0, 1.0], [5.0, 1.0]]), np.array([1_000, 1_000, 10_000])
+    found = spread.deviations(values, lengths, np.array([7, 8, 7]))
+    np.testing.assert_allclose(found, np.array([[0.75, 1.0], [2.0, 1.0], [0.75, 1.0]]))
+    given = (
+        np.array([[0.0, 0], [np.nan] * 2, [np.nan] * 2]),
+        np.array([[1.0, 1], [np.nan] * 2, [np.nan] * 2]),
     )
-    # Of the genus there is no other one.
-    assert (found.own_mean[0, GENUS], found.other_mean[0, GENUS], found.other[0, GENUS]) == (0.25, 0.5, 0.5)
+    np.testing.assert_allclose(spread.deviations(values, lengths, np.array([7, 8, 7]), given)[0], [2, 1])
+    again = Spread.from_dict(json.loads(json.dumps(spread.to_dict())))
+    np.testing.assert_array_equal(again.deviations(values, lengths, np.array([7, 8, 7])), found)
 
 
 # Weights and twins
@@ -179,36 +189,36 @@ def test_cases_weigh_as_stated_in_cells_and_in_viruses_at_every_length() -> None
     groups = rng.integers(0, 9, 8_000)
     # Of the viruses' three groups two are species of no genus.
     virus, named = groups < 3, (groups == 0) | (groups >= 3)
-    found = sample_weights(cases, bins, groups, named, virus, CASE_WEIGHTS, CASES[1:])
+    found = sample_weights(cases, bins, groups, named, virus, WEIGHTS, CASES[2:])
     for realm, genera in ((virus, 1), (~virus, 6)):
         for at, case in enumerate(CASES):
             for place in range(3):
                 own = realm & (cases == at) & (bins == place)
-                assert found[own].sum() == pytest.approx(genera * CASE_WEIGHTS[case] / 3)
+                assert found[own].sum() == pytest.approx(genera * WEIGHTS[case] / 3)
                 each = [found[own & (groups == one)].sum() for one in np.unique(groups[own])]
                 np.testing.assert_allclose(each, each[0])
 
 
 def test_the_share_of_a_case_that_cannot_be_made_stays_on_its_side() -> None:
-    cases = np.array([0, 0, 2, 2])
+    cases = np.array([1, 1, 3, 3])
     nothing, cells = np.zeros(4, np.int64), np.zeros(4, bool)
-    at_species = sample_weights(cases, nothing, nothing, ~cells, cells, CASE_WEIGHTS, CASES[1:])
+    at_species = sample_weights(cases, nothing, nothing, ~cells, cells, WEIGHTS, CASES[2:])
     np.testing.assert_allclose(at_species, [0.25, 0.25, 0.25, 0.25])
     # A genus is as present in new species as in known ones.
-    at_genus = sample_weights(cases, nothing, nothing, ~cells, cells, CASE_WEIGHTS, CASES[2:])
+    at_genus = sample_weights(cases, nothing, nothing, ~cells, cells, WEIGHTS, CASES[3:])
     np.testing.assert_allclose(at_genus, [0.375, 0.375, 0.125, 0.125])
 
 
 def test_species_that_are_as_near_to_another_as_strains_are_new_in_name_only() -> None:
     rng = np.random.default_rng(0)
     species, bins = np.repeat(np.arange(6), 40), np.tile(np.arange(2), 120)
-    cases = np.tile(np.repeat([0, 1], 20), 6)
+    cases = np.tile(np.repeat([1, 2], 20), 6)
     usual = np.where(bins == 0, 0.2, 0.05)
-    apart = np.where((cases == 1) & (species != 4), 1.8, 1.0)
+    apart = np.where((cases == 2) & (species != 4), 1.8, 1.0)
     far = usual * apart * np.exp(rng.normal(size=240) * 0.2)
     found = synonym_queries(cases, bins, species, species == 5, far)
     assert set(species[found].tolist()) == {4}
-    assert (found == ((species == 4) & (cases == 1))).all()
+    assert (found == ((species == 4) & (cases == 2))).all()
 
 
 # Probabilities
@@ -218,7 +228,7 @@ def test_species_that_are_as_near_to_another_as_strains_are_new_in_name_only() -
 def test_probabilities_are_what_is_right(calibration: Calibration, rank: int) -> None:
     likely, right = [], []
     for one in samples(4_000, 100):
-        found = judge(one.pool, WORLD, calibration)
+        found = judged(one, WORLD, calibration)
         likely.append(found.probability[:, rank])
         right.append(found.names[:, rank] == one.truth[:, rank])
     p, y = np.concatenate(likely), np.concatenate(right)
@@ -231,9 +241,9 @@ def test_absent_species_get_no_name_and_present_ones_do(calibration: Calibration
     named = {}
     for at, case in enumerate(SHARES):
         one = sample(case, 800, 200 + at)
-        told = verdicts(judge(one.pool, WORLD, calibration), WORLD)
+        told = verdicts(judged(one, WORLD, calibration), WORLD)
         named[case] = np.mean([verdict.rank == "species" for verdict in told])
-    assert named["known"] > 0.7
+    assert named["strain"] > 0.7
     assert named["new species"] < 0.15
     assert named["new genus"] < 0.05
     assert calibration.report["named"]["species"]["absent"] < [0.1] * len(LENGTHS)
@@ -241,7 +251,7 @@ def test_absent_species_get_no_name_and_present_ones_do(calibration: Calibration
 
 def test_new_species_and_genera_are_said_to_be_new(calibration: Calibration) -> None:
     one = sample("new genus", 600, 300)
-    found = judge(one.pool, WORLD, calibration)
+    found = judged(one, WORLD, calibration)
     assert np.mean(found.absent[:, GENUS]) > 0.6
     assert np.mean(found.absent[:, SPECIES]) > 0.8
     told = verdicts(found, WORLD)
@@ -251,38 +261,46 @@ def test_new_species_and_genera_are_said_to_be_new(calibration: Calibration) -> 
     ]
     # A family is named only where at most a tenth of new families get a wrong name.
     assert np.mean(right) > 0.45
-    novel = sample("new family", 600, 303)
-    named = verdicts(judge(novel.pool, WORLD, calibration), WORLD)
+    novel = sample("new family", 3_000, 303)
+    named = verdicts(judged(novel, WORLD, calibration), WORLD)
     assert np.mean([verdict.rank not in (None, "order") for verdict in named]) < 0.1
-    species = judge(sample("new species", 600, 302).pool, WORLD, calibration)
+    species = judged(sample("new species", 600, 302), WORLD, calibration)
     assert np.mean(species.absent[:, GENUS]) < 0.3 < 0.6 < np.mean(species.absent[:, SPECIES])
-    known = judge(sample("known", 600, 301).pool, WORLD, calibration)
+    known = judged(sample("strain", 600, 301), WORLD, calibration)
     assert np.mean(known.absent[:, SPECIES]) < 0.4
 
 
 def test_no_name_is_likelier_than_the_one_above(calibration: Calibration) -> None:
     for one in samples(500, 400):
-        likely = judge(one.pool, WORLD, calibration).probability
+        likely = judged(one, WORLD, calibration).probability
         assert (np.diff(likely, axis=1) <= 0).all()
 
 
 def test_lengths_between_and_beyond_those_learnt_from(calibration: Calibration) -> None:
-    pool = sample("known", 50, 5).pool
+    one = sample("strain", 50, 5)
+    far = one.views["composition"].near
+    genomes = one.views["composition"].genomes
+
+    def there(length: int) -> LabeledSample:
+        lengths = np.full(50, length)
+        places = np.full((50, len(WORLD.codes)), np.inf)
+        rows, columns = np.nonzero(genomes >= 0)
+        places[rows, genomes[rows, columns]] = far[rows, columns]
+        views = {"composition": candidates(places, lengths)}
+        arrays = (one.truth, one.molecule, one.fragment, one.genome)
+        return LabeledSample("strain", pool_of(places, lengths), views, *arrays)
 
     def of(length: int) -> Judgements:
-        there = Pool(pool.distances, pool.genomes, pool.kinds, pool.molecules, np.full(50, length))
-        return judge(there, WORLD, calibration)
+        return judged(there(length), WORLD, calibration)
 
-    np.testing.assert_array_equal(of(10**7).probability, of(50_000).probability)
     np.testing.assert_array_equal(of(10**7).threshold, of(50_000).threshold)
     for short in (1, 100, 1_999):
         found = of(short)
         assert found.short.all()
         # Names as without a calibration, and none at all below 100 bases.
-        there = Pool(pool.distances, pool.genomes, pool.kinds, pool.molecules, np.full(50, short))
-        np.testing.assert_array_equal(found.names, judge(there, WORLD, None).names)
+        np.testing.assert_array_equal(found.names, judged(there(short), WORLD, None).names)
         assert (found.names == -1).all() == (short < 100)
-        for told in (found.probability, found.absent, found.molecule):
+        for told in (found.probability, found.standard, found.molecule):
             assert np.isnan(told).all()
         assert set(verdicts(found, WORLD, 0.01)) == {Verdict(TOO_SHORT, None, None)}
     assert not of(2_000).short.any()
@@ -294,26 +312,31 @@ def test_lengths_between_and_beyond_those_learnt_from(calibration: Calibration) 
 
 
 def test_what_is_farther_than_all_that_was_learnt_from_is_near_nothing(calibration: Calibration) -> None:
-    pool = sample("new family", 30, 6).pool
-    apart = pool.distances - pool.distances[:, :1]
-    far = Pool((1.7 + apart / 10).astype(np.float32), pool.genomes, pool.kinds, pool.molecules, pool.lengths)
-    found = judge(far, WORLD, calibration)
+    rng = np.random.default_rng(6)
+    lengths = np.full(30, 10_000)
+
+    def at(places: NDArray[np.float64]) -> Judgements:
+        nothing = np.zeros(30, np.int64)
+        views = {"composition": candidates(places, lengths)}
+        truth = np.zeros((30, 7), np.int32)
+        one = LabeledSample("strain", pool_of(places, lengths), views, truth, nothing, nothing, nothing)  # type: ignore[arg-type]
+        return judged(one, WORLD, calibration)
+
+    found = at(rng.uniform(1.7, 1.8, (30, len(WORLD.codes))))
     assert (found.probability == 0).all()
     assert {one.text for one in verdicts(found, WORLD)} == {NOTHING_NEAR}
-    empty = Pool(
-        np.full_like(far.distances, np.inf), far.genomes * 0 - 1, far.kinds, far.molecules, far.lengths
-    )
-    assert {one.text for one in verdicts(judge(empty, WORLD, calibration), WORLD)} == {NOTHING_NEAR}
+    empty = at(np.full((30, len(WORLD.codes)), np.inf))
+    assert {one.text for one in verdicts(empty, WORLD)} == {NOTHING_NEAR}
 
 
 @given(st.lists(st.integers(0, 200), max_size=6))
 @settings(max_examples=25, deadline=None)
 def test_each_query_is_judged_alone(calibration: Calibration, cuts: list[int]) -> None:
-    pool = sample("new species", 200, 7).pool
-    whole = judge(pool, WORLD, calibration)
+    one = sample("new species", 200, 7)
+    whole = judged(one, WORLD, calibration)
     edges = [0, *sorted(cuts), 200]
     parts = [
-        judge(part_of(pool, slice(start, stop)), WORLD, calibration)
+        judged(part_of(one, slice(start, stop)), WORLD, calibration)
         for start, stop in itertools.pairwise(edges)
     ]
     for name in ("names", "share", "probability", "absent", "threshold", "molecule"):
@@ -325,24 +348,24 @@ def test_each_query_is_judged_alone(calibration: Calibration, cuts: list[int]) -
 @given(_pools)
 @settings(max_examples=60, deadline=None)
 def test_any_pool_is_judged(calibration: Calibration, seed: int) -> None:
-    pool, world = _some_pool(seed)
-    found = judge(pool, world, calibration)
+    one, world = _some(seed)
+    found = judged(one, world, calibration)
     told = np.isfinite(found.probability)
     assert (told == ((found.names >= 0) & ~found.short[:, None])).all()
     assert ((found.probability[told] >= 0) & (found.probability[told] <= 1)).all()
-    for row in range(len(pool)):
+    for row in range(len(one)):
         assert (np.diff(found.probability[row, told[row]]) <= 0).all()
-    for verdict, row in zip(verdicts(found, world), range(len(pool)), strict=True):
+    for verdict, row in zip(verdicts(found, world), range(len(one)), strict=True):
         if verdict.rank is not None:
             assert found.probability[row, RANKS.index(verdict.rank)] >= 0.5
     # Without a calibration nothing is probable, and a name has half of the votes.
-    bare = judge(pool, world, None)
+    bare = judged(one, world, None)
     assert np.isnan(bare.probability).all()
     assert (bare.share[bare.names >= 0] >= 0.5).all()
 
 
 def test_the_same_samples_give_the_same_calibration(calibration: Calibration) -> None:
-    again = calibrate(samples(3_000, 1), WORLD)
+    again = calibrate(samples(3_000, 1), WORLD, MEANS)
     assert again is not None
     assert json.dumps(again.to_dict()) == json.dumps(calibration.to_dict())
 
@@ -353,19 +376,17 @@ def test_the_same_samples_give_the_same_calibration(calibration: Calibration) ->
 def test_molecules_are_told_by_what_is_near() -> None:
     rng = np.random.default_rng(0)
 
-    def made(seed: int) -> LabeledPool:
-        one = sample("known", 900, seed)
+    def made(seed: int) -> LabeledSample:
+        one = sample("strain", 900, seed)
         own = rng.choice(3, 900, p=[0.6, 0.2, 0.2]).astype(np.int8)
         rows = np.where(rng.random(one.pool.genomes.shape) < 0.7, own[:, None], rng.integers(0, 3, (900, 1)))
-        pool = Pool(
-            one.pool.distances, one.pool.genomes, one.pool.kinds, rows.astype(np.int8), one.pool.lengths
-        )
-        return LabeledPool("known", pool, one.truth, own)
+        pool = replace(one.pool, molecules=rows.astype(np.int8))
+        return replace(one, pool=pool, molecule=own)
 
-    calibration = calibrate([made(1), *samples(300, 50)[1:]], WORLD)
+    calibration = calibrate([made(1), *samples(300, 50)[2:]], WORLD, MEANS)
     assert calibration is not None
     test = made(2)
-    found = judge(test.pool, WORLD, calibration).molecule
+    found = judged(test, WORLD, calibration).molecule
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert np.mean(found.argmax(axis=1) == test.molecule) > 0.9
 
@@ -374,58 +395,121 @@ def test_molecules_are_told_by_what_is_near() -> None:
 
 
 def test_too_little_to_learn_from_is_no_calibration() -> None:
-    assert calibrate([], WORLD) is None
-    assert calibrate([sample("known", 40, 0)], WORLD) is None
-    one = sample("known", 200, 0)
-    unnamed = np.full_like(one.truth, -1)
+    assert calibrate([], WORLD, MEANS) is None
+    assert calibrate([sample("strain", 40, 0)], WORLD, MEANS) is None
+    one = sample("strain", 200, 0)
     bare = Lineages(np.full_like(WORLD.codes, -1), ((),) * 7)
-    assert calibrate([LabeledPool("known", one.pool, unnamed, one.molecule)], bare) is None
+    unnamed = replace(one, truth=np.full_like(one.truth, -1))
+    assert calibrate([unnamed, replace(unnamed, case="part")], bare, MEANS) is None
 
 
 def test_few_genomes_whose_species_are_all_known_reach_no_farther_than_strains() -> None:
-    codes = np.zeros((3, 7), np.int32)
-    few = Lineages(codes, tuple((rank,) for rank in RANKS))
+    few = Lineages(np.zeros((3, 7), np.int32), tuple((rank,) for rank in RANKS))
     rng = np.random.default_rng(0)
 
-    def near(low: float, high: float) -> Pool:
-        far = np.sort(rng.uniform(low, high, (80, 3)), axis=1).astype(np.float32)
-        kinds = np.zeros((80, 3), np.int8)
-        return Pool(far, np.tile(np.arange(3), (80, 1)), kinds, kinds, np.full(80, 5_000))
+    def near(case: str, low: float, high: float) -> LabeledSample:
+        places, lengths = rng.uniform(low, high, (80, 3)), np.full(80, 5_000)
+        truth, nothing = np.zeros((80, 7), np.int32), np.zeros(80, np.int64)
+        views = {"composition": candidates(places, lengths)}
+        arrays = (truth, nothing.astype(np.int8), np.arange(80), nothing)
+        return LabeledSample(case, pool_of(places, lengths), views, *arrays)
 
-    known = LabeledPool("known", near(0.02, 0.06), np.zeros((80, 7), np.int32), np.zeros(80, np.int8))
-    calibration = calibrate([known], few)
+    calibration = calibrate([near("strain", 0.02, 0.06), near("part", 0.02, 0.06)], few, means_of(3))
     assert calibration is not None
-    told = verdicts(judge(near(0.02, 0.05), few, calibration), few)
+    told = verdicts(judged(near("strain", 0.02, 0.05), few, calibration), few)
     assert {one.text for one in told} == {"species species"}
-    assert {one.text for one in verdicts(judge(near(0.1, 0.2), few, calibration), few)} == {NOTHING_NEAR}
+    apart = verdicts(judged(near("strain", 0.1, 0.2), few, calibration), few)
+    assert {one.text for one in apart} == {NOTHING_NEAR}
 
 
 def test_one_species_in_every_genus() -> None:
     keep = WORLD.codes[:, SPECIES] % 3 == 0
     world = Lineages(WORLD.codes[keep], WORLD.names)
-    cases = ("known", "new genus", "new family")
-    calibration = calibrate([sample(case, 600, at, world) for at, case in enumerate(cases)], world)
+    cases = ("part", "strain", "new genus", "new family")
+    learned = [sample(case, 600, at, world) for at, case in enumerate(cases)]
+    calibration = calibrate(learned, world, means_of(len(world.codes)))
     assert calibration is not None
-    for case, least, most in (("known", 0.7, 1.0), ("new genus", 0.0, 0.15)):
-        one = sample(case, 400, 77, world)
-        told = verdicts(judge(one.pool, world, calibration), world)
+    for case, least, most in (("strain", 0.7, 1.0), ("new genus", 0.0, 0.15)):
+        told = verdicts(judged(sample(case, 400, 77, world), world, calibration), world)
         assert least <= np.mean([verdict.rank == "species" for verdict in told]) <= most
 
 
 def test_a_rank_that_nothing_could_be_learnt_of_is_as_likely_as_the_next_below(
     calibration: Calibration,
 ) -> None:
-    told = calibration.to_dict()
-    told["names"][3] = None
-    lacking = Calibration.from_dict(told)
-    pool = sample("known", 100, 8).pool
-    found = judge(pool, WORLD, lacking).probability
+    def without(*ranks: int) -> Calibration:
+        told = copy.deepcopy(calibration.to_dict())
+        for model in told["views"]["composition"]:
+            for rank in ranks:
+                model["names"][rank] = None
+        return Calibration.from_dict(told)
+
+    one = sample("strain", 100, 8)
+    found = judged(one, WORLD, without(3)).probability
     np.testing.assert_array_equal(found[:, 3], found[:, 4])
-    whole = judge(pool, WORLD, calibration).probability
+    whole = judged(one, WORLD, calibration).probability
     np.testing.assert_allclose(found[:, [0, 1, 2]], whole[:, [0, 1, 2]])
     # Nothing is below species: there are no names of them.
-    told["names"][6] = None
-    assert np.isnan(judge(pool, WORLD, Calibration.from_dict(told)).probability[:, SPECIES]).all()
+    assert np.isnan(judged(one, WORLD, without(3, 6)).probability[:, SPECIES]).all()
+
+
+# Both views, samples and rates of errors
+
+
+def test_shared_hashes_tell_strains_from_new_species() -> None:
+    learned = [
+        sample(case, round(3_000 * share), 20 + at, homology=True)
+        for at, (case, share) in enumerate(SHARES.items())
+    ]
+    calibration = calibrate(learned, WORLD, MEANS)
+    assert calibration is not None
+    assert set(calibration.views) == {"composition", "both"}
+    named: dict[tuple[str, str], float] = {}
+    for case in ("strain", "new species"):
+        one = sample(case, 500, 60, homology=True)
+        for view in ("composition", "both"):
+            told = verdicts(judged(one, WORLD, calibration, view), WORLD)
+            named[case, view] = float(np.mean([verdict.rank == "species" for verdict in told]))
+    assert named["strain", "both"] > max(0.95, named["strain", "composition"])
+    assert named["new species", "both"] < min(0.05, named["new species", "composition"] + 1e-9)
+
+
+@pytest.mark.parametrize("known", [0.9, 0.5, 0.1])
+def test_a_sample_says_what_it_holds(calibration: Calibration, known: float) -> None:
+    shares = {"part": known / 4, "strain": 3 * known / 4, "new species": 0.5 - known / 2}
+    shares["new genus"] = 0.5 - known / 2
+    parts = [
+        scored(sample(case, round(1_500 * share), 30 + at), WORLD, calibration)
+        for at, (case, share) in enumerate(shares.items())
+    ]
+    found, estimated = mixture(Scores.joined(parts))
+    assert estimated == (True, False)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert found[0, :2].sum() == pytest.approx(known, abs=0.08)
+    # Of viruses there are none, and of few queries nothing is known.
+    np.testing.assert_allclose(found[1], calibration.prior)
+    few, estimated = mixture(scored(sample("strain", 60, 1), WORLD, calibration))
+    assert estimated == (False, False)
+    np.testing.assert_allclose(few, np.tile(calibration.prior, (2, 1)))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.3]))
+@settings(max_examples=30, deadline=None)
+def test_the_largest_set_of_names_that_keeps_a_rate_is_given(seed: int, rate: float) -> None:
+    rng = np.random.default_rng(seed)
+    likely = np.minimum.accumulate(rng.random((40, 7)) ** 0.2, axis=1).round(2)
+    names = rng.integers(-1, 2, (40, 7)).astype(np.int32)
+    likely[names < 0] = np.nan
+    limits = discovery_limits(_judgements(names, likely, np.zeros((40, 7))), rate)
+    for rank in range(7):
+        values = likely[np.isfinite(likely[:, rank]), rank]
+        sizes = [0, *range(1, len(values) + 1)]
+        kept = max(n for n in sizes if n == 0 or np.mean(1 - np.sort(values)[::-1][:n]) <= rate + 1e-12)
+        assert (values >= limits[rank]).sum() >= kept
+        if kept:
+            assert limits[rank] == np.sort(values)[::-1][kept - 1]
+        else:
+            assert not (values >= limits[rank]).any()
 
 
 # Verdicts
@@ -434,20 +518,17 @@ def test_a_rank_that_nothing_could_be_learnt_of_is_as_likely_as_the_next_below(
 PASSED = [0, 0, 0, 0, 0, -1, 0]
 
 
-def _judged(names: list[int], likely: list[float], absent: list[float]) -> Judgements:
-    def line(values: list[float]) -> NDArray[np.float64]:
-        return np.array([values], np.float64)
+def _judgements(
+    names: NDArray[np.int32], likely: NDArray[np.float64], absent: NDArray[np.float64]
+) -> Judgements:
+    even, count = np.full(likely.shape, 0.5), len(names)
+    nothing = np.full((count, 3), np.nan)
+    short, why = np.zeros(count, bool), np.zeros(count, np.int64)
+    return Judgements(names, even, likely, likely, absent, even, nothing, short, why)
 
-    even = line([0.5] * 7)
-    return Judgements(
-        np.array([names], np.int32),
-        even,
-        line(likely),
-        line(absent),
-        even,
-        np.full((1, 3), np.nan),
-        np.zeros(1, bool),
-    )
+
+def _judged(names: list[int], likely: list[float], absent: list[float]) -> Judgements:
+    return _judgements(np.array([names], np.int32), np.array([likely]), np.array([absent]))
 
 
 @pytest.mark.parametrize(
@@ -461,7 +542,7 @@ def _judged(names: list[int], likely: list[float], absent: list[float]) -> Judge
         ([0] * 7, [0.4] * 7, [0.9] * 7, None, NOTHING_NEAR, None),
         ([-1] * 7, [np.nan] * 7, [np.nan] * 7, None, NOTHING_NEAR, None),
         ([0] * 7, [0.9] * 6 + [0.4], [0.1] * 7, 0.4, "species s0", "species"),
-        ([0] * 7, [0.9] * 7, [0.1] * 7, 0.95, NOTHING_NEAR, None),
+        ([0] * 7, [0.9] * 7, [0.1] * 7, 0.95, UNSURE, None),
         # A rank without names is passed over.
         (PASSED, [0.9] * 5 + [np.nan, 0.2], [0] * 6 + [0.8], None, "new species of family f0", "family"),
     ],
@@ -486,9 +567,9 @@ def test_a_calibration_comes_back_as_it_was(calibration: Calibration) -> None:
     told = json.loads(json.dumps(calibration.to_dict()))
     again = Calibration.from_dict(told)
     assert again.to_dict() == calibration.to_dict()
-    pool = sample("known", 100, 9).pool
+    one = sample("strain", 100, 9)
     np.testing.assert_array_equal(
-        judge(pool, WORLD, again).probability, judge(pool, WORLD, calibration).probability
+        judged(one, WORLD, again).probability, judged(one, WORLD, calibration).probability
     )
     report = calibration.report
     assert report["lengths"] == list(LENGTHS)
@@ -499,24 +580,29 @@ def test_a_calibration_comes_back_as_it_was(calibration: Calibration) -> None:
     assert report["error"]["species"] < 0.05
 
 
+def _realm(told: dict[str, Any]) -> dict[str, Any]:
+    realm: dict[str, Any] = told["views"]["composition"][0]
+    return realm
+
+
 def _cut(told: dict[str, Any]) -> None:
-    told["names"].pop()
+    _realm(told)["names"].pop()
 
 
 def _unlike(told: dict[str, Any]) -> None:
-    told["names"][6]["weights"][0].append(1.0)
+    _realm(told)["names"][6]["weights"][0].append(1.0)
 
 
 def _numberless(told: dict[str, Any]) -> None:
-    told["names"][6]["mean"][0] = float("nan")
+    _realm(told)["names"][6]["mean"][0] = float("nan")
 
 
 def _flat(told: dict[str, Any]) -> None:
-    told["names"][6]["scale"][0] = 0.0
+    _realm(told)["names"][6]["scale"][0] = 0.0
 
 
 def _other_form(told: dict[str, Any]) -> None:
-    told["form"] = 1
+    told["form"] = 4
 
 
 def _disordered(told: dict[str, Any]) -> None:
@@ -528,11 +614,31 @@ def _boundless(told: dict[str, Any]) -> None:
 
 
 def _short(told: dict[str, Any]) -> None:
-    told["thresholds"][6].pop()
+    _realm(told)["thresholds"][6].pop()
+
+
+def _classless(told: dict[str, Any]) -> None:
+    _realm(told)["cases"]["weights"].pop()
+
+
+def _viewless(told: dict[str, Any]) -> None:
+    told["views"]["homology"] = told["views"].pop("composition")
+
+
+def _spreadless(told: dict[str, Any]) -> None:
+    _realm(told)["spread"]["deviation"][0][0] = 0.0
+
+
+def _priorless(told: dict[str, Any]) -> None:
+    told["prior"].pop()
 
 
 @pytest.mark.parametrize(
-    "damage", [_cut, _unlike, _numberless, _flat, _other_form, _disordered, _boundless, _short]
+    "damage",
+    [
+        *(_cut, _unlike, _numberless, _flat, _other_form, _disordered, _boundless, _short),
+        *(_classless, _viewless, _spreadless, _priorless),
+    ],
 )
 def test_damage_is_seen(calibration: Calibration, damage: Callable[[dict[str, Any]], None]) -> None:
     told = copy.deepcopy(calibration.to_dict())
@@ -547,6 +653,9 @@ def test_missing_parts_are_seen(calibration: Calibration) -> None:
         del told[name]
         with pytest.raises(ValueError if name == "form" else KeyError, match=r"\w"):
             Calibration.from_dict(told)
+    for form in (1, 2):
+        with pytest.raises(OlderFormError, match="version"):
+            Calibration.from_dict({**calibration.to_dict(), "form": form})
     with pytest.raises(ValueError, match="version"):
         Calibration.from_dict([])  # type: ignore[arg-type]
     with pytest.raises((ValueError, KeyError, TypeError)):

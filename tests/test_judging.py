@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kinmer.queries.judge import Judgement, with_proof
+from kinmer.queries.judge import with_proof
 from kinmer.queries.results import Evidence, Hit, Homology, RankCall
+from kinmer.queries.sample import Judgement
 from kinmer.taxonomy import RANKS
 
 ONE = ("D", "P", "C", "O", "F", "G", "G one")

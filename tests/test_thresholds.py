@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinmer.confidence import calibrate, judge, verdicts
+from kinmer.confidence import calibrate, verdicts
 from kinmer.confidence.model import FEW_GENERA
 from kinmer.confidence.thresholds import WRONG_RANDOM, _allowed, _Names, _raised
-from tests.confidence_world import lineages, sample
+from tests.confidence_world import judged, lineages, means_of, sample
 
 SHARE = 0.1
 
@@ -49,15 +49,18 @@ def test_of_no_novelty_more_than_is_allowed_gets_a_wrong_name(seed: int) -> None
 def test_few_genera_are_told_and_names_need_more() -> None:
     world = lineages()
     few = type(world)(world.codes[:36], world.names)
-    cases = ("known", "new species", "new genus")
-    calibration = calibrate([sample(case, 300, at, few) for at, case in enumerate(cases)], few)
+    cases = ("strain", "new species", "new genus")
+    learned = [sample(case, 300, at, few) for at, case in enumerate(cases)]
+    calibration = calibrate(learned, few, means_of(len(few.codes)))
     assert calibration is not None
     assert calibration.report["genera"] < FEW_GENERA
     assert "too few genera" in calibration.caution()
-    assert np.min(calibration.thresholds) >= 0.9
+    (cells, viruses) = calibration.views["composition"]
+    assert cells == viruses
+    assert np.min(cells.thresholds) >= 0.9
     for case in cases[1:]:
         one = sample(case, 300, 50, few)
-        told = verdicts(judge(one.pool, few, calibration), few)
+        told = verdicts(judged(one, few, calibration), few)
         names = [few.names[6][code] if code >= 0 else None for code in one.truth[:, 6].tolist()]
         assert (
             all(verdict.rank != "species" for verdict in told)
@@ -69,6 +72,7 @@ def test_few_genera_are_told_and_names_need_more() -> None:
             )
             < 0.05
         )
-    many = calibrate([sample(case, 600, at, world) for at, case in enumerate(cases)], world)
+    learned = [sample(case, 600, at, world) for at, case in enumerate(cases)]
+    many = calibrate(learned, world, means_of(len(world.codes)))
     assert many is not None
     assert many.caution() == ""

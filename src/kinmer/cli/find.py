@@ -27,6 +27,20 @@ By = Annotated[Literal["sequence", "genome"], option("Hits: sequence, or genome.
 MinProbability = Annotated[
     float | None, option("Least probability of a name.", "--min-probability", min=0, max=1, metavar="P")
 ]
+Fdr = Annotated[
+    float | None,
+    option("Share of the names given that may be wrong, such as 0.05.", "--fdr", metavar="RATE"),
+]
+PriorShares = Annotated[
+    str,
+    advanced(
+        "How many queries are known: sample (as they say), usual, or shares of known species, new species"
+        " and farther.",
+        "--prior",
+        show_default=True,
+        metavar="WHAT",
+    ),
+]
 Evidence = Annotated[bool, option("Also align with the best hits.", "--evidence")]
 Where = Annotated[str | None, option("Only hits that meet a condition.", "--where", metavar="TEXT")]
 Force = Annotated[bool, advanced("Replace an output that exists.", "--force")]
@@ -61,6 +75,8 @@ def search(
     threads: Threads = None,
     force: Force = False,
     entries: Entries = None,
+    fdr: Fdr = None,
+    prior: PriorShares = "sample",
     metric: SearchMetric = None,
     facets: Facets = None,
     max_distance: MaxDistance = None,
@@ -88,6 +104,8 @@ def search(
         "facets": facets or (),
         "max_distance": max_distance,
         "min_probability": min_probability,
+        "prior": _prior(prior),
+        "fdr": fdr,
         "n_jobs": threads,
         "log": note,
     }
@@ -103,3 +121,17 @@ def search(
         results = find(queries, db, exclude_self=exclude_self, min_length=min_length, **wanted)
     results.write(screen if output is None else output, form, force=force)
     screen.flush()
+
+
+def _prior(text: str) -> Any:
+    """What --prior says: a word, or three shares."""
+    from kinmer.errors import UsageError
+
+    if text in ("sample", "usual"):
+        return text
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise UsageError(
+            f"the prior is sample, usual or three shares, not {text!r}", check="such as 0.5,0.25,0.25"
+        ) from None

@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 from kinmer.confidence.calibrator import Calibrated, calibration_of, refresh_calibration, warn_stale
-from kinmer.confidence.learn import CASE_WEIGHTS, calibrate, calibration_error
-from kinmer.confidence.model import NOTHING_NEAR, TOO_SHORT, Calibration, Judgements, Verdict, judge, verdicts
-from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, LabeledPool, Lineages, Pool, merge_genomes
+from kinmer.confidence.candidates import Candidates, GenomeMeans, Nearest, SharedHashes, candidates_of, unit
+from kinmer.confidence.cases import LabeledSample
+from kinmer.confidence.features import WHY
+from kinmer.confidence.learn import calibrate, calibration_error
+from kinmer.confidence.model import CLASSES, Calibration
+from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, Lineages, Pool
+from kinmer.confidence.verdict import (
+    NOTHING_NEAR,
+    TOO_SHORT,
+    UNSURE,
+    Judgements,
+    Scores,
+    Verdict,
+    discovery_limits,
+    judge,
+    mixture,
+    score,
+    verdicts,
+)
 
 __all__ = [
     "CASES",
-    "CASE_WEIGHTS",
+    "CLASSES",
     "HIDDEN",
     "NOTHING_NEAR",
     "NO_KIN",
     "TOO_SHORT",
+    "UNSURE",
+    "WHY",
     "Calibrated",
     "Calibration",
+    "Candidates",
+    "GenomeMeans",
     "Judgements",
-    "LabeledPool",
+    "LabeledSample",
     "Lineages",
+    "Nearest",
     "Pool",
+    "Scores",
+    "SharedHashes",
     "Verdict",
     "calibrate",
     "calibration_error",
     "calibration_of",
+    "candidates_of",
+    "discovery_limits",
     "judge",
-    "merge_genomes",
+    "mixture",
     "refresh_calibration",
+    "score",
+    "unit",
     "verdicts",
     "warn_stale",
 ]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kinmer.confidence.candidates import GenomeMeans
 from kinmer.confidence.cases import masked_samples
 from kinmer.confidence.learn import calibrate
-from kinmer.confidence.model import Calibration
+from kinmer.confidence.model import Calibration, OlderFormError
 from kinmer.confidence.pool import LineageBook
 from kinmer.confidence.probes import Probes, sample_entries, sample_probes
 from kinmer.errors import FormatError, InputError
@@ -23,6 +24,7 @@ from kinmer.index.table import EntryTable
 CHANGED = 0.2
 CURE = "kinmer db calibrate"
 SEED = 0
+OLDER = f"an older version of kinmer made the calibration, and there are no verdicts without: {CURE}"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Calibrated:
 
     def warning(self, table: EntryTable) -> str:
         """One line where the calibration no longer fits; else empty."""
+        if self.reason == OLDER:
+            return OLDER
         changes = self.changes(table)
         return f"the calibration no longer fits ({changes.text()}): {CURE}" if changes.stale else ""
 
@@ -150,12 +154,15 @@ class Calibrated:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Calibrated:
         """From `to_dict`; ValueError, KeyError or TypeError for anything else."""
-        model = stored["calibration"]
-        calibration = None if model is None else Calibration.from_dict(model)
+        model, reason = stored["calibration"], str(stored["reason"])
+        try:
+            calibration = None if model is None else Calibration.from_dict(model)
+        except OlderFormError:
+            calibration, reason = None, OLDER
         next_entry, next_genome = map(int, stored.get("next", (-1, -1)))
         genomes = int(stored.get("genomes", -1))
         extent = Extent(int(stored["entries"]), int(stored["labels"]), genomes, next_entry, next_genome)
-        return cls(calibration, str(stored["reason"]), extent)
+        return cls(calibration, reason, extent)
 
 
 def calibration_of(index: Storage) -> Calibrated | None:
@@ -175,16 +182,16 @@ def refresh_calibration(writer: IndexWriter, *, force: bool = False) -> None:
     force : learn whatever has changed. Raises as `KinIndex.open`, and what reading sequences raises.
     """
     kept = _kept(writer)
-    if not force and kept is not None and not kept.is_stale(writer.table):
+    if not force and kept is not None and kept.reason != OLDER and not kept.is_stale(writer.table):
         return
     began = time.perf_counter()
     with Storage.open(writer.path, log=writer.log, threads=writer.threads) as index, index.reading():
-        book = LineageBook(index)
+        book, means = LineageBook(index), GenomeMeans(index)
         reason, samples = "the metadata have no ranks", []
         if book.has_ranks and len(index):
-            samples = masked_samples(index, book, _probes(index, book, writer))
+            samples = masked_samples(index, book, _probes(index, book, writer), means)
             reason = "the reference has too few genomes and species to calibrate: no verdicts are given"
-        learned = calibrate(samples, book.lineages()) if samples else None
+        learned = calibrate(samples, book.lineages(), means) if samples else None
         made = Calibrated(learned, "" if learned else reason, Extent.of(index.table))
     writer.keep_calibration(made.to_dict())
     if learned is None:

@@ -1,56 +1,132 @@
-"""Pools of an index's own fragments, as they would be if their species, genus or family were not in it."""
+"""An index's own fragments, as they would be if their genome, species, genus or family were not in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, POOL, LabeledPool, LineageBook, pool_of
+from kinmer.confidence.candidates import (
+    Candidates,
+    GenomeMeans,
+    Nearest,
+    SharedHashes,
+    candidates_of,
+    unit,
+)
+from kinmer.confidence.pool import (
+    BOTH,
+    CASES,
+    COMPOSITION,
+    HIDDEN,
+    NO_KIN,
+    POOL,
+    LineageBook,
+    Pool,
+    pool_of,
+)
 from kinmer.confidence.probes import TURNS, Probes
 from kinmer.index import Storage
-from kinmer.index.rows import GENOME
+from kinmer.index.rows import GENOME, PIECE
+from kinmer.index.writer import MEAN_LETTERS
 from kinmer.progress import step
 
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 1 << 15, 256
 FAMILY, GENUS, SPECIES = 4, 5, 6
-# One query of so many of species with one genome is of what other strains do not have.
-ACCESSORY = 5
+# Genomes that share so much of the smaller one's sketch are one species whatever they are called: 0.95 ** 21
+# of whole genomes, and of two that are 60 % complete a third of that.
+TWIN = 0.12
+# Of a genome's sketch the part that is compared with all others.
+THINNED = 8
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-def masked_samples(index: Storage, book: LineageBook, probes: Probes) -> list[LabeledPool]:
+@dataclass(frozen=True)
+class LabeledSample:
+    """Queries of one of `CASES` whose truth is known; nothing that they have contradicts the case.
+
+    Those of "no kin" are random sequences, each in the place of a real one, whose name `truth` has.
+
+    views : candidates by view. truth : (q, 7) int32 codes of the queries' own names, -1 unknown. molecule :
+    (q,) int8 as in `Pool`. fragment : (q,) which probe it is of. genome : (q,) its number.
+    """
+
+    case: str
+    pool: Pool
+    views: Mapping[str, Candidates]
+    truth: NDArray[np.int32]
+    molecule: NDArray[np.int8]
+    fragment: Labels
+    genome: Labels
+
+    def __len__(self) -> int:
+        return len(self.fragment)
+
+
+def masked_samples(
+    index: Storage, book: LineageBook, probes: Probes, means: GenomeMeans
+) -> list[LabeledSample]:
     """Samples of every case, with the fragments that it is possible for.
 
-    known : the query's own genome is hidden where its species has another one. Where it has none, the query
-    is changed as another strain's would be, and nothing is hidden; of a fifth of such queries what overlaps
-    them, their whole sequence and their genome's mean are, as strains also differ in what they have.
+    part : what overlaps the fragment is hidden, its hashes too, and all other genomes of the species.
+    strain : the query's own genome is hidden where its species has another one. Where it has none, the query
+    is changed as another strain's would be, and nothing is hidden.
     new species, genus, family : all that has the query's name at that rank is hidden, where something of the
-    rank above is left, or where the rank above of a genus is unknown.
+    rank above is left, or where the rank above of a genus is unknown. With them all that is one species with
+    them by shared k-mers, whatever its name.
     new order, class, phylum, domain : all of that name is hidden, for every `TURNS`-th query.
     no kin : random sequences in the place of queries, and nothing is hidden.
     """
     rows = _Rows(index, book)
     truth = book.codes(probes.genome)
-    samples: list[LabeledPool] = []
+    twins = _twins(index, np.unique(probes.genome)) if probes.sketches is not None else {}
+    samples: list[LabeledSample] = []
     with step("Calibrating", len(probes)) as progress:
         for start in range(0, len(probes), QUERIES_AT_ONCE):
             part = np.arange(start, min(len(probes), start + QUERIES_AT_ONCE))
-            batch = _Batch(rows, probes, truth, part)
+            batch = _Batch(index, rows, means, probes, truth, part, twins)
             for case, (labels, distances) in zip(CASES, _nearest(index, rows, batch), strict=True):
                 able = np.flatnonzero(batch.possible(case) & (labels >= 0).any(axis=1))
                 if able.size:
                     own = part[able]
-                    pool = pool_of(index, book, labels[able], distances[able], probes.bases[own])
-                    samples.append(LabeledPool(case, pool, truth[own], book.molecules(probes.entry[own])))
+                    samples.append(
+                        LabeledSample(
+                            case,
+                            pool_of(index, book, labels[able], distances[able], probes.bases[own]),
+                            batch.views(case, able, labels[able], distances[able], book),
+                            truth[own],
+                            book.molecules(probes.entry[own]),
+                            own,
+                            probes.genome[own],
+                        )
+                    )
             progress.advance(len(part))
     return samples
+
+
+def _twins(index: Storage, genomes: Labels) -> dict[int, Labels]:
+    """The genomes, by number, that are one species with each of these by shared k-mers."""
+    sketches = []
+    for genome in genomes.tolist():
+        entries = np.array([entry.number for entry in index.table.members(genome)], np.int64)
+        values = [np.empty(0, np.uint64), *index.entry_sketches(entries).values()]
+        every = np.unique(np.concatenate(values))
+        sketches.append(every[every < np.uint64((1 << 48) // THINNED)])
+    found = index.shared(sketches)
+    unique, inverse = np.unique(found.genome, return_inverse=True)
+    own = np.array([len(sketch) for sketch in sketches])
+    theirs = index.genome_sketch_sizes(unique)[inverse] / THINNED
+    share = found.count / np.maximum(np.minimum(own[found.query], theirs), 1)
+    result: dict[int, list[int]] = {}
+    for query, genome in zip(found.query[share >= TWIN], found.genome[share >= TWIN], strict=True):
+        result.setdefault(int(genomes[query]), []).append(int(genome))
+    return {number: np.array(sorted(near), np.int64) for number, near in result.items()}
 
 
 class _Rows:
@@ -63,12 +139,14 @@ class _Rows:
         self.entry = index.rows.entry[self.labels]
         self.start, self.stop = np.ascontiguousarray(records["start"]), np.ascontiguousarray(records["stop"])
         self.mean = index.rows.kinds[self.labels] == GENOME
-        unique, inverse = np.unique(self.genome, return_inverse=True)
+        cut = np.unique(self.entry[index.rows.kinds[self.labels] == PIECE])
+        # What a genome's mean is of: pieces, and wholes that have none.
+        piece = index.rows.kinds[self.labels] == PIECE
+        self.counted = ~self.mean & (piece | ~np.isin(self.entry, cut))
+        self.unique = np.unique(self.genome)
         # (g, 7) of the genomes.
-        self.genomes = book.codes(unique)
-        names = self.genomes[inverse].astype(np.int64)
+        self.genomes = book.codes(self.unique)
         self._of_genome = _Groups(self.genome)
-        self._of_name = [_Groups(names[:, rank]) for rank in range(names.shape[1])]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,9 +155,9 @@ class _Rows:
         """The rows of a genome, ascending."""
         return self._of_genome.members(genome)
 
-    def of_name(self, rank: int, name: int) -> Labels:
-        """The rows that have a name at a rank, ascending."""
-        return self._of_name[rank].members(name)
+    def genomes_of(self, rank: int, name: int) -> Labels:
+        """Numbers of the genomes that have a name at a rank."""
+        return np.asarray(self.unique[self.genomes[:, rank] == name])
 
 
 class _Groups:
@@ -103,35 +181,40 @@ class _Groups:
 
 
 class _Batch:
-    """Some fragments: which cases are possible for them, and which rows each case hides from them."""
+    """Some fragments: which cases are possible for them, and what each case hides from them."""
 
-    def __init__(self, rows: _Rows, probes: Probes, truth: NDArray[np.int32], part: Labels) -> None:
-        self._rows, self._part, self._names = rows, part, truth[part]
-        own = [rows.of_genome(genome) for genome in probes.genome[part].tolist()]
-        overlapping = []
+    def __init__(
+        self,
+        index: Storage,
+        rows: _Rows,
+        means: GenomeMeans,
+        probes: Probes,
+        truth: NDArray[np.int32],
+        part: Labels,
+        twins: Mapping[int, Labels],
+    ) -> None:
+        self._index, self._rows, self._means, self._probes = index, rows, means, probes
+        self._part, self._names, self._twins = part, truth[part], twins
+        self._genome = probes.genome[part]
+        own = [rows.of_genome(genome) for genome in self._genome.tolist()]
+        self._overlapping = []
         for at, members in zip(part.tolist(), own, strict=True):
             within = (rows.start[members] < probes.stop[at]) & (rows.stop[members] > probes.start[at])
-            overlapping.append(rows.mean[members] | ((rows.entry[members] == probes.entry[at]) & within))
+            over = rows.mean[members] | ((rows.entry[members] == probes.entry[at]) & within)
+            self._overlapping.append(members[over])
         # Whether the species has other genomes, and whether something of the own genome does not overlap.
-        others = self._left(SPECIES, None, least=2)
-        remains = np.array([not near.all() for near in overlapping], dtype=bool)
-        # By the fragment's number: the same whatever comes together.
-        strains = ~others & (part % ACCESSORY != 0) & (probes.strains is not None)
-        self._known = others | strains | remains
-        self._own = own
-        self._own_known = [
-            members[:0] if strain else members if other else members[near]
-            for members, near, strain, other in zip(own, overlapping, strains, others, strict=True)
-        ]
-        vectors = probes.vectors[part]
-        changed = vectors if probes.strains is None else probes.strains[part]
-        self.queries = _unit(vectors)
-        self.strains = _unit(np.where(strains[:, None], changed, vectors))
+        self._siblings = self._left(SPECIES, None, least=2)
+        self._remains = np.array([len(a) > len(b) for a, b in zip(own, self._overlapping, strict=True)], bool)
+        self._changed = ~self._siblings & (probes.strains is not None)
+        self.queries = unit(probes.vectors[part])
+        changed = probes.vectors[part] if probes.strains is None else probes.strains[part]
+        self.strains = unit(np.where(self._changed[:, None], changed, probes.vectors[part]))
         self._has_random = np.zeros(len(part), dtype=bool)
         self.random = self.queries
         if probes.random is not None:
             self._has_random = np.asarray(probes.random[part].any(axis=1))
-            self.random = _unit(probes.random[part])
+            self.random = unit(probes.random[part])
+        self._hidden: dict[tuple[int, str], Labels] = {}
 
     def __len__(self) -> int:
         return len(self._part)
@@ -139,8 +222,10 @@ class _Batch:
     def possible(self, case: str) -> Bools:
         """(q,) whether a case can be made of the fragment."""
         has = self._names >= 0
-        if case == "known":
-            return np.asarray(has[:, SPECIES] & self._known)
+        if case == "part":
+            return np.asarray(has[:, SPECIES] & self._remains)
+        if case == "strain":
+            return np.asarray(has[:, SPECIES] & (self._siblings | self._changed))
         if case == "new species":
             return np.asarray(has[:, SPECIES] & (self._left(GENUS, SPECIES) | ~has[:, GENUS]))
         if case == "new genus":
@@ -153,12 +238,99 @@ class _Batch:
         assert rank is not None
         return np.asarray(has[:, rank] & (self._part % TURNS == rank % TURNS))
 
-    def hidden(self, query: int, rank: int | None) -> list[Labels]:
-        """Rows that a query does not get where its name at a rank is new; None: its species is known."""
-        if rank is None:
-            return [self._own_known[query]]
+    def vectors(self, case: str) -> Floats:
+        """(q, dim) unit vectors of the queries of a case."""
+        return {"strain": self.strains, NO_KIN: self.random}.get(case, self.queries)
+
+    def hidden_genomes(self, query: int, case: str) -> Labels:
+        """Numbers of the genomes that a query does not get, ascending."""
+        if (query, case) not in self._hidden:
+            self._hidden[query, case] = self._hidden_genomes(query, case)
+        return self._hidden[query, case]
+
+    def _hidden_genomes(self, query: int, case: str) -> Labels:
+        own = self._genome[query : query + 1]
+        if case == NO_KIN or (case == "strain" and not self._siblings[query]):
+            return own[:0]
+        if case == "strain":
+            return own
+        rank = HIDDEN[case] if case != "part" else SPECIES
+        assert rank is not None
         name = int(self._names[query, rank])
-        return [self._own[query], *([self._rows.of_name(rank, name)] if name >= 0 else [])]
+        named = self._rows.genomes_of(rank, name) if name >= 0 else own
+        every = [own, named, *(self._twins.get(number, own) for number in named.tolist())]
+        gone = np.unique(np.concatenate(every))
+        return gone[gone != own[0]] if case == "part" else gone
+
+    def hidden(self, query: int, case: str) -> list[Labels]:
+        """Rows that a query does not get."""
+        rows = [self._rows.of_genome(genome) for genome in self.hidden_genomes(query, case).tolist()]
+        return [*rows, self._overlapping[query]] if case == "part" else rows
+
+    def views(
+        self, case: str, able: Labels, labels: Labels, distances: Floats, book: LineageBook
+    ) -> dict[str, Candidates]:
+        """The candidates of some queries in a case, by view."""
+        vectors = self.vectors(case)[able]
+        distances_to_means = self._means.distances(vectors)
+        hidden = [self.hidden_genomes(query, case) for query in able.tolist()]
+        if distances_to_means is not None:
+            for row, genomes in enumerate(hidden):
+                distances_to_means[row, self._means.columns(genomes)] = np.inf
+            if case == "part":
+                columns = self._means.columns(self._genome[able])
+                own = [self._without(query, vectors[row]) for row, query in enumerate(able.tolist())]
+                distances_to_means[np.arange(len(able)), columns] = own
+        lengths = self._probes.bases[self._part[able]]
+        nearest = Nearest(labels, distances, distances_to_means, vectors, lengths, masked=True)
+        nothing = SharedHashes.nothing(len(able))
+        result = {COMPOSITION: candidates_of(self._index, self._means, book, nearest, nothing)}
+        sketches = self._sketches(case)
+        if sketches is not None:
+            shared = self._shared([sketches[at] for at in self._part[able].tolist()], hidden)
+            if case == "part":
+                shared = self._without_own(shared, able)
+            result[BOTH] = candidates_of(self._index, self._means, book, nearest, shared)
+        return result
+
+    def _sketches(self, case: str) -> Sequence[NDArray[np.uint64]] | None:
+        probes = self._probes
+        if case == NO_KIN:
+            return probes.random_sketches
+        if case == "strain" and probes.strain_sketches is not None and probes.sketches is not None:
+            changed = dict(zip(self._part.tolist(), self._changed.tolist(), strict=True))
+            pairs = enumerate(zip(probes.strain_sketches, probes.sketches, strict=True))
+            return [new if changed.get(at, False) else old for at, (new, old) in pairs]
+        return probes.sketches
+
+    def _shared(self, sketches: Sequence[NDArray[np.uint64]], hidden: Sequence[Labels]) -> SharedHashes:
+        found = self._index.shared(sketches)
+        kept = np.ones(len(found.query), bool)
+        for row, genomes in enumerate(hidden):
+            first, last = np.searchsorted(found.query, [row, row + 1])
+            kept[first:last] = ~np.isin(found.genome[first:last], genomes)
+        hashes = np.array([len(sketch) for sketch in sketches], np.int64)
+        return SharedHashes(found.query[kept], found.genome[kept], found.count[kept], hashes)
+
+    def _without_own(self, shared: SharedHashes, able: Labels) -> SharedHashes:
+        """With those of the query's own genome only that are elsewhere in it too."""
+        elsewhere = self._probes.elsewhere
+        assert elsewhere is not None
+        own = shared.genome == self._genome[able][shared.query]
+        count = np.where(own, elsewhere[self._part[able]][shared.query], shared.count)
+        kept = count > 0
+        return SharedHashes(shared.query[kept], shared.genome[kept], count[kept], shared.hashes)
+
+    def _without(self, query: int, vector: Floats) -> float:
+        """The distance to the mean of the query's genome without what overlaps it, inf without any."""
+        rows = self._rows
+        members = np.setdiff1d(rows.of_genome(int(self._genome[query])), self._overlapping[query])
+        members = members[rows.counted[members]]
+        if not members.size:
+            return float("inf")
+        letters = np.clip(rows.stop[members] - rows.start[members], 1, MEAN_LETTERS).astype(np.float32)
+        mean = letters @ np.asarray(self._index.rows.vectors[rows.labels[members]])
+        return float(max(0.0, 1 - vector @ unit(mean[None])[0]))
 
     def _left(self, rank: int, below: int | None, *, least: int = 1) -> Bools:
         """(q,) whether so many genomes of the query's name at a rank have another name below."""
@@ -202,31 +374,23 @@ def _nearest(index: Storage, rows: _Rows, batch: _Batch) -> list[tuple[Labels, F
     able = {case: np.flatnonzero(batch.possible(case)) for case in CASES}
     for start in range(0, len(rows), ROWS_AT_ONCE):
         stop = min(len(rows), start + ROWS_AT_ONCE)
-        here = _unit(index.rows.vectors[rows.labels[start:stop]])
+        here = unit(index.rows.vectors[rows.labels[start:stop]])
+        plain = batch.queries @ here.T
         for case in CASES:
-            rank, which = HIDDEN[case], able[case]
-            if case == NO_KIN:
-                best[case].merge(batch.random[which] @ here.T, start, which)
+            which = able[case]
+            if not which.size:
                 continue
-            if rank in (None, SPECIES):
-                cosines = (batch.strains if rank is None else batch.queries) @ here.T
-            if rank is None or rank >= FAMILY:
-                # Each case hides what the one before it does, and more.
-                _hide(cosines, batch, rank, range(len(batch)), start, stop)
-                best[case].merge(cosines[which], start, which)
-            else:
-                few = cosines[which]
-                _hide(few, batch, rank, which.tolist(), start, stop)
-                best[case].merge(few, start, which)
+            vectors = batch.vectors(case)
+            cosines = plain[which] if vectors is batch.queries else vectors[which] @ here.T
+            _hide(cosines, batch, case, which.tolist(), start, stop)
+            best[case].merge(cosines, start, which)
     return [_with_labels(one, rows) for one in best.values()]
 
 
-def _hide(
-    cosines: Floats, batch: _Batch, rank: int | None, queries: Sequence[int], start: int, stop: int
-) -> None:
+def _hide(cosines: Floats, batch: _Batch, case: str, queries: Sequence[int], start: int, stop: int) -> None:
     """Make -inf what of the rows from `start` to `stop` is hidden; cosines (m, r) of some queries (m,)."""
     for line, query in zip(cosines, queries, strict=True):
-        for hidden in batch.hidden(query, rank):
+        for hidden in batch.hidden(query, case):
             first, last = np.searchsorted(hidden, [start, stop])
             line[hidden[first:last] - start] = -np.inf
 
@@ -235,8 +399,3 @@ def _with_labels(best: _Best, rows: _Rows) -> tuple[Labels, Floats]:
     valid = best.rows >= 0
     distances = np.where(valid, np.maximum(1 - best.cosines, 0), np.float32(np.inf))
     return np.where(valid, rows.labels[best.rows], -1), distances
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1)[:, None], dtype=np.float32)

@@ -3,95 +3,296 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.model import Calibration, Logistic, fit_logistic
+from kinmer.confidence.candidates import GenomeMeans
+from kinmer.confidence.cases import LabeledSample
+from kinmer.confidence.features import GENUS, SPECIES, Spread, case_features, name_features, own_features
+from kinmer.confidence.model import (
+    CLASSES,
+    Calibration,
+    Logistic,
+    RealmModel,
+    deviations,
+    fit_logistic,
+    posterior,
+    presence,
+)
 from kinmer.confidence.pool import (
+    BOTH,
     CASES,
+    COMPOSITION,
     MOLECULE_COUNT,
     RANK_COUNT,
-    LabeledPool,
     Lineages,
+    descending,
     molecule_features,
-    name_features,
 )
 from kinmer.confidence.thresholds import Judged, thresholds_of
-from kinmer.confidence.training_set import FOLDS, GENUS, SPECIES, TrainingSet, training_set_of
+from kinmer.confidence.training_set import FOLDS, TrainingSet, training_set_of
 from kinmer.taxonomy import RANKS
 
-# What share of all queries each case is taken to be: half of them are of species that the references know.
-# What is farther away is rare here, but no case's own thresholds depend on how rare it is.
-CASE_WEIGHTS: Mapping[str, float] = {
-    "known": 0.5,
-    "new species": 0.25,
-    "new genus": 0.2,
-    "new family": 0.03,
-    "new order": 0.004,
-    "new class": 0.004,
-    "new phylum": 0.004,
-    "new domain": 0.004,
-    "no kin": 0.004,
-}
-LEAST_RIGHT, LEAST_QUERIES = 10, 50
+# What share of all queries each class is taken to be: half of them are of species that the references know.
+KNOWN = 0.5
+NEW = (0.25, 0.2, 0.03, 0.02)
+# How many of the known have a homologue where no species has two genomes that could say so, and the least and
+# most that is believed.
+WITH_HOMOLOGUE, FEWEST, MOST = 0.75, 0.2, 0.9
+LEAST_RIGHT, LEAST_QUERIES, LEAST_GENERA = 10, 50, 8
 # Genera differ: more than is best for those that are learned from.
 RIDGE = 2.0
 REPORT_DIGITS = 4
+# Fragments of a genome by which it is known how far its own lie from the rest of it weigh against so many of
+# the usual genome's, for the mean and for the variance.
+SHRINK, SHRINK_VARIANCE, LEAST_VARIANCE = 3.0, 8.0, 1e-4
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+
+def shares_of(homologous: float) -> dict[str, float]:
+    """The share of every case where so many of the known queries have a homologue."""
+    shares = dict(zip(CLASSES, (KNOWN * (1 - homologous), KNOWN * homologous, *NEW), strict=True))
+    farther = shares.pop(CLASSES[-1])
+    rest = CASES[len(shares) :]
+    return shares | dict.fromkeys(rest, farther / len(rest))
 
 
 def calibrate(
-    samples: Sequence[LabeledPool], lineages: Lineages, *, weights: Mapping[str, float] = CASE_WEIGHTS
+    samples: Sequence[LabeledSample],
+    lineages: Lineages,
+    means: GenomeMeans,
+    *,
+    given: Mapping[str, float] | None = None,
 ) -> Calibration | None:
     """Learn from queries whose truth is known; None where there are too few.
 
-    By rank, a logistic regression tells right names from wrong ones by how near the name is, how near another
-    name is, its share of the votes, and the query's length; others do so for absent names and for molecules.
-    New species that are only another name of what is there (see `synonym_queries`) are left out.
+    For cells and for viruses, and for composition alone and both views: a logistic regression tells the cases
+    from each other, and by rank another one tells right names from wrong ones where the references have the
+    true one. Both are multiplied (see `kinmer.confidence.verdict.judge`). New species that are only another
+    name of what is there (see `synonym_queries`) are left out.
 
     By default a name is given where it is likelier right than wrong, and so likely that few queries whose
     own name is absent get a wrong one (see `thresholds_of`). That, and the errors in the report, are measured
     on queries whose genus the model had not seen (five folds).
 
-    weights : of the cases; see `sample_weights`.
+    given : the share of every case; by default `shares_of` what the references themselves show.
     """
-    used = [sample for sample in samples if len(sample.pool) and weights.get(sample.case, 0) > 0]
-    if sum(len(sample.pool) for sample in used) < LEAST_QUERIES:
+    used = [sample for sample in samples if len(sample)]
+    if sum(map(len, used)) < LEAST_QUERIES:
         return None
-    training = training_set_of(used, lineages, weights)
-    judged = [_judged(training, rank) for rank in range(RANK_COUNT)]
-    if all(names.model is None for names in judged):
+    names = [name for name in (COMPOSITION, BOTH) if all(name in sample.views for sample in used)]
+    sets = {name: training_set_of(used, lineages, given or shares_of(WITH_HOMOLOGUE), name) for name in names}
+    last = sets[names[-1]]
+    if len(np.unique(last.cases)) < 2 or not (last.votes.names >= 0).any():
         return None
-    thresholds = thresholds_of(training, judged)
+    if given is None:
+        given = shares_of(_homologous(last))
+        sets = {name: replace(training, given=given) for name, training in sets.items()}
+    learned = {name: _view(training, means, homology=name == BOTH) for name, training in sets.items()}
+    if any(view is None for view in learned.values()):
+        return None
+    views = {name: view for name, view in learned.items() if view is not None}
     return Calibration(
-        names=tuple(names.model for names in judged),
-        absent=tuple(_absent(training, rank) for rank in range(RANK_COUNT)),
-        molecules=_molecules(training),
-        within=training.within,
-        lengths=training.lengths,
-        thresholds=thresholds,
-        reaches=_reaches(training),
-        report=report_of(training, judged, thresholds, lineages),
+        views={name: (cells.model, viruses.model) for name, (cells, viruses) in views.items()},
+        prior=tuple(_prior(given)),
+        molecules=_molecules(last),
+        within=last.within,
+        lengths=last.lengths,
+        reaches=_reaches(last),
+        report=report_of(last, list(dict.fromkeys(views[names[-1]])), lineages),
     )
 
 
-def _judged(training: TrainingSet, rank: int) -> Judged:
+def _prior(given: Mapping[str, float]) -> list[float]:
+    shares = [given[name] for name in CLASSES[:-1]]
+    return [*shares, sum(given[name] for name in CASES[len(shares) :])]
+
+
+def _homologous(training: TrainingSet) -> float:
+    """The share of queries of a known species that share k-mers with another genome of it.
+
+    Of fragments of species that have another genome, genera alike. It is lower the less complete genomes are.
+    """
+    known = np.flatnonzero((training.cases == CASES.index("strain")) & ~training.synonyms)
+    unchanged = known[~_is_own(training)[known]]
+    hashes = training.votes.candidates.hashes[unchanged]
+    rows = unchanged[hashes >= LEAST_HASHES]
+    if len(np.unique(training.group[rows])) < LEAST_GENERA:
+        return WITH_HOMOLOGUE
+    right = training.votes.codes[rows, :, SPECIES] == training.truth[rows, None, SPECIES]
+    shared = np.where(right, training.votes.candidates.containment[rows], 0).max(axis=1) >= LEAST_SHARED
+    by_genus = np.bincount(training.group[rows], shared) / np.maximum(np.bincount(training.group[rows]), 1)
+    return float(np.clip(by_genus[np.unique(training.group[rows])].mean(), FEWEST, MOST))
+
+
+# Of sketches of so many hashes, a homologue is seen by so large a share.
+LEAST_HASHES, LEAST_SHARED = 30, 0.15
+
+
+def _is_own(training: TrainingSet) -> Bools:
+    """(n,) whether a query's own genome is among its candidates."""
+    found = training.votes.candidates
+    return np.asarray((found.numbers == training.genome[:, None]).any(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What is learned of a realm, and how its names were judged where their genus had not been seen."""
+
+    model: RealmModel
+    training: TrainingSet
+    judged: tuple[Judged, ...]
+
+
+def _view(training: TrainingSet, means: GenomeMeans, *, homology: bool) -> tuple[Learned, Learned] | None:
+    """What is learned of cells and of viruses; of both together where there are too few of one."""
+    viral = training.votes.viral
+    if all(_enough(training, np.flatnonzero(viral == realm)) for realm in (False, True)):
+        pair = [
+            _realm(training, np.flatnonzero(viral == realm), means, homology=homology)
+            for realm in (False, True)
+        ]
+    else:
+        pair = [_realm(training, np.arange(len(training)), means, homology=homology)] * 2
+    cells, viruses = pair
+    return None if cells is None or viruses is None else (cells, viruses)
+
+
+def _enough(training: TrainingSet, rows: Rows) -> bool:
+    """Whether these queries have enough genera in known and in new species."""
+    kept = rows[~training.synonyms[rows]]
+    known = training.cases[kept] < CASES.index("new species")
+    sides = (kept[known], kept[~known])
+    return all(len(np.unique(training.group[side])) >= LEAST_GENERA for side in sides)
+
+
+def _realm(training: TrainingSet, rows: Rows, means: GenomeMeans, *, homology: bool) -> Learned | None:
+    training = training.take(rows)
+    spread, own = _spread(training, means)
+    farther = _farther(training)
+    off = deviations(spread, training.votes, means, own)
+    features = case_features(training.votes, means, off, training.within, homology=homology)
+    by_rank = [
+        name_features(training.votes, rank, training.within, homology=homology) for rank in range(RANK_COUNT)
+    ]
+    everything = np.arange(len(training))
+    classes, right = np.full((len(rows), len(CLASSES)), np.nan), np.full((len(rows), RANK_COUNT), np.nan)
+    for fold in range(FOLDS):
+        out = training.folds == fold
+        fitted = _fitted(training, features, by_rank, everything[~out])
+        if fitted is not None and out.any():
+            classes[out] = fitted[0].predict(features[out])
+            for rank, model in enumerate(fitted[1]):
+                if model is not None:
+                    right[out, rank] = model.predict(by_rank[rank][out])[:, 1]
+    fitted = _fitted(training, features, by_rank, everything)
+    if fitted is None or all(model is None for model in fitted[1]):
+        return None
+    present = presence(posterior(classes, np.array(_prior(training.given))), farther)
+    likely = descending(right * present, training.votes.names >= 0, np.ones(len(rows)))
+    judged = tuple(_judged(training, rank, likely[:, rank], fitted[1][rank]) for rank in range(RANK_COUNT))
+    thresholds = np.array(thresholds_of(training, judged))
+    return Learned(RealmModel(fitted[0], fitted[1], farther, spread, thresholds), training, judged)
+
+
+def _farther(training: TrainingSet) -> Floats:
+    """(7,) of what is farther than a new family, the share whose true name the references have."""
+    rows = np.flatnonzero(training.cases >= len(CLASSES) - 1)
+    weights = training.weights(SPECIES, rows)
+    if not weights.sum() > 0:
+        return np.zeros(RANK_COUNT)
+    return np.array([np.average(~training.absent(rank)[rows], weights=weights) for rank in range(RANK_COUNT)])
+
+
+def _fitted(
+    training: TrainingSet, features: Floats, by_rank: Sequence[Floats], rows: Rows
+) -> tuple[Logistic, tuple[Logistic | None, ...]] | None:
+    """Models of the classes and of right names by some queries; None where there is but one class."""
+    kept = rows[~training.synonyms[rows]]
+    classes = np.minimum(training.cases[kept], len(CLASSES) - 1)
+    if len(np.unique(classes)) < 2:
+        return None
+    # As if all classes were as frequent; a case has the share of its class.
+    counts = np.bincount(np.minimum(np.arange(len(CASES)), len(CLASSES) - 1))
+    even = {case: 1 / counts[min(at, len(CLASSES) - 1)] for at, case in enumerate(CASES)}
+    weights = training.weights(SPECIES, kept, even)
+    for realm_class in np.unique(classes).tolist():
+        own = classes == realm_class
+        weights[own] /= weights[own].sum()
+    cases = fit_logistic(features[kept], classes, weights, number=len(CLASSES), ridge=RIDGE)
+    names = []
+    for rank in range(RANK_COUNT):
+        some = kept[
+            (training.votes.names[kept, rank] >= 0)
+            & (training.truth[kept, rank] >= 0)
+            & ~training.absent(rank)[kept]
+        ]
+        right = training.votes.names[some, rank] == training.truth[some, rank]
+        names.append(_fit(by_rank[rank][some], right, training.weights(rank, some)))
+    return cases, tuple(names)
+
+
+def _judged(training: TrainingSet, rank: int, likely: Floats, model: Logistic | None) -> Judged:
     names = training.votes.names[:, rank]
     rows = np.flatnonzero((names >= 0) & (training.truth[:, rank] >= 0) & ~training.synonyms)
-    right = (names[rows] == training.truth[rows, rank]) & training.kin[rows]
-    features = name_features(training.votes, training.pool, rank, training.within)[rows]
-    weights = training.weights(rank, rows)
-    likely = np.full(len(rows), np.nan)
-    for fold in range(FOLDS):
-        out = training.folds[rows] == fold
-        model = _fit(features[~out], right[~out], weights[~out])
-        if model is not None and out.any():
-            likely[out] = model.predict(features[out])[:, 1]
-    return Judged(rows, weights, right, likely, _fit(features, right, weights))
+    right = (names[rows] == training.truth[rows, rank]) & training.kin[rows] & ~training.absent(rank)[rows]
+    return Judged(rows, training.weights(rank, rows), right, likely[rows], model)
+
+
+def _spread(training: TrainingSet, means: GenomeMeans) -> tuple[Spread, tuple[Floats, Floats]]:
+    """How far genomes' own pieces lie from the rest of them; and (n, f) twice for the queries of a genome
+    that is their best candidate: without what they say themselves, NaN for others.
+    """
+    values = own_features(training.votes)
+    found = training.votes.candidates
+    best = np.where(found.columns.shape[1] > 0, 1, 0) * training.votes.best
+    column = found.columns[np.arange(len(training)), best]
+    number = np.where(column >= 0, means.numbers[column], -1)
+    own = (training.cases == CASES.index("part")) & (number == training.genome)
+    bins, rows = training.bins, np.flatnonzero(own)
+    count = len(training.lengths)
+    usual, deviation = (np.zeros((count, values.shape[1])) for _ in range(2))
+    for at in range(count):
+        here = rows[bins[rows] == at]
+        here = here if len(here) >= LEAST_RIGHT else (rows if len(rows) else np.arange(len(training)))
+        usual[at], deviation[at] = values[here].mean(axis=0), values[here].std(axis=0) + 1e-6
+    rest = (values - usual[bins]) / deviation[bins]
+    genomes, inverse = np.unique(training.genome[rows], return_inverse=True)
+    number_of = np.bincount(inverse, minlength=len(genomes)).astype(np.float64)[:, None]
+
+    def total(some: Floats) -> Floats:
+        sums = [np.bincount(inverse, column, len(genomes)) for column in some.T]
+        return np.stack(sums, axis=1) if len(genomes) else np.zeros((0, some.shape[1]))
+
+    sums = total(rest[rows])
+    without = (sums[inverse] - rest[rows]) / (number_of[inverse] - 1 + SHRINK)
+    squares = (rest[rows] - without) ** 2
+    # Where all fragments are alike, nothing is known of how they vary.
+    pooled = np.maximum(squares.mean(axis=0) if len(rows) else np.ones(values.shape[1]), LEAST_VARIANCE)
+    spent = total(squares)
+    variance = (spent + SHRINK_VARIANCE * pooled) / (number_of + SHRINK_VARIANCE)
+    varying = np.sqrt(
+        (spent[inverse] - squares + SHRINK_VARIANCE * pooled) / (number_of[inverse] - 1 + SHRINK_VARIANCE)
+    )
+    off, deviating = np.full_like(values, np.nan), np.full_like(values, np.nan)
+    off[rows], deviating[rows] = without, varying
+    # Another query of the same fragment, changed as a strain's, knows no more of the genome than that.
+    by_fragment = np.full((int(training.fragment.max(initial=0)) + 1, 2, values.shape[1]), np.nan)
+    by_fragment[training.fragment[rows], 0], by_fragment[training.fragment[rows], 1] = without, varying
+    same = number == training.genome
+    off[same], deviating[same] = (by_fragment[training.fragment[same], at] for at in (0, 1))
+    known = {
+        int(genome): (sums[at] / (number_of[at] + SHRINK), np.sqrt(variance[at]))
+        for at, genome in enumerate(genomes.tolist())
+    }
+    lengths = np.log(np.array(training.lengths))
+    return Spread(lengths, usual, deviation, known), (off, deviating)
 
 
 def _fit(features: Floats, truth: Bools, weights: Floats) -> Logistic | None:
@@ -105,15 +306,6 @@ def _fit(features: Floats, truth: Bools, weights: Floats) -> Logistic | None:
         truth = np.concatenate([truth, [False, True]])
         weights = np.concatenate([weights, np.full(2, weights.mean())])
     return fit_logistic(features, truth.astype(np.int64), weights, number=2, ridge=RIDGE)
-
-
-def _absent(training: TrainingSet, rank: int) -> Logistic | None:
-    rows = np.flatnonzero((training.truth[:, rank] >= 0) & ~training.synonyms)
-    absent = training.absent(rank)[rows]
-    if min(int(absent.sum()), int((~absent).sum())) < LEAST_RIGHT:
-        return None
-    features = name_features(training.votes, training.pool, rank, training.within)[rows]
-    return _fit(features, absent, training.weights(rank, rows))
 
 
 def _molecules(training: TrainingSet) -> Logistic | None:
@@ -151,9 +343,7 @@ def calibration_error(likely: Floats, right: Bools, weights: Floats, bins: int =
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-def report_of(
-    training: TrainingSet, judged: Sequence[Judged], thresholds: Sequence[Sequence[float]], lineages: Lineages
-) -> dict[str, Any]:
+def report_of(training: TrainingSet, realms: Sequence[Learned], lineages: Lineages) -> dict[str, Any]:
     """How a calibration came about, JSON-able.
 
     genera : learned from, and species that have none. queries, species : learned from, by case; of each a
@@ -175,29 +365,35 @@ def report_of(
         "weights": dict(training.given),
         "genera": len(np.unique(training.group)),
         "twins": sorted(lineages.names[SPECIES][code] for code in synonyms),
-        "error": {RANKS[rank]: _error(names) for rank, names in enumerate(judged)},
-        "named": {RANKS[rank]: _named(training, rank, judged[rank], thresholds) for rank in (GENUS, SPECIES)},
+        "error": {RANKS[rank]: _error([one.judged[rank] for one in realms]) for rank in range(RANK_COUNT)},
+        "named": {RANKS[rank]: _named(realms, rank) for rank in (GENUS, SPECIES)},
     }
 
 
-def _error(judged: Judged) -> float | None:
-    seen = np.isfinite(judged.likely)
-    error = calibration_error(judged.likely[seen], judged.right[seen], judged.weights[seen])
+def _error(judged: Sequence[Judged]) -> float | None:
+    likely, right, weights = (
+        np.concatenate([getattr(one, name)[np.isfinite(one.likely)] for one in judged])
+        for name in ("likely", "right", "weights")
+    )
+    error = calibration_error(likely, right, weights)
     return None if np.isnan(error) else round(error, REPORT_DIGITS)
 
 
-def _named(
-    training: TrainingSet, rank: int, judged: Judged, thresholds: Sequence[Sequence[float]]
-) -> dict[str, list[float | None]]:
-    bins, absent = training.bins[judged.rows], training.absent(rank)[judged.rows]
-    named = np.nan_to_num(judged.likely) >= np.array(thresholds[rank])[bins]
+def _named(realms: Sequence[Learned], rank: int) -> dict[str, list[float | None]]:
+    parts = []
+    for one in realms:
+        judged, training = one.judged[rank], one.training
+        bins = training.bins[judged.rows]
+        named = np.nan_to_num(judged.likely) >= one.model.thresholds[rank][bins]
+        parts.append((named, training.absent(rank)[judged.rows], bins, judged.weights))
+    named, absent, bins, weights = (np.concatenate(values) for values in zip(*parts, strict=True))
 
     def share(rows: Bools) -> float | None:
         if not rows.any():
             return None
-        return round(float(np.average(named[rows], weights=judged.weights[rows])), REPORT_DIGITS)
+        return round(float(np.average(named[rows], weights=weights[rows])), REPORT_DIGITS)
 
-    lengths = range(len(training.lengths))
+    lengths = range(len(realms[0].training.lengths))
     return {
         side: [share(which & (bins == at)) for at in lengths]
         for side, which in (("present", ~absent), ("absent", absent))

@@ -1,4 +1,4 @@
-"""What is learned, and what it says about queries: logistic models, probabilities, thresholds, verdicts."""
+"""What is learned of an index: logistic models of cases, names and molecules, thresholds, reaches."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import (
-    MOLECULE_COUNT,
-    RANK_COUNT,
-    Lineages,
-    Pool,
-    Votes,
-    descending,
-    molecule_features,
-    name_features,
-    vote,
-)
-from kinmer.taxonomy import RANKS
+from kinmer.confidence.candidates import GenomeMeans
+from kinmer.confidence.features import Spread, Votes, own_features
+from kinmer.confidence.pool import BOTH, COMPOSITION, HIDDEN, RANK_COUNT
 
 # The form of the models' features and of what is kept of them.
-FORM = 2
+FORM, OLDER_FORMS = 3, (1, 2)
 # Of fewer genera than this no share of wrong names can be kept for certain.
 FEW_GENERA = 20
 # The score of a class that nobody has: a probability of 0 for all that counts.
 NOBODY = -30.0
 
+# What a query may be: of a genome of which the references have nothing homologous, of another strain, of a
+# new species, genus or family, or of what is farther; the cases of all that is farther are one class.
+CLASSES = ("part", "strain", "new species", "new genus", "new family", "farther")
+# (5, 7) whether the references have the true name, by rank, of all classes but the last.
+PRESENT = np.array(
+    [
+        [HIDDEN[case] is None or rank < (HIDDEN[case] or 0) for rank in range(RANK_COUNT)]
+        for case in CLASSES[:-1]
+    ],
+    dtype=np.float64,
+)
+
 Floats = NDArray[np.float64]
+
+
+class OlderFormError(ValueError):
+    """A calibration that an older version made, and that can be made again."""
 
 
 @dataclass(frozen=True)
@@ -104,30 +111,69 @@ def fit_logistic(
 
 
 @dataclass(frozen=True)
+class RealmModel:
+    """What is learned of one view, of cells or of viruses.
+
+    cases : of `CLASSES`, all as frequent. names : for every rank from domain to species, of the probability
+    that its name is right where the references have it; None where nothing could be learned. farther : (7,)
+    the share of the last class whose true name the references have. thresholds : (7, l), the probability at
+    the calibration's own prior from which on a name is given.
+    """
+
+    cases: Logistic
+    names: tuple[Logistic | None, ...]
+    farther: Floats
+    spread: Spread
+    thresholds: Floats
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "cases": self.cases.to_dict(),
+            "names": [None if model is None else model.to_dict() for model in self.names],
+            "farther": self.farther.tolist(),
+            "spread": self.spread.to_dict(),
+            "thresholds": self.thresholds.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], lengths: int) -> RealmModel:
+        """From `to_dict`; ValueError, KeyError or TypeError for anything else."""
+        names = tuple(None if model is None else Logistic.from_dict(model) for model in stored["names"])
+        thresholds = np.array([_numbers(line) for line in stored["thresholds"]])
+        cases = Logistic.from_dict(stored["cases"])
+        farther = np.array(_numbers(stored["farther"]))
+        ranks = {len(names), len(farther), len(thresholds)}
+        if ranks != {RANK_COUNT} or thresholds.shape[1:] != (lengths,):
+            raise ValueError("a part is missing")
+        if len(cases.weights) != len(CLASSES):
+            raise ValueError("the shapes of a model do not go together")
+        return cls(cases, names, farther, Spread.from_dict(stored["spread"]), thresholds)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How far names can be trusted.
 
-    names : for every rank from domain to species, of the probability that a name is right; None where nothing
-    could be learned. absent : for every rank, of the probability that the query's true name at that rank is
-    none of the references'. molecules : of chromosome, plasmid, virus; None where there are fewer than two.
-    within : shortest and longest query that it was learned from, in bases. lengths, thresholds : (l,) and
-    (7, l), the probability from which on a name is given by default. reaches : (l,) distance of the nearest
-    genome of the query that was farthest from any. report : how it was made; see `report_of`.
+    views : for "composition" alone and for "both" views what is learned of cells and of viruses. Where one
+    of them is too rare, both are of all. prior : (6,) the shares of `CLASSES` that are taken for granted.
+    molecules : of chromosome, plasmid, virus; None where there are fewer than two. within : shortest and
+    longest query that it was learned from, in bases. lengths : (l,) of the thresholds. reaches : (l,)
+    distance of the nearest genome of the query that was farthest from any. report : how it was made.
     """
 
-    names: tuple[Logistic | None, ...]
-    absent: tuple[Logistic | None, ...]
+    views: Mapping[str, tuple[RealmModel, RealmModel]]
+    prior: tuple[float, ...]
     molecules: Logistic | None
     within: tuple[float, float]
     lengths: tuple[float, ...]
-    thresholds: tuple[tuple[float, ...], ...]
     reaches: tuple[float, ...]
     report: Mapping[str, Any]
 
-    def threshold(self, rank: int, lengths: NDArray[np.int64]) -> Floats:
-        """(q,) the default thresholds for queries of so many bases, 0 for unknown."""
-        known = np.where(lengths > 0, lengths, self.lengths[-1]).astype(np.float64)
-        return np.interp(np.log(known), np.log(self.lengths), self.thresholds[rank])
+    def threshold(self, model: RealmModel, lengths: NDArray[np.int64]) -> Floats:
+        """(q, 7) the default thresholds for queries of so many bases, 0 for unknown."""
+        size = np.log(np.where(lengths > 0, lengths, self.lengths[-1]).astype(np.float64))
+        return np.stack([np.interp(size, np.log(self.lengths), line) for line in model.thresholds], axis=1)
 
     def caution(self) -> str:
         """What people have to know where the references were too few to learn much from; else empty."""
@@ -156,32 +202,36 @@ class Calibration:
         """JSON form."""
         return {
             "form": FORM,
-            "names": [None if model is None else model.to_dict() for model in self.names],
-            "absent": [None if model is None else model.to_dict() for model in self.absent],
+            "views": {name: [model.to_dict() for model in pair] for name, pair in self.views.items()},
+            "prior": list(self.prior),
             "molecules": None if self.molecules is None else self.molecules.to_dict(),
             "within": list(self.within),
             "lengths": list(self.lengths),
-            "thresholds": [list(line) for line in self.thresholds],
             "reaches": list(self.reaches),
             "account": dict(self.report),
         }
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Calibration:
-        """From `to_dict`; ValueError, KeyError or TypeError for anything else."""
+        """From `to_dict`; OlderFormError, ValueError, KeyError or TypeError for anything else."""
         if not isinstance(stored, Mapping) or stored.get("form") != FORM:
-            raise ValueError("it was made by another version of kinmer")
-        names, absent = (tuple(map(_model, stored[name])) for name in ("names", "absent"))
+            older = isinstance(stored, Mapping) and stored.get("form") in OLDER_FORMS
+            raise (OlderFormError if older else ValueError)("it was made by another version of kinmer")
         low, high = _numbers(stored["within"])
         lengths, reaches = _numbers(stored["lengths"]), _numbers(stored["reaches"])
-        thresholds = tuple(_numbers(line) for line in stored["thresholds"])
-        whole = len(names) == len(absent) == len(thresholds) == RANK_COUNT and 0 < low <= high
-        if not whole or not lengths or any(len(line) != len(lengths) for line in (*thresholds, reaches)):
+        prior = _numbers(stored["prior"])
+        if len(prior) != len(CLASSES) or len(reaches) != len(lengths) or not lengths or not 0 < low <= high:
             raise ValueError("a part is missing")
         if lengths[0] < 1 or any(shorter >= longer for shorter, longer in pairwise(lengths)):
             raise ValueError("its lengths do not ascend")
-        report, molecules = dict(stored["account"]), _model(stored["molecules"])
-        return cls(names, absent, molecules, (low, high), lengths, thresholds, reaches, report)
+        views: dict[str, tuple[RealmModel, RealmModel]] = {}
+        for name, pair in stored["views"].items():
+            cells, viruses = (RealmModel.from_dict(model, len(lengths)) for model in pair)
+            views[name] = (cells, viruses)
+        if COMPOSITION not in views or not views.keys() <= {COMPOSITION, BOTH}:
+            raise ValueError("a view is missing")
+        molecules = None if stored["molecules"] is None else Logistic.from_dict(stored["molecules"])
+        return cls(views, prior, molecules, (low, high), lengths, reaches, dict(stored["account"]))
 
 
 def _numbers(stored: Iterable[Any]) -> tuple[float, ...]:
@@ -191,116 +241,28 @@ def _numbers(stored: Iterable[Any]) -> tuple[float, ...]:
     return numbers
 
 
-def _model(stored: dict[str, Any] | None) -> Logistic | None:
-    return None if stored is None else Logistic.from_dict(stored)
+def posterior(classes: Floats, prior: Floats) -> Floats:
+    """(q, 6) probabilities of classes that are as frequent as `prior`, (6,) or (q, 6)."""
+    grown = classes * prior
+    return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
 
-NOTHING_NEAR, TOO_SHORT = "nothing near", "too short to tell"
-DIGITS = 6
-# Without a calibration names end where one has less than half of the votes.
-LEAST_SHARE = 0.5
-# Queries of fewer bases have no names at all, whatever is near.
-NAMELESS = 100
+def presence(classes: Floats, farther: Floats) -> Floats:
+    """(q, 7) probability that the references have the true name, from those of `CLASSES` (q, 6).
 
-
-@dataclass(frozen=True)
-class Judgements:
-    """Names and probabilities of queries, by rank from domain to species.
-
-    names : (q, 7) int32, -1 for none. share : (q, 7) of the votes. probability : (q, 7) that the name is
-    right, NaN where there is none. absent : (q, 7) probability that the true name is none of the references',
-    NaN where that is not known. threshold : (q, 7) probability from which on a name is given by default.
-    molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN. short : (q,) queries without
-    probabilities, shorter than all that was learned from.
+    farther : (7,) or (q, 7) the share of the last class that has it.
     """
-
-    names: NDArray[np.int32]
-    share: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    absent: NDArray[np.float64]
-    threshold: NDArray[np.float64]
-    molecule: NDArray[np.float64]
-    short: NDArray[np.bool_]
+    return np.asarray(classes[:, :-1] @ PRESENT + classes[:, -1:] * farther)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A verdict in words; rank and name of the deepest name that is likely enough, None where none is."""
-
-    text: str
-    rank: str | None
-    name: str | None
-
-
-def judge(pool: Pool, lineages: Lineages, calibration: Calibration | None) -> Judgements:
-    """Judge queries by their candidates, each by its own alone; without a calibration nothing is probable.
-
-    A name is never likelier than the one above it. A name at a rank that nothing could be learned of, as few
-    viruses have an order, is as likely as the next one below. Where the nearest genome is farther than any
-    that was learned from, no name is likely at all. A query shorter than all that was learned from has no
-    probabilities, and names as without a calibration; one of fewer than `NAMELESS` bases has no names either.
-    """
-    votes, count = vote(pool, lineages), len(pool)
-    names, short = _agreed(votes), np.zeros(count, dtype=bool)
-    likely, absent, limit = (np.full((count, RANK_COUNT), np.nan) for _ in range(3))
-    molecule = np.full((count, MOLECULE_COUNT), np.nan)
-    if calibration is not None and count:
-        short = calibration.is_short(pool.lengths)
-        names = np.where(short[:, None], names, votes.names)
-        for rank in range(RANK_COUNT):
-            limit[:, rank] = calibration.threshold(rank, pool.lengths)
-            for values, model in ((likely, calibration.names[rank]), (absent, calibration.absent[rank])):
-                if model is not None:
-                    features = name_features(votes, pool, rank, calibration.within, model.width)
-                    values[:, rank] = model.predict(features)[:, 1]
-        near = calibration.is_near(votes.nearest, pool.lengths).astype(np.float64)
-        likely = descending(likely, votes.names >= 0, near)
-        if calibration.molecules is not None:
-            molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
-        for values in (likely, absent, molecule):
-            values[short] = np.nan
-    nameless = (pool.lengths > 0) & (pool.lengths < NAMELESS)
-    return Judgements(
-        np.where(nameless[:, None], np.int32(-1), names),
-        votes.share.round(DIGITS),
-        likely.round(DIGITS),
-        absent.round(DIGITS),
-        limit.round(DIGITS),
-        molecule.round(DIGITS),
-        short,
-    )
-
-
-def _agreed(votes: Votes) -> NDArray[np.int32]:
-    """The names (q, 7) down to the first that has less than half of the votes."""
-    split = (votes.names >= 0) & (votes.share < LEAST_SHARE)
-    return np.where(np.logical_or.accumulate(split, axis=1), np.int32(-1), votes.names)
-
-
-def verdicts(
-    judgements: Judgements, lineages: Lineages, min_probability: float | None = None
-) -> list[Verdict]:
-    """The verdict on every query.
-
-    min_probability : from which on a name is given; None for the default of the rank and the query's length.
-    Below the deepest name given, that of the next rank at which the references have names is called new where
-    it is likelier than not that they do not have it, else unsure.
-    """
-    limit = judgements.threshold if min_probability is None else min_probability
-    given = (judgements.names >= 0) & (np.nan_to_num(judgements.probability, nan=-1) >= limit)
-    result = []
-    for row, line in enumerate(given):
-        ranks = np.flatnonzero(line)
-        if not ranks.size:
-            result.append(Verdict(TOO_SHORT if judgements.short[row] else NOTHING_NEAR, None, None))
-            continue
-        deepest = int(ranks[-1])
-        rank, name = RANKS[deepest], lineages.names[deepest][judgements.names[row, deepest]]
-        text = f"{rank} {name}"
-        if deepest + 1 < len(RANKS):
-            further = np.flatnonzero(judgements.names[row, deepest + 1 :] >= 0)
-            below = deepest + 1 + (int(further[0]) if further.size else 0)
-            new = judgements.absent[row, below] >= 0.5
-            text = f"new {RANKS[below]} of {text}" if new else f"{text}, {RANKS[below]} unsure"
-        result.append(Verdict(text, rank, name))
-    return result
+def deviations(
+    spread: Spread, votes: Votes, means: GenomeMeans, given: tuple[Floats, Floats] | None = None
+) -> Floats:
+    """(q, 5) by how many deviations a query is off what is usual for the genome that has its species."""
+    found = votes.candidates
+    if not found.columns.shape[1] or not len(means):
+        genomes = np.full(len(found), -1)
+    else:
+        column = found.columns[np.arange(len(found)), votes.best]
+        genomes = np.where(column >= 0, means.numbers[column], -1)
+    return spread.deviations(own_features(votes), found.lengths, genomes, given)

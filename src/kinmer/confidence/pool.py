@@ -1,25 +1,24 @@
-"""Candidates of queries: the nearest rows of an index, what they are of, and what they agree on.
-
-The features that models take are made of these votes.
-"""
+"""The nearest rows of queries, and the names and molecules of what they are of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.index import Storage
 from kinmer.index.manifest import Entry
-from kinmer.index.nearest import MEAN_BONUS
-from kinmer.index.rows import GENOME
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
-# The cases of `LabeledPool`, and the highest rank whose name the references do not have then.
+# The cases of `LabeledPool`, and the highest rank whose name the references do not have then. Of "part" they
+# have the genome, but nothing homologous to the query; of "strain" another genome of the species.
 HIDDEN: Mapping[str, int | None] = {
-    "known": None,
+    "part": None,
+    "strain": None,
     "new species": 6,
     "new genus": 5,
     "new family": 4,
@@ -31,11 +30,17 @@ HIDDEN: Mapping[str, int | None] = {
 }
 CASES = tuple(HIDDEN)
 NO_KIN = "no kin"
+# The views of a query that a model takes.
+COMPOSITION, BOTH = "composition", "both"
 # Candidates of a query that its verdict rests on.
 POOL = 256
 MOLECULES = ("chromosome", "plasmid", "virus")
 # Which value counts as which kind. Other values say nothing.
 MOLECULE_CODES = {name: code for code, name in enumerate(MOLECULES)} | {"contig": 0}
+
+
+# What the name of the domain of viruses begins with.
+VIRAL = "virus"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Lineages:
 
     codes: NDArray[np.int32]
     names: tuple[tuple[str, ...], ...]
+
+    @cached_property
+    def viral(self) -> NDArray[np.bool_]:
+        """(g,) which genomes are of viruses."""
+        domains = np.array([name.lower().startswith(VIRAL) for name in self.names[0]] + [False])
+        return domains[self.codes[:, 0]]
 
 
 @dataclass(frozen=True)
@@ -68,40 +79,28 @@ class Pool:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def take(self, rows: NDArray[np.int64]) -> Pool:
+        """Those of some queries."""
+        return Pool(*(getattr(self, name)[rows] for name in Pool.__dataclass_fields__))
 
-@dataclass(frozen=True)
-class LabeledPool:
-    """Queries of one of `CASES` whose truth is known; nothing in their pool contradicts the case.
+    @classmethod
+    def joined(cls, parts: Sequence[Pool]) -> Pool:
+        """All of several."""
+        width = max(part.distances.shape[1] for part in parts)
 
-    Those of "no kin" are random sequences, each in the place of a real one, whose name `truth` has.
+        def wide(name: str, missing: float) -> NDArray[Any]:
+            values = [getattr(part, name) for part in parts]
+            return np.concatenate(
+                [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=missing) for one in values]
+            )
 
-    truth : (q, 7) int32 codes of the queries' own names, -1 unknown. molecule : (q,) int8 as in `Pool`.
-    """
-
-    case: str
-    pool: Pool
-    truth: NDArray[np.int32]
-    molecule: NDArray[np.int8]
-
-
-def merge_genomes(pool: Pool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Every genome once, as near as its best candidate: distances and genomes (q, c), nearest first.
-
-    Missing ones are inf and -1.
-    """
-    shape = pool.distances.shape
-    distances = pool.distances.astype(np.float64)
-    distances = np.where(pool.kinds == GENOME, np.maximum(distances - MEAN_BONUS, 0), distances)
-    valid = (pool.genomes >= 0) & np.isfinite(distances)
-    genomes = np.where(valid, pool.genomes, np.iinfo(np.int64).max)
-    distances = np.where(valid, distances, np.inf)
-    rows = np.repeat(np.arange(shape[0]), shape[1])
-    order = np.lexsort((distances.ravel(), genomes.ravel(), rows)).reshape(shape) % max(1, shape[1])
-    genomes, distances = np.take_along_axis(genomes, order, 1), np.take_along_axis(distances, order, 1)
-    distances[:, 1:][genomes[:, 1:] == genomes[:, :-1]] = np.inf
-    order = np.argsort(distances, axis=1, kind="stable")
-    distances = np.take_along_axis(distances, order, 1)
-    return distances, np.where(np.isfinite(distances), np.take_along_axis(genomes, order, 1), -1)
+        return cls(
+            wide("distances", np.inf),
+            wide("genomes", -1),
+            wide("kinds", -1),
+            wide("molecules", -1),
+            np.concatenate([part.lengths for part in parts]),
+        )
 
 
 def molecule_column(columns: Sequence[str]) -> str | None:
@@ -193,14 +192,10 @@ def pool_of(
     )
 
 
-RANK_COUNT, MOLECULE_COUNT, VIRUS = len(RANKS), len(MOLECULES), MOLECULES.index("virus")
-# Genomes that have a vote, and the distance behind the nearest at which a vote's weight falls to 1/e.
-VOTERS, WEIGHT_SCALE = 10, 0.02
+RANK_COUNT, MOLECULE_COUNT = len(RANKS), len(MOLECULES)
 # Below this distance sequences count as equal.
 LEAST_DISTANCE = 1e-3
 USUAL_LENGTH = 10_000.0
-# Shorter sequences say less and less: they have features of their own, which are 0 for longer ones.
-SHORT_LENGTH = 1_000.0
 # Rows whose molecules count, and the distance behind the nearest at which their weight falls to 1/e.
 MOLECULE_ROWS, MOLECULE_SCALE = 20, 0.02
 # Rows of a kind whose mean distance counts beside that of its nearest.
@@ -208,63 +203,6 @@ MOLECULE_NEAREST = 5
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Votes:
-    """The votes on queries, (q, 7) by rank.
-
-    names : int32, -1 where the genomes do not agree. share : of all votes. own, other : distances of the
-    nearest genome of that name and of another name. own_mean, other_mean : of the nearest genome's mean of
-    that name and of all others. nearest : (q,) distance of the nearest genome.
-
-    Without a name `own` and `other` are the distances of the nearest and of the farthest candidate. The
-    farthest also stands for another name, or a mean, that no candidate has.
-    """
-
-    names: NDArray[np.int32]
-    share: Floats
-    own: Floats
-    other: Floats
-    own_mean: Floats
-    other_mean: Floats
-    nearest: Floats
-
-
-def vote(pool: Pool, lineages: Lineages) -> Votes:
-    """The votes of the `VOTERS` nearest genomes of every query.
-
-    At each rank the name with the largest weight among the genomes that agree with all names above it. Of
-    equal weights the nearer one's counts. A rank at which half of the weight or more has no name, as many
-    viruses have no order, is passed over.
-    """
-    distances, genomes = merge_genomes(pool)
-    count, ranks = len(pool), RANK_COUNT
-    codes = np.concatenate([lineages.codes, np.full((1, ranks), -1, np.int32)])[genomes]
-    nearest = distances[:, 0] if distances.shape[1] else np.full(count, np.inf)
-    nearest = np.where(np.isfinite(nearest), nearest, 2.0)
-    finite = np.where(np.isfinite(pool.distances), pool.distances, 0)
-    farthest = np.maximum(finite.max(axis=1, initial=0).astype(np.float64), nearest)
-    voters = min(VOTERS, distances.shape[1])
-    weight = np.exp(-(distances[:, :voters] - nearest[:, None]) / WEIGHT_SCALE)
-    weight = np.where(genomes[:, :voters] >= 0, weight, 0)
-    own, other, own_mean, other_mean = (
-        np.repeat(values[:, None], ranks, 1) for values in (nearest, farthest, farthest, farthest)
-    )
-    names, share = np.full((count, ranks), -1, np.int32), np.zeros((count, ranks))
-    total = weight.sum(axis=1)
-    agree = np.ones((count, voters), bool)
-    for rank in range(ranks):
-        name, votes, named = _ballot(codes[:, :voters, rank], weight, agree, total)
-        has = named & (total > 0)
-        names[has, rank], share[has, rank] = name[has], votes[has]
-        of = codes[:, :, rank]
-        own[has, rank] = _least(distances, of == name[:, None])[has]
-        others = _least(distances, (of != name[:, None]) & (of >= 0))
-        other[has, rank] = np.where(np.isfinite(others), others, farthest)[has]
-        agree &= ~has[:, None] | (of[:, :voters] == name[:, None])
-    _fill_means(own_mean, other_mean, names, pool, lineages)
-    return Votes(names, share, own, other, own_mean, other_mean, nearest)
 
 
 def descending(likely: Floats, named: Bools, most: Floats) -> Floats:
@@ -286,26 +224,6 @@ def log_distance(distances: Floats) -> Floats:
     return np.asarray(np.log(np.maximum(distances, LEAST_DISTANCE)))
 
 
-def name_features(
-    votes: Votes, pool: Pool, rank: int, within: tuple[float, float], width: int | None = None
-) -> Floats:
-    """(q, p) of the name at a rank: how near it is, how near another name is, its share, and the length.
-
-    width : only the first columns. Later ones stand last: models of kinmer 0.1.0 have none of them.
-
-    Whether the query is a virus was tried too. It did not help on genera that had not been learned from.
-    """
-    own, other = log_distance(votes.own[:, rank]), log_distance(votes.other[:, rank])
-    means = log_distance(votes.own_mean[:, rank]), log_distance(votes.other_mean[:, rank])
-    size = _size(pool.lengths, within)
-    curved = [size * own, size * other, size**2 * own, size**2 * other]
-    short = np.minimum(size - np.log(SHORT_LENGTH / USUAL_LENGTH), 0)
-    share = votes.share[:, rank]
-    shorter = [short, short**2, short * own, short * other, short * share]
-    every = [own, other, share, size, size**2, *curved, *means, *shorter]
-    return np.stack(every[:width], axis=1)
-
-
 def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:
     """(q, p): how near each kind of molecule is, what share of the nearest rows it has, and the length."""
     distances = pool.distances.astype(np.float64)
@@ -315,7 +233,7 @@ def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:
     closeness = np.exp(-(distances - np.where(np.isfinite(first), first, 0)[:, None]) / MOLECULE_SCALE)
     weight = np.where(valid & (pool.molecules >= 0), closeness, 0)[:, :MOLECULE_ROWS]
     total = np.maximum(weight.sum(axis=1), 1e-300)
-    size = _size(pool.lengths, within)
+    size = log_size(pool.lengths, within)
     parts = [size]
     for kind in range(MOLECULE_COUNT):
         own = valid & (pool.molecules == kind)
@@ -331,47 +249,7 @@ def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:
     return np.stack(parts, axis=1)
 
 
-def _size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:
+def log_size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:
     """Log of lengths, limited to those that were learned from; unknown ones as the longest."""
     known = np.where(lengths > 0, lengths, within[1]).astype(np.float64)
     return np.asarray(np.log(np.clip(known, *within) / USUAL_LENGTH))
-
-
-def _fill_means(
-    own_mean: Floats, other_mean: Floats, names: NDArray[np.int32], pool: Pool, lineages: Lineages
-) -> None:
-    """Put in the distances of genomes' means, where candidates have any."""
-    means = (pool.kinds == GENOME) & (pool.genomes >= 0) & np.isfinite(pool.distances)
-    distances = np.where(means, pool.distances, np.inf).astype(np.float64)
-    for rank in range(RANK_COUNT):
-        codes = np.append(lineages.codes[:, rank], np.int32(-1))[np.where(means, pool.genomes, -1)]
-        name = names[:, rank, None]
-        own = (codes == name) & (name >= 0)
-        for target, which in ((own_mean, own), (other_mean, ~own)):
-            least = _least(distances, which)
-            target[:, rank] = np.where(np.isfinite(least), least, target[:, rank])
-
-
-def _ballot(
-    codes: NDArray[np.int32], weight: Floats, agree: Bools, total: Floats
-) -> tuple[NDArray[np.int32], Floats, Bools]:
-    """The name (q,) with the most weight of all voters, its share, and whether the rank counts at all."""
-    count = len(codes)
-    if not codes.shape[1]:
-        return np.full(count, -1, np.int32), np.zeros(count), np.zeros(count, bool)
-    valid = agree & (codes >= 0)
-    given = np.where(valid, weight, 0)
-    # Voters are few: their weights are added one by one, in the same order for every batch.
-    votes = np.zeros_like(given)
-    for voter in range(codes.shape[1]):
-        votes += np.where(codes == codes[:, voter, None], given[:, voter, None], 0)
-    votes = np.where(valid, votes, -1)
-    best = votes.argmax(axis=1)
-    top = votes[np.arange(count), best]
-    nameless = np.where(agree & (codes < 0), weight, 0).sum(axis=1)
-    named = (top > 0) & (nameless < 0.5 * np.maximum(total, 1e-300))
-    return codes[np.arange(count), best], np.maximum(top, 0) / np.maximum(total, 1e-300), named
-
-
-def _least(distances: Floats, which: Bools) -> Floats:
-    return np.asarray(np.where(which, distances, np.inf).min(axis=1, initial=np.inf))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from kinmer.index import Storage
 from kinmer.index.manifest import Entry
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.sequences import EntryLetters
+from kinmer.sketches import SKETCH_K, sketch, sketch_positions
 
 # From the shortest on that anything can be said of. Short ones lie close together, where answers change most.
 LENGTHS = (100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
@@ -44,7 +46,8 @@ class Probes:
     vectors : (q, dim). strains : (q, dim) of the fragments as another strain would have them; None where
     there are no sequences. random : (q, dim) of random sequences in the place of some fragments, else 0; None
     as well. entry, genome : (q,) numbers that they are of. start, stop : (q,) in letters. bases : (q,) of A,
-    C, G and T.
+    C, G and T. sketches, strain_sketches, random_sketches : of the same sequences; None where the index has
+    none. elsewhere : (q,) hashes of a sketch that the entry also has outside of the fragment.
     """
 
     vectors: Vectors
@@ -55,6 +58,10 @@ class Probes:
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     bases: NDArray[np.int64]
+    sketches: list[NDArray[np.uint64]] | None = None
+    strain_sketches: list[NDArray[np.uint64]] | None = None
+    random_sketches: list[NDArray[np.uint64]] | None = None
+    elsewhere: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.entry)
@@ -80,30 +87,78 @@ def sample_probes(
         by_entry.setdefault(span.entry, []).append(span)
     embedder = Embedder(index.encoder, None, threads)
     parts: list[Probes] = []
-    waiting: list[tuple[_Span, bytes]] = []
+    waiting: list[_Fragment] = []
     for number, text in letters.each(sorted(by_entry)):
-        waiting += _filled(text, by_entry[number])
+        found = _filled(text, by_entry[number])
+        waiting += starmap(_Fragment, zip(*_cut(text, found), strict=True))
         if len(waiting) >= FRAGMENTS_AT_ONCE:
             parts.append(_embedded(waiting, embedder, index.dim, rng))
             waiting = []
     parts.append(_embedded(waiting, embedder, index.dim, rng))
-    names = ("vectors", "strains", "random", "entry", "genome", "start", "stop", "bases")
-    return Probes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return _joined(parts, sketched=index.has_sketches)
+
+
+class _Fragment(NamedTuple):
+    """A fragment, and how many hashes of its sketch are elsewhere in its entry."""
+
+    span: _Span
+    text: bytes
+    elsewhere: int
+
+
+def _cut(text: bytes, found: list[tuple[_Span, bytes]]) -> tuple[list[_Span], list[bytes], list[int]]:
+    values, starts = sketch_positions(text)
+    unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    elsewhere = []
+    for span, _ in found:
+        inside = inverse[(starts >= span.start) & (starts + SKETCH_K <= span.stop)]
+        within = np.bincount(inside, minlength=len(unique))
+        elsewhere.append(int(((within > 0) & (counts > within)).sum()))
+    return [span for span, _ in found], [part for _, part in found], elsewhere
+
+
+def _joined(parts: Sequence[Probes], *, sketched: bool) -> Probes:
+    arrays = ("vectors", "strains", "random", "entry", "genome", "start", "stop", "bases")
+    lists = ("sketches", "strain_sketches", "random_sketches")
+    values: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays
+    }
+    if sketched:
+        values |= {name: [one for part in parts for one in getattr(part, name)] for name in lists}
+        values["elsewhere"] = np.concatenate([part.elsewhere for part in parts if part.elsewhere is not None])
+    return Probes(**values)
 
 
 def _embedded(
-    fragments: Sequence[tuple[_Span, bytes]], embedder: Embedder, dim: int, rng: np.random.Generator
+    fragments: Sequence[_Fragment], embedder: Embedder, dim: int, rng: np.random.Generator
 ) -> Probes:
     """The fragments that have a vector, with those of other strains and of random sequences."""
-    texts = [text for _, text in fragments]
-    own, strains = (_vectors(embedder, some, dim) for some in (texts, [_strain(text, rng) for text in texts]))
+    texts = [fragment.text for fragment in fragments]
+    changed = [_strain(text, rng) for text in texts]
+    strange = [_random(text, rng) for text in texts[::TURNS]]
+    own, strains = (_vectors(embedder, some, dim) for some in (texts, changed))
     random = np.zeros_like(own)
-    random[::TURNS] = np.nan_to_num(_vectors(embedder, [_random(text, rng) for text in texts[::TURNS]], dim))
+    random[::TURNS] = np.nan_to_num(_vectors(embedder, strange, dim))
     kept = np.isfinite(own).all(axis=1) & np.isfinite(strains).all(axis=1)
     bases = np.array([base_count(text) for text in texts], np.int64)
-    spans = np.array([span for span, _ in fragments], dtype=np.int64).reshape(-1, 4)
+    spans = np.array([fragment.span for fragment in fragments], dtype=np.int64).reshape(-1, 4)
     entry, genome, start, stop = spans[kept].T
-    return Probes(own[kept], strains[kept], random[kept], entry, genome, start, stop, bases[kept])
+    rows = np.flatnonzero(kept).tolist()
+    nothing = np.empty(0, np.uint64)
+    return Probes(
+        own[kept],
+        strains[kept],
+        random[kept],
+        entry,
+        genome,
+        start,
+        stop,
+        bases[kept],
+        [sketch(texts[row]) for row in rows],
+        [sketch(changed[row]) for row in rows],
+        [nothing if row % TURNS else sketch(strange[row // TURNS]) for row in rows],
+        np.array([fragments[row].elsewhere for row in rows], np.int64),
+    )
 
 
 def _vectors(embedder: Embedder, texts: Sequence[bytes], dim: int) -> Vectors:
@@ -168,7 +223,12 @@ def sample_entries(index: Storage, book: LineageBook, *, seed: int) -> Probes:
     numbers = np.array(spans, dtype=np.int64).reshape(-1, 4)
     entry, genome, start, stop = numbers.T
     # How many of the letters are gaps is not known here.
-    return Probes(vectors, None, None, entry, genome, start, stop, stop)
+    probes = Probes(vectors, None, None, entry, genome, start, stop, stop)
+    if not index.has_sketches:
+        return probes
+    kept, nothing = index.entry_sketches(entry), np.empty(0, np.uint64)
+    sketches = [kept.get(number, nothing) for number in entry.tolist()]
+    return replace(probes, sketches=sketches, elsewhere=np.zeros(len(probes), np.int64))
 
 
 def _some_genomes(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.confidence.features import GENUS, SPECIES
 from kinmer.confidence.model import FEW_GENERA, Logistic
 from kinmer.confidence.pool import CASES, NO_KIN, RANK_COUNT, descending
-from kinmer.confidence.training_set import GENUS, SPECIES, TrainingSet
+from kinmer.confidence.training_set import TrainingSet
 
 # A name is given by default where it is likelier right than wrong, and a species or genus not to more than
 # so many queries whose true name the references do not have.
@@ -23,7 +24,7 @@ HIGHEST = 0.999
 WRONG_DOMAINS, WRONG_SHORTEST, WRONG_SHORT, WRONG_LONG = 0.04, 0.02, 0.028, 0.1
 # And of random sequences, any at all.
 WRONG_RANDOM = 0.01
-SHORTEST, SHORT = 500, 1_000
+SHORTEST, SHORT = 500, 700
 DOMAIN, BELOW, ABOVE_GENUS = (0,), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4)
 # How new a query is: its species, its genus, more, or nothing but random. Each of them keeps these shares.
 NOVELTIES = (("new species",), ("new genus",), CASES[CASES.index("new family") : -1], (NO_KIN,))

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import (
-    CASES,
-    HIDDEN,
-    NO_KIN,
-    RANK_COUNT,
-    VIRUS,
-    LabeledPool,
-    Lineages,
-    Pool,
-    Votes,
-    log_distance,
-    vote,
-)
+from kinmer.confidence.candidates import Candidates
+from kinmer.confidence.cases import LabeledSample
+from kinmer.confidence.features import GENUS, SPECIES, Votes, vote
+from kinmer.confidence.pool import CASES, HIDDEN, MOLECULES, NO_KIN, RANK_COUNT, Lineages, Pool, log_distance
 
-GENUS, SPECIES = 5, 6
+VIRUS = MOLECULES.index("virus")
 FOLDS = 5
 # Cases in which the true name is none of the references', by rank.
 ABSENT = {
@@ -45,11 +36,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All samples, of n queries.
+    """All samples of one view, of n queries.
 
     cases : (n,) positions in `CASES`. given : the share of every case. group : (n,) number of the genus.
     kin : (n,) whether it has any. folds : (n,), a genus is in one fold. bins : (n,) positions in `lengths`.
-    synonyms : (n,) see `synonym_queries`.
+    synonyms : (n,) see `synonym_queries`. fragment, genome : (n,) as in `LabeledSample`.
+    whole, positions : the set that these are some of, and where they are in it.
     """
 
     pool: Pool
@@ -64,6 +56,32 @@ class TrainingSet:
     bins: Rows
     lengths: tuple[float, ...]
     synonyms: Bools
+    fragment: Rows
+    genome: Rows
+    whole: TrainingSet | None = None
+    positions: Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def take(self, rows: Rows) -> TrainingSet:
+        """Some of the queries; genera, folds and bins keep their numbers."""
+        arrays = (
+            "truth",
+            "molecule",
+            "cases",
+            "group",
+            "kin",
+            "folds",
+            "bins",
+            "synonyms",
+            "fragment",
+            "genome",
+        )
+        some = {name: getattr(self, name)[rows] for name in arrays}
+        return replace(
+            self, pool=self.pool.take(rows), votes=self.votes.take(rows), whole=self, positions=rows, **some
+        )
 
     @property
     def within(self) -> tuple[float, float]:
@@ -74,43 +92,46 @@ class TrainingSet:
         """(n,) queries whose name at a rank is none of the references'."""
         return np.isin(self.cases, [CASES.index(case) for case in ABSENT[rank]]) & ~self.synonyms
 
-    def weights(self, rank: int, rows: Rows) -> Floats:
-        """(n,) of the queries `rows`, by which names at a rank are judged."""
-        return sample_weights(
-            self.cases[rows],
-            self.bins[rows],
-            self.group[rows],
-            self.truth[rows, GENUS] >= 0,
-            self.molecule[rows] == VIRUS,
-            self.given,
-            ABSENT[rank],
-        )
+    def weights(self, rank: int, rows: Rows, given: Mapping[str, float] | None = None) -> Floats:
+        """(n,) of the queries `rows`, by which names at a rank are judged. given : other shares of cases.
+
+        They weigh as among all queries: a cell that is taken for a virus is rare among viruses.
+        """
+        if self.whole is not None and self.positions is not None:
+            return self.whole.weights(rank, self.positions[rows], given)
+        key = (ABSENT[rank], tuple((given or self.given).items()))
+        if key not in self._weights:
+            kept = np.flatnonzero(~self.synonyms)
+            self._weights[key] = np.zeros(len(self))
+            self._weights[key][kept] = sample_weights(
+                self.cases[kept],
+                self.bins[kept],
+                self.group[kept],
+                self.truth[kept, GENUS] >= 0,
+                self.molecule[kept] == VIRUS,
+                given or self.given,
+                ABSENT[rank],
+            )
+        return np.asarray(self._weights[key][rows])
+
+    @cached_property
+    def _weights(self) -> dict[object, Floats]:
+        return {}
 
 
 def training_set_of(
-    samples: Sequence[LabeledPool], lineages: Lineages, given: Mapping[str, float]
+    samples: Sequence[LabeledSample], lineages: Lineages, given: Mapping[str, float], view: str
 ) -> TrainingSet:
     """The samples, none of which may be empty. given : the share of every case."""
-    width = max(sample.pool.distances.shape[1] for sample in samples)
-
-    def wide(name: str, missing: float) -> NDArray[Any]:
-        parts = [getattr(sample.pool, name) for sample in samples]
-        return np.concatenate(
-            [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=missing) for one in parts]
-        )
-
-    pool = Pool(
-        wide("distances", np.inf),
-        wide("genomes", -1),
-        wide("kinds", -1),
-        wide("molecules", -1),
-        np.concatenate([sample.pool.lengths for sample in samples]),
+    pool = Pool.joined([sample.pool for sample in samples])
+    truth, molecule, fragment, genome = (
+        np.concatenate([getattr(sample, name) for sample in samples])
+        for name in ("truth", "molecule", "fragment", "genome")
     )
-    truth = np.concatenate([sample.truth for sample in samples])
-    molecule = np.concatenate([sample.molecule for sample in samples])
-    cases = np.concatenate([np.full(len(sample.pool), CASES.index(sample.case)) for sample in samples])
+    cases = np.concatenate([np.full(len(sample), CASES.index(sample.case)) for sample in samples])
     lengths, bins = _bins(pool.lengths)
-    group, votes = _groups(truth), vote(pool, lineages)
+    group = _groups(truth)
+    votes = vote(Candidates.joined([sample.views[view] for sample in samples]), lineages)
     folds = np.random.default_rng(0).permutation(group.max() + 1)[group] % FOLDS
     kin = cases != CASES.index(NO_KIN)
     long = pool.lengths >= TELLING
@@ -122,7 +143,22 @@ def training_set_of(
         votes.nearest,
         kin & long if long.any() else kin,
     )
-    return TrainingSet(pool, votes, truth, molecule, cases, given, group, kin, folds, bins, lengths, synonyms)
+    return TrainingSet(
+        pool,
+        votes,
+        truth,
+        molecule,
+        cases,
+        given,
+        group,
+        kin,
+        folds,
+        bins,
+        lengths,
+        synonyms,
+        fragment,
+        genome,
+    )
 
 
 def sample_weights(
@@ -181,17 +217,19 @@ def synonym_queries(
     but some have several names, as Escherichia coli and the shigellas. Hiding one of these names makes no new
     species, and what is learned from it would be that strains are new species.
 
-    cases : (n,) 0 where the species is known. bins : (n,) of the length. species : (n,) the queries' own.
-    nearest : (n,) distance of the nearest genome. telling : (n,) queries by which that is judged; None: all.
+    cases : (n,) positions in `CASES`; strains say how near a known species is. bins : (n,) of the length.
+    species : (n,) the queries' own. nearest : (n,) distance of the nearest genome. telling : (n,) queries by
+    which that is judged; None: all.
     """
-    distances, known = log_distance(nearest), cases == CASES.index("known")
+    distances, known = log_distance(nearest), cases == CASES.index("strain")
     # Of the same kind of query when its species is known, and of the species itself.
     usual = _mean_of_known(distances, known, 2 * bins + virus)
     own = _mean_of_known(distances, known, species * (bins.max(initial=0) + 1) + bins)
     excess = distances - np.where(np.isfinite(own), (own + usual) / 2, usual)
     result = np.zeros(len(cases), bool)
     judging = np.isfinite(excess) & (True if telling is None else telling)
-    for case in np.unique(cases[~known & judging]).tolist():
+    absent = ~known & (cases != CASES.index("part"))
+    for case in np.unique(cases[absent & judging]).tolist():
         own = (cases == case) & (species >= 0)
         rows = np.flatnonzero(own & judging)
         names, inverse, counts = np.unique(species[rows], return_inverse=True, return_counts=True)

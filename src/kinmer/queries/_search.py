@@ -15,6 +15,7 @@ from kinmer.index.pieces import has_exact_wholes
 from kinmer.library.check import INEXACT_WHOLES
 from kinmer.queries.intake import BATCH_ROWS, Queries, read_obsm, read_queries
 from kinmer.queries.judge import By, SearchSettings, results_of
+from kinmer.queries.sample import Prior
 from kinmer.queries.search_results import SearchResults
 from kinmer.stores import Metric
 from kinmer.taxonomy import RANKS
@@ -34,6 +35,11 @@ class SearchOptions(TypedDict, total=False):
 
     metric : {"cosine", "l2"}
         Another metric than the index's is searched exactly, which takes longer.
+    prior : {"sample", "usual"} or three floats
+        How many queries are of known species, of new species, and of new genera or farther: as the queries
+        themselves say (by default, from 100 cells or viruses on), half and quarters, or these shares.
+    fdr : float
+        Names are given so that of all at a rank about this share is wrong, in place of `min_probability`.
     facets : sequence of str
         Kinds of molecule, of "chromosome", "plasmid" and "virus": for each the nearest of that kind too.
     max_distance : float
@@ -53,6 +59,8 @@ class SearchOptions(TypedDict, total=False):
     """
 
     metric: Metric | None
+    prior: Prior
+    fdr: float | None
     facets: Sequence[str]
     max_distance: float | None
     rank_by_evidence: bool
@@ -292,4 +300,7 @@ def _of_entries(index: Storage, ids: Sequence[str]) -> Iterator[Queries]:
             entries = [known[number] for number in numbers.tolist()]
             firsts = np.array([entry.first for entry in entries], dtype=np.int64)
             vectors = np.array(index.rows.vectors[firsts], dtype=np.float32)
-        yield Queries(names, [entry.length for entry in entries], vectors, numbers=numbers)
+            kept = index.entry_sketches(numbers) if index.has_sketches else {}
+        sketches = [kept[number] for number in numbers.tolist()] if len(kept) == len(entries) else None
+        lengths = [entry.length for entry in entries]
+        yield Queries(names, lengths, vectors, numbers=numbers, sketches=sketches)

@@ -76,8 +76,8 @@ def write_calls(results: Iterable[QueryResult], stream: TextIO) -> int:
     """Write a header line and a line for every query; gives their number.
 
     Columns: query_id, length, verdict, rank, name; every rank and its probability (``genus``, ``genus_p``);
-    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance. A field is empty
-    where there is none.
+    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance; why. A field is
+    empty where there is none.
     """
     stream.write(line(CALL_COLUMNS))
     queries = 0
@@ -182,6 +182,7 @@ def _object(result: QueryResult) -> str:
         "verdict": result.verdict,
         "rank": result.rank,
         "name": result.name,
+        "why": result.why or None,
         "consensus": {
             rank: {"name": call.name, "share": _share(call.share), "probability": _share(call.probability)}
             for rank, call in result.consensus.items()

@@ -14,6 +14,7 @@ from kinmer.errors import MismatchError, SequenceError, UsageError
 from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.inputs import kind_of, parse_json
+from kinmer.sketches import sketch_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ class Queries:
 
     numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
     profile, and so no meaningful vector; empty for one that has. None: all have one. bases : of A, C, G, T.
-    counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown.
+    counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown. sketches : of the sequences.
     """
 
     ids: list[str]
@@ -45,6 +46,7 @@ class Queries:
     reasons: Sequence[str] | None = None
     bases: Sequence[int] | None = None
     counted: Sequence[int] | None = None
+    sketches: Sequence[NDArray[np.uint64]] | None = None
 
     def parts(self) -> Iterator[Queries]:
         """The same, at most `BATCH_ROWS` at a time."""
@@ -70,6 +72,7 @@ class Queries:
             taken(self.reasons),
             taken(self.bases),
             taken(self.counted),
+            taken(self.sketches),
         )
 
 
@@ -93,44 +96,13 @@ def read_queries(
                 "there are no sequences to align", "evidence compares sequences", "give the queries as FASTA"
             )
         return _from_profiles(source, index, ids, min_length)
-    read = _with_sequences if sequences else _from_fasta
-    return read(str(source), index, min_length, threads, log)
+    return _from_fasta(str(source), index, min_length, threads, log, sequences=sequences)
 
 
 def _from_fasta(
-    path: str, index: Storage, min_length: int, threads: int | None, log: Log
+    path: str, index: Storage, min_length: int, threads: int | None, log: Log, *, sequences: bool
 ) -> Iterator[Queries]:
-    from kinmer.counting import bases_of, count_batches, counted_of
-    from kinmer.resources import cpu_threads
-
-    encoder = index.encoder
-    too_short = found = 0
-    for batch in count_batches([path], encoder.layout, min_length=min_length, threads=threads):
-        too_short += batch.too_short
-        if not batch.ids:
-            continue
-        found += len(batch.ids)
-        lengths, layout = batch.lengths.tolist(), encoder.layout
-        able = np.asarray(batch.counts[:, layout.blocks[0].columns].any(axis=1))
-        vectors = np.zeros((len(batch.ids), encoder.dim), dtype=np.float32)
-        if able.any():
-            with cpu_threads(threads):
-                vectors[able] = encoder.embed(batch.counts[able])
-        reasons = None
-        if not able.all():
-            reasons = [
-                "" if one else _reason(length, max(layout.ks))
-                for one, length in zip(able.tolist(), lengths, strict=True)
-            ]
-        bases, counted = (of(batch.counts, layout).tolist() for of in (bases_of, counted_of))
-        yield Queries(batch.ids, lengths, vectors, reasons=reasons, bases=bases, counted=counted)
-    _report_short(path, found, too_short, min_length, log)
-
-
-def _with_sequences(
-    path: str, index: Storage, min_length: int, threads: int | None, log: Log
-) -> Iterator[Queries]:
-    """As `_from_fasta`, record by record: memory holds a block, or the longest query."""
+    """Record by record: memory holds a block, or the longest query."""
     from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
 
     embedder = Embedder(index.encoder, None, threads)
@@ -156,10 +128,11 @@ def _with_sequences(
             [ids[at] for at in kept],
             [len(text) for text, _ in chosen],
             vectors,
-            [text for text, _ in chosen],
+            [text for text, _ in chosen] if sequences else None,
             reasons=["" if cut is not None else _reason(len(text), k) for text, cut in chosen],
             bases=[0 if cut is None else cut.bases for _, cut in chosen],
             counted=[0 if cut is None else cut.counted for _, cut in chosen],
+            sketches=sketch_many([text for text, _ in chosen], threads or 1) if index.has_sketches else None,
         )
     _report_short(path, found, too_short, min_length, log)
 

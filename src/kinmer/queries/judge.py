@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence import TOO_SHORT, Calibration, Judgements, Lineages, calibration_of, judge, verdicts
-from kinmer.confidence.pool import MOLECULES, POOL, LineageBook, molecule_column, pool_of
+from kinmer.confidence import TOO_SHORT
+from kinmer.confidence.pool import MOLECULES, POOL, molecule_column
 from kinmer.errors import UsageError
 from kinmer.index import Entry, Storage
 from kinmer.index.manifest import quoted
 from kinmer.index.rows import PIECE
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
 from kinmer.queries.intake import Queries
-from kinmer.queries.results import NO_PROFILE, Hit, MoleculeCall, QueryResult, RankCall
-from kinmer.stores import Metric, check_metric, distances_to, sort_hits
-from kinmer.taxonomy import RANKS, rank_columns, taxon
+from kinmer.queries.results import NO_PROFILE, Hit, QueryResult, RankCall
+from kinmer.queries.sample import SAMPLE, Judge, Judgement, Prior, Scored, check_prior
+from kinmer.stores import Metric, check_metric
+from kinmer.taxonomy import rank_columns, taxon
 
 By = Literal["sequence", "genome"]
 Log = Callable[[str], None]
@@ -44,6 +46,8 @@ class SearchSettings:
     facets: Sequence[str] = ()
     max_distance: float | None = None
     min_probability: float | None = None
+    prior: Prior = "sample"
+    fdr: float | None = None
     evidence: bool = False
     rank_by_evidence: bool = False
     exclude_self: bool = False
@@ -57,96 +61,13 @@ class SearchSettings:
             check_metric(self.metric)
         if self.by not in ("sequence", "genome"):
             raise UsageError(f"hits are sequences or genomes: by must be one of these, not {self.by!r}")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise UsageError(f"a false-discovery rate is above 0 and below 1, not {self.fdr}")
+        if self.fdr is not None and self.min_probability is not None:
+            raise UsageError("a false-discovery rate and a least probability exclude each other")
+        check_prior(self.prior)
         if strange := [kind for kind in self.facets if kind not in MOLECULES]:
             raise UsageError(f"a facet is one of {', '.join(MOLECULES)}, not {strange[0]!r}")
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on one query; see `kinmer.queries.results.QueryResult`."""
-
-    consensus: Mapping[str, RankCall] = field(default_factory=dict)
-    verdict: str = ""
-    rank: str | None = None
-    name: str | None = None
-    molecule: MoleculeCall | None = None
-
-
-class Judge:
-    """Judges the queries of one run; keeps the lineages that it has read until the index changes.
-
-    Raises UsageError where a least probability is wanted and the index has no calibration.
-    """
-
-    def __init__(self, index: Storage, min_probability: float | None, log: Log) -> None:
-        self._index, self._least, self._log = index, min_probability, log
-        self._epoch, self._warned = -1, ""
-        self._book = LineageBook(index)
-        self._calibration: Calibration | None = None
-        self._refresh()
-        if min_probability is not None and self._calibration is None:
-            raise UsageError(
-                "the index has no calibration, and so there are no probabilities",
-                check="give the index a taxonomy (kinmer db update --metadata), then kinmer db calibrate",
-            )
-
-    def judge(
-        self, queries: Queries, labels: NDArray[np.int64], distances: NDArray[np.float32], metric: Metric
-    ) -> list[Judgement]:
-        """Judge queries by their candidates: rows (q, c), -1 for none, and distances by `metric`."""
-        self._refresh()
-        if not len(queries.ids):
-            return []
-        if metric != "cosine":
-            vectors = np.asarray(self._index.rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
-            distances = distances_to(queries.vectors, vectors, "cosine")
-            labels, distances = sort_hits(labels, distances, max(1, labels.shape[1]))
-        sizes = queries.counted or queries.bases or queries.lengths
-        lengths = np.array([size or 0 for size in sizes], dtype=np.int64)
-        pool = pool_of(self._index, self._book, labels, distances, lengths)
-        lineages = self._book.lineages()
-        judged = judge(pool, lineages, self._calibration)
-        return [
-            Judgement(
-                _consensus(judged, lineages, row),
-                verdict.text if self._calibration is not None else "",
-                verdict.rank,
-                verdict.name,
-                _molecule(judged, row),
-            )
-            for row, verdict in enumerate(verdicts(judged, lineages, self._least))
-        ]
-
-    def _refresh(self) -> None:
-        """Start again where the index has changed."""
-        if self._epoch == self._index.table.epoch:
-            return
-        self._epoch = self._index.table.epoch
-        self._book = LineageBook(self._index)
-        kept = calibration_of(self._index)
-        self._calibration = None if kept is None else kept.calibration
-        if kept is not None and (line := kept.warning(self._index.table)) and line != self._warned:
-            self._warned = line
-            self._log(line)
-
-
-def _consensus(judged: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
-    calls: dict[str, RankCall] = {}
-    for at, rank in enumerate(RANKS):
-        code, probability = int(judged.names[row, at]), float(judged.probability[row, at])
-        if code >= 0:
-            likely = None if np.isnan(probability) else probability
-            calls[rank] = RankCall(lineages.names[at][code], float(judged.share[row, at]), likely)
-    return calls
-
-
-def _molecule(judged: Judgements, row: int) -> MoleculeCall | None:
-    probabilities = judged.molecule[row].astype(float).tolist()
-    if np.isnan(probabilities).any():
-        return None
-    best = int(np.argmax(probabilities))
-    by_name = dict(zip(MOLECULES, probabilities, strict=True))
-    return MoleculeCall(MOLECULES[best], probabilities[best], by_name)
 
 
 def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str]) -> Judgement:
@@ -187,25 +108,83 @@ def _call(call: RankCall | None, name: str) -> RankCall:
 def results_of(
     blocks: Iterator[Queries], index: Storage, settings: SearchSettings, *, close: bool
 ) -> Iterator[QueryResult]:
-    """The results of all queries, in their order; the index is closed at the end if so wanted."""
+    """The results of all queries, in their order; the index is closed at the end if so wanted.
+
+    The first `SAMPLE` queries are judged together: they say how many queries are of known species.
+    """
     aligner = None
     try:
-        judge = Judge(index, settings.min_probability, settings.log)
+        judge = Judge(
+            index,
+            min_probability=settings.min_probability,
+            prior=settings.prior,
+            fdr=settings.fdr,
+            log=settings.log,
+        )
         if settings.evidence:
             aligner = IndexAligner(index, by=settings.by, threads=settings.n_jobs, log=settings.log)
-        for block in blocks:
-            for part in block.parts():
-                known = part.known()
-                found: list[QueryResult] = []
-                if known.ids:
-                    with index.reading():
-                        found = _Search(index, settings, judge, aligner).results(known)
-                yield from _in_order(part, found, settings, tuple(index.columns))
+        parts = (part for block in blocks for part in block.parts())
+        waiting: list[_Prepared] = []
+        count = 0
+        for part in parts:
+            waiting.append(_prepared(part, index, settings, judge))
+            count += len(part.ids)
+            if count >= SAMPLE:
+                break
+        judge.settle([one.scored for one in waiting if one.scored is not None])
+        for prepared in chain(waiting, (_prepared(part, index, settings, judge) for part in parts)):
+            found = _found(prepared, index, settings, judge, aligner)
+            yield from _in_order(prepared.part, found, settings, tuple(index.columns))
     finally:
         if aligner is not None:
             aligner.close()
         if close:
             index.close()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Queries whose nearest rows are known and scored, in the state of the index that `epoch` numbers."""
+
+    part: Queries
+    known: Queries
+    epoch: int
+    own: NDArray[np.int64] | None = None
+    nearest: _Nearest | None = None
+    scored: Scored | None = None
+
+
+def _prepared(part: Queries, index: Storage, settings: SearchSettings, judge: Judge) -> _Prepared:
+    known = part.known()
+    if not known.ids:
+        return _Prepared(part, known, index.table.epoch)
+    with index.reading():
+        metric: Metric = settings.metric or index.metric
+        own = None if known.numbers is None else index.remaining(known.numbers)
+        if own is None and settings.exclude_self:
+            own = index.selves(known.ids, known.vectors)
+        width = min(len(index.rows), max(POOL, 2 * _hits_wanted(index, settings)))
+        nearest = index.nearest(known.vectors, width, metric=metric, exclude=own)
+        scored = judge.score(known, nearest[0][:, :POOL], nearest[1][:, :POOL], metric, own)
+        return _Prepared(part, known, index.table.epoch, own, nearest, scored)
+
+
+def _found(
+    prepared: _Prepared, index: Storage, settings: SearchSettings, judge: Judge, aligner: IndexAligner | None
+) -> list[QueryResult]:
+    if not prepared.known.ids:
+        return []
+    with index.reading():
+        if prepared.epoch != index.table.epoch:
+            # Rows may have moved since.
+            prepared = _prepared(prepared.part, index, settings, judge)
+        return _Search(index, settings, judge, aligner).results(prepared)
+
+
+def _hits_wanted(index: Storage, settings: SearchSettings) -> int:
+    """Arrays are as wide: a k beyond the number of entries must not take more memory than these."""
+    wanted = max(settings.k, ALIGNED) if settings.rank_by_evidence else settings.k
+    return min(wanted, max(1, len(index)))
 
 
 def _in_order(
@@ -237,19 +216,13 @@ class _Search:
         self._allowed: NDArray[np.bool_] | None = None
         if settings.where is not None:
             self._allowed = index.rows_where(index.select(settings.where))
-        # Arrays are as wide as k: a k beyond the number of entries must not take more memory than these.
-        wanted = max(settings.k, ALIGNED) if settings.rank_by_evidence else settings.k
-        self._k = min(wanted, max(1, len(index)))
+        self._k = _hits_wanted(index, settings)
 
-    def results(self, queries: Queries) -> list[QueryResult]:
+    def results(self, prepared: _Prepared) -> list[QueryResult]:
         """The results of queries that have a profile."""
-        index, metric = self._index, self._metric
-        own = None if queries.numbers is None else index.remaining(queries.numbers)
-        if own is None and self._settings.exclude_self:
-            own = index.selves(queries.ids, queries.vectors)
-        width = min(len(index.rows), max(POOL, 2 * self._k))
-        nearest = index.nearest(queries.vectors, width, metric=metric, exclude=own)
-        judged = self._judge.judge(queries, nearest[0][:, :POOL], nearest[1][:, :POOL], metric)
+        queries, own, nearest = prepared.known, prepared.own, prepared.nearest
+        assert prepared.scored is not None
+        judged = self._judge.judgements(prepared.scored)
         hits = self._aligned(queries, self._hits(queries, own, self._allowed, nearest))
         if self._aligner is not None:
             pairs = zip(judged, hits, strict=True)
@@ -270,6 +243,7 @@ class _Search:
                 judgement.molecule,
                 {kind: found[row] for kind, found in facets.items()},
                 bases=None if queries.bases is None else queries.bases[row],
+                why=judgement.why,
             )
             for row, (name, judgement) in enumerate(zip(queries.ids, judged, strict=True))
         ]

@@ -93,6 +93,8 @@ class QueryResult:
         By kind of molecule, the nearest relatives of that kind.
     no_profile : bool
         The query has nothing to compare, and the verdict says why: ``no profile: …``.
+    why : str
+        What the names rest on: composition, homology (shared k-mers) or both; empty without names.
     columns : tuple[str, ...]
         Of the index's metadata, where there are no hits that have them.
     """
@@ -109,6 +111,7 @@ class QueryResult:
     no_profile: bool = False
     columns: tuple[str, ...] = ()
     bases: int | None = field(default=None, compare=False)
+    why: str = ""
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:
@@ -130,7 +133,7 @@ MOLECULES = ("chromosome", "plasmid", "virus")
 CALL_COLUMNS = (
     *("query_id", "length", "verdict", "rank", "name"),
     *(column for rank in RANKS for column in (rank, f"{rank}_p")),
-    *("molecule", "molecule_p", *(f"{kind}_p" for kind in MOLECULES), "nearest", "nearest_distance"),
+    *("molecule", "molecule_p", *(f"{kind}_p" for kind in MOLECULES), "nearest", "nearest_distance", "why"),
 )
 
 
@@ -144,7 +147,8 @@ def call_values(result: QueryResult) -> list[Any]:
     values += [None, None] if kind is None else [kind.name, kind.probability]
     values += [None if kind is None else kind.probabilities.get(name) for name in MOLECULES]
     nearest = result.hits[0] if result.hits else None
-    return [*values, *((None, None) if nearest is None else (nearest.name or nearest.id, nearest.distance))]
+    values += [None, None] if nearest is None else [nearest.name or nearest.id, nearest.distance]
+    return [*values, result.why or None]
 
 
 def hit_columns(evidence: bool, facets: bool) -> list[str]:

@@ -1,0 +1,226 @@
+"""What a run says about its queries: each is scored alone, and judged by what the sample holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.confidence import (
+    WHY,
+    Calibration,
+    GenomeMeans,
+    Judgements,
+    Lineages,
+    Nearest,
+    Scores,
+    SharedHashes,
+    calibration_of,
+    candidates_of,
+    discovery_limits,
+    judge,
+    mixture,
+    score,
+    unit,
+    verdicts,
+)
+from kinmer.confidence.pool import MOLECULES, LineageBook, pool_of
+from kinmer.errors import UsageError
+from kinmer.index import Storage
+from kinmer.queries.intake import Queries
+from kinmer.queries.results import MoleculeCall, RankCall
+from kinmer.stores import Metric, distances_to, sort_hits
+from kinmer.taxonomy import RANKS
+
+Log = Callable[[str], None]
+# How frequent known and new queries are: as the sample says, as is usual, or shares of known species, of new
+# species, and of new genera and all that is farther.
+Prior = Literal["sample", "usual"] | Sequence[float]
+# Queries by which a sample is known.
+SAMPLE = 4096
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one query; see `kinmer.queries.results.QueryResult`."""
+
+    consensus: Mapping[str, RankCall] = field(default_factory=dict)
+    verdict: str = ""
+    rank: str | None = None
+    name: str | None = None
+    molecule: MoleculeCall | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of queries, and the lineages whose names they have."""
+
+    scores: Scores
+    lineages: Lineages
+
+
+def check_prior(prior: Prior) -> None:
+    """UsageError unless a prior is "sample", "usual" or three shares that sum to 1."""
+    if isinstance(prior, str):
+        if prior not in ("sample", "usual"):
+            raise UsageError(f"the prior is sample, usual or three shares, not {prior!r}")
+        return
+    shares = [float(share) for share in prior]
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-3:
+        raise UsageError(
+            "a prior is three shares that sum to 1",
+            "of known species, of new species, and of new genera and all that is farther",
+            "such as 0.5,0.25,0.25",
+        )
+
+
+class Judge:
+    """Judges the queries of one run; keeps the lineages that it has read until the index changes.
+
+    Raises UsageError where probabilities are asked for and the index has no calibration.
+    """
+
+    def __init__(
+        self, index: Storage, *, min_probability: float | None, prior: Prior, fdr: float | None, log: Log
+    ) -> None:
+        self._index, self._log = index, log
+        self._least, self._wanted, self._rate = min_probability, prior, fdr
+        self._epoch, self._warned = -1, ""
+        self._calibration: Calibration | None = None
+        self._prior: NDArray[np.float64] | None = None
+        self._limits: NDArray[np.float64] | None = None
+        self._refresh()
+        asked = min_probability is not None or fdr is not None or prior != "sample"
+        if asked and self._calibration is None:
+            raise UsageError(
+                "the index has no calibration, and so there are no probabilities",
+                check="give the index a taxonomy (kinmer db update --metadata), then kinmer db calibrate",
+            )
+
+    def score(
+        self,
+        queries: Queries,
+        labels: NDArray[np.int64],
+        distances: NDArray[np.float32],
+        metric: Metric,
+        own: NDArray[np.int64] | None,
+    ) -> Scored:
+        """Score queries by their nearest rows (q, c), -1 for none, and distances by `metric`.
+
+        own : (q,) entries that the queries are, and that say nothing of them, -1 for none.
+        """
+        self._refresh()
+        index = self._index
+        if metric != "cosine":
+            vectors = np.asarray(index.rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
+            distances = distances_to(queries.vectors, vectors, "cosine")
+            labels, distances = sort_hits(labels, distances, max(1, labels.shape[1]))
+        sizes = queries.counted or queries.bases or queries.lengths
+        lengths = np.array([size or 0 for size in sizes], dtype=np.int64)
+        pool = pool_of(index, self._book, labels, distances, lengths)
+        vectors = unit(queries.vectors)
+        to_means = self._means.distances(vectors)
+        shared = self._shared(queries)
+        if own is not None:
+            genomes = self._genomes_of(own)
+            columns = self._means.columns(genomes)
+            if to_means is not None:
+                rows = np.flatnonzero(columns >= 0)
+                to_means[rows, columns[rows]] = np.inf
+            kept = shared.genome != genomes[shared.query]
+            shared = SharedHashes(shared.query[kept], shared.genome[kept], shared.count[kept], shared.hashes)
+        nearest = Nearest(labels, distances, to_means, vectors, lengths, masked=own is not None)
+        found = candidates_of(index, self._means, self._book, nearest, shared)
+        lineages = self._book.lineages()
+        return Scored(score(pool, found, self._means, lineages, self._calibration), lineages)
+
+    def settle(self, sample: Sequence[Scored]) -> None:
+        """Take in what the first queries say: how many are known, and which names keep the rate of errors."""
+        calibration = self._calibration
+        if calibration is None or not sample:
+            return
+        scores = Scores.joined([scored.scores for scored in sample])
+        prior = self._wanted
+        if isinstance(prior, str):
+            if prior == "sample":
+                self._prior, estimated = mixture(scores)
+                for realm, shares in zip(("cells", "viruses"), self._prior, strict=True):
+                    if estimated[realm == "viruses"]:
+                        self._log(f"{realm} of the sample: {_shares_text(shares)}")
+        else:
+            usual = np.array(calibration.prior)
+            known, species, farther = map(float, prior)
+            parts = (known / usual[:2].sum(), species / usual[2], farther / usual[3:].sum())
+            self._prior = np.tile(usual * np.repeat(parts, (2, 1, len(usual) - 3)), (2, 1))
+        if self._rate is not None:
+            self._limits = discovery_limits(judge(scores, self._prior), self._rate)
+
+    def judgements(self, scored: Scored) -> list[Judgement]:
+        """The judgement on every query."""
+        if not len(scored.scores):
+            return []
+        judged = judge(scored.scores, self._prior)
+        given = verdicts(judged, scored.lineages, self._least, self._limits)
+        return [
+            Judgement(
+                _consensus(judged, scored.lineages, row),
+                verdict.text if self._calibration is not None else "",
+                verdict.rank,
+                verdict.name,
+                _molecule(judged, row),
+                WHY[int(judged.why[row])] if (judged.names[row] >= 0).any() else "",
+            )
+            for row, verdict in enumerate(given)
+        ]
+
+    def _shared(self, queries: Queries) -> SharedHashes:
+        if queries.sketches is None or not self._index.has_sketches:
+            return SharedHashes.nothing(len(queries.ids))
+        found = self._index.shared(queries.sketches)
+        hashes = np.array([len(sketch) for sketch in queries.sketches], dtype=np.int64)
+        return SharedHashes(found.query, found.genome, found.count, hashes)
+
+    def _genomes_of(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(q,) numbers of the genomes of entries, -1 for none."""
+        known = self._index.entries(entries)
+        return np.array([known[one].genome if one in known else -1 for one in entries.tolist()], np.int64)
+
+    def _refresh(self) -> None:
+        """Start again where the index has changed."""
+        if self._epoch == self._index.table.epoch:
+            return
+        self._epoch = self._index.table.epoch
+        self._book, self._means = LineageBook(self._index), GenomeMeans(self._index)
+        kept = calibration_of(self._index)
+        self._calibration = None if kept is None else kept.calibration
+        if kept is not None and (line := kept.warning(self._index.table)) and line != self._warned:
+            self._warned = line
+            self._log(line)
+
+
+def _shares_text(shares: NDArray[np.float64]) -> str:
+    known, species, farther = shares[:2].sum(), shares[2], shares[3:].sum()
+    return f"{known:.0%} of known species, {species:.0%} new species, {farther:.0%} new genera or farther"
+
+
+def _consensus(judged: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
+    calls: dict[str, RankCall] = {}
+    for at, rank in enumerate(RANKS):
+        code, probability = int(judged.names[row, at]), float(judged.probability[row, at])
+        if code >= 0:
+            likely = None if np.isnan(probability) else probability
+            calls[rank] = RankCall(lineages.names[at][code], float(judged.share[row, at]), likely)
+    return calls
+
+
+def _molecule(judged: Judgements, row: int) -> MoleculeCall | None:
+    probabilities = judged.molecule[row].astype(float).tolist()
+    if np.isnan(probabilities).any():
+        return None
+    best = int(np.argmax(probabilities))
+    by_name = dict(zip(MOLECULES, probabilities, strict=True))
+    return MoleculeCall(MOLECULES[best], probabilities[best], by_name)
