@@ -209,7 +209,7 @@ def ranked(cells: Mapping[str, Mapping[Cell, Share]]) -> Iterator[str]:
                 name = max(here, key=lambda one: here[one].value)
                 place = "" if ours is None else place_of(ours, here[name])
                 counts[place] += 1
-                shown.append(f"{place} {ours or ''}; {name} {here[name]}".removeprefix(" ; "))
+                shown.append(f"{place} {ours or ''} · {name} {here[name]}".removeprefix("  · "))
             yield f"| {group}, {case} | {' | '.join(shown)} |"
     if OURS in cells:
         yield "\n" + ", ".join(f"{place} in {number} cells" for place, number in sorted(counts.items()))
