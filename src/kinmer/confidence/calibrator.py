@@ -19,6 +19,7 @@ from kinmer.index import IndexWriter, Storage
 from kinmer.index.manifest import CALIBRATION, damaged_calibration, read_calibration
 from kinmer.index.sequences import EntryLetters
 from kinmer.index.table import EntryTable
+from kinmer.resources import cpu_threads
 
 # A share of an index's genomes, or entries, that may come or go before its calibration no longer fits.
 CHANGED = 0.2
@@ -191,7 +192,9 @@ def refresh_calibration(writer: IndexWriter, *, force: bool = False) -> None:
         if book.has_ranks and len(index):
             samples = masked_samples(index, book, _probes(index, book, writer), means)
             reason = "the reference has too few genomes and species to calibrate: no verdicts are given"
-        learned = calibrate(samples, book.lineages(), means) if samples else None
+        # Its matrices are small: threads of BLAS would only wait for each other.
+        with cpu_threads(1):
+            learned = calibrate(samples, book.lineages(), means) if samples else None
         made = Calibrated(learned, "" if learned else reason, Extent.of(index.table))
     writer.keep_calibration(made.to_dict())
     if learned is None:
