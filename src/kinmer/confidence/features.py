@@ -193,7 +193,8 @@ class Spread:
 
         genomes : (q,) numbers. given : (q, f) twice, in place of what is known of the genome; NaN: as known.
         """
-        size = np.log(np.maximum(lengths, 1).astype(np.float64))
+        # As everywhere, one that is not known counts as the longest.
+        size = np.where(lengths > 0, np.log(np.maximum(lengths, 1)), self.lengths[-1])
         usual, deviation = (
             np.stack([np.interp(size, self.lengths, line) for line in table.T], axis=1)
             for table in (self.usual, self.deviation)
