@@ -112,9 +112,8 @@ def score(
     classes = np.full((count, len(CLASSES)), np.nan)
     farther = np.zeros((count, RANK_COUNT))
     molecule = np.full((count, MOLECULE_COUNT), np.nan)
-    prior = np.full(len(CLASSES), np.nan)
+    prior = np.full(len(CLASSES), np.nan) if calibration is None else np.array(calibration.prior)
     if calibration is not None and count:
-        prior = np.array(calibration.prior)
         short = calibration.is_short(pool.lengths)
         names = np.where(short[:, None], names, votes.names)
         view = BOTH if BOTH in calibration.views and (found.hashes >= 0).all() else COMPOSITION
@@ -301,8 +300,8 @@ def discovery_limits(judgements: Judgements, rate: float) -> Floats:
         likely = judgements.probability[:, rank]
         likely = np.sort(likely[np.isfinite(likely) & (judgements.names[:, rank] >= 0)])[::-1]
         wrong = np.cumsum(1 - likely) / np.arange(1, len(likely) + 1)
-        # Sums are rounded.
-        enough = np.flatnonzero(wrong <= rate + 1e-9)
+        # Equal ones reach it together. Sums are rounded.
+        enough = np.flatnonzero((np.diff(likely, append=-1) < 0) & (wrong <= rate + 1e-9))
         if enough.size:
             limits[rank] = likely[enough[-1]]
     return limits
