@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from kinmer.confidence import (
     CASES,
+    CLASSES,
+    HIDDEN,
     NOTHING_NEAR,
     TOO_SHORT,
     UNSURE,
+    WHY,
     Calibration,
     Candidates,
     Judgements,
@@ -30,6 +33,7 @@ from kinmer.confidence import (
     calibrate,
     calibration_error,
     discovery_limits,
+    judge,
     mixture,
     verdicts,
 )
@@ -37,6 +41,7 @@ from kinmer.confidence.features import Spread, vote
 from kinmer.confidence.learn import shares_of
 from kinmer.confidence.model import Logistic, OlderFormError, fit_logistic
 from kinmer.confidence.training_set import sample_weights, synonym_queries
+from kinmer.confidence.verdict import given_names
 from kinmer.taxonomy import RANKS
 from tests.confidence_world import (
     LENGTHS,
@@ -53,6 +58,7 @@ from tests.confidence_world import (
 )
 
 FAMILY, GENUS, SPECIES = 4, 5, 6
+Floats = NDArray[np.float64]
 WORLD = lineages()
 MEANS = means_of(len(WORLD.codes))
 WEIGHTS = shares_of(0.75)
@@ -165,6 +171,57 @@ def test_votes_are_as_counted_by_hand(seed: int) -> None:
             agreed = {at for at in agreed if told[at] == name}
 
 
+def _any_candidates(seed: int) -> tuple[Candidates, Lineages]:
+    """Candidates whose distances, means and shared hashes say different things."""
+    rng = np.random.default_rng(seed)
+    shape = (5, int(rng.integers(1, 9)))
+    world = Lineages(rng.integers(-1, 3, (12, 7)).astype(np.int32), tuple(tuple("abc") for _ in RANKS))
+    there = np.arange(shape[1]) < rng.integers(0, shape[1] + 1, (5, 1))
+    genomes = np.where(there, np.array([rng.permutation(12)[: shape[1]] for _ in range(5)]), -1)
+    near, mean, score = (np.where(there, rng.random(shape), np.inf) for _ in range(3))
+    shared = np.where(there, rng.integers(0, 60, shape), 0)
+    hashes, lengths = rng.integers(60, 99, 5), np.full(5, 5_000)
+    found = Candidates(genomes, genomes, genomes, near, mean, shared, np.sort(score), hashes, lengths)
+    return found, world
+
+
+@given(_pools)
+@settings(max_examples=60, deadline=None)
+def test_sides_and_what_a_name_rests_on_are_as_by_brute_force(seed: int) -> None:
+    found, world = _any_candidates(seed)
+    votes = vote(found, world)
+    for row in range(len(found)):
+        there = [at for at, genome in enumerate(found.genomes[row].tolist()) if genome >= 0]
+        for rank in range(7):
+            sides, name = votes.sides(rank), int(votes.names[row, rank])
+            codes = {at: int(world.codes[found.genomes[row, at], rank]) for at in there}
+            # Without a name the best candidate stands for it.
+            own = [at for at in there if codes[at] == name >= 0] or there[:1]
+            others = [at for at in there if at not in own and (codes[at] >= 0 or rank == SPECIES)]
+            assert np.flatnonzero(sides.others[row]).tolist() == others
+            for values, mine, theirs in (
+                (found.near, sides.near, sides.other_near),
+                (found.mean, sides.mean, sides.other_mean),
+            ):
+                farthest = max((values[row, at] for at in there), default=2.0)
+                assert mine[row] == min((values[row, at] for at in own), default=farthest)
+                assert theirs[row] == min((values[row, at] for at in others), default=farthest)
+            for side, count, share in (
+                (own, sides.shared, sides.contained),
+                (others, sides.other_shared, sides.other_contained),
+            ):
+                most = max((int(found.shared[row, at]) for at in side), default=0)
+                assert count[row] == most
+                assert share[row] == pytest.approx(most / found.hashes[row])
+        if there:
+            nearest = min(there, key=lambda at: 0.3 * found.near[row, at] + 0.7 * found.mean[row, at])
+            first, second = (world.codes[found.genomes[row, at]].tolist() for at in (there[0], nearest))
+            alike = found.shared[row, there[0]] / found.hashes[row] >= 0.2
+            assert WHY[votes.why[row]] == (
+                "composition" if not alike else "both" if first == second else "homology"
+            )
+
+
 def test_a_spread_says_by_how_many_deviations_of_its_own_a_genome_is_off() -> None:
     known = {7: (np.array([0.5, 0.0]), np.array([2.0, 1.0]))}
     spread = Spread(np.log([1e3, 1e4]), np.array([[1.0, 0], [3, 0]]), np.array([[0.5, 1], [1.0, 1]]), known)
@@ -176,6 +233,10 @@ def test_a_spread_says_by_how_many_deviations_of_its_own_a_genome_is_off() -> No
         np.array([[1.0, 1], [np.nan] * 2, [np.nan] * 2]),
     )
     np.testing.assert_allclose(spread.deviations(values, lengths, np.array([7, 8, 7]), given)[0], [2, 1])
+    # Between lengths by their logs, beyond them as at the nearest; one that is not known is the longest.
+    others = np.array([3_162, 1, 10**6, 0])
+    between = spread.deviations(np.full((4, 2), 5.0), others, np.full(4, 8))
+    np.testing.assert_allclose(between, np.array([[4.0, 5], [8, 5], [2, 5], [2, 5]]), atol=1e-3)
     again = Spread.from_dict(json.loads(json.dumps(spread.to_dict())))
     np.testing.assert_array_equal(again.deviations(values, lengths, np.array([7, 8, 7])), found)
 
@@ -246,7 +307,9 @@ def test_absent_species_get_no_name_and_present_ones_do(calibration: Calibration
     assert named["strain"] > 0.7
     assert named["new species"] < 0.15
     assert named["new genus"] < 0.05
-    assert calibration.report["named"]["species"]["absent"] < [0.1] * len(LENGTHS)
+    absent = calibration.report["named"]["species"]["absent"]
+    assert len(absent) == len(LENGTHS)
+    assert max(absent) <= 0.1
 
 
 def test_new_species_and_genera_are_said_to_be_new(calibration: Calibration) -> None:
@@ -272,8 +335,12 @@ def test_new_species_and_genera_are_said_to_be_new(calibration: Calibration) -> 
 
 def test_no_name_is_likelier_than_the_one_above(calibration: Calibration) -> None:
     for one in samples(500, 400):
-        likely = judged(one, WORLD, calibration).probability
-        assert (np.diff(likely, axis=1) <= 0).all()
+        found = judged(one, WORLD, calibration)
+        assert (np.diff(found.probability, axis=1) <= 0).all()
+        # A name is right only where it is there, and what is not there is not there further down either.
+        assert (found.probability <= 1 - found.absent + 2e-6).all()
+        assert (np.diff(found.absent, axis=1) >= 0).all()
+        assert ((found.absent >= 0) & (found.absent <= 1)).all()
 
 
 def test_lengths_between_and_beyond_those_learnt_from(calibration: Calibration) -> None:
@@ -293,14 +360,19 @@ def test_lengths_between_and_beyond_those_learnt_from(calibration: Calibration) 
     def of(length: int) -> Judgements:
         return judged(there(length), WORLD, calibration)
 
-    np.testing.assert_array_equal(of(10**7).threshold, of(50_000).threshold)
+    # A length that is not known counts as the longest, but nothing is too far for it that is near for any.
+    near = scored(there(50_000), WORLD, calibration).near
+    assert 0 < near.sum() < 50
+    for length, rows in ((10**7, slice(None)), (0, near)):
+        np.testing.assert_array_equal(of(length).probability[rows], of(50_000).probability[rows])
+        np.testing.assert_array_equal(of(length).threshold, of(50_000).threshold)
     for short in (1, 100, 1_999):
         found = of(short)
         assert found.short.all()
         # Names as without a calibration, and none at all below 100 bases.
         np.testing.assert_array_equal(found.names, judged(there(short), WORLD, None).names)
         assert (found.names == -1).all() == (short < 100)
-        for told in (found.probability, found.standard, found.molecule):
+        for told in (found.probability, found.standard, found.absent, found.molecule):
             assert np.isnan(told).all()
         assert set(verdicts(found, WORLD, 0.01)) == {Verdict(TOO_SHORT, None, None)}
     assert not of(2_000).short.any()
@@ -474,42 +546,145 @@ def test_shared_hashes_tell_strains_from_new_species() -> None:
     assert named["new species", "both"] < min(0.05, named["new species", "composition"] + 1e-9)
 
 
-@pytest.mark.parametrize("known", [0.9, 0.5, 0.1])
-def test_a_sample_says_what_it_holds(calibration: Calibration, known: float) -> None:
+def _mixed(calibration: Calibration, known: float, queries: int = 1_500) -> tuple[Scores, Floats, Floats]:
+    """Scores of a sample of which so much is known, its shares of classes, and the true names."""
     shares = {"part": known / 4, "strain": 3 * known / 4, "new species": 0.5 - known / 2}
     shares["new genus"] = 0.5 - known / 2
-    parts = [
-        scored(sample(case, round(1_500 * share), 30 + at), WORLD, calibration)
-        for at, (case, share) in enumerate(shares.items())
-    ]
-    found, estimated = mixture(Scores.joined(parts))
+    made = [sample(case, round(queries * share), 30 + at) for at, (case, share) in enumerate(shares.items())]
+    scores = Scores.joined([scored(one, WORLD, calibration) for one in made])
+    truth = np.concatenate([one.truth for one in made])
+    return scores, np.array([*shares.values(), 0, 0]), truth
+
+
+@pytest.mark.parametrize("known", [0.9, 0.5, 0.1])
+def test_a_sample_says_what_it_holds(calibration: Calibration, known: float) -> None:
+    scores, shares, truth = _mixed(calibration, known)
+    found, estimated = mixture(scores)
     assert estimated == (True, False)
     np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(found[0], shares, atol=0.08)
     assert found[0, :2].sum() == pytest.approx(known, abs=0.08)
-    # Of viruses there are none, and of few queries nothing is known.
+    # Parts and strains are as many of the known as in the calibration.
+    assert found[0, 0] / found[0, 1] == pytest.approx(calibration.prior[0] / calibration.prior[1])
     np.testing.assert_allclose(found[1], calibration.prior)
-    few, estimated = mixture(scored(sample("strain", 60, 1), WORLD, calibration))
-    assert estimated == (False, False)
-    np.testing.assert_allclose(few, np.tile(calibration.prior, (2, 1)))
+    # Probabilities are what is right in this sample, and righter than those of what is usual.
+    right = scores.names[:, SPECIES] == truth[:, SPECIES]
+    here, usual = (judge(scores, prior).probability[:, SPECIES] for prior in (found, None))
+    even = np.ones(len(right))
+    assert calibration_error(here, right, even) < 0.05
+    assert np.mean((here - right) ** 2) <= np.mean((usual - right) ** 2) + 1e-4
+    # The same of viruses.
+    as_viruses = replace(scores, viral=np.ones(len(scores), bool))
+    theirs, estimated = mixture(as_viruses)
+    assert estimated == (False, True)
+    np.testing.assert_array_equal(theirs, found[::-1])
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.3]))
-@settings(max_examples=30, deadline=None)
+def test_no_other_shares_are_likelier_than_those_of_a_sample(calibration: Calibration) -> None:
+    scores, _, _ = _mixed(calibration, 0.6, 400)
+    found, _ = mixture(scores)
+    usual, known = scores.prior, scores.prior[:2].sum()
+
+    def fit(shares: Floats) -> float:
+        """The log likelihood, and of what is usual that of ten queries; parts and strains are one."""
+        parts = shares.copy()
+        parts[:2] = shares[:2].sum() * usual[:2] / known
+        of_usual = known * np.log(parts[:2].sum()) + (usual[2:] * np.log(parts[2:])).sum()
+        return float(np.log(scores.classes @ parts).sum() + 10 * of_usual)
+
+    rng, best = np.random.default_rng(0), fit(found[0])
+    for size in (0.5, 0.1, 0.01):
+        for _ in range(300):
+            other = found[0] * np.exp(rng.normal(size=6) * size)
+            assert fit(other / other.sum()) <= best + 1e-6
+
+
+def test_of_few_queries_the_mixture_is_what_is_usual(calibration: Calibration) -> None:
+    for number in (0, 1, 99, 100):
+        found, estimated = mixture(scored(sample("strain", number, 1), WORLD, calibration))
+        assert estimated == (number >= 100, False)
+        same = np.abs(found - calibration.prior).max() < 1e-12
+        assert same == (number < 100)
+
+
+@given(_pools)
+@settings(max_examples=20, deadline=None)
+def test_what_is_frequent_weighs_as_by_hand(calibration: Calibration, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    prior = rng.dirichlet(np.ones(6), 2)
+    scores = scored(sample("new species", 20, seed), WORLD, calibration)
+    scores = replace(scores, viral=rng.random(20) < 0.5)
+    found = judge(scores, prior)
+    for row in range(20):
+        weights = [scores.classes[row, at] * prior[int(scores.viral[row]), at] for at in range(6)]
+        least = 1.0
+        for rank in range(7):
+            present = weights[-1] * scores.farther[row, rank]
+            for at, name in enumerate(CLASSES[:-1]):
+                hidden = HIDDEN[name]
+                present += weights[at] if hidden is None or rank < hidden else 0.0
+            present /= sum(weights)
+            least = min(least, scores.right[row, rank] * present) if scores.near[row] else 0.0
+            assert found.absent[row, rank] == pytest.approx(1 - present, abs=2e-6)
+            assert found.probability[row, rank] == pytest.approx(least, abs=2e-6)
+    # Thresholds are for what is usual: they do not move with the sample.
+    np.testing.assert_array_equal(found.standard, judge(scores).probability)
+
+
+def test_no_queries_before_others_change_nothing(calibration: Calibration) -> None:
+    some = scored(sample("strain", 20, 1), WORLD, calibration)
+    joined = Scores.joined([scored(sample("strain", 0, 1), WORLD, calibration), some])
+    np.testing.assert_array_equal(judge(joined).probability, judge(some).probability)
+
+
+def test_viruses_have_models_of_their_own() -> None:
+    codes = WORLD.codes.copy()
+    codes[:, 0] = codes[:, FAMILY] >= 4
+    world = Lineages(codes, (("Bacteria", "Viruses"), *WORLD.names[1:]))
+
+    def made(case: str, number: int, seed: int) -> LabeledSample:
+        one = sample(case, number, seed, world)
+        return replace(one, molecule=(2 * one.truth[:, 0]).astype(np.int8))
+
+    cases = ("part", "strain", "new species", "new genus")
+    calibration = calibrate([made(case, 600, at) for at, case in enumerate(cases)], world, MEANS)
+    assert calibration is not None
+    cells, viruses = calibration.views["composition"]
+    assert cells.to_dict() != viruses.to_dict()
+    one = made("strain", 400, 9)
+    found = scored(one, world, calibration)
+    assert np.mean(found.viral == (one.truth[:, 0] == 1)) > 0.9
+    # Each is judged by its own: with the cells' for both nothing changes but the viruses.
+    alike = scored(one, world, replace(calibration, views={"composition": (cells, cells)}))
+    np.testing.assert_array_equal(alike.classes[~found.viral], found.classes[~found.viral])
+    assert (alike.classes[found.viral] != found.classes[found.viral]).any(axis=1).all()
+    assert mixture(found)[1] == (True, True)
+
+
+@given(_pools, st.sampled_from([0.01, 0.05, 0.3]))
+@settings(max_examples=60, deadline=None)
 def test_the_largest_set_of_names_that_keeps_a_rate_is_given(seed: int, rate: float) -> None:
     rng = np.random.default_rng(seed)
-    likely = np.minimum.accumulate(rng.random((40, 7)) ** 0.2, axis=1).round(2)
+    likely = np.minimum.accumulate(rng.random((40, 7)) ** 0.2, axis=1).round(rng.integers(1, 4))
     names = rng.integers(-1, 2, (40, 7)).astype(np.int32)
     likely[names < 0] = np.nan
-    limits = discovery_limits(_judgements(names, likely, np.zeros((40, 7))), rate)
+    made = _judgements(names, likely, np.zeros((40, 7)))
+    limits = discovery_limits(made, rate)
     for rank in range(7):
         values = likely[np.isfinite(likely[:, rank]), rank]
-        sizes = [0, *range(1, len(values) + 1)]
-        kept = max(n for n in sizes if n == 0 or np.mean(1 - np.sort(values)[::-1][:n]) <= rate + 1e-12)
-        assert (values >= limits[rank]).sum() >= kept
-        if kept:
-            assert limits[rank] == np.sort(values)[::-1][kept - 1]
-        else:
-            assert not (values >= limits[rank]).any()
+        # Equal ones are given together or not at all.
+        able = [least for least in values if np.mean(1 - values[values >= least]) <= rate + 1e-9]
+        assert limits[rank] == min(able, default=2.0)
+    for values, line in zip(likely.T, given_names(made, limits=limits).T, strict=True):
+        assert not line.any() or np.mean(1 - values[line]) <= rate + 1e-9
+
+
+def test_of_equal_names_none_is_given_where_all_would_be_too_many() -> None:
+    names, nothing = np.zeros((3, 7), np.int32), np.zeros((3, 7))
+    likely = np.tile(np.array([[1.0], [0.9], [0.9]]), (1, 7))
+    assert (discovery_limits(_judgements(names, likely, nothing), 0.05) == 1).all()
+    assert (discovery_limits(_judgements(names, likely, nothing), 0.07) == 0.9).all()
+    assert (discovery_limits(_judgements(names[:0], likely[:0], nothing[:0]), 0.07) > 1).all()
 
 
 # Verdicts
@@ -558,6 +733,18 @@ def test_verdicts_in_words(
     (found,) = verdicts(_judged(names, likely, absent), WORLD, least)
     assert (found.text, found.rank) == (text, rank)
     assert found.name == (None if rank is None else WORLD.names[RANKS.index(rank)][0])
+
+
+def test_a_name_is_given_where_it_is_likely_both_usually_and_here() -> None:
+    likely = np.array([[0.6, 0.6, 0.49, 0.49, 0.5, 0.9, 0.7]])
+    standard = np.array([[0.8, 0.69, 0.8, 0.69, 0.7, np.nan, 0.7]])
+    made = _judgements(np.array([[0, 0, 0, 0, 0, 0, -1]], np.int32), likely, likely * 0)
+    made = replace(made, standard=standard, threshold=np.full((1, 7), 0.7))
+    assert given_names(made).tolist() == [[True, False, False, False, True, False, False]]
+    # What is asked for counts instead, and of the two that by rank.
+    assert given_names(made, 0.6).tolist() == [[True, True, False, False, False, True, False]]
+    limits = np.array([0.61, 0.6, 0.4, 2, 0.5, 0.9, 0.1])
+    assert given_names(made, 0.6, limits).tolist() == [[False, True, True, False, True, True, False]]
 
 
 # Kept
@@ -629,6 +816,19 @@ def _spreadless(told: dict[str, Any]) -> None:
     _realm(told)["spread"]["deviation"][0][0] = 0.0
 
 
+def _numberless_spread(told: dict[str, Any]) -> None:
+    _realm(told)["spread"]["usual"][0][0] = float("nan")
+
+
+def _disordered_spread(told: dict[str, Any]) -> None:
+    _realm(told)["spread"]["lengths"].reverse()
+
+
+def _unlike_spread(told: dict[str, Any]) -> None:
+    for line in _realm(told)["spread"]["values"]:
+        line.pop()
+
+
 def _priorless(told: dict[str, Any]) -> None:
     told["prior"].pop()
 
@@ -638,6 +838,7 @@ def _priorless(told: dict[str, Any]) -> None:
     [
         *(_cut, _unlike, _numberless, _flat, _other_form, _disordered, _boundless, _short),
         *(_classless, _viewless, _spreadless, _priorless),
+        *(_numberless_spread, _disordered_spread, _unlike_spread),
     ],
 )
 def test_damage_is_seen(calibration: Calibration, damage: Callable[[dict[str, Any]], None]) -> None:

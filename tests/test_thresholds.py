@@ -56,7 +56,7 @@ def test_few_genera_are_told_and_names_need_more() -> None:
     assert calibration.report["genera"] < FEW_GENERA
     assert "too few genera" in calibration.caution()
     (cells, viruses) = calibration.views["composition"]
-    assert cells == viruses
+    assert cells is viruses
     assert np.min(cells.thresholds) >= 0.9
     for case in cases[1:]:
         one = sample(case, 300, 50, few)
