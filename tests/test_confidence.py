@@ -613,7 +613,9 @@ def test_what_is_frequent_weighs_as_by_hand(calibration: Calibration, seed: int)
     rng = np.random.default_rng(seed)
     prior = rng.dirichlet(np.ones(6), 2)
     scores = scored(sample("new species", 20, seed), WORLD, calibration)
-    scores = replace(scores, viral=rng.random(20) < 0.5)
+    # In the world nothing is farther than a family, and no model says so: here it is as likely as the rest.
+    classes, farther = rng.dirichlet(np.ones(6), 20), -np.sort(-rng.random((20, 7)), axis=1)
+    scores = replace(scores, viral=rng.random(20) < 0.5, classes=classes, farther=farther)
     found = judge(scores, prior)
     for row in range(20):
         weights = [scores.classes[row, at] * prior[int(scores.viral[row]), at] for at in range(6)]
