@@ -70,7 +70,8 @@ def check_prior(prior: Prior) -> None:
             raise UsageError(f"the prior is sample, usual or three shares, not {prior!r}")
         return
     shares = [float(share) for share in prior]
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-3:
+    # Asked this way round, nan is no share.
+    if len(shares) != 3 or not all(share >= 0 for share in shares) or not abs(sum(shares) - 1) <= 1e-3:
         raise UsageError(
             "a prior is three shares that sum to 1",
             "of known species, of new species, and of new genera and all that is farther",
