@@ -158,11 +158,9 @@ def test_features_are_finite_even_of_nothing(index: Storage, asked: Asked) -> No
     found = found_of(index, asked, sketches=True)
     book.positions(means.numbers)
     width = found.genomes.shape[1]
-    nothing = Candidates(
-        *(np.full((3, width), value) for value in (-1, -1, -1, np.inf, np.inf, 0, np.inf)),
-        np.array([-1, 0, 5]),
-        np.array([0, 100, 10**9]),
-    )
+    none, far = np.full((3, width), -1), np.full((3, width), np.inf)
+    hashes, lengths = np.array([-1, 0, 5]), np.array([0, 100, 10**9])
+    nothing = Candidates(none, none, none, far, far, none * 0, far, hashes, lengths)
     with np.errstate(all="raise", under="ignore"):
         for some in (found, nothing, Candidates.joined([found, nothing]), found.take(np.arange(0))):
             votes = vote(some, book.lineages())

@@ -207,7 +207,7 @@ def test_a_prior_and_a_rate_reach_the_search(
         (("--fdr", "0.05"), {"fdr": 0.05}),
     ):
         told = asked(*argv)
-        python = list(search(world.queries, made, n_jobs=1, **options))  # type: ignore[arg-type]
+        python = list(search(world.queries, made, n_jobs=1, **options))
         assert [line["verdict"] for line in told] == [one.verdict for one in python]
         assert [line["why"] for line in told] == [one.why for one in python]
     # Where no query is of a known species none is named.
