@@ -222,6 +222,8 @@ class Calibration:
         prior = _numbers(stored["prior"])
         if len(prior) != len(CLASSES) or len(reaches) != len(lengths) or not lengths or not 0 < low <= high:
             raise ValueError("a part is missing")
+        if min(prior) < 0 or abs(sum(prior) - 1) > 1e-6:
+            raise ValueError("its shares do not sum to 1")
         if lengths[0] < 1 or any(shorter >= longer for shorter, longer in pairwise(lengths)):
             raise ValueError("its lengths do not ascend")
         views: dict[str, tuple[RealmModel, RealmModel]] = {}
@@ -244,7 +246,7 @@ def _numbers(stored: Iterable[Any]) -> tuple[float, ...]:
 def posterior(classes: Floats, prior: Floats) -> Floats:
     """(q, 6) probabilities of classes that are as frequent as `prior`, (6,) or (q, 6)."""
     grown = classes * prior
-    return np.asarray(grown / grown.sum(axis=1, keepdims=True))
+    return np.asarray(grown / np.maximum(grown.sum(axis=1, keepdims=True), 1e-300))
 
 
 def presence(classes: Floats, farther: Floats) -> Floats:

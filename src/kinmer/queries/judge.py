@@ -32,6 +32,8 @@ _Hits = tuple[tuple[Hit, ...], list[int]]
 
 # Candidates that are aligned where the order is to be by both.
 ALIGNED = 50
+# Letters of queries that wait for a sample to be known.
+HELD = 1 << 27
 SAME_SPECIES, OTHER_SPECIES, LEAST_ALIGNED = 0.95, 0.92, 0.5
 
 
@@ -110,7 +112,8 @@ def results_of(
 ) -> Iterator[QueryResult]:
     """The results of all queries, in their order; the index is closed at the end if so wanted.
 
-    The first `SAMPLE` queries are judged together: they say how many queries are of known species.
+    The first `SAMPLE` queries are judged together: they say how many queries are of known species. They are
+    fewer where their sequences, which alignment needs, would take more than `HELD` bytes.
     """
     aligner = None
     try:
@@ -125,11 +128,12 @@ def results_of(
             aligner = IndexAligner(index, by=settings.by, threads=settings.n_jobs, log=settings.log)
         parts = (part for block in blocks for part in block.parts())
         waiting: list[_Prepared] = []
-        count = 0
+        count = held = 0
         for part in parts:
             waiting.append(_prepared(part, index, settings, judge))
             count += len(part.ids)
-            if count >= SAMPLE:
+            held += sum(map(len, part.letters or ()))
+            if count >= SAMPLE or held >= HELD:
                 break
         judge.settle([one.scored for one in waiting if one.scored is not None])
         for prepared in chain(waiting, (_prepared(part, index, settings, judge) for part in parts)):
