@@ -320,7 +320,7 @@ def test_who_says_all_is_first_and_who_says_nothing_is_right_of_new_genera(
     for group in cut.GROUPS:
         for case in scores.ALL_CASES:
             share = "1.000 (1.00–1.00)" if case == cut.GENUS else ".000 (0.00–0.00)"
-            assert ranks[f"{group}, {case}"] == f"first 1.000 (1.00–1.00); Kraken2 {share}"
+            assert ranks[f"{group}, {case}"] == f"first 1.000 (1.00–1.00) · Kraken2 {share}"
     assert any(one[0] == "| Kinmer" and one[4] == "1 (1)" for one in lines)
 
 
