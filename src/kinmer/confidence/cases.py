@@ -285,23 +285,24 @@ class _Batch:
         nearest = Nearest(labels, distances, distances_to_means, vectors, lengths, masked=True)
         nothing = SharedHashes.nothing(len(able))
         result = {COMPOSITION: candidates_of(self._index, self._means, book, nearest, nothing)}
-        sketches = self._sketches(case)
+        sketches = self._sketches(case, able)
         if sketches is not None:
-            shared = self._shared([sketches[at] for at in self._part[able].tolist()], hidden)
+            shared = self._shared(sketches, hidden)
             if case == "part":
                 shared = self._without_own(shared, able)
             result[BOTH] = candidates_of(self._index, self._means, book, nearest, shared)
         return result
 
-    def _sketches(self, case: str) -> Sequence[NDArray[np.uint64]] | None:
-        probes = self._probes
-        if case == NO_KIN:
-            return probes.random_sketches
-        if case == "strain" and probes.strain_sketches is not None and probes.sketches is not None:
-            changed = dict(zip(self._part.tolist(), self._changed.tolist(), strict=True))
-            pairs = enumerate(zip(probes.strain_sketches, probes.sketches, strict=True))
-            return [new if changed.get(at, False) else old for at, (new, old) in pairs]
-        return probes.sketches
+    def _sketches(self, case: str, able: Labels) -> list[NDArray[np.uint64]] | None:
+        """Those of some queries in a case; None where there are none."""
+        plain = self._probes.random_sketches if case == NO_KIN else self._probes.sketches
+        if plain is None:
+            return None
+        changed = self._probes.strain_sketches if case == "strain" else None
+        return [
+            changed[at] if changed is not None and self._changed[query] else plain[at]
+            for query, at in zip(able.tolist(), self._part[able].tolist(), strict=True)
+        ]
 
     def _shared(self, sketches: Sequence[NDArray[np.uint64]], hidden: Sequence[Labels]) -> SharedHashes:
         found = self._index.shared(sketches)

@@ -80,8 +80,17 @@ class Votes:
         same = (first == second).all(axis=1)
         return np.where(alike, np.where(same, WHY.index("both"), WHY.index("homology")), 0)
 
+    @cached_property
+    def _sides(self) -> dict[int, Sides]:
+        return {}
+
     def sides(self, rank: int) -> Sides:
         """How near, and how alike, candidates of the rank's name and all others are."""
+        if rank not in self._sides:
+            self._sides[rank] = self._sides_at(rank)
+        return self._sides[rank]
+
+    def _sides_at(self, rank: int) -> Sides:
         found = self.candidates
         name = self.names[:, rank, None]
         there = found.genomes >= 0

@@ -118,12 +118,12 @@ def score(
         names = np.where(short[:, None], names, votes.names)
         view = BOTH if BOTH in calibration.views and (found.hashes >= 0).all() else COMPOSITION
         for realm, model in enumerate(calibration.views[view]):
-            some = votes.viral == bool(realm)
-            if some.any():
-                likely, sure = predict(model, votes, means, calibration.within, homology=view == BOTH)
-                right[some], classes[some] = likely[some], sure[some]
+            some = np.flatnonzero(votes.viral == bool(realm))
+            if some.size:
+                own, homology = votes.take(some), view == BOTH
+                right[some], classes[some] = predict(model, own, means, calibration.within, homology=homology)
                 farther[some] = model.farther
-                limit[some] = calibration.threshold(model, pool.lengths)[some]
+                limit[some] = calibration.threshold(model, pool.lengths[some])
         near = calibration.is_near(votes.nearest, pool.lengths)
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
@@ -183,9 +183,8 @@ def _probable(scores: Scores, prior: Floats) -> tuple[Floats, Floats]:
     classes[known] = posterior(scores.classes[known], prior[scores.viral[known].astype(np.int64)])
     present = presence(classes, scores.farther)
     likely = np.where(np.isfinite(scores.right), scores.right * present, np.nan)
-    most = np.where(scores.short, np.nan, scores.near.astype(np.float64))
-    likely = descending(likely, scores.names >= 0, np.where(np.isnan(most), 1.0, most))
-    likely[scores.short | np.isnan(scores.classes).any(axis=1)] = np.nan
+    likely = descending(likely, scores.names >= 0, scores.near.astype(np.float64))
+    likely[scores.short | ~known] = np.nan
     return likely, 1 - present
 
 
