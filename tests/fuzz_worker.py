@@ -16,7 +16,7 @@ import kinmer.index.nearest
 from kinmer.confidence import CLASSES, Calibration
 from kinmer.confidence.calibrator import Calibrated, Extent, calibration_of
 from kinmer.confidence.features import Spread
-from kinmer.confidence.model import Logistic, RealmModel
+from kinmer.confidence.model import NAME_CLASSES, Logistic, RealmModel
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter
 from kinmer.index.commit import Change
@@ -67,7 +67,8 @@ def _calibration() -> Calibration:
         known = {3: (rng.random(5), rng.random(5) + 0.1)}
         spread = Spread(np.log([1e3, 5e4]), rng.random((2, 5)), rng.random((2, 5)) + 0.1, known)
         names = tuple(logistic(2) for _ in range(7))
-        return RealmModel(logistic(len(CLASSES)), names, rng.random(7), spread, np.full((7, 2), 0.5))
+        named = logistic(len(NAME_CLASSES))
+        return RealmModel(logistic(len(CLASSES)), names, named, rng.random(7), spread, np.full((7, 2), 0.5))
 
     account = {"error": rng.random(7).tolist()}
     prior = (0.1, 0.4, 0.25, 0.2, 0.03, 0.02)

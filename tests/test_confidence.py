@@ -39,7 +39,7 @@ from kinmer.confidence import (
 )
 from kinmer.confidence.features import Spread, vote
 from kinmer.confidence.learn import shares_of
-from kinmer.confidence.model import Logistic, OlderFormError, fit_logistic
+from kinmer.confidence.model import Logistic, OlderFormError, best_power, fit_logistic
 from kinmer.confidence.training_set import sample_weights, synonym_queries
 from kinmer.confidence.verdict import given_names
 from kinmer.taxonomy import RANKS
@@ -98,6 +98,24 @@ def test_three_classes_are_as_scikit_learn_has_them() -> None:
     scaled = (features - found.mean) / found.scale
     known = linear.LogisticRegression(C=1 / 1.5, tol=1e-10, max_iter=1000).fit(scaled, truth)
     np.testing.assert_allclose(found.predict(features), known.predict_proba(scaled), atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_probabilities_that_are_too_sure_or_not_sure_enough_are_mended(power: float) -> None:
+    rng = np.random.default_rng(4)
+    true = rng.dirichlet(np.ones(3), 20_000)
+    classes = (true.cumsum(axis=1) < rng.random(len(true))[:, None]).sum(axis=1)
+    said = true ** (1 / power)
+    said /= said.sum(axis=1, keepdims=True)
+    even = np.ones(len(classes))
+    assert best_power(said, classes, even) == pytest.approx(power, rel=0.1)
+    # Of a model with these odds the mended one has the true ones.
+    model = Logistic(np.zeros(1), np.ones(1), np.array([[1.0, 0.2], [-1.0, 0.1], [0.3, 0.0]]))
+    values = rng.normal(size=(5, 1))
+    once = model.predict(values) ** power
+    mended = model.sharpened(power).predict(values)
+    np.testing.assert_allclose(mended, once / once.sum(axis=1, keepdims=True))
+    assert best_power(said[:0], classes[:0], even[:0]) == 1
 
 
 def test_constant_features_do_no_harm() -> None:
@@ -514,6 +532,7 @@ def test_a_rank_that_nothing_could_be_learnt_of_is_as_likely_as_the_next_below(
         for model in told["views"]["composition"]:
             for rank in ranks:
                 model["names"][rank] = None
+                model["species"] = None if rank == SPECIES else model["species"]
         return Calibration.from_dict(told)
 
     one = sample("strain", 100, 8)
@@ -616,17 +635,28 @@ def test_what_is_frequent_weighs_as_by_hand(calibration: Calibration, seed: int)
     # In the world nothing is farther than a family, and no model says so: here it is as likely as the rest.
     classes, farther = rng.dirichlet(np.ones(6), 20), -np.sort(-rng.random((20, 7)), axis=1)
     scores = replace(scores, viral=rng.random(20) < 0.5, classes=classes, farther=farther)
+    # Some have a model of right species: one for parts, one for strains, wrong, new, farther.
+    named = rng.dirichlet(np.ones(5), 20)
+    named[rng.random(20) < 0.5] = np.nan
+    scores = replace(scores, named=named)
     found = judge(scores, prior)
     for row in range(20):
+        shares = prior[int(scores.viral[row])]
         weights = [scores.classes[row, at] * prior[int(scores.viral[row]), at] for at in range(6)]
-        least = 1.0
+        least = present_genus = 1.0
         for rank in range(7):
             present = weights[-1] * scores.farther[row, rank]
             for at, name in enumerate(CLASSES[:-1]):
                 hidden = HIDDEN[name]
                 present += weights[at] if hidden is None or rank < hidden else 0.0
             present /= sum(weights)
-            least = min(least, scores.right[row, rank] * present) if scores.near[row] else 0.0
+            chance = scores.right[row, rank] * present
+            if rank == SPECIES and np.isfinite(named[row, 0]):
+                right, known = (named[row, :some].sum() * shares[:2].sum() for some in (2, 3))
+                new = named[row, 3] * shares[2] + named[row, 4] * shares[3:].sum()
+                present, chance = min(present_genus, known / (known + new)), right / (known + new)
+            present_genus = present
+            least = min(least, chance) if scores.near[row] else 0.0
             assert found.absent[row, rank] == pytest.approx(1 - present, abs=2e-6)
             assert found.probability[row, rank] == pytest.approx(least, abs=2e-6)
     # Thresholds are for what is usual: they do not move with the sample.
@@ -653,6 +683,8 @@ def test_viruses_have_models_of_their_own() -> None:
     assert calibration is not None
     cells, viruses = calibration.views["composition"]
     assert cells.to_dict() != viruses.to_dict()
+    assert cells.species is not None
+    assert viruses.species is None
     one = made("strain", 400, 9)
     found = scored(one, world, calibration)
     assert np.mean(found.viral == (one.truth[:, 0] == 1)) > 0.9
@@ -791,7 +823,7 @@ def _flat(told: dict[str, Any]) -> None:
 
 
 def _other_form(told: dict[str, Any]) -> None:
-    told["form"] = 4
+    told["form"] = 5
 
 
 def _disordered(told: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,16 @@ from kinmer.confidence.cases import LabeledSample
 from kinmer.confidence.features import GENUS, SPECIES, Spread, case_features, name_features, own_features
 from kinmer.confidence.model import (
     CLASSES,
+    NAME_CLASSES,
     Calibration,
     Logistic,
     RealmModel,
+    best_power,
     deviations,
     fit_logistic,
     posterior,
     presence,
+    species_chances,
 )
 from kinmer.confidence.pool import (
     BOTH,
@@ -33,18 +36,24 @@ from kinmer.confidence.pool import (
     molecule_features,
 )
 from kinmer.confidence.thresholds import Judged, thresholds_of
-from kinmer.confidence.training_set import FOLDS, TrainingSet, training_set_of
+from kinmer.confidence.training_set import (
+    FOLDS,
+    LEAST_GENERA,
+    WITH_HOMOLOGUE,
+    TrainingSet,
+    homologous_share,
+    training_set_of,
+)
 from kinmer.taxonomy import RANKS
 
 # What share of all queries each class is taken to be: half of them are of species that the references know.
 KNOWN = 0.5
 NEW = (0.25, 0.2, 0.03, 0.02)
-# How many of the known have a homologue where no species has two genomes that could say so, and the least and
-# most that is believed.
-WITH_HOMOLOGUE, FEWEST, MOST = 0.75, 0.2, 0.9
-LEAST_RIGHT, LEAST_QUERIES, LEAST_GENERA = 10, 50, 8
+LEAST_RIGHT, LEAST_QUERIES = 10, 50
 # Genera differ: more than is best for those that are learned from.
 RIDGE = 2.0
+# One question of many answers, for right species, needs more, by the query.
+SPECIES_RIDGE = 0.01
 REPORT_DIGITS = 4
 # Fragments of a genome by which it is known how far its own lie from the rest of it weigh against so many of
 # the usual genome's, for the mean and for the variance.
@@ -92,7 +101,7 @@ def calibrate(
     if len(np.unique(last.cases)) < 2 or not (last.votes.names >= 0).any():
         return None
     if given is None:
-        given = shares_of(_homologous(last))
+        given = shares_of(homologous_share(last, lineages))
         sets = {name: replace(training, given=given) for name, training in sets.items()}
     learned = {name: _view(training, means, homology=name == BOTH) for name, training in sets.items()}
     if any(view is None for view in learned.values()):
@@ -112,33 +121,6 @@ def calibrate(
 def _prior(given: Mapping[str, float]) -> list[float]:
     shares = [given[name] for name in CLASSES[:-1]]
     return [*shares, sum(given[name] for name in CASES[len(shares) :])]
-
-
-def _homologous(training: TrainingSet) -> float:
-    """The share of queries of a known species that share k-mers with another genome of it.
-
-    Of fragments of species that have another genome, genera alike. It is lower the less complete genomes are.
-    """
-    known = np.flatnonzero((training.cases == CASES.index("strain")) & ~training.synonyms)
-    unchanged = known[~_is_own(training)[known]]
-    hashes = training.votes.candidates.hashes[unchanged]
-    rows = unchanged[hashes >= LEAST_HASHES]
-    if len(np.unique(training.group[rows])) < LEAST_GENERA:
-        return WITH_HOMOLOGUE
-    right = training.votes.codes[rows, :, SPECIES] == training.truth[rows, None, SPECIES]
-    shared = np.where(right, training.votes.candidates.containment[rows], 0).max(axis=1) >= LEAST_SHARED
-    by_genus = np.bincount(training.group[rows], shared) / np.maximum(np.bincount(training.group[rows]), 1)
-    return float(np.clip(by_genus[np.unique(training.group[rows])].mean(), FEWEST, MOST))
-
-
-# Of sketches of so many hashes, a homologue is seen by so large a share.
-LEAST_HASHES, LEAST_SHARED = 30, 0.15
-
-
-def _is_own(training: TrainingSet) -> Bools:
-    """(n,) whether a query's own genome is among its candidates."""
-    found = training.votes.candidates
-    return np.asarray((found.numbers == training.genome[:, None]).any(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,24 +163,36 @@ def _realm(training: TrainingSet, rows: Rows, means: GenomeMeans, *, homology: b
     by_rank = [
         name_features(training.votes, rank, training.within, homology=homology) for rank in range(RANK_COUNT)
     ]
-    everything = np.arange(len(training))
-    classes, right = np.full((len(rows), len(CLASSES)), np.nan), np.full((len(rows), RANK_COUNT), np.nan)
+    everything, count = np.arange(len(training)), len(rows)
+    # Viruses are rarely known by the wrong species, and few new ones are there to learn from.
+    direct = bool(training.votes.viral.mean() < 0.5)
+    classes, right = np.full((count, len(CLASSES)), np.nan), np.full((count, RANK_COUNT), np.nan)
+    named = np.full((count, len(NAME_CLASSES)), np.nan)
     for fold in range(FOLDS):
         out = training.folds == fold
-        fitted = _fitted(training, features, by_rank, everything[~out])
+        fitted = _fitted(training, features, by_rank, everything[~out], direct=direct)
         if fitted is not None and out.any():
-            classes[out] = fitted[0].predict(features[out])
-            for rank, model in enumerate(fitted[1]):
+            classes[out] = fitted.cases.predict(features[out])
+            if fitted.species is not None:
+                named[out] = fitted.species.predict(features[out])
+            for rank, model in enumerate(fitted.names):
                 if model is not None:
                     right[out, rank] = model.predict(by_rank[rank][out])[:, 1]
-    fitted = _fitted(training, features, by_rank, everything)
-    if fitted is None or all(model is None for model in fitted[1]):
+    fitted = _fitted(training, features, by_rank, everything, direct=direct)
+    if fitted is None or all(model is None for model in fitted.names):
         return None
-    present = presence(posterior(classes, np.array(_prior(training.given))), farther)
-    likely = descending(right * present, training.votes.names >= 0, np.ones(len(rows)))
-    judged = tuple(_judged(training, rank, likely[:, rank], fitted[1][rank]) for rank in range(RANK_COUNT))
+    prior = np.array(_prior(training.given))
+    likely = right * presence(posterior(classes, prior), farther)
+    if fitted.species is not None:
+        seen = _class_weights(training, np.flatnonzero(np.isfinite(named).all(axis=1)))
+        power = best_power(named[seen[0]], *_name_classes(training, *seen))
+        fitted = fitted._replace(species=fitted.species.sharpened(power))
+        named = named**power / (named**power).sum(axis=1, keepdims=True)
+        likely[:, SPECIES] = species_chances(named, prior)[0]
+    likely = descending(likely, training.votes.names >= 0, np.ones(count))
+    judged = tuple(_judged(training, rank, likely[:, rank]) for rank in range(RANK_COUNT))
     thresholds = np.array(thresholds_of(training, judged))
-    return Learned(RealmModel(fitted[0], fitted[1], farther, spread, thresholds), training, judged)
+    return Learned(RealmModel(*fitted, farther, spread, thresholds), training, judged)
 
 
 def _farther(training: TrainingSet) -> Floats:
@@ -210,21 +204,21 @@ def _farther(training: TrainingSet) -> Floats:
     return np.array([np.average(~training.absent(rank)[rows], weights=weights) for rank in range(RANK_COUNT)])
 
 
+class _Fitted(NamedTuple):
+    """The models of a realm; see `RealmModel`."""
+
+    cases: Logistic
+    names: tuple[Logistic | None, ...]
+    species: Logistic | None
+
+
 def _fitted(
-    training: TrainingSet, features: Floats, by_rank: Sequence[Floats], rows: Rows
-) -> tuple[Logistic, tuple[Logistic | None, ...]] | None:
-    """Models of the classes and of right names by some queries; None where there is but one class."""
-    kept = rows[~training.synonyms[rows]]
-    classes = np.minimum(training.cases[kept], len(CLASSES) - 1)
+    training: TrainingSet, features: Floats, by_rank: Sequence[Floats], rows: Rows, *, direct: bool
+) -> _Fitted | None:
+    """Models by some queries; None where there is but one class. direct : with one of right species."""
+    kept, classes, weights = _class_weights(training, rows)
     if len(np.unique(classes)) < 2:
         return None
-    # As if all classes were as frequent; a case has the share of its class.
-    counts = np.bincount(np.minimum(np.arange(len(CASES)), len(CLASSES) - 1))
-    even = {case: 1 / counts[min(at, len(CLASSES) - 1)] for at, case in enumerate(CASES)}
-    weights = training.weights(SPECIES, kept, even)
-    for realm_class in np.unique(classes).tolist():
-        own = classes == realm_class
-        weights[own] /= weights[own].sum()
     cases = fit_logistic(features[kept], classes, weights, number=len(CLASSES), ridge=RIDGE)
     names = []
     for rank in range(RANK_COUNT):
@@ -235,14 +229,54 @@ def _fitted(
         ]
         right = training.votes.names[some, rank] == training.truth[some, rank]
         names.append(_fit(by_rank[rank][some], right, training.weights(rank, some)))
-    return cases, tuple(names)
+    direct = direct and names[SPECIES] is not None
+    species = _species(training, features[kept], kept, classes, weights) if direct else None
+    return _Fitted(cases, tuple(names), species)
 
 
-def _judged(training: TrainingSet, rank: int, likely: Floats, model: Logistic | None) -> Judged:
+def _species(
+    training: TrainingSet, features: Floats, kept: Rows, classes: Rows, weights: Floats
+) -> Logistic | None:
+    """A model of `NAME_CLASSES`: what a known query has a wrong name for looks like what is new."""
+    named, weights = _name_classes(training, kept, classes, weights)
+    if len(np.unique(named)) < 2:
+        return None
+    ridge = max(RIDGE, SPECIES_RIDGE * len(kept))
+    return fit_logistic(features, named, weights, number=len(NAME_CLASSES), ridge=ridge)
+
+
+def _name_classes(training: TrainingSet, kept: Rows, classes: Rows, weights: Floats) -> tuple[Rows, Floats]:
+    """(n,) positions in `NAME_CLASSES` and weights, from those of `_class_weights`."""
+    right = training.votes.names[kept, SPECIES] == training.truth[kept, SPECIES]
+    known, farther = classes < 2, NEW[1:]
+    named = np.where(known, np.where(right, classes, 2), np.minimum(classes, 3) + 1)
+    # Genomes cannot say how incomplete all of them are: half way from what they do say to even odds.
+    part, strain = training.given["part"], training.given["strain"]
+    parts = 0.25 + 0.5 * part / (part + strain)
+    shares = np.array([parts, 1 - parts, 1, *(share / sum(farther) for share in farther)])
+    return named, weights * shares[classes]
+
+
+def _class_weights(training: TrainingSet, rows: Rows) -> tuple[Rows, Rows, Floats]:
+    """Of the queries that count their rows, their positions in `CLASSES`, and weights as if all classes were
+    as frequent; a case has the share of its class.
+    """
+    kept = rows[~training.synonyms[rows]]
+    classes = np.minimum(training.cases[kept], len(CLASSES) - 1)
+    counts = np.bincount(np.minimum(np.arange(len(CASES)), len(CLASSES) - 1))
+    even = {case: 1 / counts[min(at, len(CLASSES) - 1)] for at, case in enumerate(CASES)}
+    weights = training.weights(SPECIES, kept, even)
+    for present in np.unique(classes).tolist():
+        own = classes == present
+        weights[own] /= weights[own].sum()
+    return kept, classes, weights
+
+
+def _judged(training: TrainingSet, rank: int, likely: Floats) -> Judged:
     names = training.votes.names[:, rank]
     rows = np.flatnonzero((names >= 0) & (training.truth[:, rank] >= 0) & ~training.synonyms)
     right = (names[rows] == training.truth[rows, rank]) & training.kin[rows] & ~training.absent(rank)[rows]
-    return Judged(rows, training.weights(rank, rows), right, likely[rows], model)
+    return Judged(rows, training.weights(rank, rows), right, likely[rows])
 
 
 def _spread(training: TrainingSet, means: GenomeMeans) -> tuple[Spread, tuple[Floats, Floats]]:

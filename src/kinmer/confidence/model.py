@@ -16,7 +16,7 @@ from kinmer.confidence.features import Spread, Votes, own_features
 from kinmer.confidence.pool import BOTH, COMPOSITION, HIDDEN, RANK_COUNT
 
 # The form of the models' features and of what is kept of them.
-FORM, OLDER_FORMS = 3, (1, 2)
+FORM, OLDER_FORMS = 4, (1, 2, 3)
 # Of fewer genera than this no share of wrong names can be kept for certain.
 FEW_GENERA = 20
 # The score of a class that nobody has: a probability of 0 for all that counts.
@@ -25,6 +25,9 @@ NOBODY = -30.0
 # What a query may be: of a genome of which the references have nothing homologous, of another strain, of a
 # new species, genus or family, or of what is farther; the cases of all that is farther are one class.
 CLASSES = ("part", "strain", "new species", "new genus", "new family", "farther")
+# What the name of a species may be, as one question: right for a part or another strain of a known genome,
+# wrong for one of these, or of a species that is new in its genus or farther.
+NAME_CLASSES = ("right, part", "right, strain", "wrong", "new species", "farther")
 # (5, 7) whether the references have the true name, by rank, of all classes but the last.
 PRESENT = np.array(
     [
@@ -64,6 +67,10 @@ class Logistic:
         scores = np.stack([(scaled * line[:-1]).sum(axis=1) + line[-1] for line in self.weights], axis=1)
         grown = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(grown / grown.sum(axis=1, keepdims=True))
+
+    def sharpened(self, power: float) -> Logistic:
+        """The model whose odds are these to a power."""
+        return Logistic(self.mean, self.scale, self.weights * power)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -110,18 +117,39 @@ def fit_logistic(
     return Logistic(mean, scale, found)
 
 
+def best_power(chances: Floats, classes: NDArray[np.int64], weights: Floats) -> float:
+    """The power of probabilities (n, c) at which classes (n,) are likeliest (Guo et al. 2017, ICML).
+
+    Models that a ridge holds back are less sure of new genera than they could be, others are surer.
+    """
+    if not weights.sum() > 0:
+        return 1.0
+    logs = np.log(np.maximum(chances, 1e-300))
+    rows = np.arange(len(classes))
+
+    def loss(power: float) -> float:
+        grown = logs * power
+        top = grown.max(axis=1)
+        total = top + np.log(np.exp(grown - top[:, None]).sum(axis=1))
+        return float((weights * (total - grown[rows, classes])).sum())
+
+    return float(min(np.exp(np.linspace(-1, 1, 41)).tolist(), key=loss))
+
+
 @dataclass(frozen=True)
 class RealmModel:
     """What is learned of one view, of cells or of viruses.
 
     cases : of `CLASSES`, all as frequent. names : for every rank from domain to species, of the probability
-    that its name is right where the references have it; None where nothing could be learned. farther : (7,)
-    the share of the last class whose true name the references have. thresholds : (7, l), the probability at
-    the calibration's own prior from which on a name is given.
+    that its name is right where the references have it; None where nothing could be learned. species : of
+    `NAME_CLASSES`, known, new and farther ones as frequent, in place of the other two; None for viruses.
+    farther : (7,) the share of the last class whose true name the references have. thresholds : (7, l), the
+    probability at the calibration's own prior from which on a name is given.
     """
 
     cases: Logistic
     names: tuple[Logistic | None, ...]
+    species: Logistic | None
     farther: Floats
     spread: Spread
     thresholds: Floats
@@ -131,6 +159,7 @@ class RealmModel:
         return {
             "cases": self.cases.to_dict(),
             "names": [None if model is None else model.to_dict() for model in self.names],
+            "species": None if self.species is None else self.species.to_dict(),
             "farther": self.farther.tolist(),
             "spread": self.spread.to_dict(),
             "thresholds": self.thresholds.tolist(),
@@ -142,13 +171,14 @@ class RealmModel:
         names = tuple(None if model is None else Logistic.from_dict(model) for model in stored["names"])
         thresholds = np.array([_numbers(line) for line in stored["thresholds"]])
         cases = Logistic.from_dict(stored["cases"])
+        species = None if stored["species"] is None else Logistic.from_dict(stored["species"])
         farther = np.array(_numbers(stored["farther"]))
         ranks = {len(names), len(farther), len(thresholds)}
         if ranks != {RANK_COUNT} or thresholds.shape[1:] != (lengths,):
             raise ValueError("a part is missing")
-        if len(cases.weights) != len(CLASSES):
+        if len(cases.weights) != len(CLASSES) or (species and len(species.weights) != len(NAME_CLASSES)):
             raise ValueError("the shapes of a model do not go together")
-        return cls(cases, names, farther, Spread.from_dict(stored["spread"]), thresholds)
+        return cls(cases, names, species, farther, Spread.from_dict(stored["spread"]), thresholds)
 
 
 @dataclass(frozen=True)
@@ -247,6 +277,17 @@ def posterior(classes: Floats, prior: Floats) -> Floats:
     """(q, 6) probabilities of classes that are as frequent as `prior`, (6,) or (q, 6)."""
     grown = classes * prior
     return np.asarray(grown / np.maximum(grown.sum(axis=1, keepdims=True), 1e-300))
+
+
+def species_chances(named: Floats, prior: Floats) -> tuple[Floats, Floats]:
+    """(q,) probability that the species is right, and that it is new, from those of `NAME_CLASSES` (q, 5).
+
+    prior : (6,) or (q, 6) of `CLASSES`. How many of the known have a homologue is not asked.
+    """
+    known, new = prior[..., :2].sum(axis=-1), prior[..., 2]
+    shares = np.stack([known, known, known, new, prior[..., 3:].sum(axis=-1)], axis=-1)
+    chances = posterior(named, shares)
+    return np.asarray(chances[:, :2].sum(axis=1)), np.asarray(chances[:, 3:].sum(axis=1))
 
 
 def presence(classes: Floats, farther: Floats) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.features import GENUS, SPECIES
-from kinmer.confidence.model import FEW_GENERA, Logistic
+from kinmer.confidence.model import FEW_GENERA
 from kinmer.confidence.pool import CASES, NO_KIN, RANK_COUNT, descending
 from kinmer.confidence.training_set import TrainingSet
 
@@ -49,7 +49,6 @@ class Judged:
     weights: Floats
     right: Bools
     likely: Floats
-    model: Logistic | None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,12 @@ TELLING = 1_000
 # How much farther than strains of its own the nearest other name of a synonym may be on average, as a log of
 # distances, and from how few queries on that is judged.
 SLACK, LEAST_SYNONYMS = 0.15, 3
+# How many of the known have a homologue where no species has two genomes that could say so, and the least and
+# most that is believed.
+WITH_HOMOLOGUE, FEWEST, MOST = 0.75, 0.2, 0.9
+# Of sketches of so many hashes, a homologue is seen by so large a share.
+LEAST_HASHES, LEAST_SHARED = 30, 0.15
+LEAST_GENERA = 8
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -159,6 +165,33 @@ def training_set_of(
         fragment,
         genome,
     )
+
+
+def homologous_share(training: TrainingSet, lineages: Lineages) -> float:
+    """The share of queries of a known species that share k-mers with a genome of it.
+
+    Of fragments and each other genome of their species, genera alike: most species have but one. It is lower
+    the less complete genomes are.
+    """
+    known = np.flatnonzero((training.cases == CASES.index("strain")) & ~training.synonyms)
+    unchanged = known[~_is_own(training)[known]]
+    found = training.votes.candidates
+    rows = unchanged[found.hashes[unchanged] >= LEAST_HASHES]
+    if len(np.unique(training.group[rows])) < LEAST_GENERA:
+        return WITH_HOMOLOGUE
+    species, genomes = training.truth[rows, SPECIES], lineages.codes[:, SPECIES]
+    others = np.bincount(genomes[genomes >= 0])[species] - 1
+    right = training.votes.codes[rows, :, SPECIES] == species[:, None]
+    alike = (right & (found.containment[rows] >= LEAST_SHARED)).sum(axis=1)
+    shared = np.minimum(alike / np.maximum(others, 1), 1)
+    by_genus = np.bincount(training.group[rows], shared) / np.maximum(np.bincount(training.group[rows]), 1)
+    return float(np.clip(by_genus[np.unique(training.group[rows])].mean(), FEWEST, MOST))
+
+
+def _is_own(training: TrainingSet) -> Bools:
+    """(n,) whether a query's own genome is among its candidates."""
+    found = training.votes.candidates
+    return np.asarray((found.numbers == training.genome[:, None]).any(axis=1))
 
 
 def sample_weights(

@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.candidates import Candidates, GenomeMeans
-from kinmer.confidence.features import Votes, case_features, name_features, vote
-from kinmer.confidence.model import CLASSES, Calibration, RealmModel, deviations, posterior, presence
+from kinmer.confidence.features import GENUS, SPECIES, Votes, case_features, name_features, vote
+from kinmer.confidence.model import (
+    CLASSES,
+    NAME_CLASSES,
+    Calibration,
+    RealmModel,
+    deviations,
+    posterior,
+    presence,
+    species_chances,
+)
 from kinmer.confidence.pool import (
     BOTH,
     COMPOSITION,
@@ -41,7 +50,8 @@ class Scores:
 
     names : (q, 7) int32, -1 for none. share : (q, 7) of the votes. right : (q, 7) probability that the name
     is right if the references have the true one, NaN where nothing could be learned. classes : (q, 6) of
-    `CLASSES`, as if all were as frequent; NaN without a calibration. farther : (q, 7) see `RealmModel`.
+    `CLASSES`, as if all were as frequent; NaN without a calibration. named : (q, 5) of `NAME_CLASSES`, as if
+    known, new and farther ones were as frequent; NaN where `right` counts. farther : (q, 7) see `RealmModel`.
     threshold : (q, 7). molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN. short : (q,)
     queries shorter than all that was learned from. near : (q,) whether anything is. viral : (q,) whether the
     best genome is of a virus. why : (q,) positions in `WHY`. prior : (6,) of the calibration.
@@ -51,6 +61,7 @@ class Scores:
     share: Floats
     right: Floats
     classes: Floats
+    named: Floats
     farther: Floats
     threshold: Floats
     molecule: Floats
@@ -110,7 +121,7 @@ def score(
     names, short, near = _agreed(votes), np.zeros(count, dtype=bool), np.ones(count, dtype=bool)
     right, limit = (np.full((count, RANK_COUNT), np.nan) for _ in range(2))
     classes = np.full((count, len(CLASSES)), np.nan)
-    farther = np.zeros((count, RANK_COUNT))
+    named, farther = np.full((count, len(NAME_CLASSES)), np.nan), np.zeros((count, RANK_COUNT))
     molecule = np.full((count, MOLECULE_COUNT), np.nan)
     prior = np.full(len(CLASSES), np.nan) if calibration is None else np.array(calibration.prior)
     if calibration is not None and count:
@@ -121,31 +132,40 @@ def score(
             some = np.flatnonzero(votes.viral == bool(realm))
             if some.size:
                 own, homology = votes.take(some), view == BOTH
-                right[some], classes[some] = predict(model, own, means, calibration.within, homology=homology)
+                right[some], classes[some], named[some] = predict(
+                    model, own, means, calibration.within, homology=homology
+                )
                 farther[some] = model.farther
                 limit[some] = calibration.threshold(model, pool.lengths[some])
         near = calibration.is_near(votes.nearest, pool.lengths)
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
-        for values in (right, classes, molecule):
+        for values in (right, classes, named, molecule):
             values[short] = np.nan
     nameless = (pool.lengths > 0) & (pool.lengths < NAMELESS)
     names = np.where(nameless[:, None], np.int32(-1), names)
     shares, viral, why = votes.share, votes.viral, votes.why
-    return Scores(names, shares, right, classes, farther, limit, molecule, short, near, viral, why, prior)
+    return Scores(
+        names, shares, right, classes, named, farther, limit, molecule, short, near, viral, why, prior
+    )
 
 
 def predict(
     model: RealmModel, votes: Votes, means: GenomeMeans, within: tuple[float, float], *, homology: bool
-) -> tuple[Floats, Floats]:
-    """(q, 7) how likely names are right where they are known at all, NaN for unknown, and (q, 6) classes."""
+) -> tuple[Floats, Floats, Floats]:
+    """(q, 7) how likely names are right where they are known at all, NaN for unknown, (q, 6) of `CLASSES` and
+    (q, 5) of `NAME_CLASSES`, NaN without a model of them.
+    """
     off = deviations(model.spread, votes, means)
-    classes = model.cases.predict(case_features(votes, means, off, within, homology=homology))
+    features = case_features(votes, means, off, within, homology=homology)
+    classes, named = model.cases.predict(features), np.full((len(votes.viral), len(NAME_CLASSES)), np.nan)
+    if model.species is not None:
+        named = model.species.predict(features)
     right = np.full((len(classes), RANK_COUNT), np.nan)
     for rank, names in enumerate(model.names):
         if names is not None:
             right[:, rank] = names.predict(name_features(votes, rank, within, homology=homology))[:, 1]
-    return right, classes
+    return right, classes, named
 
 
 def judge(scores: Scores, prior: Floats | None = None) -> Judgements:
@@ -180,12 +200,18 @@ def _probable(scores: Scores, prior: Floats) -> tuple[Floats, Floats]:
     # Without a calibration there are none.
     known = np.isfinite(scores.classes).all(axis=1)
     classes = np.full(scores.classes.shape, np.nan)
-    classes[known] = posterior(scores.classes[known], prior[scores.viral[known].astype(np.int64)])
+    shares = prior[scores.viral.astype(np.int64)]
+    classes[known] = posterior(scores.classes[known], shares[known])
     present = presence(classes, scores.farther)
     likely = np.where(np.isfinite(scores.right), scores.right * present, np.nan)
+    direct = np.isfinite(scores.named).all(axis=1) & (scores.names[:, SPECIES] >= 0)
+    likely[direct, SPECIES], new = species_chances(scores.named[direct], shares[direct])
+    # A species of a genus that is not there is not there either.
+    absent = 1 - present
+    absent[direct, SPECIES] = np.maximum(new, absent[direct, GENUS])
     likely = descending(likely, scores.names >= 0, scores.near.astype(np.float64))
     likely[scores.short | ~known] = np.nan
-    return likely, 1 - present
+    return likely, absent
 
 
 def _agreed(votes: Votes) -> NDArray[np.int32]:
