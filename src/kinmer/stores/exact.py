@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
 from kinmer.files import write_json
 from kinmer.inputs import read_json
+from kinmer.stores.pairwise import lengths_of, squares_between
 
 Metric = Literal["cosine", "l2"]
 Labels = NDArray[np.int64]
@@ -203,30 +204,17 @@ def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
     Computed in double precision from differences, so that equal vectors are at 0 and near ones keep their
     digits; rounded to float32.
     """
-    count, d = vectors.shape[1], vectors.shape[2]
-    result = np.empty((len(queries), count), dtype=np.float32)
-    block = max(1, BLOCK_NUMBERS // max(1, count * d))
-    for start in range(0, len(queries), block):
-        asked = queries[start : start + block, None].astype(np.float64)
-        others = (vectors if len(vectors) == 1 else vectors[start : start + block]).astype(np.float64)
-        if metric == "cosine":
-            (asked, asked_zero), (others, others_zero) = _unit(asked), _unit(others)
-        differences = others - asked
-        squares = np.einsum("qmd,qmd->qm", differences, differences)
-        if metric == "cosine":
-            # For unit vectors 1 - cos is half the squared distance.
-            distances = np.where(asked_zero | others_zero, 1.0, np.minimum(squares / 2, 2.0))
-        else:
-            distances = np.sqrt(squares)
-        result[start : start + block] = distances
-    return result
-
-
-def _unit(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Unit vectors along the last axis, and which have no direction, (q, m)."""
-    lengths = np.sqrt(np.einsum("qmd,qmd->qm", vectors, vectors))
-    zero = lengths == 0
-    return vectors / np.where(zero, 1.0, lengths)[..., None], zero
+    squares = np.empty((len(queries), vectors.shape[1]))
+    if metric == "l2":
+        ones = np.ones((len(queries), 1)), np.ones(vectors.shape[:2])
+        squares_between(queries, vectors, ones[0][:, 0], ones[1], squares)
+        return np.sqrt(squares).astype(np.float32)
+    lengths, asked = lengths_of(vectors), lengths_of(queries[:, None])
+    scales, asked_scales = (1 / np.where(some > 0, some, 1) for some in (lengths, asked))
+    squares_between(queries, vectors, asked_scales[:, 0], scales, squares)
+    # For unit vectors 1 - cos is half the squared distance.
+    distances = np.where((asked == 0) | (lengths == 0), 1.0, np.minimum(squares / 2, 2.0))
+    return distances.astype(np.float32)
 
 
 def no_hits(queries: int, k: int) -> tuple[Labels, Vectors]:
