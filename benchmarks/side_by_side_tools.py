@@ -102,7 +102,7 @@ def _kinmer(label: str, build: str, search: str) -> Peer:
         searches={
             "search": Step(
                 "search",
-                "{kinmer} search {queries} --db {work}/kin.db --by genome --format jsonl"
+                "{kinmer} search {queries} --db {work}/kin.db --by genome -k 1 --format jsonl"
                 f" {search} --threads {{threads}}",
                 "hits",
             )
