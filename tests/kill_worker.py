@@ -64,9 +64,10 @@ def _serve(pipe: Connection, warm: list[str], folder: str) -> None:
     import kinmer.index.engine
     import kinmer.index.pieces
     import kinmer.index.writer
+    import kinmer.merge
 
     # Several commits for a file, and an engine that is brought up to date after every change.
-    kinmer.index.pieces.BLOCK_RECORDS = 2
+    kinmer.index.pieces.BLOCK_RECORDS = kinmer.merge.BATCH_ENTRIES = 2
     kinmer.index.writer.LATE_ROWS = kinmer.index.engine.LATE_HASHES = 0
     kinmer.index.writer.LATE_SHARE = kinmer.index.engine.LATE_SHARE = 0
     os.chdir(folder)

@@ -27,7 +27,7 @@ FLOORS = {
             "embedding estimators index training",
             "confidence vectors",
             "library",
-            "queries",
+            "merge queries",
             "evaluate",
             "analyses clusters maps sweeps",
             "reports",

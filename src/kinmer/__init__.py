@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kinmer.maps import make_map as make_map
     from kinmer.maps import open_map as open_map
     from kinmer.maps import place as place
+    from kinmer.merge import merge_indexes as merge_indexes
     from kinmer.npy import export_profiles as export_profiles
     from kinmer.npy import import_profiles as import_profiles
     from kinmer.profiles import ProfileStore as ProfileStore
@@ -107,6 +108,7 @@ _ROOMS = {
     "Layout": "layout",
     "make_map": "maps",
     "MapResult": "maps",
+    "merge_indexes": "merge",
     "open_index": "library",
     "open_map": "maps",
     "open_profiles": "profiles",

@@ -322,6 +322,23 @@ def compact(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     note(f"{index}: {before.bytes_on_disk / 1e6:,.1f} MB before, {after.bytes_on_disk / 1e6:,.1f} MB now")
 
 
+@command(db, "merge", "kinmer db merge a.db b.db -o both.db")
+def merge(
+    indexes: Annotated[list[Path], argument("Indexes (*.db) of one encoder, two or more.")],
+    output: Annotated[Path, option("Index to write (*.db).", "--output", "-o")],
+    calibrate: NoCalibration = True,
+    threads: Threads = None,
+    force: Force = False,
+) -> None:
+    """Make a new index of all entries of several. Nothing is embedded again. Resumes if run again."""
+    from kinmer.merge import merge_indexes
+
+    with merge_indexes(
+        indexes, output, calibrate=calibrate, threads=threads, force=force, log=note
+    ) as merged:
+        note(f"{output}: {len(merged):,} entries of {len(indexes)} indexes")
+
+
 @command(db, "calibrate", "kinmer db calibrate my.db")
 def calibrate(index: Index, wait: Wait = 0.2, threads: Threads = None) -> None:
     """Learn again from the references how far answers can be trusted."""

@@ -54,7 +54,8 @@ class NewRows(NamedTuple):
 class NewSequence:
     """A sequence to be added: vectors (m, dim), the first of the whole, the others of the pieces `spans`.
 
-    blobs : where what is kept of it lies, by kind.
+    blobs : where what is kept of it lies, by kind. file : the number of the file that it came from, where
+    that is not said for all of a commit.
     """
 
     id: str
@@ -65,6 +66,7 @@ class NewSequence:
     vectors: NDArray[np.float32]
     spans: Sequence[tuple[int, int]] = ()
     blobs: Mapping[str, Blob] = field(default_factory=dict)
+    file: int | None = None
 
     def records(self, number: int, genome: int) -> NDArray[Any]:
         """Records of its rows: the whole, then the pieces."""
@@ -128,9 +130,9 @@ class Change:
             number, genome = self._next("next_entry"), numbers[sequence.genome]
             known = {name.lower(): value for name, value in sequence.values.items()}
             values = tuple(known.get(name.lower()) for name in self.table.columns)
-            rows = len(sequence.vectors)
-            new = Entry(number, sequence.id, sequence.length, sequence.gc, values, genome, first, rows, file)
-            line = (number, new.checksum(), new.id, genome, first, rows, file, new.length, new.gc, *values)
+            rows, of = len(sequence.vectors), sequence.file if file is None else file
+            new = Entry(number, sequence.id, sequence.length, sequence.gc, values, genome, first, rows, of)
+            line = (number, new.checksum(), new.id, genome, first, rows, of, new.length, new.gc, *values)
             try:
                 self._insert("entries", *line)
             except FormatError as error:

@@ -173,21 +173,25 @@ class IndexWriter:
         *,
         letters: Sequence[bytes] | None = None,
         sketches: Sequence[NDArray[np.uint64]] | None = None,
+        blobs: Mapping[str, Iterable[bytes]] | None = None,
         replace: Collection[int] | NDArray[np.int64] = (),
         file: Progress | None = None,
     ) -> None:
         """Add sequences in one commit.
 
-        letters, sketches : kept beside the index, one for each. replace : numbers of entries that go with the
-        commit. file : the source that they come from, and how many of its records are in with them.
+        letters, sketches : kept beside the index, one for each. blobs : the same by kind, as they are kept.
+        replace : numbers of entries that go with the commit. file : the source that they come from, and how
+        many of its records are in with them.
 
         Raises ProfileError where a genome has an id already, in an entry that is not to be replaced.
         """
-        ends = dict[str, int]()
+        ends, given = dict[str, int](), dict(blobs or {})
         if letters is not None:
-            sequences, ends["letters"] = self._keep("letters", sequences, map(letter_blob, letters))
+            given["letters"] = map(letter_blob, letters)
         if sketches is not None:
-            sequences, ends["sketches"] = self._keep("sketches", sequences, map(pack_sketch, sketches))
+            given["sketches"] = map(pack_sketch, sketches)
+        for kind, each in given.items():
+            sequences, ends[kind] = self._keep(kind, sequences, each)
         change = Change(self.table)
         with change.begin():
             if len(replace):
@@ -297,14 +301,18 @@ class IndexWriter:
                 index.homology.prepare(behind=behind)
 
     def _renew_means(self) -> None:
-        for numbers in self._stale():
+        while (numbers := self.table.stale(GENOMES_AT_ONCE)).size:
             with Storage.open(self.path, log=self.log) as index:
                 means = genome_means(index, numbers)
-            change = Change(self.table)
-            with change.begin(derived=True):
-                rows = self.table.rows
-                vectors, records = change.set_genomes(means)
-                self._write(rows, vectors, records)
+            self.set_means(means)
+
+    def set_means(self, means: Mapping[int, NDArray[np.float32] | None]) -> None:
+        """Set the mean vectors (dim,) of genomes by number, None for none, in one commit."""
+        change = Change(self.table)
+        with change.begin(derived=True):
+            rows = self.table.rows
+            vectors, records = change.set_genomes(means)
+            self._write(rows, vectors, records)
 
     def keep_calibration(self, body: dict[str, Any]) -> None:
         """Keep what `kinmer.confidence` has learned; from now on it is missed where it is gone."""
@@ -412,13 +420,6 @@ class IndexWriter:
             records = np.asarray(old.records[which])
             files.append(*change.rehome(moved, np.asarray(old.vectors[which]), records))
         return sum(values is not None for values in rows)
-
-    def _stale(self) -> Iterator[NDArray[np.int64]]:
-        while True:
-            numbers = self.table.stale(GENOMES_AT_ONCE)
-            if not numbers.size:
-                return
-            yield numbers
 
     def _drop_leftovers(self) -> None:
         """Take away what killed writers left: files of other generations, and what was to take a name."""

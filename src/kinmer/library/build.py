@@ -97,7 +97,7 @@ def build_index(
     if not (path / MAKING).is_file():
         _check_output(path, settings.force)
     with _feed(source, path, settings) as feed:
-        return _build(feed, path, settings)
+        return build_from(feed, path, settings)
 
 
 def build_reference(
@@ -142,7 +142,7 @@ def build_reference(
 def _build_reference(source: Path, path: Path, download: str | Path | None, settings: Settings) -> KinIndex:
     files, settings = genome_files(source, Path(download or f"{path}.downloads"), settings)
     if not (path.is_dir() and (path / MANIFEST).is_file()) or settings.force:
-        return _build(_feed_of_files(files, settings), path, settings)
+        return build_from(_feed_of_files(files, settings), path, settings)
     _check_encoder(path, settings.encoder)
     settle(path)
     with IndexWriter(path, log=settings.log, threads=settings.threads) as writer:
@@ -177,7 +177,7 @@ def _feed_of_files(files: Sequence[Path | FastaFile], settings: Settings) -> Fee
     )
 
 
-def _build(feed: Feed, output: Path, settings: Settings) -> KinIndex:
+def build_from(feed: Feed, output: Path, settings: Settings) -> KinIndex:
     """Build an index of what a feed gives: filled, finished, calibrated, then given its name."""
     engine_named(settings.engine)
     check_metric(settings.metric)
