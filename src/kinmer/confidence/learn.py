@@ -164,21 +164,22 @@ def _realm(training: TrainingSet, rows: Rows, means: GenomeMeans, *, homology: b
         name_features(training.votes, rank, training.within, homology=homology) for rank in range(RANK_COUNT)
     ]
     everything, count = np.arange(len(training)), len(rows)
-    # Viruses are rarely known by the wrong species, and few new ones are there to learn from.
-    direct = bool(training.votes.viral.mean() < 0.5)
+    # Viruses are rarely known by the wrong species, and few new ones are there to learn from. Plasmids move
+    # between species: what a right name is for them would blur what it is for chromosomes.
+    direct = ~training.pool.near_plasmid & (training.votes.viral.mean() < 0.5)
     classes, right = np.full((count, len(CLASSES)), np.nan), np.full((count, RANK_COUNT), np.nan)
     named = np.full((count, len(NAME_CLASSES)), np.nan)
     for fold in range(FOLDS):
         out = training.folds == fold
-        fitted = _fitted(training, features, by_rank, everything[~out], direct=direct)
+        fitted = _fitted(training, features, by_rank, everything[~out], direct)
         if fitted is not None and out.any():
             classes[out] = fitted.cases.predict(features[out])
             if fitted.species is not None:
-                named[out] = fitted.species.predict(features[out])
+                named[out & direct] = fitted.species.predict(features[out & direct])
             for rank, model in enumerate(fitted.names):
                 if model is not None:
                     right[out, rank] = model.predict(by_rank[rank][out])[:, 1]
-    fitted = _fitted(training, features, by_rank, everything, direct=direct)
+    fitted = _fitted(training, features, by_rank, everything, direct)
     if fitted is None or all(model is None for model in fitted.names):
         return None
     prior = np.array(_prior(training.given))
@@ -188,7 +189,7 @@ def _realm(training: TrainingSet, rows: Rows, means: GenomeMeans, *, homology: b
         power = best_power(named[seen[0]], *_name_classes(training, *seen))
         fitted = fitted._replace(species=fitted.species.sharpened(power))
         named = named**power / (named**power).sum(axis=1, keepdims=True)
-        likely[:, SPECIES] = species_chances(named, prior)[0]
+        likely[direct, SPECIES] = species_chances(named[direct], prior)[0]
     likely = descending(likely, training.votes.names >= 0, np.ones(count))
     judged = tuple(_judged(training, rank, likely[:, rank]) for rank in range(RANK_COUNT))
     thresholds = np.array(thresholds_of(training, judged))
@@ -213,24 +214,24 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(
-    training: TrainingSet, features: Floats, by_rank: Sequence[Floats], rows: Rows, *, direct: bool
+    training: TrainingSet, features: Floats, by_rank: Sequence[Floats], rows: Rows, direct: Bools
 ) -> _Fitted | None:
-    """Models by some queries; None where there is but one class. direct : with one of right species."""
+    """Models by some queries; None where there is but one class. direct : (n,) those of `RealmModel.species`."""
     kept, classes, weights = _class_weights(training, rows)
     if len(np.unique(classes)) < 2:
         return None
     cases = fit_logistic(features[kept], classes, weights, number=len(CLASSES), ridge=RIDGE)
     names = []
     for rank in range(RANK_COUNT):
-        some = kept[
+        named = kept[
             (training.votes.names[kept, rank] >= 0)
             & (training.truth[kept, rank] >= 0)
             & ~training.absent(rank)[kept]
         ]
-        right = training.votes.names[some, rank] == training.truth[some, rank]
-        names.append(_fit(by_rank[rank][some], right, training.weights(rank, some)))
-    direct = direct and names[SPECIES] is not None
-    species = _species(training, features[kept], kept, classes, weights) if direct else None
+        right = training.votes.names[named, rank] == training.truth[named, rank]
+        names.append(_fit(by_rank[rank][named], right, training.weights(rank, named)))
+    some = _class_weights(training, rows[direct[rows]])
+    species = None if names[SPECIES] is None else _species(training, features[some[0]], *some)
     return _Fitted(cases, tuple(names), species)
 
 

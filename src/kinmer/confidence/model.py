@@ -142,9 +142,10 @@ class RealmModel:
 
     cases : of `CLASSES`, all as frequent. names : for every rank from domain to species, of the probability
     that its name is right where the references have it; None where nothing could be learned. species : of
-    `NAME_CLASSES`, known, new and farther ones as frequent, in place of the other two; None for viruses.
-    farther : (7,) the share of the last class whose true name the references have. thresholds : (7, l), the
-    probability at the calibration's own prior from which on a name is given.
+    `NAME_CLASSES`, known, new and farther ones as frequent, in place of the other two; None for viruses, and
+    not for queries whose nearest row is of a plasmid. farther : (7,) the share of the last class whose true
+    name the references have. thresholds : (7, l), the probability at the calibration's own prior from which
+    on a name is given.
     """
 
     cases: Logistic

@@ -35,6 +35,7 @@ COMPOSITION, BOTH = "composition", "both"
 # Candidates of a query that its verdict rests on.
 POOL = 256
 MOLECULES = ("chromosome", "plasmid", "virus")
+PLASMID = MOLECULES.index("plasmid")
 # Which value counts as which kind. Other values say nothing.
 MOLECULE_CODES = {name: code for code, name in enumerate(MOLECULES)} | {"contig": 0}
 
@@ -78,6 +79,12 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def near_plasmid(self) -> NDArray[np.bool_]:
+        """(q,) whether the nearest row is of a plasmid."""
+        none = np.zeros(len(self), bool)
+        return self.molecules[:, 0] == PLASMID if self.molecules.shape[1] else none
 
     def take(self, rows: NDArray[np.int64]) -> Pool:
         """Those of some queries."""

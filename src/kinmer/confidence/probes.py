@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import LineageBook
+from kinmer.confidence.pool import PLASMID, LineageBook
 from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.index.manifest import Entry
@@ -32,7 +32,6 @@ STRAIN_DISTANCE = (0.005, 0.04)
 FRAGMENTS_AT_ONCE = 512
 # Rare cases, of what is far from all, are simulated for every so-many-th fragment.
 TURNS = 3
-PLASMID = 1
 _ACGT = np.frombuffer(b"ACGT", np.uint8)
 _IS_BASE = np.array([base_count(bytes([byte])) for byte in range(256)], np.int64)
 

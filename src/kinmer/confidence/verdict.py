@@ -140,6 +140,7 @@ def score(
         near = calibration.is_near(votes.nearest, pool.lengths)
         if calibration.molecules is not None:
             molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
+        named[pool.near_plasmid] = np.nan
         for values in (right, classes, named, molecule):
             values[short] = np.nan
     nameless = (pool.lengths > 0) & (pool.lengths < NAMELESS)
