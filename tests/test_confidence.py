@@ -40,6 +40,7 @@ from kinmer.confidence import (
 from kinmer.confidence.features import Spread, vote
 from kinmer.confidence.learn import shares_of
 from kinmer.confidence.model import Logistic, OlderFormError, best_power, fit_logistic
+from kinmer.confidence.pool import MOLECULES
 from kinmer.confidence.training_set import sample_weights, synonym_queries
 from kinmer.confidence.verdict import given_names
 from kinmer.taxonomy import RANKS
@@ -667,6 +668,16 @@ def test_no_queries_before_others_change_nothing(calibration: Calibration) -> No
     some = scored(sample("strain", 20, 1), WORLD, calibration)
     joined = Scores.joined([scored(sample("strain", 0, 1), WORLD, calibration), some])
     np.testing.assert_array_equal(judge(joined).probability, judge(some).probability)
+
+
+def test_the_one_question_is_not_asked_of_plasmids(calibration: Calibration) -> None:
+    one = sample("strain", 60, 5)
+    kinds = one.pool.molecules.copy()
+    kinds[::3, 0] = MOLECULES.index("plasmid")
+    found = scored(replace(one, pool=replace(one.pool, molecules=kinds)), WORLD, calibration)
+    asked = np.isfinite(found.named).all(axis=1)
+    np.testing.assert_array_equal(asked, np.arange(60) % 3 > 0)
+    np.testing.assert_allclose(found.named[asked].sum(axis=1), 1)
 
 
 def test_viruses_have_models_of_their_own() -> None:

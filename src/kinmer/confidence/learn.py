@@ -216,7 +216,7 @@ class _Fitted(NamedTuple):
 def _fitted(
     training: TrainingSet, features: Floats, by_rank: Sequence[Floats], rows: Rows, direct: Bools
 ) -> _Fitted | None:
-    """Models by some queries; None where there is but one class. direct : (n,) those of `RealmModel.species`."""
+    """Models by some queries; None of but one class. direct : (n,) those of `RealmModel.species`."""
     kept, classes, weights = _class_weights(training, rows)
     if len(np.unique(classes)) < 2:
         return None
