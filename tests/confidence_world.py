@@ -109,7 +109,8 @@ def pool_of(far: NDArray[np.float64], lengths: NDArray[np.int64]) -> Pool:
     far = np.take_along_axis(far, order, 1)
     genomes = np.where(np.isfinite(far), order, -1)
     nothing = np.zeros(far.shape, np.int8)
-    return Pool(far.astype(np.float32), genomes, nothing, nothing, lengths.astype(np.int64))
+    vectors = np.ones((len(far), 1), np.float32)
+    return Pool(far.astype(np.float32), genomes, nothing, nothing, lengths.astype(np.int64), vectors)
 
 
 def samples(number: int, seed: int) -> list[LabeledSample]:

@@ -16,7 +16,7 @@ import kinmer.index.nearest
 from kinmer.confidence import CLASSES, Calibration
 from kinmer.confidence.calibrator import Calibrated, Extent, calibration_of
 from kinmer.confidence.features import Spread
-from kinmer.confidence.model import NAME_CLASSES, Logistic, RealmModel
+from kinmer.confidence.model import NAME_CLASSES, RealmModel
 from kinmer.errors import KinmerError
 from kinmer.index import IndexWriter
 from kinmer.index.commit import Change
@@ -24,6 +24,7 @@ from kinmer.index.manifest import read_manifest, write_calibration
 from kinmer.index.rows import blob_file
 from kinmer.index.sequences import read_letters
 from kinmer.library import KinIndex, build_index, check_index
+from kinmer.logistic import Logistic
 from kinmer.sketches import sketch_many
 from tests.living_worker import DIM, Known, letters_of, sequence_of
 from tests.organisms import encoder_of, organisms

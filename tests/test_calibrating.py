@@ -303,7 +303,7 @@ def test_genomes_tell_of_change_where_entries_do_not() -> None:
     assert then.genomes == 40
 
 
-@pytest.mark.parametrize("form", [1, 2, 3])
+@pytest.mark.parametrize("form", [1, 2, 3, 4])
 def test_a_calibration_of_an_older_form_is_to_be_made_again(db: Path, world: World, form: int) -> None:
     body = json.loads((db / CALIBRATION).read_text())
     del body["crc"]

@@ -39,10 +39,11 @@ from kinmer.confidence import (
 )
 from kinmer.confidence.features import Spread, vote
 from kinmer.confidence.learn import shares_of
-from kinmer.confidence.model import Logistic, OlderFormError, best_power, fit_logistic
-from kinmer.confidence.pool import MOLECULES
+from kinmer.confidence.model import OlderFormError
 from kinmer.confidence.training_set import sample_weights, synonym_queries
 from kinmer.confidence.verdict import given_names
+from kinmer.logistic import Logistic, best_power, fit_logistic
+from kinmer.molecules import MOLECULES
 from kinmer.taxonomy import RANKS
 from tests.confidence_world import (
     LENGTHS,
@@ -834,7 +835,7 @@ def _flat(told: dict[str, Any]) -> None:
 
 
 def _other_form(told: dict[str, Any]) -> None:
-    told["form"] = 5
+    told["form"] = 6
 
 
 def _disordered(told: dict[str, Any]) -> None:

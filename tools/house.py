@@ -18,8 +18,8 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            "_version errors",
-            "inputs resources",
+            "_version errors logistic",
+            "inputs molecules resources",
             "files layout linear plots progress",
             "box clr fasta folders kmers networks tables taxonomy where",
             "fragments profiles simulate sketches stores",

@@ -50,7 +50,7 @@ Entries = Annotated[
 SearchMetric = Annotated[Metric | None, advanced("Distance (default: the index's).", "--metric")]
 Facets = Annotated[
     list[str] | None,
-    advanced("Also list the nearest of this molecule: chromosome, plasmid, virus.", "--facet"),
+    advanced("Also list the nearest of this molecule: chromosome, plasmid, virus …", "--facet"),
 ]
 MaxDistance = Annotated[
     float | None, advanced("Do not show hits that are farther away.", "--max-distance", min=0)

@@ -98,7 +98,14 @@ def masked_samples(
                     samples.append(
                         LabeledSample(
                             case,
-                            pool_of(index, book, labels[able], distances[able], probes.bases[own]),
+                            pool_of(
+                                index,
+                                book,
+                                labels[able],
+                                distances[able],
+                                probes.bases[own],
+                                batch.vectors(case)[able],
+                            ),
                             batch.views(case, able, labels[able], distances[able], book),
                             truth[own],
                             book.molecules(probes.entry[own]),

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence.candidates import MEAN_PART, NEAREST_PART, USUAL_SHARE, Candidates, GenomeMeans
-from kinmer.confidence.pool import RANK_COUNT, USUAL_LENGTH, Lineages, log_distance, log_size
+from kinmer.confidence.pool import RANK_COUNT, USUAL_LENGTH, Lineages, log_size
+from kinmer.molecules import log_distance
 from kinmer.sketches import SKETCH_K
 
 GENUS, SPECIES = 5, 6

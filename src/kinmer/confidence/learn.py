@@ -16,11 +16,8 @@ from kinmer.confidence.model import (
     CLASSES,
     NAME_CLASSES,
     Calibration,
-    Logistic,
     RealmModel,
-    best_power,
     deviations,
-    fit_logistic,
     posterior,
     presence,
     species_chances,
@@ -29,11 +26,10 @@ from kinmer.confidence.pool import (
     BOTH,
     CASES,
     COMPOSITION,
-    MOLECULE_COUNT,
     RANK_COUNT,
     Lineages,
     descending,
-    molecule_features,
+    log_size,
 )
 from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.training_set import (
@@ -44,6 +40,8 @@ from kinmer.confidence.training_set import (
     homologous_share,
     training_set_of,
 )
+from kinmer.logistic import Logistic, best_power, fit_logistic
+from kinmer.molecules import MoleculeModel, fit_molecules, neighbor_features
 from kinmer.taxonomy import RANKS
 
 # What share of all queries each class is taken to be: half of them are of species that the references know.
@@ -343,17 +341,13 @@ def _fit(features: Floats, truth: Bools, weights: Floats) -> Logistic | None:
     return fit_logistic(features, truth.astype(np.int64), weights, number=2, ridge=RIDGE)
 
 
-def _molecules(training: TrainingSet) -> Logistic | None:
-    """Of kinds that weigh by the square roots of their shares: plasmids are rare among the references."""
+def _molecules(training: TrainingSet) -> MoleculeModel | None:
     rows = np.flatnonzero((training.molecule >= 0) & training.kin)
-    kinds, counts = np.unique(training.molecule[rows], return_counts=True)
-    if len(kinds) < 2 or np.sort(counts)[-2] < LEAST_RIGHT:
-        return None
-    features = molecule_features(training.pool, training.within)[rows]
-    classes = training.molecule[rows].astype(np.int64)
-    weights = training.weights(0, rows)
-    shares = np.array([weights[classes == kind].sum() for kind in range(MOLECULE_COUNT)]) / weights.sum()
-    return fit_logistic(features, classes, weights / np.sqrt(shares[classes]), number=MOLECULE_COUNT)
+    pool = training.pool.take(rows)
+    size = log_size(pool.lengths, training.within)
+    neighbors = neighbor_features(pool.distances, pool.molecules, size)
+    kinds, weights = training.molecule[rows].astype(np.int64), training.weights(0, rows)
+    return fit_molecules(neighbors, pool.vectors, size, kinds, weights, training.folds[rows])
 
 
 def _reaches(training: TrainingSet) -> tuple[float, ...]:

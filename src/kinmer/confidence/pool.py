@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kinmer.index import Storage
 from kinmer.index.manifest import Entry
+from kinmer.molecules import MOLECULE_CODES, PLASMID
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
 # The cases of `LabeledPool`, and the highest rank whose name the references do not have then. Of "part" they
@@ -34,10 +35,6 @@ NO_KIN = "no kin"
 COMPOSITION, BOTH = "composition", "both"
 # Candidates of a query that its verdict rests on.
 POOL = 256
-MOLECULES = ("chromosome", "plasmid", "virus")
-PLASMID = MOLECULES.index("plasmid")
-# Which value counts as which kind. Other values say nothing.
-MOLECULE_CODES = {name: code for code, name in enumerate(MOLECULES)} | {"contig": 0}
 
 
 # What the name of the domain of viruses begins with.
@@ -67,8 +64,8 @@ class Pool:
 
     distances : (q, c) float32, ascending cosine distances, inf for none. genomes : (q, c) int64, positions in
     `Lineages`, -1 for none. kinds : (q, c) int8, 0 a piece, 1 a whole sequence, 2 a genome's mean.
-    molecules : (q, c) int8, 0 chromosome, 1 plasmid, 2 virus, -1 unknown. lengths : (q,) int64 bases of the
-    queries, 0 for unknown.
+    molecules : (q, c) int8, positions in `MOLECULES`, -1 unknown. lengths : (q,) int64 bases of the queries,
+    0 for unknown. vectors : (q, dim) of the queries, of length 1.
     """
 
     distances: NDArray[np.float32]
@@ -76,6 +73,7 @@ class Pool:
     kinds: NDArray[np.int8]
     molecules: NDArray[np.int8]
     lengths: NDArray[np.int64]
+    vectors: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -107,6 +105,7 @@ class Pool:
             wide("kinds", -1),
             wide("molecules", -1),
             np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.vectors for part in parts]),
         )
 
 
@@ -187,8 +186,11 @@ def pool_of(
     labels: NDArray[np.int64],
     distances: NDArray[np.float32],
     lengths: NDArray[np.int64],
+    vectors: NDArray[np.float32],
 ) -> Pool:
-    """Candidates of queries: rows (q, c), -1 for none, their cosine distances, the queries' bases (q,)."""
+    """Candidates of queries: rows (q, c), -1 for none, their cosine distances, the queries' bases (q,) and
+    vectors (q, dim) of length 1.
+    """
     rows, valid = index.rows, labels >= 0
     return Pool(
         np.where(valid, distances, np.float32(np.inf)),
@@ -196,17 +198,12 @@ def pool_of(
         np.where(valid, rows.kinds[labels], -1).astype(np.int8),
         book.molecules(np.where(valid, rows.entry[labels], -1)),
         lengths,
+        vectors,
     )
 
 
-RANK_COUNT, MOLECULE_COUNT = len(RANKS), len(MOLECULES)
-# Below this distance sequences count as equal.
-LEAST_DISTANCE = 1e-3
+RANK_COUNT = len(RANKS)
 USUAL_LENGTH = 10_000.0
-# Rows whose molecules count, and the distance behind the nearest at which their weight falls to 1/e.
-MOLECULE_ROWS, MOLECULE_SCALE = 20, 0.02
-# Rows of a kind whose mean distance counts beside that of its nearest.
-MOLECULE_NEAREST = 5
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -224,36 +221,6 @@ def descending(likely: Floats, named: Bools, most: Floats) -> Floats:
         result[:, rank] = np.where(known[:, rank], result[:, rank], np.where(named[:, rank], below, np.nan))
         below = np.where(known[:, rank], result[:, rank], below)
     return result
-
-
-def log_distance(distances: Floats) -> Floats:
-    """Logs of distances, those of nearly equal sequences as one."""
-    return np.asarray(np.log(np.maximum(distances, LEAST_DISTANCE)))
-
-
-def molecule_features(pool: Pool, within: tuple[float, float]) -> Floats:
-    """(q, p): how near each kind of molecule is, what share of the nearest rows it has, and the length."""
-    distances = pool.distances.astype(np.float64)
-    valid = np.isfinite(distances)
-    first = np.where(valid, distances, np.inf).min(axis=1, initial=np.inf)
-    last = np.where(valid, distances, 0).max(axis=1, initial=0)
-    closeness = np.exp(-(distances - np.where(np.isfinite(first), first, 0)[:, None]) / MOLECULE_SCALE)
-    weight = np.where(valid & (pool.molecules >= 0), closeness, 0)[:, :MOLECULE_ROWS]
-    total = np.maximum(weight.sum(axis=1), 1e-300)
-    size = log_size(pool.lengths, within)
-    parts = [size]
-    for kind in range(MOLECULE_COUNT):
-        own = valid & (pool.molecules == kind)
-        nearest = np.sort(np.where(own, distances, np.inf), axis=1)[:, :MOLECULE_NEAREST]
-        lacking = MOLECULE_NEAREST - nearest.shape[1]
-        nearest = np.pad(nearest, ((0, 0), (0, lacking)), constant_values=np.inf)
-        nearest = np.where(np.isfinite(nearest), nearest, last[:, None])
-        near = log_distance(nearest[:, 0])
-        share = np.where(own[:, :MOLECULE_ROWS], weight, 0).sum(axis=1) / total
-        mean = log_distance(nearest.mean(axis=1))
-        common = own.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
-        parts += [near, near * size, share, share * size, mean, common]
-    return np.stack(parts, axis=1)
 
 
 def log_size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.confidence.pool import PLASMID, LineageBook
+from kinmer.confidence.pool import LineageBook
 from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.index.manifest import Entry
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.sequences import EntryLetters
+from kinmer.molecules import PLASMID
 from kinmer.sketches import SKETCH_K, sketch, sketch_positions
 
 # From the shortest on that anything can be said of. Short ones lie close together, where answers change most.

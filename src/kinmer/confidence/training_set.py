@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from kinmer.confidence.candidates import Candidates
 from kinmer.confidence.cases import LabeledSample
 from kinmer.confidence.features import GENUS, SPECIES, Votes, vote
-from kinmer.confidence.pool import CASES, HIDDEN, MOLECULES, NO_KIN, RANK_COUNT, Lineages, Pool, log_distance
+from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, RANK_COUNT, Lineages, Pool
+from kinmer.molecules import MOLECULES, log_distance
 
 VIRUS = MOLECULES.index("virus")
 FOLDS = 5

@@ -23,13 +23,13 @@ from kinmer.confidence.model import (
 from kinmer.confidence.pool import (
     BOTH,
     COMPOSITION,
-    MOLECULE_COUNT,
     RANK_COUNT,
     Lineages,
     Pool,
     descending,
-    molecule_features,
+    log_size,
 )
+from kinmer.molecules import MOLECULES, neighbor_features
 from kinmer.taxonomy import RANKS
 
 Floats = NDArray[np.float64]
@@ -52,7 +52,7 @@ class Scores:
     is right if the references have the true one, NaN where nothing could be learned. classes : (q, 6) of
     `CLASSES`, as if all were as frequent; NaN without a calibration. named : (q, 5) of `NAME_CLASSES`, as if
     known, new and farther ones were as frequent; NaN where `right` counts. farther : (q, 7) see `RealmModel`.
-    threshold : (q, 7). molecule : (q, 3) probabilities of chromosome, plasmid and virus, or NaN. short : (q,)
+    threshold : (q, 7). molecule : (q, 5) probabilities of `MOLECULES`, or NaN. short : (q,)
     queries shorter than all that was learned from. near : (q,) whether anything is. viral : (q,) whether the
     best genome is of a virus. why : (q,) positions in `WHY`. prior : (6,) of the calibration.
     """
@@ -89,8 +89,8 @@ class Judgements:
     names : (q, 7) int32, -1 for none. share : (q, 7) of the votes. probability : (q, 7) that the name is
     right, NaN where there is none. standard : (q, 7) the same at the calibration's own prior. absent : (q, 7)
     probability that the true name is none of the references', NaN where that is not known. threshold : (q, 7)
-    standard probability from which on a name is given by default. molecule : (q, 3) probabilities of
-    chromosome, plasmid and virus, or NaN. short : (q,) queries without probabilities, shorter than all that
+    standard probability from which on a name is given by default. molecule : (q, 5) probabilities of
+    `MOLECULES`, or NaN. short : (q,) queries without probabilities, shorter than all that
     was learned from. why : (q,) positions in `WHY`.
     """
 
@@ -122,7 +122,7 @@ def score(
     right, limit = (np.full((count, RANK_COUNT), np.nan) for _ in range(2))
     classes = np.full((count, len(CLASSES)), np.nan)
     named, farther = np.full((count, len(NAME_CLASSES)), np.nan), np.zeros((count, RANK_COUNT))
-    molecule = np.full((count, MOLECULE_COUNT), np.nan)
+    molecule = np.full((count, len(MOLECULES)), np.nan)
     prior = np.full(len(CLASSES), np.nan) if calibration is None else np.array(calibration.prior)
     if calibration is not None and count:
         short = calibration.is_short(pool.lengths)
@@ -139,7 +139,9 @@ def score(
                 limit[some] = calibration.threshold(model, pool.lengths[some])
         near = calibration.is_near(votes.nearest, pool.lengths)
         if calibration.molecules is not None:
-            molecule = calibration.molecules.predict(molecule_features(pool, calibration.within))
+            size = log_size(pool.lengths, calibration.within)
+            neighbors = neighbor_features(pool.distances, pool.molecules, size)
+            molecule = calibration.molecules.predict(neighbors, pool.vectors, size)
         named[pool.near_plasmid] = np.nan
         for values in (right, classes, named, molecule):
             values[short] = np.nan

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence import TOO_SHORT
-from kinmer.confidence.pool import MOLECULES, POOL, molecule_column
+from kinmer.confidence.pool import POOL, molecule_column
 from kinmer.errors import UsageError
 from kinmer.index import Entry, Storage
 from kinmer.index.manifest import quoted
 from kinmer.index.rows import PIECE
+from kinmer.molecules import MOLECULES
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
 from kinmer.queries.intake import Queries
 from kinmer.queries.results import NO_PROFILE, Hit, QueryResult, RankCall

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kinmer.molecules import MOLECULES
 from kinmer.taxonomy import RANKS
 
 NO_PROFILE = "no profile"
@@ -129,7 +130,6 @@ class QueryResult:
             yield from ((name, hit) for hit in hits)
 
 
-MOLECULES = ("chromosome", "plasmid", "virus")
 CALL_COLUMNS = (
     *("query_id", "length", "verdict", "rank", "name"),
     *(column for rank in RANKS for column in (rank, f"{rank}_p")),

@@ -27,9 +27,10 @@ from kinmer.confidence import (
     unit,
     verdicts,
 )
-from kinmer.confidence.pool import MOLECULES, LineageBook, pool_of
+from kinmer.confidence.pool import LineageBook, pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Storage
+from kinmer.molecules import MOLECULES
 from kinmer.queries.intake import Queries
 from kinmer.queries.results import MoleculeCall, RankCall
 from kinmer.stores import Metric, distances_to, sort_hits
@@ -122,8 +123,8 @@ class Judge:
             labels, distances = sort_hits(labels, distances, max(1, labels.shape[1]))
         sizes = queries.counted or queries.bases or queries.lengths
         lengths = np.array([size or 0 for size in sizes], dtype=np.int64)
-        pool = pool_of(index, self._book, labels, distances, lengths)
         vectors = unit(queries.vectors)
+        pool = pool_of(index, self._book, labels, distances, lengths, vectors)
         to_means = self._means.distances(vectors)
         shared = self._shared(queries)
         if own is not None:

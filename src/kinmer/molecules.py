@@ -1,0 +1,155 @@
+"""Kinds of molecule: what speaks for each of them in a query's nearest rows and in its own vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinmer.logistic import Logistic, fit_logistic
+
+MOLECULES = ("chromosome", "plasmid", "virus", "organelle", "eukaryote")
+PLASMID = MOLECULES.index("plasmid")
+# Which value counts as which kind. Other values say nothing.
+MOLECULE_CODES = {name: code for code, name in enumerate(MOLECULES)} | {"contig": 0}
+# Below this distance sequences count as equal.
+LEAST_DISTANCE = 1e-3
+# Rows whose molecules count, and the distance behind the nearest at which their weight falls to 1/e.
+ROWS, SCALE = 20, 0.02
+# Rows of a kind whose mean distance counts beside that of its nearest.
+NEAREST = 5
+# How much of the scatter within kinds is taken to be alike in all directions.
+SHRINK = 0.1
+# Fewer queries of the second kind than this teach nothing.
+LEAST_QUERIES = 10
+
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+def log_distance(distances: NDArray[Any]) -> Floats:
+    """Logs of distances, those of nearly equal sequences as one."""
+    return np.asarray(np.log(np.maximum(distances, LEAST_DISTANCE)))
+
+
+def neighbor_features(distances: Vectors, molecules: NDArray[np.int8], size: Floats) -> Floats:
+    """(q, p): how near each kind of molecule is, what share of the nearest rows it has, and the length.
+
+    distances : (q, c) ascending, inf for none. molecules : (q, c), -1 unknown. size : (q,) log of the length.
+    """
+    distances = distances.astype(np.float64)
+    valid = np.isfinite(distances)
+    first = np.where(valid, distances, np.inf).min(axis=1, initial=np.inf)
+    last = np.where(valid, distances, 0).max(axis=1, initial=0)
+    closeness = np.exp(-(distances - np.where(np.isfinite(first), first, 0)[:, None]) / SCALE)
+    weight = np.where(valid & (molecules >= 0), closeness, 0)[:, :ROWS]
+    total = np.maximum(weight.sum(axis=1), 1e-300)
+    parts = [size]
+    for kind in range(len(MOLECULES)):
+        own = valid & (molecules == kind)
+        nearest = np.sort(np.where(own, distances, np.inf), axis=1)[:, :NEAREST]
+        lacking = NEAREST - nearest.shape[1]
+        nearest = np.pad(nearest, ((0, 0), (0, lacking)), constant_values=np.inf)
+        nearest = np.where(np.isfinite(nearest), nearest, last[:, None])
+        near = log_distance(nearest[:, 0])
+        share = np.where(own[:, :ROWS], weight, 0).sum(axis=1) / total
+        mean = log_distance(nearest.mean(axis=1))
+        common = own.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
+        parts += [near, near * size, share, share * size, mean, common]
+    return np.stack(parts, axis=1)
+
+
+@dataclass(frozen=True)
+class MoleculeModel:
+    """Probabilities of `MOLECULES`, learned from an index's own fragments.
+
+    directions : (kinds, dim + 1), scores of vectors by shrunken linear discriminants, the last column of the
+    constant; 0 for a kind that the index lacks. model : of these scores and of `neighbor_features`.
+    """
+
+    directions: Floats
+    model: Logistic
+
+    def predict(self, neighbors: Floats, vectors: Vectors, size: Floats) -> Floats:
+        """(q, kinds) from `neighbor_features`, vectors (q, dim) of length 1, and logs of lengths (q,)."""
+        return self.model.predict(_features(neighbors, scores_of(self.directions, vectors), size))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"directions": self.directions.tolist(), "model": self.model.to_dict()}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> MoleculeModel:
+        """From `to_dict`; ValueError, KeyError or TypeError for anything else."""
+        directions, model = np.array(stored["directions"], np.float64), Logistic.from_dict(stored["model"])
+        kinds = len(MOLECULES)
+        if directions.ndim != 2 or len(directions) != kinds or len(model.weights) != kinds:
+            raise ValueError("the shapes of a model do not go together")
+        if not np.isfinite(directions).all():
+            raise ValueError("a number of a model is not finite")
+        return cls(directions, model)
+
+
+def fit_molecules(
+    neighbors: Floats, vectors: Vectors, size: Floats, kinds: Rows, weights: Floats, folds: Rows
+) -> MoleculeModel | None:
+    """Learn from n queries whose kind is known; None where there are too few.
+
+    Kinds weigh by the square roots of their shares: plasmids are rare among references. Scores that the model
+    learns from are of directions that have not seen the query's fold.
+
+    neighbors, vectors, size : as in `MoleculeModel.predict`. kinds : (n,) positions in `MOLECULES`. weights :
+    (n,). folds : (n,) of the query's genus.
+    """
+    counts = np.bincount(kinds, minlength=len(MOLECULES))
+    if np.sort(counts)[-2] < LEAST_QUERIES:
+        return None
+    shares = np.bincount(kinds, weights, len(MOLECULES)) / weights.sum()
+    even = weights / np.maximum(shares, 1e-300)[kinds]
+    scores = np.zeros((len(kinds), len(MOLECULES)))
+    for fold in np.unique(folds).tolist():
+        out = folds == fold
+        scores[out] = scores_of(discriminants(vectors[~out], kinds[~out], even[~out]), vectors[out])
+    features = _features(neighbors, scores, size)
+    model = fit_logistic(features, kinds, even * np.sqrt(shares[kinds]), number=len(MOLECULES))
+    return MoleculeModel(discriminants(vectors, kinds, even), model)
+
+
+def discriminants(vectors: Vectors, kinds: Rows, weights: Floats) -> Floats:
+    """(kinds, dim + 1) linear discriminants of kinds that are as frequent, the scatter within them shrunken
+    towards a sphere (Friedman 1989, doi:10.1080/01621459.1989.10478752). 0 for a kind without vectors.
+    """
+    dim = vectors.shape[1]
+    result, scatter = np.zeros((len(MOLECULES), dim + 1)), np.zeros((dim, dim))
+    present = np.unique(kinds[weights > 0]).tolist()
+    means = {}
+    for kind in present:
+        own = (kinds == kind) & (weights > 0)
+        shares = weights[own] / weights[own].sum()
+        means[kind] = shares @ vectors[own]
+        rest = (vectors[own] - means[kind]) * np.sqrt(shares)[:, None]
+        scatter += rest.T @ rest / len(present)
+    sphere = np.trace(scatter) / dim
+    if not sphere > 0:
+        return result
+    scatter = (1 - SHRINK) * scatter + SHRINK * sphere * np.eye(dim)
+    for kind, mean in means.items():
+        direction = np.linalg.solve(scatter, mean)
+        result[kind, :-1], result[kind, -1] = direction, -mean @ direction / 2
+    return result
+
+
+def scores_of(directions: Floats, vectors: Vectors) -> Floats:
+    """(q, kinds) discriminant scores of vectors (q, dim), their mean over the kinds taken off."""
+    # Row by row: the same bits whatever queries come together.
+    lines = [(vectors * line[:-1]).sum(axis=1) + line[-1] for line in directions]
+    scores = np.stack(lines, axis=1)
+    return np.asarray(scores - scores.mean(axis=1, keepdims=True))
+
+
+def _features(neighbors: Floats, scores: Floats, size: Floats) -> Floats:
+    return np.concatenate([neighbors, scores, scores * size[:, None]], axis=1)
