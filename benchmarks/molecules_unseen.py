@@ -29,6 +29,8 @@ EACH, RECORDS = {"chromosome": 3}, 3
 # Contigs so long are hardly ever of plasmids.
 CHROMOSOME = 100_000
 ASKED = 80
+# Genomes of a kind from which on it has a figure.
+LEAST = 5
 
 
 def chosen(source: Genomes, half: int, seed: int) -> tuple[Draw, pd.Index, pd.Index]:
@@ -83,7 +85,10 @@ def write_queries(source: Genomes, rows: pd.DataFrame, path: Path, rng: np.rando
 
 
 def report(calls: pd.DataFrame) -> None:
-    """F1 by kind and length; precision and recall of plasmids among nine times as many chromosomes."""
+    """F1 of kinds of `LEAST` genomes or more, by length; how plasmids fare among nine times as many
+    chromosomes.
+    """
+    calls = calls[calls.groupby("kind")["genome"].transform("nunique") >= LEAST]
     for length, own in calls.groupby("length"):
         weight = 1 / own.groupby("kind")["kind"].transform("size")
         line = []
