@@ -40,7 +40,12 @@ from kinmer.confidence import (
 from kinmer.confidence.features import Spread, vote
 from kinmer.confidence.learn import shares_of
 from kinmer.confidence.model import OlderFormError
-from kinmer.confidence.training_set import sample_weights, synonym_queries
+from kinmer.confidence.training_set import (
+    homologous_share,
+    sample_weights,
+    synonym_queries,
+    training_set_of,
+)
 from kinmer.confidence.verdict import given_names
 from kinmer.logistic import Logistic, best_power, fit_logistic
 from kinmer.molecules import MOLECULES
@@ -565,6 +570,19 @@ def test_shared_hashes_tell_strains_from_new_species() -> None:
             named[case, view] = float(np.mean([verdict.rank == "species" for verdict in told]))
     assert named["strain", "both"] > max(0.95, named["strain", "composition"])
     assert named["new species", "both"] < min(0.05, named["new species", "composition"] + 1e-9)
+
+
+@pytest.mark.parametrize(("lacking", "share"), [(1, 0.9), (2, 0.5), (3, 2 / 3)])
+def test_homologues_are_counted_by_genome(lacking: int, share: float) -> None:
+    """Every species has one other genome here; it lacks what every `lacking`-th query is of."""
+    one = sample("strain", 900, 3, homology=True)
+    found = one.views["both"]
+    gone = (np.arange(900) % lacking == 0) & (lacking > 1)
+    some = replace(found, shared=np.where(gone[:, None], 0, found.shared))
+    strains = replace(one, views={**one.views, "both": some})
+    rest = sample("new species", 100, 4, homology=True)
+    training = training_set_of([strains, rest], WORLD, WEIGHTS, "both")
+    assert homologous_share(training, WORLD) == pytest.approx(share, abs=0.03)
 
 
 def _mixed(calibration: Calibration, known: float, queries: int = 1_500) -> tuple[Scores, Floats, Floats]:
