@@ -43,8 +43,10 @@ def _nothing_near(number: int) -> Floats:
 @cache
 def _fitted(number: int = 2_000, seed: int = 1) -> MoleculeModel:
     vectors, kinds = _vectors(number, seed)
-    folds = np.random.default_rng(seed).integers(5, size=number)
-    made = fit_molecules(_nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), folds)
+    genera = np.random.default_rng(seed).integers(40, size=number)
+    made = fit_molecules(
+        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), genera, genera % 5
+    )
     assert made is not None
     return made
 
@@ -95,12 +97,14 @@ def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
     kind_of, centers = rng.integers(2, size=genera), rng.normal(size=(genera, 40)) * 3
     vectors = (centers[genus] + rng.normal(size=(number, 40))).astype(np.float32)
     kinds, folds = kind_of[genus], genus % 5
-    made = fit_molecules(_nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), folds)
+    made = fit_molecules(
+        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), genus, folds
+    )
     assert made is not None
     new = (rng.normal(size=(500, 40)) * 3 + rng.normal(size=(500, 40))).astype(np.float32)
     sure = made.predict(_nothing_near(500), new, np.zeros(500)).max(axis=1)
     naive = fit_molecules(
-        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), np.arange(number) % 5
+        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), genus, np.arange(number) % 5
     )
     assert naive is not None
     surer = naive.predict(_nothing_near(500), new, np.zeros(500)).max(axis=1)
@@ -108,11 +112,26 @@ def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
 
 
 def test_too_few_of_a_second_kind_teach_nothing() -> None:
-    vectors, kinds = _vectors(200, 4)
-    few = np.where(np.arange(200) < 9, 1, 0)
+    vectors, _ = _vectors(200, 4)
+    genera = np.arange(200) % 8
     given_ = _nothing_near(200), vectors, np.zeros(200)
-    assert fit_molecules(*given_, few, np.ones(200), kinds) is None
-    assert fit_molecules(*given_, np.where(np.arange(200) < 10, 1, 0), np.ones(200), kinds) is not None
+    for few, some in ((9, genera), (12, np.arange(200) // 100)):
+        kinds = np.where(np.arange(200) < few, 1, 0)
+        assert fit_molecules(*given_, kinds, np.ones(200), some, genera % 5) is None
+    kinds = np.where(np.arange(200) < 10, 1, 0)
+    assert fit_molecules(*given_, kinds, np.ones(200), genera, genera % 5) is not None
+
+
+def test_a_kind_of_few_genera_is_never_called() -> None:
+    vectors, kinds = _vectors(2_000, 5)
+    genera = np.random.default_rng(5).integers(40, size=2_000)
+    genera[kinds == 3] = 40 + genera[kinds == 3] % 2
+    made = fit_molecules(
+        _nothing_near(2_000), vectors, np.zeros(2_000), kinds, np.ones(2_000), genera, genera % 5
+    )
+    assert made is not None
+    assert not made.directions[3].any()
+    assert made.predict(_nothing_near(2_000), vectors, np.zeros(2_000))[:, 3].max() < 1e-6
 
 
 @given(st.lists(st.integers(1, 39), min_size=1, max_size=4))

@@ -23,8 +23,8 @@ ROWS, SCALE = 20, 0.02
 NEAREST = 5
 # How much of the scatter within kinds is taken to be alike in all directions.
 SHRINK = 0.1
-# Fewer queries of the second kind than this teach nothing.
-LEAST_QUERIES = 10
+# What is learned of a kind of fewer queries or genera holds for these alone: it is never called.
+LEAST_QUERIES, LEAST_GENERA = 10, 3
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
@@ -68,7 +68,7 @@ class MoleculeModel:
     """Probabilities of `MOLECULES`, learned from an index's own fragments.
 
     directions : (kinds, dim + 1), scores of vectors by shrunken linear discriminants, the last column of the
-    constant; 0 for a kind that the index lacks. model : of these scores and of `neighbor_features`.
+    constant; 0 for a kind of which the index has too little. model : of these scores and the neighbors'.
     """
 
     directions: Floats
@@ -95,19 +95,26 @@ class MoleculeModel:
 
 
 def fit_molecules(
-    neighbors: Floats, vectors: Vectors, size: Floats, kinds: Rows, weights: Floats, folds: Rows
+    neighbors: Floats, vectors: Vectors, size: Floats, kinds: Rows, weights: Floats, genera: Rows, folds: Rows
 ) -> MoleculeModel | None:
-    """Learn from n queries whose kind is known; None where there are too few.
+    """Learn from n queries whose kind is known; None where there are not two kinds with enough.
 
     Kinds weigh by the square roots of their shares: plasmids are rare among references. Scores that the model
     learns from are of directions that have not seen the query's fold.
 
     neighbors, vectors, size : as in `MoleculeModel.predict`. kinds : (n,) positions in `MOLECULES`. weights :
-    (n,). folds : (n,) of the query's genus.
+    (n,). genera, folds : (n,) numbers of the query's genus and of its fold.
     """
-    counts = np.bincount(kinds, minlength=len(MOLECULES))
-    if np.sort(counts)[-2] < LEAST_QUERIES:
+    able = [
+        kind
+        for kind in range(len(MOLECULES))
+        if (kinds == kind).sum() >= LEAST_QUERIES and len(np.unique(genera[kinds == kind])) >= LEAST_GENERA
+    ]
+    if len(able) < 2:
         return None
+    kept = np.isin(kinds, able)
+    neighbors, vectors, size, weights = neighbors[kept], vectors[kept], size[kept], weights[kept]
+    kinds, folds = kinds[kept], folds[kept]
     shares = np.bincount(kinds, weights, len(MOLECULES)) / weights.sum()
     even = weights / np.maximum(shares, 1e-300)[kinds]
     scores = np.zeros((len(kinds), len(MOLECULES)))

@@ -347,7 +347,8 @@ def _molecules(training: TrainingSet) -> MoleculeModel | None:
     size = log_size(pool.lengths, training.within)
     neighbors = neighbor_features(pool.distances, pool.molecules, size)
     kinds, weights = training.molecule[rows].astype(np.int64), training.weights(0, rows)
-    return fit_molecules(neighbors, pool.vectors, size, kinds, weights, training.folds[rows])
+    genera, folds = training.group[rows], training.folds[rows]
+    return fit_molecules(neighbors, pool.vectors, size, kinds, weights, genera, folds)
 
 
 def _reaches(training: TrainingSet) -> tuple[float, ...]:
