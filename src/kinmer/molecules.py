@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kinmer.logistic import Logistic, fit_logistic
 
 MOLECULES = ("chromosome", "plasmid", "virus", "organelle", "eukaryote")
-PLASMID = MOLECULES.index("plasmid")
+PLASMID, VIRUS = MOLECULES.index("plasmid"), MOLECULES.index("virus")
 # Which value counts as which kind. Other values say nothing.
 MOLECULE_CODES = {name: code for code, name in enumerate(MOLECULES)} | {"contig": 0}
 # Below this distance sequences count as equal.

@@ -29,7 +29,7 @@ from kinmer.confidence.pool import (
     RANK_COUNT,
     Lineages,
     descending,
-    log_size,
+    molecule_evidence,
 )
 from kinmer.confidence.thresholds import Judged, thresholds_of
 from kinmer.confidence.training_set import (
@@ -41,7 +41,7 @@ from kinmer.confidence.training_set import (
     training_set_of,
 )
 from kinmer.logistic import Logistic, best_power, fit_logistic
-from kinmer.molecules import MoleculeModel, fit_molecules, neighbor_features
+from kinmer.molecules import MoleculeModel, fit_molecules
 from kinmer.taxonomy import RANKS
 
 # What share of all queries each class is taken to be: half of them are of species that the references know.
@@ -343,12 +343,9 @@ def _fit(features: Floats, truth: Bools, weights: Floats) -> Logistic | None:
 
 def _molecules(training: TrainingSet) -> MoleculeModel | None:
     rows = np.flatnonzero((training.molecule >= 0) & training.kin)
-    pool = training.pool.take(rows)
-    size = log_size(pool.lengths, training.within)
-    neighbors = neighbor_features(pool.distances, pool.molecules, size)
+    evidence = molecule_evidence(training.pool.take(rows), training.within)
     kinds, weights = training.molecule[rows].astype(np.int64), training.weights(0, rows)
-    genera, folds = training.group[rows], training.folds[rows]
-    return fit_molecules(neighbors, pool.vectors, size, kinds, weights, genera, folds)
+    return fit_molecules(*evidence, kinds, weights, training.group[rows], training.folds[rows])
 
 
 def _reaches(training: TrainingSet) -> tuple[float, ...]:

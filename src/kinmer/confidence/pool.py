@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kinmer.index import Storage
 from kinmer.index.manifest import Entry
-from kinmer.molecules import MOLECULE_CODES, PLASMID
+from kinmer.molecules import MOLECULE_CODES, PLASMID, neighbor_features
 from kinmer.taxonomy import RANKS, rank_columns, taxon
 
 # The cases of `LabeledPool`, and the highest rank whose name the references do not have then. Of "part" they
@@ -221,6 +221,12 @@ def descending(likely: Floats, named: Bools, most: Floats) -> Floats:
         result[:, rank] = np.where(known[:, rank], result[:, rank], np.where(named[:, rank], below, np.nan))
         below = np.where(known[:, rank], result[:, rank], below)
     return result
+
+
+def molecule_evidence(pool: Pool, within: tuple[float, float]) -> tuple[Floats, NDArray[np.float32], Floats]:
+    """What a `MoleculeModel` takes of queries: features of their neighbors, vectors, and logs of lengths."""
+    size = log_size(pool.lengths, within)
+    return neighbor_features(pool.distances, pool.molecules, size), pool.vectors, size
 
 
 def log_size(lengths: NDArray[np.int64], within: tuple[float, float]) -> Floats:

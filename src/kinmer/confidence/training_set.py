@@ -13,9 +13,8 @@ from kinmer.confidence.candidates import Candidates
 from kinmer.confidence.cases import LabeledSample
 from kinmer.confidence.features import GENUS, SPECIES, Votes, vote
 from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, RANK_COUNT, Lineages, Pool
-from kinmer.molecules import MOLECULES, log_distance
+from kinmer.molecules import VIRUS, log_distance
 
-VIRUS = MOLECULES.index("virus")
 FOLDS = 5
 # Cases in which the true name is none of the references', by rank.
 ABSENT = {

@@ -27,9 +27,9 @@ from kinmer.confidence.pool import (
     Lineages,
     Pool,
     descending,
-    log_size,
+    molecule_evidence,
 )
-from kinmer.molecules import MOLECULES, neighbor_features
+from kinmer.molecules import MOLECULES
 from kinmer.taxonomy import RANKS
 
 Floats = NDArray[np.float64]
@@ -139,9 +139,7 @@ def score(
                 limit[some] = calibration.threshold(model, pool.lengths[some])
         near = calibration.is_near(votes.nearest, pool.lengths)
         if calibration.molecules is not None:
-            size = log_size(pool.lengths, calibration.within)
-            neighbors = neighbor_features(pool.distances, pool.molecules, size)
-            molecule = calibration.molecules.predict(neighbors, pool.vectors, size)
+            molecule = calibration.molecules.predict(*molecule_evidence(pool, calibration.within))
         named[pool.near_plasmid] = np.nan
         for values in (right, classes, named, molecule):
             values[short] = np.nan

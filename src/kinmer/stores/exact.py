@@ -206,8 +206,7 @@ def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
     """
     squares = np.empty((len(queries), vectors.shape[1]))
     if metric == "l2":
-        ones = np.ones((len(queries), 1)), np.ones(vectors.shape[:2])
-        squares_between(queries, vectors, ones[0][:, 0], ones[1], squares)
+        squares_between(queries, vectors, np.ones(len(queries)), np.ones(vectors.shape[:2]), squares)
         return np.sqrt(squares).astype(np.float32)
     lengths, asked = lengths_of(vectors), lengths_of(queries[:, None])
     scales, asked_scales = (1 / np.where(some > 0, some, 1) for some in (lengths, asked))
