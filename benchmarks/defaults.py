@@ -19,6 +19,7 @@ from encoders import FOLDS, PER_GROUP, PER_LENGTH, make
 
 from kinmer import Clr, FitSettings, benchmark, evaluate_retrieval, fit
 from kinmer.evaluate.scores import RetrievalReport
+from kinmer.training.fit import SHARES
 
 SEED = 100
 LENGTHS = (1_000, 2_000, 5_000, 10_000, 50_000)
@@ -29,7 +30,7 @@ VARIANTS: dict[str, tuple[Any, ...]] = {
     "power": (0.6, 1.0),
     "codon": (1.0, 5.0),
     "phase": (1.0, 3.0),
-    "virus_share": (0.05, 0.7),
+    "shares": ({"virus": 0.2}, {**SHARES, "virus": 0.05}, {**SHARES, "virus": 0.7}),
     "anchor": (0.0, 2.0),
     "clr": (Clr(value=0.2), Clr(value=1.0), Clr(scope="joint")),
     "per_group": (30, 120),

@@ -18,10 +18,17 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from kinmer import Clr, Encoder, FitSettings, benchmark, evaluate_retrieval, fit
 from kinmer.cli import run
 from kinmer.errors import TrainingError, UsageError
+from kinmer.fragments.packed import KINDS, PackedSequences
 from kinmer.layout import kmer_layout, profile_layout
 from kinmer.networks import Linear
 from kinmer.simulate import Community, write_community
-from kinmer.training.directions import Sample, column_weights, fit_discriminant, fit_principal
+from kinmer.training.directions import (
+    Sample,
+    column_weights,
+    fit_discriminant,
+    fit_principal,
+    genome_weights,
+)
 
 LAYOUT = kmer_layout(3)
 
@@ -159,6 +166,46 @@ def test_too_little_to_fit_on_is_told() -> None:
         Sample(iter([(counts[:1], groups[:1])]), LAYOUT, Clr())
     with pytest.raises(TrainingError, match="10 fragments"):
         fit_discriminant(Sample(iter([(counts, groups)]), LAYOUT, Clr()), 2)
+
+
+def test_classes_have_their_shares_of_the_weight() -> None:
+    kind = np.array([0, 0, 0, 1, 1, 2, 3, 3])
+    shares = {"virus": 0.2, "plasmid": 0.15, "eukaryote": 0.05}
+    weights = genome_weights(kind, shares, np.arange(8))
+    np.testing.assert_allclose(weights, [0.2, 0.2, 0.2, 0.1, 0.1, 0.15, 0.025, 0.025])
+    # Classes that are not named divide the rest by their genomes; those that are not there leave theirs.
+    weights = genome_weights(kind, {"virus": 0.4}, np.arange(8))
+    np.testing.assert_allclose(weights, [0.1, 0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.1])
+    np.testing.assert_allclose(genome_weights(kind, shares, np.array([0, 5]))[[0, 5]], [0.8, 0.2])
+    np.testing.assert_allclose(genome_weights(kind, shares, np.array([3, 4]))[[3, 4]], 0.5)
+    np.testing.assert_allclose(genome_weights(kind, None, np.arange(8)), 1 / 8)
+
+
+def test_a_genome_of_plasmids_alone_is_a_plasmid(tmp_path: Path) -> None:
+    rows = [
+        ("chromosome", "a", "Bacteria", "chromosome"),
+        ("its-plasmid", "a", "Bacteria", "plasmid"),
+        ("plasmid", "b", "Bacteria", "plasmid"),
+        ("phage", "c", "Viruses", "virus"),
+        ("mitochondrion", "d", "Eukaryota", "organelle"),
+    ]
+    labels = tmp_path / "labels.tsv"
+    head = ("sequence_id", "genome_id", "domain", "molecule")
+    labels.write_text("".join("\t".join(row) + "\n" for row in (head, *rows)))
+    fasta = tmp_path / "all.fna"
+    fasta.write_text("".join(f">{row[0]}\n{'ACGT' * 300}\n" for row in rows))
+    groups = PackedSequences.read([fasta], labels).groups
+    assert groups.names == ("a", "b", "c", "d")
+    assert [KINDS[one] for one in groups.kind] == ["cell", "plasmid", "virus", "eukaryote"]
+    assert groups.virus.tolist() == [False, False, True, False]
+
+
+def test_wrong_shares_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ({"fungus": 0.1}, {"virus": -0.1}, {"virus": 0.7, "plasmid": 0.7}):
+        with pytest.raises(UsageError):
+            FitSettings(shares=wrong)
+    assert run(["fit", "none.fna", "-o", str(tmp_path / "e"), "--share", "virus=much"]) != 0
+    assert "--share" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", [{"method": "lda"}, {"dim": 0}, {"power": 1.5}, {"ridge": 0.0}])

@@ -20,6 +20,7 @@ from kinmer.cli.options import (
     option,
     parse_code,
     parse_length,
+    shares,
     whole_numbers,
 )
 from kinmer.cli.output import say
@@ -96,6 +97,14 @@ MaxK = Annotated[
 Coding = Annotated[bool, _fasta("Reading frames beside k-mers.", "--coding/--no-coding", show_default=True)]
 GeneticCode = Annotated[
     Code, _fasta("By which reading frames are recognized.", "--genetic-code", show_default=True)
+]
+Shares = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS=SHARE",
+        help="Share of the weight that plasmids (virus, eukaryote, cell) have; repeatable, and the classes"
+        " not named divide the rest. Default: plasmid=0.15, virus=0.2, eukaryote=0.05.",
+    ),
 ]
 Fixed = Annotated[
     list[str] | None,
@@ -288,7 +297,7 @@ def fit(
     genetic_code: GeneticCode = "auto",
     per_group: Annotated[int, typer.Option(min=1, help="Fragments of every genome.")] = 100,
     length: Annotated[str, typer.Option(help="Bases of a fragment: low-high, log-uniform.")] = "1000-100000",
-    virus_share: Annotated[float, typer.Option(min=0, max=1, help="Viruses' share of the weight.")] = 0.2,
+    share: Shares = None,
     power: Power = 0.8,
     anchor: Anchor = 1.0,
     original: OriginalClr = False,
@@ -299,11 +308,12 @@ def fit(
 ) -> None:
     """Make an encoder from labeled genomes in minutes, without training."""
     from kinmer.clr import REFERENCE_CLR
-    from kinmer.training.fit import FitSettings
+    from kinmer.training.fit import SHARES, FitSettings
     from kinmer.training.fit import fit as fit_encoder
     from kinmer.training.settings import BLOCK_CLR, fasta_files
 
     bases = parse_length(length)
+    given = _pairs(share, "--share").items() or SHARES.items()
     settings = FitSettings(
         method=method,
         dim=dim,
@@ -312,7 +322,7 @@ def fit(
         genetic_code=parse_code(genetic_code),
         per_group=per_group,
         lengths=(bases, bases) if isinstance(bases, int) else bases,
-        virus_share=virus_share,
+        shares={name: sum(shares(str(one), "--share")) for name, one in given},
         power=power,
         anchor=anchor,
         clr=REFERENCE_CLR if original else BLOCK_CLR,

@@ -112,7 +112,9 @@ def unpack(packed: Any, spans: Any, places: Any, offsets: Any, buffer: Any, boun
             run += 1
 
 
-VIRUSES = "Viruses"
+VIRUSES, EUKARYOTES = "Viruses", "Eukaryota"
+# Classes of genomes; organelles count among the eukaryotes, and a genome of plasmids alone is a plasmid.
+KINDS = ("cell", "virus", "plasmid", "eukaryote")
 # The labels that pairs are made by.
 COLUMNS = ("genome_id", "domain", "species", "genus", "ani95_cluster")
 
@@ -122,16 +124,21 @@ class Groups:
     """What fragments are paired by: genomes where labels name them, else sequences; sorted.
 
     names : of the groups. kin : (g,) int64, equal for groups that share a species or an ``ani95_cluster``,
-    directly or over others. genus : (g,) int64, -1 where there is none. virus : (g,) bool.
+    directly or over others. genus : (g,) int64, -1 where there is none. kind : (g,) int64, class in `KINDS`.
     """
 
     names: tuple[str, ...]
     kin: NDArray[np.int64]
     genus: NDArray[np.int64]
-    virus: NDArray[np.bool_]
+    kind: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def virus(self) -> NDArray[np.bool_]:
+        """(g,) which are viruses."""
+        return np.equal(self.kind, KINDS.index("virus"))
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ class PackedSequences:
         """Read FASTA files and hold the sequences of at least `min_length` letters.
 
         labels : TSV with ``sequence_id`` and any of ``genome_id``, ``species``, ``ani95_cluster``, ``genus``,
-            ``domain``. Sequences of one genome are a group; one without a genome is a group of its own.
+            ``domain``, ``molecule``. Sequences of one genome are a group; one without a genome is its own.
         folds, fold : TSV with ``sequence_id`` and ``fold``, and the fold to leave out.
 
         Memory: a quarter of a byte a letter, and the longest sequence twice.
@@ -335,6 +342,12 @@ def _packed(letters: bytes, place: str) -> tuple[NDArray[np.uint8], NDArray[np.i
     return packed, spans
 
 
+def _kind(domain: str, plasmid: bool) -> int:
+    """The class in `KINDS` of a genome of a domain; plasmid : whether all its sequences are plasmids."""
+    of_domain = {VIRUSES: "virus", EUKARYOTES: "eukaryote"}
+    return KINDS.index(of_domain.get(domain, "plasmid" if plasmid else "cell"))
+
+
 def _grouped(ids: Sequence[str], known: Labels, place: str | Path) -> tuple[NDArray[np.int64], Groups]:
     """Every sequence's group, and the groups."""
     fields = {one: [known.value(one, name) for name in COLUMNS] for one in ids}
@@ -344,11 +357,14 @@ def _grouped(ids: Sequence[str], known: Labels, place: str | Path) -> tuple[NDAr
     kin = groups_of(genomes.values(), "species")
     number = {name: at for at, name in enumerate(genomes)}
     genus_of = {genus: at for at, genus in enumerate(sorted({one.genus for one in genomes.values()} - {""}))}
+    plasmid = dict.fromkeys(genomes, True)
+    for one in ids:
+        plasmid[rows[one][0]] &= known.value(one, "molecule").casefold() == "plasmid"
     groups = Groups(
         tuple(genomes),
         np.array([number[kin[name]] for name in genomes], np.int64),
         np.array([genus_of.get(one.genus, -1) for one in genomes.values()], np.int64),
-        np.array([one.domain == VIRUSES for one in genomes.values()], np.bool_),
+        np.array([_kind(one.domain, plasmid[name]) for name, one in genomes.items()], np.int64),
     )
     return np.array([number[rows[one][0]] for one in ids], np.int64), groups
 

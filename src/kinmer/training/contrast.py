@@ -336,7 +336,8 @@ def linear_start(
         groups=groups,
         threads=threads,
     )
-    weight = genome_weights(packed.groups.virus, settings.virus_share, groups)
+    shares = None if settings.virus_share is None else {"virus": settings.virus_share}
+    weight = genome_weights(packed.groups.kind, shares, groups)
     sample = Sample(
         ((counts, which) for counts, which, _ in blocks),
         layout,

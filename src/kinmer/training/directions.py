@@ -8,7 +8,7 @@ differ. A fragment's genome is its class; no label of a species is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kinmer.clr import Clr
 from kinmer.errors import TrainingError
+from kinmer.fragments.packed import KINDS
 from kinmer.layout import Layout
 from kinmer.linear import NOTHING
 from kinmer.progress import step
@@ -229,10 +230,20 @@ def _compact(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def genome_weights(
-    virus: NDArray[np.bool_], share: float | None, groups: NDArray[np.int64]
+    kind: NDArray[np.int64], shares: Mapping[str, float] | None, groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(g,) weights of genomes by which the viruses among `groups` together have a share of those of all."""
-    some = virus[groups]
-    share = float(some.mean()) if share is None else share
-    weights: Floats = np.where(virus, share / max(1, some.sum()), (1 - share) / max(1, (~some).sum()))
+    """(g,) weights of genomes by which the classes among `groups` have their shares of all the weight.
+
+    kind : (g,) class of every genome in `KINDS`. shares : of the classes named; the others divide the rest by
+    their genomes. None: every genome weighs the same. Classes that are not there leave theirs to all.
+    """
+    number = np.bincount(kind[groups], minlength=len(KINDS))
+    each = np.ones(len(KINDS))
+    if shares is not None:
+        named = np.array([name in shares for name in KINDS])
+        share = np.array([shares.get(name, 0.0) for name in KINDS])
+        rest = max(0.0, 1 - share.sum()) / max(1, number[~named].sum())
+        each = np.where(named, share / np.maximum(number, 1), rest)
+    weights: Floats = each[kind]
+    weights /= max(weights[groups].sum(), np.finfo(float).tiny)
     return weights

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -20,7 +20,7 @@ from kinmer.clr import Clr
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import UsageError
 from kinmer.fasta import nonempty
-from kinmer.fragments.packed import PackedSequences
+from kinmer.fragments.packed import KINDS, PackedSequences
 from kinmer.fragments.pairs import sample_fragments
 from kinmer.layout import GeneticCode, Layout, profile_layout
 from kinmer.linear import Columns, EncoderNetwork, Projection
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 from kinmer.training.directions import Sample, column_weights, fit_discriminant, fit_principal, genome_weights
 
 Method = Literal["raw", "4-mer", "pca", "discriminant"]
+# Plasmids are many and viruses short: at full weight they cost the cells a point or two.
+SHARES: Mapping[str, float] = {"plasmid": 0.15, "virus": 0.2, "eukaryote": 0.05}
 # Rows of a store that are read together.
 BLOCK_ROWS = 4096
 
@@ -58,8 +60,9 @@ class FitSettings:
         Fragments drawn of every genome (of every sequence without a label).
     lengths : tuple[int, int]
         Their shortest and longest; log-uniform between them.
-    virus_share : float
-        Share of all the weight that viruses have among other genomes.
+    shares : Mapping[str, float]
+        Share of all the weight that classes of genomes have, by their names in `KINDS`; the classes that are
+        not named divide the rest by their genomes.
     anchor : float
         Last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`), as a multiple
         of the median length of genomes' vectors; 0: none.
@@ -76,7 +79,7 @@ class FitSettings:
     genetic_code: GeneticCode = "auto"
     per_group: int = 100
     lengths: tuple[int, int] = (1_000, 100_000)
-    virus_share: float = 0.2
+    shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
     components: int = 768
     power: float = 0.8
     ridge: float = 1e-3
@@ -94,8 +97,12 @@ class FitSettings:
                 raise UsageError(
                     f"{name} must be a whole number of at least {low}, not {getattr(self, name)}"
                 )
-        if not 0 <= self.power <= 1 or not 0 <= self.virus_share <= 1:
-            raise UsageError("power and virus_share lie between 0 and 1")
+        if not 0 <= self.power <= 1:
+            raise UsageError("power lies between 0 and 1")
+        if unknown := set(self.shares) - set(KINDS):
+            raise UsageError(f"there is no class {min(unknown)!r} of genomes", check=", ".join(KINDS))
+        if min(self.shares.values(), default=0.0) < 0 or not sum(self.shares.values()) <= 1:
+            raise UsageError("shares of the weight are not negative, and together at most 1")
         if not 0 <= self.anchor < math.inf:
             raise UsageError(f"anchor must be a number of at least 0, not {self.anchor}")
         if not self.ridge > 0 or not (self.codon > 0 and self.phase > 0):
@@ -103,7 +110,11 @@ class FitSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: only what the method uses."""
-        values = asdict(self) | {"lengths": list(self.lengths), "clr": self.clr.to_dict()}
+        values = asdict(self) | {
+            "lengths": list(self.lengths),
+            "shares": dict(self.shares),
+            "clr": self.clr.to_dict(),
+        }
         unused = {
             "raw": set(values) - {"method", "max_k", "coding", "genetic_code", "clr"},
             "4-mer": set(values) - {"method", "max_k", "clr"},
@@ -227,18 +238,18 @@ def _drawn_of_files(
         seed=settings.seed,
         threads=threads,
     )
-    virus = packed.groups.virus
+    kind = packed.groups.kind
     facts: dict[str, Any] = {
         "sequences": len(packed),
         "letters": int(packed.lengths.sum()),
         "groups": len(packed.groups),
-        "viruses": int(virus.sum()),
+        "groups by class": {name: int((kind == at).sum()) for at, name in enumerate(KINDS)},
         "kin": len(set(packed.groups.kin.tolist())),
         "fragments": len(packed.groups) * settings.per_group,
         "fold left out": None if fold is None else str(fold),
         "fingerprint": packed.fingerprint,
     }
-    weight = genome_weights(virus, settings.virus_share, np.arange(len(virus)))
+    weight = genome_weights(kind, settings.shares, np.arange(len(kind)))
     return _Drawn(layout, "counts", ((counts, groups) for counts, groups, _ in fragments), weight, facts)
 
 
