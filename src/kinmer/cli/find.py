@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     command(app, "search", "kinmer search contigs.fna --db my.db --format calls -o calls.tsv", "Find")(search)
 
 
-Db = Annotated[Path, option("Index to search.", "--db", metavar="INDEX")]
+Db = Annotated[list[Path], option("Index to search; several are searched as one.", "--db", metavar="INDEX")]
 Queries = Annotated[Path | None, argument("FASTA, plain or compressed (- is stdin), or profiles.")]
 Form = Annotated[Format, option("calls, tsv, json … (default: tsv)", "--format", metavar="NAME")]
 Output = Annotated[Path | None, option("File to write (default: stdout).", "--output", "-o", metavar="FILE")]

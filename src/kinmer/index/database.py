@@ -88,8 +88,7 @@ class Storage:
         log : receives what had to be repaired. threads : of the engine; None for all cores. proved : the
         caller proves its files, which are not read through here.
 
-        Raises FormatError: no index, unfinished, damaged, of another version; MismatchError: parts of
-        different indexes.
+        Raises FormatError: no index, unfinished, damaged, another version; MismatchError: parts of two.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -219,14 +218,15 @@ class Storage:
             )
         return stored
 
-    def select(self, where: str) -> NDArray[np.int64]:
+    def select(self, where: str, lacking: Sequence[str] = ()) -> NDArray[np.int64]:
         """Ascending numbers of the entries for which a condition holds, such as ``length > 50000``.
 
-        Columns: id, genome, length, gc and the metadata; see `kinmer.where.compile_where`. Raises UsageError.
+        Columns: id, genome, length, gc, metadata, `lacking` (missing here); see `kinmer.where`. UsageError.
         """
         from kinmer.where import compile_where
 
-        return self.table.select(*compile_where(where, ("id", "genome", "length", "gc", *self.columns)))
+        columns = ("id", "genome", "length", "gc", *self.columns, *lacking)
+        return self.table.select(*compile_where(where, columns), lacking)
 
     def rows_where(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(rows,) which rows are of sequences of these ascending numbers, and alive."""

@@ -232,13 +232,16 @@ class EntryTable:
             return []
         return [name for (name,) in self._read("SELECT id FROM entries GROUP BY id HAVING COUNT(*) > 1")]
 
-    def select(self, where: str, values: Sequence[Any] = ()) -> NDArray[np.int64]:
+    def select(
+        self, where: str, values: Sequence[Any] = (), lacking: Sequence[str] = ()
+    ) -> NDArray[np.int64]:
         """Ascending numbers of the entries for which an SQL condition holds.
 
-        The condition may name id, length, gc, the metadata, and ``genome``: the genome's name, unless the
-        metadata have a column of that name.
+        The condition may name id, length, gc, the metadata, `lacking`, which are missing here, and
+        ``genome``: the genome's name, unless the metadata have a column of that name.
         """
         named = "" if "genome" in {name.lower() for name in self.columns} else ", g.name AS genome"
+        named += "".join(f", NULL AS {quoted(name)}" for name in lacking)
         return self._numbers(
             f"SELECT _entry FROM (SELECT e.*{named} FROM entries AS e "
             f"JOIN genomes AS g ON g.genome = e._genome) WHERE {where} ORDER BY _entry",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
-from kinmer.errors import InputError
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.library.check import INEXACT_WHOLES
@@ -17,6 +18,7 @@ from kinmer.queries.intake import BATCH_ROWS, Queries, read_obsm, read_queries
 from kinmer.queries.judge import By, SearchSettings, results_of
 from kinmer.queries.sample import Prior
 from kinmer.queries.search_results import SearchResults
+from kinmer.queries.union import check_union, owners_of, union_of
 from kinmer.stores import Metric
 from kinmer.taxonomy import RANKS
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from kinmer.profiles import Profiles
 
 Log = Callable[[str], None]
+Db = str | Path | Storage
+# Indexes, and whether each is to be closed at the end of the search.
+_Opened = list[tuple[Storage, bool]]
 # Keywords of kinmer 0.1, and what they are called now.
 RENAMED = {"merge": "by", "threads": "n_jobs"}
 
@@ -72,7 +77,7 @@ class SearchOptions(TypedDict, total=False):
 
 def search(
     queries: str | Path | AnnData | Profiles,
-    db: str | Path | Storage,
+    db: Db | Sequence[Db],
     *,
     k: int = 10,
     by: By = "sequence",
@@ -90,10 +95,10 @@ def search(
     Parameters
     ----------
     queries : str | Path | AnnData | Profiles
-        FASTA file (``-``: stdin), or what `open_profiles` takes With or without embeddings by the index's
-        encoder. Read in blocks, whatever their number.
-    db : str | Path | Storage
-        Str, Path or KinIndex
+        FASTA file (``-``: stdin), or what `open_profiles` takes. Read in blocks, whatever their number.
+    db : str | Path | KinIndex, or several of them
+        Of several, of one encoder, the nearest entries of all are hits, and the verdict that names the
+        deepest rank stands; ``db`` says whose they are.
     k : int
         Hits of every query; all entries where there are fewer.
     by : {"sequence", "genome"}
@@ -122,7 +127,7 @@ def search(
     Raises
     ------
     SequenceError : not a nucleotide FASTA, or no query left. FormatError : not a valid index, or damaged.
-    MismatchError : another layout or encoder. UsageError : settings that cannot be.
+    MismatchError : another layout or encoder, also among indexes. UsageError : settings that cannot be.
     """
     given = _renamed({"by": by, "n_jobs": n_jobs, **options})
     use_rep = given.pop("use_rep", None)
@@ -134,16 +139,18 @@ def search(
 
 def _search(
     queries: str | Path | AnnData | Profiles,
-    db: str | Path | Storage,
+    db: Db | Sequence[Db],
     settings: SearchSettings,
     min_length: int,
     ids: str | Path | None,
     use_rep: str | None,
 ) -> SearchResults:
-    index = _opened(db, settings)
-    try:
-        if not has_exact_wholes(index.manifest.get("pieces", {})):
-            settings.log(f"the index was {INEXACT_WHOLES}")
+    with _opened(db, settings) as opened:
+        for index, _ in opened:
+            if not has_exact_wholes(index.manifest.get("pieces", {})):
+                settings.log(f"the index was {INEXACT_WHOLES}")
+        # Queries need sketches where any index has them.
+        index = next((one for one, _ in opened if one.has_sketches), opened[0][0])
         if use_rep is not None:
             blocks = read_obsm(queries, use_rep, index, min_length)
         else:
@@ -156,15 +163,11 @@ def _search(
                 threads=settings.n_jobs,
                 log=settings.log,
             )
-        return _results(blocks, index, settings, close=index is not db)
-    except BaseException:
-        if index is not db:
-            index.close()
-        raise
+        return _results(blocks, opened, settings)
 
 
 def search_ids(
-    db: str | Path | Storage,
+    db: Db | Sequence[Db],
     ids: Sequence[str],
     *,
     k: int = 10,
@@ -184,24 +187,15 @@ def search_ids(
     settings = _settings(
         given, k=k, where=where, min_probability=min_probability, exclude_self=True, log=log or _silent
     )
-    index = _opened(db, settings)
-    try:
-        numbers = index.numbers_of(ids)
-        if (numbers < 0).any():
-            unknown = ids[int(np.argmin(numbers))]
-            raise InputError(
-                f"the index has no entry {unknown!r}", check="ids are case-sensitive", place=index.path
-            )
-    except BaseException:
-        if index is not db:
-            index.close()
-        raise
-    return _results(_of_entries(index, ids), index, settings, close=index is not db)
+    with _opened(db, settings) as opened:
+        owners = list(owners_of([index for index, _ in opened], ids))
+        blocks = chain.from_iterable(_of_entries(index, some) for index, some in owners)
+        return _results(blocks, opened, settings)
 
 
 def annotate(
     adata: AnnData,
-    index: str | Path | Storage,
+    index: Db | Sequence[Db],
     *,
     use_rep: str | None = None,
     key_added: str = "kin",
@@ -217,7 +211,7 @@ def annotate(
     adata : AnnData
         In memory or backed. Profiles in X with the k-mers as variables, as `kinmer.count` writes them, or
         embeddings in ``obsm``.
-    index : str, Path or KinIndex
+    index : str, Path or KinIndex, or several of them
         An index or its path.
     use_rep : str, optional
         The key of ``obsm`` with embeddings by the index's encoder; X is not read then. By default
@@ -273,21 +267,43 @@ def _renamed(options: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(options: Mapping[str, Any], **more: Any) -> SearchSettings:
     settings = {**more, **options}
-    if unknown := sorted(settings.keys() - SearchSettings.__dataclass_fields__.keys()):
+    known = SearchSettings.__dataclass_fields__.keys() - {"lacking"}
+    if unknown := sorted(settings.keys() - known):
         raise TypeError(f"search got an unexpected keyword argument {unknown[0]!r}")
     settings["evidence"] = bool(settings.get("evidence") or settings.get("rank_by_evidence"))
     return SearchSettings(**settings)
 
 
-def _opened(db: str | Path | Storage, settings: SearchSettings) -> Storage:
-    return db if isinstance(db, Storage) else Storage.open(db, log=settings.log, threads=settings.n_jobs)
+@contextmanager
+def _opened(db: Db | Sequence[Db], settings: SearchSettings) -> Iterator[_Opened]:
+    """The indexes, which stay open unless what is done with them fails."""
+    opened: _Opened = []
+    try:
+        for one in [db] if isinstance(db, Db) else db:
+            if isinstance(one, Storage):
+                opened.append((one, False))
+            else:
+                opened.append((Storage.open(one, log=settings.log, threads=settings.n_jobs), True))
+        check_union([index for index, _ in opened], settings)
+        yield opened
+    except BaseException:
+        _close(opened)
+        raise
 
 
-def _results(
-    blocks: Iterator[Queries], index: Storage, settings: SearchSettings, *, close: bool
-) -> SearchResults:
-    found = results_of(blocks, index, settings, close=close)
-    return SearchResults(found, evidence=settings.evidence, facets=bool(settings.facets))
+def _close(opened: _Opened) -> None:
+    for index, ours in opened:
+        if ours:
+            index.close()
+
+
+def _results(blocks: Iterator[Queries], opened: _Opened, settings: SearchSettings) -> SearchResults:
+    if len(opened) == 1:
+        index, ours = opened[0]
+        found = results_of(blocks, index, settings, close=ours)
+    else:
+        found = union_of(blocks, [index for index, _ in opened], settings, close=[ours for _, ours in opened])
+    return SearchResults(found, evidence=settings.evidence, facets=bool(settings.facets), db=len(opened) > 1)
 
 
 def _of_entries(index: Storage, ids: Sequence[str]) -> Iterator[Queries]:

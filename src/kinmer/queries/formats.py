@@ -15,10 +15,10 @@ from typing import Any, TextIO
 from kinmer.errors import UsageError
 from kinmer.library import IndexRow
 from kinmer.queries.results import (
-    CALL_COLUMNS,
     NO_PROFILE,
     Hit,
     QueryResult,
+    call_columns,
     call_values,
     hit_columns,
     hit_values,
@@ -39,13 +39,15 @@ def write_tsv(
     *,
     evidence: bool | None = None,
     facets: bool | None = None,
+    db: bool = False,
 ) -> int:
     """Write a header line and a line for every hit, as they come; gives the number of queries.
 
     Columns: query_id, rank, hit_id, distance, length, gc, genome, start, stop; with `evidence` ani,
-    aligned_fraction, homology; with `facets` facet (empty for a hit of all kinds); the metadata, ``hit_``
-    before a name that is taken. A field is empty where a value is missing. A query without a profile has one
-    line, whose hit_id is its verdict (``no profile: …``) and whose other columns are empty.
+    aligned_fraction, homology; with `facets` facet (empty for a hit of all kinds); with `db`, of several
+    indexes, db; the metadata, ``hit_`` before a name that is taken. A field is empty where a value is
+    missing. A query without a profile has one line, whose hit_id is its verdict (``no profile: …``) and whose
+    other columns are empty.
 
     evidence, facets : whether there are these columns; None: as the first query that has hits has them.
     """
@@ -58,7 +60,7 @@ def write_tsv(
         if not header and (hits or result.no_profile):
             evidence = any(hit.evidence for _, hit in hits) if evidence is None and hits else bool(evidence)
             facets = bool(result.facets) if facets is None and hits else bool(facets)
-            own = hit_columns(evidence, facets)
+            own = hit_columns(evidence, facets, db)
             header = [*own, *unique_names(own, hits[0][1].metadata if hits else result.columns)]
             stream.write(line(header))
         if result.no_profile:
@@ -68,21 +70,22 @@ def write_tsv(
                 values = hit_values(result, hit, facet)
                 stream.write(_line(own, [*(values[name] for name in own), *hit.metadata.values()]))
     if not header:
-        stream.write(line(hit_columns(bool(evidence), bool(facets))))
+        stream.write(line(hit_columns(bool(evidence), bool(facets), db)))
     return queries
 
 
-def write_calls(results: Iterable[QueryResult], stream: TextIO) -> int:
+def write_calls(results: Iterable[QueryResult], stream: TextIO, *, db: bool = False) -> int:
     """Write a header line and a line for every query; gives their number.
 
     Columns: query_id, length, verdict, rank, name; every rank and its probability (``genus``, ``genus_p``);
-    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance; why. A field is
-    empty where there is none.
+    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance; why; with `db`,
+    of several indexes, db. A field is empty where there is none.
     """
-    stream.write(line(CALL_COLUMNS))
+    columns = call_columns(db)
+    stream.write(line(columns))
     queries = 0
     for result in results:
-        stream.write(_line(CALL_COLUMNS, call_values(result)))
+        stream.write(_line(columns, call_values(result)))
         queries += 1
     return queries
 
@@ -183,6 +186,7 @@ def _object(result: QueryResult) -> str:
         "rank": result.rank,
         "name": result.name,
         "why": result.why or None,
+        **({} if result.db is None else {"db": result.db or None}),
         "consensus": {
             rank: {"name": call.name, "share": _share(call.share), "probability": _share(call.probability)}
             for rank, call in result.consensus.items()
@@ -221,6 +225,7 @@ def _hit_object(hit: Hit) -> dict[str, Any]:
         "start": hit.start,
         "stop": hit.stop,
         "evidence": aligned,
+        **({} if hit.db is None else {"db": hit.db}),
         "metadata": hit.metadata,
     }
 
@@ -334,15 +339,18 @@ WRITERS: dict[str, Writer] = {
 }
 
 
-def writer_of(form: str, *, evidence: bool = False, facets: bool = False) -> Writer:
+def writer_of(form: str, *, evidence: bool = False, facets: bool = False, db: bool = False) -> Writer:
     """The function that writes results in this format; it gives the number of queries.
 
-    evidence, facets : whether the table of hits has their columns, whatever the first query has.
+    evidence, facets : whether the table of hits has their columns, whatever the first query has. db : the
+    results are of several indexes, and tables say which.
 
     Raises UsageError for an unknown format.
     """
     if form not in WRITERS:
         raise UsageError(f"unknown format {form!r}", check=f"known are {', '.join(WRITERS)}")
     if form == "tsv":
-        return partial(write_tsv, evidence=evidence, facets=facets)
+        return partial(write_tsv, evidence=evidence, facets=facets, db=db)
+    if form == "calls":
+        return partial(write_calls, db=db)
     return WRITERS[form]

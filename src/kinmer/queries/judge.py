@@ -55,6 +55,8 @@ class SearchSettings:
     rank_by_evidence: bool = False
     exclude_self: bool = False
     n_jobs: int | None = None
+    # Columns that the index lacks and another one of the search has: missing in all its entries.
+    lacking: Sequence[str] = ()
     log: Log = field(default=lambda line: None)
 
     def __post_init__(self) -> None:
@@ -220,7 +222,7 @@ class _Search:
         self._molecule, self._ranks = molecule_column(index.columns), rank_columns(index.columns)
         self._allowed: NDArray[np.bool_] | None = None
         if settings.where is not None:
-            self._allowed = index.rows_where(index.select(settings.where))
+            self._allowed = index.rows_where(index.select(settings.where, settings.lacking))
         self._k = _hits_wanted(index, settings)
 
     def results(self, prepared: _Prepared) -> list[QueryResult]:

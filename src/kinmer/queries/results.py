@@ -51,7 +51,7 @@ class Hit:
     where it is the whole sequence or genome. name : the id, or ``genome:id`` where several genomes of the
     Notes
     -----
-    index have that id; the entry can be asked for by it.
+    index have that id; the entry can be asked for by it. db : the index, where several were searched.
     """
 
     rank: int
@@ -65,6 +65,7 @@ class Hit:
     stop: int | None = None
     evidence: Evidence | None = None
     name: str = ""
+    db: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class QueryResult:
         What the names rest on: composition, homology (shared k-mers) or both; empty without names.
     columns : tuple[str, ...]
         Of the index's metadata, where there are no hits that have them.
+    db : str | None
+        The index whose verdict it is where several were searched, empty for none; None for a single one.
     """
 
     id: str
@@ -113,6 +116,7 @@ class QueryResult:
     columns: tuple[str, ...] = ()
     bases: int | None = field(default=None, compare=False)
     why: str = ""
+    db: str | None = None
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:
@@ -137,8 +141,13 @@ CALL_COLUMNS = (
 )
 
 
+def call_columns(db: bool) -> tuple[str, ...]:
+    """The columns of a table of calls. db : several indexes were searched."""
+    return (*CALL_COLUMNS, "db") if db else CALL_COLUMNS
+
+
 def call_values(result: QueryResult) -> list[Any]:
-    """The values of `CALL_COLUMNS` for a query; None where there is none."""
+    """The values of `call_columns` for a query; None where there is none."""
     values: list[Any] = [result.id, result.length, result.verdict, result.rank, result.name]
     for rank in RANKS:
         call = result.consensus.get(rank)
@@ -148,14 +157,14 @@ def call_values(result: QueryResult) -> list[Any]:
     values += [None if kind is None else kind.probabilities.get(name) for name in MOLECULES]
     nearest = result.hits[0] if result.hits else None
     values += [None, None] if nearest is None else [nearest.name or nearest.id, nearest.distance]
-    return [*values, result.why or None]
+    return [*values, result.why or None, *([] if result.db is None else [result.db or None])]
 
 
-def hit_columns(evidence: bool, facets: bool) -> list[str]:
-    """The columns of a table of hits, but for the metadata."""
+def hit_columns(evidence: bool, facets: bool, db: bool) -> list[str]:
+    """The columns of a table of hits, but for the metadata. db : several indexes were searched."""
     columns = ["query_id", "rank", "hit_id", "distance", "length", "gc", "genome", "start", "stop"]
     aligned = ["ani", "aligned_fraction", "homology"] if evidence else []
-    return [*columns, *aligned, *(["facet"] if facets else [])]
+    return [*columns, *aligned, *(["facet"] if facets else []), *(["db"] if db else [])]
 
 
 def hit_values(result: QueryResult, hit: Hit, facet: str | None) -> dict[str, Any]:
@@ -175,4 +184,5 @@ def hit_values(result: QueryResult, hit: Hit, facet: str | None) -> dict[str, An
         "aligned_fraction": None if proof is None else proof.aligned_fraction,
         "homology": None if proof is None else proof.kind,
         "facet": facet,
+        "db": hit.db,
     }

@@ -11,7 +11,7 @@ from kinmer.errors import UsageError
 from kinmer.files import replaced_text
 from kinmer.folders import check_output
 from kinmer.queries.formats import unique_names, writer_of
-from kinmer.queries.results import CALL_COLUMNS, QueryResult, call_values, hit_columns, hit_values
+from kinmer.queries.results import QueryResult, call_columns, call_values, hit_columns, hit_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ class SearchResults(Iterator[QueryResult]):
     number of queries, and results can be read once. `calls` and `hits` read all and keep them; from then on
     they can be iterated and written as often as wanted.
 
-    The index is closed when all is read, by `close`, or at the end of a ``with`` block; one that was given
+    Indexes are closed when all is read, by `close`, or at the end of a ``with`` block; one that was given
     open stays open.
 
     Examples
@@ -34,9 +34,14 @@ class SearchResults(Iterator[QueryResult]):
     """
 
     def __init__(
-        self, results: Iterator[QueryResult], *, evidence: bool = False, facets: bool = False
+        self,
+        results: Iterator[QueryResult],
+        *,
+        evidence: bool = False,
+        facets: bool = False,
+        db: bool = False,
     ) -> None:
-        self._results, self._evidence, self._facets = results, evidence, facets
+        self._results, self._evidence, self._facets, self._db = results, evidence, facets, db
         self._kept: list[QueryResult] | None = None
         self._read, self._done = 0, False
 
@@ -84,7 +89,7 @@ class SearchResults(Iterator[QueryResult]):
         """
         import pandas as pd
 
-        return pd.DataFrame(map(call_values, self._keep()), columns=CALL_COLUMNS)
+        return pd.DataFrame(map(call_values, self._keep()), columns=call_columns(self._db))
 
     @property
     def hits(self) -> pd.DataFrame:
@@ -95,7 +100,7 @@ class SearchResults(Iterator[QueryResult]):
         import pandas as pd
 
         results = self._keep()
-        own = hit_columns(self._evidence, self._facets)
+        own = hit_columns(self._evidence, self._facets, self._db)
         pairs = [(result, facet, hit) for result in results for facet, hit in result.every_hit()]
         metadata = list(pairs[0][2].metadata) if pairs else next((list(one.columns) for one in results), [])
         rows: list[list[Any]] = []
@@ -127,7 +132,7 @@ class SearchResults(Iterator[QueryResult]):
         ------
         UsageError : an unknown format, a file that exists, or results that were read before.
         """
-        write = writer_of(format, evidence=self._evidence, facets=self._facets)
+        write = writer_of(format, evidence=self._evidence, facets=self._facets, db=self._db)
         if isinstance(target, str | Path):
             check_output(Path(target), force=force, stream=True)
             with replaced_text(target) as file:
