@@ -24,6 +24,7 @@ from kinmer.networks import Linear
 from kinmer.simulate import Community, write_community
 from kinmer.training.directions import (
     Sample,
+    apart,
     column_weights,
     fit_discriminant,
     fit_principal,
@@ -160,6 +161,41 @@ def test_the_anchor_is_as_long_as_genomes_vectors() -> None:
     assert found.length == pytest.approx(float(np.median(centres)), rel=1e-3)
 
 
+def test_steps_to_nearest_groups_are_those_of_brute_force() -> None:
+    rng = np.random.default_rng(4)
+    points, weight, kin = rng.normal(size=(12, 3)), rng.uniform(0.5, 2, 12), np.arange(12) // 2
+    wanted = []
+    for i in range(12):
+        others = sorted((j for j in range(12) if kin[j] != kin[i]), key=lambda j: _far(points, i, j))
+        wanted += [(points[j] - points[i]) / _far(points, i, j) * weight[i] ** 0.5 for j in others[:4]]
+    np.testing.assert_allclose(apart(points, weight, kin, 4), wanted, atol=1e-12)
+    # Fewer that are no kin than were asked for.
+    assert apart(points[:4], weight[:4], kin[:4], 5).shape == (8, 3)
+
+
+def _far(points: NDArray[np.float64], i: int, j: int) -> float:
+    return float(np.linalg.norm(points[i] - points[j]))
+
+
+def test_neighbors_decide_which_direction_comes_first() -> None:
+    """Two far families of groups: what parts them is the first direction only where all are told apart."""
+    rng = np.random.default_rng(5)
+    logits = np.zeros((8, LAYOUT.width))
+    logits[:4, 0] = 4
+    logits[:, 1] = np.tile([-1, -0.3, 0.3, 1], 2)
+    groups = np.repeat(np.arange(8), 60)
+    counts = rng.poisson(np.exp(4 + logits[groups])).astype(np.uint32)
+    first = {}
+    for neighbors in (0, 2):
+        sample = Sample(_blocks(counts, groups), LAYOUT, Clr())
+        found = fit_discriminant(sample, 1, power=1, neighbors=neighbors)
+        x = (np.asarray(Clr()(counts, LAYOUT), np.float64) - found.mean) @ found.weight[0]
+        means = np.array([x[groups == one].mean() for one in range(8)])
+        within = np.mean([means[:4].std(), means[4:].std()])
+        first[neighbors] = abs(means[:4].mean() - means[4:].mean()) / within
+    assert first[0] > 5 > first[2]
+
+
 def test_too_little_to_fit_on_is_told() -> None:
     counts, groups = _fragments(classes=2, each=5)
     with pytest.raises(TrainingError, match="too few"):
@@ -208,7 +244,9 @@ def test_wrong_shares_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "--share" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [{"method": "lda"}, {"dim": 0}, {"power": 1.5}, {"ridge": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"method": "lda"}, {"dim": 0}, {"neighbors": -1}, {"power": 1.5}, {"ridge": 0.0}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         FitSettings(**wrong)

@@ -291,7 +291,7 @@ def fit(
     labels: Labels = None,
     folds: Folds = None,
     fold: Fold = None,
-    dim: Annotated[int, typer.Option(min=1, help="Dimensions of pca and discriminant.")] = 384,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions of pca and discriminant.")] = 512,
     max_k: MaxK = 6,
     coding: Coding = True,
     genetic_code: GeneticCode = "auto",

@@ -66,23 +66,26 @@ class FitSettings:
     anchor : float
         Last coordinate of ``discriminant``, the same for all sequences (see `kinmer.linear`), as a multiple
         of the median length of genomes' vectors; 0: none.
-    components, power, ridge : int
-        See `fit_discriminant`. codon, phase : see `column_weights`.
+    components, power, ridge, neighbors : int
+        See `fit_discriminant`; genomes of one species or 95 % cluster are no neighbors.
+    codon, phase : float
+        See `column_weights`.
     clr : Clr
         The transform. seed : of the fragments.
     """
 
     method: Method = "discriminant"
-    dim: int = 384
+    dim: int = 512
     max_k: int = 6
     coding: bool = True
     genetic_code: GeneticCode = "auto"
     per_group: int = 100
     lengths: tuple[int, int] = (1_000, 100_000)
     shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
-    components: int = 768
+    components: int = 1536
     power: float = 0.8
-    ridge: float = 1e-3
+    ridge: float = 0.5
+    neighbors: int = 5
     codon: float = 3.0
     phase: float = 2.0
     anchor: float = 1.0
@@ -92,7 +95,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise UsageError(f"there is no method {self.method!r}", check=", ".join(get_args(Method)))
-        for name, low in (("dim", 1), ("per_group", 1), ("components", 1), ("seed", 0)):
+        for name, low in (("dim", 1), ("per_group", 1), ("components", 1), ("neighbors", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UsageError(
                     f"{name} must be a whole number of at least {low}, not {getattr(self, name)}"
@@ -118,7 +121,7 @@ class FitSettings:
         unused = {
             "raw": set(values) - {"method", "max_k", "coding", "genetic_code", "clr"},
             "4-mer": set(values) - {"method", "max_k", "clr"},
-            "pca": {"power", "ridge", "components", "anchor"},
+            "pca": {"power", "ridge", "neighbors", "components", "anchor"},
             "discriminant": set(),
         }[self.method]
         return {name: value for name, value in values.items() if name not in unused}
@@ -131,6 +134,7 @@ class _Drawn(NamedTuple):
     values: str
     blocks: Iterator[tuple[NDArray[Any], NDArray[np.int64]]]
     group_weight: NDArray[np.float64] | None
+    kin: NDArray[np.int64] | None
     facts: Mapping[str, Any]
 
 
@@ -223,7 +227,7 @@ def _drawn_of_store(settings: FitSettings, profiles: Profiles, labels: object) -
         for rows in [profiles.read(start, min(start + BLOCK_ROWS, len(profiles)))]
     )
     facts = {"profiles": len(profiles), "fingerprint": profiles.fingerprint}
-    return _Drawn(profiles.layout, profiles.values, blocks, None, facts)
+    return _Drawn(profiles.layout, profiles.values, blocks, None, None, facts)
 
 
 def _drawn_of_files(
@@ -250,7 +254,8 @@ def _drawn_of_files(
         "fingerprint": packed.fingerprint,
     }
     weight = genome_weights(kind, settings.shares, np.arange(len(kind)))
-    return _Drawn(layout, "counts", ((counts, groups) for counts, groups, _ in fragments), weight, facts)
+    blocks = ((counts, groups) for counts, groups, _ in fragments)
+    return _Drawn(layout, "counts", blocks, weight, packed.groups.kin, facts)
 
 
 def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | None) -> Projection:
@@ -272,6 +277,8 @@ def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | N
             components=settings.components,
             power=settings.power,
             ridge=settings.ridge,
+            neighbors=settings.neighbors,
+            kin=drawn.kin,
             log=log,
         )
     network = Projection(**directions.shape(layout, settings.anchor))
