@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import kinmer
@@ -18,6 +19,7 @@ from tests.organisms import encoder_of
 
 # A released encoder never changes: indexes are made with it. A new one is a new name.
 RELEASED = {
+    "kin-2": "790dd232d047b5972f2016da3c82d5d1ca6aa4b76b0d4cdc84b68cad132d35de",
     "kin-1": "f46c6baca14ed107d127d84afa0bf1e9b3a0a412e7e8692e487af1237b691218",
     "kin-1-kmers": "6a0292c72c12084bdb1586a63a9e582f40544cf51d25086d54c966c15c7aa24a",
 }
@@ -44,12 +46,20 @@ def test_what_is_released_is_what_is_there(name: str) -> None:
     assert encoder.name == name
     for words in ("## Data", "## Retrieval", "## Known limits", "## Settings"):
         assert words in encoder.card
-    assert boxed_for(encoder.layout) == boxed(name)
+    newest = next(one for one in BOXED if Encoder.load(one).layout.fingerprint == encoder.layout.fingerprint)
+    assert boxed_for(encoder.layout) == boxed(newest)
 
 
 def test_all_of_them_are_small() -> None:
     size = sum(file.stat().st_size for name in BOXED for file in boxed(name).iterdir())
     assert size <= 20e6
+
+
+def test_every_genome_of_the_newest_has_a_source() -> None:
+    sources = pd.read_csv(boxed() / "sources.tsv", sep="\t", dtype=str, keep_default_na=False)
+    card = Encoder.load(boxed()).training["data"]
+    assert len(sources) == sources["genome_id"].nunique() == card["groups"]
+    assert (sources["source"] != "").all()
 
 
 def test_names_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +81,7 @@ def test_names_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("coding", [True, False])
 def test_an_encoder_is_chosen_by_the_profiles(genomes: Path, tmp_path: Path, coding: bool) -> None:
     store = kinmer.count(_files(genomes), tmp_path / "my.zarr", coding=coding)
-    name = "kin-1" if coding else "kin-1-kmers"
+    name = "kin-2" if coding else "kin-1-kmers"
     kinmer.embed(store.path)
     made = kinmer.open_profiles(store.path)
     assert isinstance(made, kinmer.ProfileStore)
@@ -97,7 +107,7 @@ def test_from_fasta_to_kin_without_training(
     # A sequence that is in the index is its own nearest.
     assert all(line[0] == line[2] and float(line[3]) < 1e-5 for line in lines[1:])
     assert run(["embed", _files(genomes)[0], "-o", str(tmp_path / "v.npy")]) == 0
-    assert np.load(tmp_path / "v.npy").shape == (len(lines) - 1, Encoder.load("kin-1").dim)
+    assert np.load(tmp_path / "v.npy").shape == (len(lines) - 1, Encoder.load("kin-2").dim)
 
 
 def test_an_index_of_another_version_says_so(genomes: Path, tmp_path: Path) -> None:

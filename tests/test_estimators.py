@@ -205,8 +205,8 @@ def test_which_encoder(tmp_path: Path) -> None:
     """None is the newest in the box; a name and a folder are that one; there is no other."""
     rows = sequences_of(1, 2, length=2000)[0]
     newest = KinmerEncoder().fit(rows)
-    assert newest.encoder_.name == "kin-1"
-    assert np.array_equal(newest.transform(rows), KinmerEncoder("kin-1").transform(rows))
+    assert newest.encoder_.name == "kin-2"
+    assert np.array_equal(newest.transform(rows), KinmerEncoder("kin-2").transform(rows))
     with pytest.raises(FormatError, match="there is no encoder"):
         KinmerEncoder(tmp_path / "nothing").fit(rows)
 

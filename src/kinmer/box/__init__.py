@@ -15,7 +15,7 @@ from kinmer.layout import Layout
 __all__ = ["BOXED", "boxed", "boxed_for", "located", "origin_of", "version_note"]
 
 # The newest first: of those that take a layout the first is used where none is named.
-BOXED = ("kin-1", "kin-1-kmers")
+BOXED = ("kin-2", "kin-1", "kin-1-kmers")
 FOLDER = Path(__file__).parent
 
 

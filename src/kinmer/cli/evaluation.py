@@ -53,7 +53,7 @@ def answers(
     metadata: MetadataTable = None,
     taxdump: TaxdumpFolder = None,
     encoder: Annotated[
-        str | None, option("Encoder (default: kin-1, or the index's).", "--encoder", "-e")
+        str | None, option("Encoder (default: kin-2, or the index's).", "--encoder", "-e")
     ] = None,
     draws: Annotated[int, option("Random draws.", "--draws", min=1, show_default=True)] = 2,
     lengths: Annotated[
@@ -108,7 +108,7 @@ def answers(
         note(f"written: {path}")
 
 
-@command(evaluate, "retrieval", "kinmer evaluate retrieval bench -e kin-1 -e raw -o result")
+@command(evaluate, "retrieval", "kinmer evaluate retrieval bench -e kin-2 -e raw -o result")
 def retrieval(
     benchmarks: Annotated[list[Path] | None, argument("Benchmarks, by kinmer fragment --benchmark.")] = None,
     encoders: Annotated[

@@ -70,7 +70,7 @@ def evaluate_answers(
     cluster_column : str
         Genomes that share a value are one species, whatever they are called. Used where it is there.
     encoder : str | Path | Encoder, optional
-        Default: kin-1, or that of the index.
+        Default: kin-2, or that of the index.
     bootstrap : int
         Resamples of the species for the 95 % intervals; 0 for none.
     threads : int, optional
