@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -117,6 +118,25 @@ def test_alignments_are_those_of_the_merged_index(
     )
     assert both == alone
     assert any(hit.evidence and hit.evidence.kind == "both" for _, hits in both for _, hit in hits)
+
+
+@pytest.mark.skipif(find_spec("pyskani") is None, reason="skani is not installed")
+def test_where_an_index_has_no_sequences_the_others_hits_are_aligned(made: Indexes, tmp_path: Path) -> None:
+    bare, file = tmp_path / "bare.db", Path(shutil.copy(made.world.references[1], tmp_path))
+    build_index(file, bare, engine="exact", keep_sequences=False, calibrate=False, threads=1).close()
+    file.unlink()
+    told = list[str]()
+    options: dict[str, Any] = {"k": 40, "rank_by_evidence": True, "n_jobs": 1}
+    with search(made.world.queries, [bare, made.first], log=told.append, **options) as results:
+        hits = results.hits
+    alone = search(made.world.queries, made.first, **options).hits
+    assert hits[hits["db"] == "bare.db"]["homology"].isna().all()
+    aligned = hits[hits["db"] == "a.db"]
+    assert aligned["ani"].tolist() == pytest.approx(alone["ani"].tolist(), nan_ok=True)
+    assert aligned["hit_id"].tolist() == alone["hit_id"].tolist()
+    assert sum("no sequences: its hits are not aligned" in line for line in told) == 1
+    with pytest.raises(UsageError, match="no sequences to align"):
+        list(search(made.world.queries, [bare], evidence=True))
 
 
 def test_queries_are_not_hits_of_themselves_in_any_index(made: Indexes) -> None:

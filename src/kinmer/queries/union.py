@@ -16,6 +16,7 @@ from kinmer.confidence import NOTHING_NEAR, TOO_SHORT, UNSURE, calibration_of
 from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.index import Storage
 from kinmer.index.names import SEPARATOR
+from kinmer.index.sequences import EntryLetters
 from kinmer.queries.evidence import Alignment, evidence_of, rank_by_both
 from kinmer.queries.intake import BATCH_ROWS, Queries
 from kinmer.queries.judge import ALIGNED, SearchSettings, results_of
@@ -66,6 +67,7 @@ def union_of(
     try:
         names, columns = _names(indexes), _columns(indexes)
         judging = [_is_calibrated(index) for index in indexes]
+        aligning = [settings.evidence and not EntryLetters(index).lacking() for index in indexes]
         # No run is ahead of another by more than a block, or the sample, which each of them holds anyhow.
         for at, copy in enumerate(tee(blocks, len(indexes))):
             index = indexes[at]
@@ -73,6 +75,9 @@ def union_of(
             if any(judging) and not judging[at]:
                 settings.log(f"{index.path} has no calibration: it gives hits, and no verdicts")
                 own = replace(own, min_probability=None, fdr=None, prior="sample")
+            if any(aligning) and not aligning[at]:
+                settings.log(f"{index.path} has no sequences: its hits are not aligned")
+                own = replace(own, evidence=False)
             runs.append(results_of(_as_entries(copy, index), index, own, close=False))
         union = _Union(names, columns, settings)
         yield from map(union.joined, zip(*runs, strict=True))
