@@ -26,6 +26,7 @@ from kinmer.confidence import (
     Calibration,
     Candidates,
     Judgements,
+    KindShares,
     LabeledSample,
     Lineages,
     Scores,
@@ -47,6 +48,7 @@ from kinmer.confidence.training_set import (
     training_set_of,
 )
 from kinmer.confidence.verdict import given_names
+from kinmer.kinds import USUAL_KINDS
 from kinmer.logistic import Logistic, best_power, fit_logistic
 from kinmer.molecules import MOLECULES
 from kinmer.taxonomy import RANKS
@@ -483,9 +485,37 @@ def test_molecules_are_told_by_what_is_near() -> None:
     calibration = calibrate([made(1), *samples(300, 50)[2:]], WORLD, MEANS)
     assert calibration is not None
     test = made(2)
-    found = judged(test, WORLD, calibration).molecule
+    scores = scored(test, WORLD, calibration)
+    given_ = judge(scores)
+    found = given_.molecule
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert np.mean(found.argmax(axis=1) == test.molecule) > 0.9
+    # By Bayes' rule.
+    usual = scores.molecule * USUAL_KINDS
+    np.testing.assert_allclose(found, usual / usual.sum(axis=1, keepdims=True), atol=1e-5)
+    shares = np.array([0, 1, 0, 0, 0.0])
+    assert (judge(scores, None, KindShares(shares, shares)).molecule == shares).all()
+
+
+def test_plasmids_are_given_above_a_limit_in_new_species(calibration: Calibration) -> None:
+    one = scored(sample("strain", 40, 5), WORLD, calibration)
+    even = np.tile([0.06, 0.7, 0.24, 0, 0], (40, 1))
+    # At the usual shares a plasmid is likely by this much.
+    usual = 0.7 * 0.09 / (0.06 * 0.8 + 0.7 * 0.09 + 0.24 * 0.07)
+    plasmids = np.array([0.1, 0.9, 0, 0, 0])
+
+    def called(limit: float, absent: bool, trusted: bool) -> int:
+        classes = np.tile(np.eye(6)[4 if absent else 0], (40, 1))
+        limits = np.full(40, limit)
+        made = replace(one, molecule=even, plasmid_limit=limits, classes=classes, named=one.named * np.nan)
+        kinds = KindShares(plasmids, plasmids) if trusted else KindShares(plasmids)
+        return int(judge(made, None, kinds).called.sum())
+
+    assert called(usual - 0.01, absent=True, trusted=False) == 40
+    assert called(usual + 0.01, absent=True, trusted=False) == 0
+    assert called(0.95, absent=False, trusted=False) == 40
+    assert called(0.95, absent=True, trusted=True) == 40
+    assert not judge(replace(one, molecule=even)).called.any()
 
 
 # What cannot be learnt from
@@ -762,8 +792,8 @@ def _judgements(
 ) -> Judgements:
     even, count = np.full(likely.shape, 0.5), len(names)
     nothing = np.full((count, 3), np.nan)
-    short, why = np.zeros(count, bool), np.zeros(count, np.int64)
-    return Judgements(names, even, likely, likely, absent, even, nothing, short, why)
+    no, why = np.zeros(count, bool), np.zeros(count, np.int64)
+    return Judgements(names, even, likely, likely, absent, even, nothing, no, no, why)
 
 
 def _judged(names: list[int], likely: list[float], absent: list[float]) -> Judgements:
@@ -912,10 +942,14 @@ def test_damage_is_seen(calibration: Calibration, damage: Callable[[dict[str, An
         Calibration.from_dict(told)
 
 
+def _without(calibration: Calibration, name: str) -> dict[str, Any]:
+    return {key: value for key, value in calibration.to_dict().items() if key != name}
+
+
 def test_missing_parts_are_seen(calibration: Calibration) -> None:
-    for name in calibration.to_dict():
-        told = calibration.to_dict()
-        del told[name]
+    assert Calibration.from_dict(_without(calibration, "units")).units is None
+    for name in calibration.to_dict().keys() - {"units"}:
+        told = _without(calibration, name)
         with pytest.raises(ValueError if name == "form" else KeyError, match=r"\w"):
             Calibration.from_dict(told)
     for form in (1, 2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kinmer.kinds import HIGHEST
 from kinmer.molecules import (
     MOLECULES,
     SHRINK,
@@ -40,13 +42,28 @@ def _nothing_near(number: int) -> Floats:
     )
 
 
+SIZES = np.log(np.array([0.1, 1.0]))
+
+
+def _learned(
+    near: Floats,
+    vectors: NDArray[np.float32],
+    kinds: NDArray[np.int64],
+    genera: NDArray[np.int64],
+    **how: object,
+) -> MoleculeModel | None:
+    """What is learned where all queries weigh alike and are of new species."""
+    number = len(kinds)
+    known: dict[str, Any] = {"size": np.zeros(number), "folds": genera % 5, "new": np.ones(number, bool)}
+    known |= {"weights": np.ones(number), "sizes": SIZES, **how}
+    return fit_molecules(near, vectors, kinds=kinds, genera=genera, **known)
+
+
 @cache
 def _fitted(number: int = 2_000, seed: int = 1) -> MoleculeModel:
     vectors, kinds = _vectors(number, seed)
     genera = np.random.default_rng(seed).integers(40, size=number)
-    made = fit_molecules(
-        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), genera, genera % 5
-    )
+    made = _learned(_nothing_near(number), vectors, kinds, genera)
     assert made is not None
     return made
 
@@ -89,6 +106,19 @@ def test_kinds_are_known_by_vectors_where_neighbors_say_nothing() -> None:
     assert likely[:, MOLECULES.index("eukaryote")].max() < 1e-6
 
 
+def test_probabilities_are_of_kinds_that_are_as_frequent() -> None:
+    """Where kinds are told by nothing they are alike likely, whatever their shares among the references."""
+    rng = np.random.default_rng(8)
+    kinds = rng.choice(3, 3_000, p=[0.9, 0.07, 0.03])
+    vectors = rng.normal(size=(3_000, DIM)).astype(np.float32)
+    made = _learned(_nothing_near(3_000), vectors, kinds, rng.integers(60, size=3_000))
+    assert made is not None
+    likely = made.predict(_nothing_near(500), vectors[:500], np.zeros(500))
+    np.testing.assert_allclose(likely.mean(axis=0), [1 / 3, 1 / 3, 1 / 3, 0, 0], atol=0.03)
+    # Nothing tells a plasmid from a chromosome that is nine times as frequent.
+    assert (made.limits == HIGHEST).all()
+
+
 def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
     """Genera have a direction each: those of other genera say nothing of a query's kind."""
     rng = np.random.default_rng(3)
@@ -96,16 +126,12 @@ def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
     genus = rng.integers(genera, size=number)
     kind_of, centers = rng.integers(2, size=genera), rng.normal(size=(genera, 40)) * 3
     vectors = (centers[genus] + rng.normal(size=(number, 40))).astype(np.float32)
-    kinds, folds = kind_of[genus], genus % 5
-    made = fit_molecules(
-        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), genus, folds
-    )
+    kinds = kind_of[genus]
+    made = _learned(_nothing_near(number), vectors, kinds, genus)
     assert made is not None
     new = (rng.normal(size=(500, 40)) * 3 + rng.normal(size=(500, 40))).astype(np.float32)
     sure = made.predict(_nothing_near(500), new, np.zeros(500)).max(axis=1)
-    naive = fit_molecules(
-        _nothing_near(number), vectors, np.zeros(number), kinds, np.ones(number), genus, np.arange(number) % 5
-    )
+    naive = _learned(_nothing_near(number), vectors, kinds, genus, folds=np.arange(number) % 5)
     assert naive is not None
     surer = naive.predict(_nothing_near(500), new, np.zeros(500)).max(axis=1)
     assert sure.mean() < 0.8 < surer.mean()
@@ -114,21 +140,19 @@ def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
 def test_too_few_of_a_second_kind_teach_nothing() -> None:
     vectors, _ = _vectors(200, 4)
     genera = np.arange(200) % 8
-    given_ = _nothing_near(200), vectors, np.zeros(200)
+    given_ = _nothing_near(200), vectors
     for few, some in ((9, genera), (12, np.arange(200) // 100)):
         kinds = np.where(np.arange(200) < few, 1, 0)
-        assert fit_molecules(*given_, kinds, np.ones(200), some, genera % 5) is None
+        assert _learned(*given_, kinds, some, folds=genera % 5) is None
     kinds = np.where(np.arange(200) < 10, 1, 0)
-    assert fit_molecules(*given_, kinds, np.ones(200), genera, genera % 5) is not None
+    assert _learned(*given_, kinds, genera) is not None
 
 
 def test_a_kind_of_few_genera_is_never_called() -> None:
     vectors, kinds = _vectors(2_000, 5)
     genera = np.random.default_rng(5).integers(40, size=2_000)
     genera[kinds == 3] = 40 + genera[kinds == 3] % 2
-    made = fit_molecules(
-        _nothing_near(2_000), vectors, np.zeros(2_000), kinds, np.ones(2_000), genera, genera % 5
-    )
+    made = _learned(_nothing_near(2_000), vectors, kinds, genera)
     assert made is not None
     assert not made.directions[3].any()
     assert made.predict(_nothing_near(2_000), vectors, np.zeros(2_000))[:, 3].max() < 1e-6
@@ -150,12 +174,18 @@ def test_a_model_comes_back_as_it_was_and_damage_is_seen() -> None:
     back = MoleculeModel.from_dict(copy.deepcopy(stored))
     near, size = _nothing_near(10), np.zeros(10)
     np.testing.assert_array_equal(back.predict(near, vectors, size), made.predict(near, vectors, size))
-    for damage in (
+    damages: tuple[dict[str, Any], ...] = (
         {"directions": stored["directions"][:2]},
         {"directions": [[float("nan")] * (DIM + 1)] * len(MOLECULES)},
         {"directions": stored["directions"][0]},
-    ):
+        {"limits": stored["limits"][:1]},
+        {"sizes": stored["sizes"][::-1]},
+        {"sizes": [], "limits": []},
+    )
+    for damage in damages:
         with pytest.raises(ValueError, match=r"\w"):
             MoleculeModel.from_dict({**stored, **damage})
+    bare = MoleculeModel.from_dict({name: stored[name] for name in ("directions", "model")})
+    assert (bare.limit(size) == 0.5).all()
     with pytest.raises(KeyError):
         MoleculeModel.from_dict({"model": stored["model"]})

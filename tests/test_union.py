@@ -316,7 +316,7 @@ def test_several_are_written_with_their_names_and_one_as_ever(
         if form in tables:
             table = pd.read_csv(io.StringIO(text), sep="\t", dtype=str)
             assert list(table.columns) == list(tables[form].columns)
-            assert list(table.columns).index("db") == (29 if form == "calls" else 10)
+            assert list(table.columns).index("db") == (31 if form == "calls" else 10)
             assert set(table["db"].dropna()) == {"a.db", "b.db"}
         if form == "json":
             first, *_, last = json.loads(text)

@@ -18,9 +18,9 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            "_version errors logistic",
+            "_version errors kinds logistic",
             "inputs molecules resources",
-            "files layout linear plots progress",
+            "files layout linear plots progress units",
             "box clr fasta folders kmers networks tables taxonomy where",
             "fragments profiles simulate sketches stores",
             "counting encoder npy",

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.logistic import Logistic, fit_logistic
+from kinmer.kinds import EVEN, limits_of, posterior
+from kinmer.logistic import NOBODY, Logistic, best_power, fit_logistic
 
 MOLECULES = ("chromosome", "plasmid", "virus", "organelle", "eukaryote")
 PLASMID, VIRUS = MOLECULES.index("plasmid"), MOLECULES.index("virus")
@@ -25,10 +26,13 @@ NEAREST = 5
 SHRINK = 0.1
 # What is learned of a kind of fewer queries or genera holds for these alone: it is never called.
 LEAST_QUERIES, LEAST_GENERA = 10, 3
+# Genera of a kind from which on it says how sure a model may be.
+TELLING_GENERA = 8
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def log_distance(distances: NDArray[Any]) -> Floats:
@@ -69,41 +73,68 @@ class MoleculeModel:
 
     directions : (kinds, dim + 1), scores of vectors by shrunken linear discriminants, the last column of the
     constant; 0 for a kind of which the index has too little. model : of these scores and the neighbors'.
+    limits : (l,) the probability, where kinds are as frequent as usual, from which on a query of a new
+    species is called a plasmid. sizes : (l,) logs of lengths, ascending.
     """
 
     directions: Floats
     model: Logistic
+    limits: Floats
+    sizes: Floats
 
     def predict(self, neighbors: Floats, vectors: Vectors, size: Floats) -> Floats:
-        """(q, kinds) from `neighbor_features`, vectors (q, dim) of length 1, and logs of lengths (q,)."""
+        """(q, kinds) as if all kinds were as frequent, from `neighbor_features`, vectors (q, dim) of length 1
+        and logs of lengths (q,).
+        """
         return self.model.predict(_features(neighbors, scores_of(self.directions, vectors), size))
+
+    def limit(self, size: Floats) -> Floats:
+        """(q,) `limits` at logs of lengths (q,)."""
+        return np.interp(size, self.sizes, self.limits)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {"directions": self.directions.tolist(), "model": self.model.to_dict()}
+        numbers = {name: getattr(self, name).tolist() for name in ("directions", "limits", "sizes")}
+        return {**numbers, "model": self.model.to_dict()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MoleculeModel:
         """From `to_dict`; ValueError, KeyError or TypeError for anything else."""
         directions, model = np.array(stored["directions"], np.float64), Logistic.from_dict(stored["model"])
         kinds = len(MOLECULES)
-        if directions.ndim != 2 or len(directions) != kinds or len(model.weights) != kinds:
+        # Models of an unreleased version have no limits.
+        sizes = np.array(stored.get("sizes", [0]), np.float64)
+        limits = np.array(stored.get("limits", [EVEN]), np.float64)
+        shapes = directions.ndim == 2 and len(directions) == kinds and len(model.weights) == kinds
+        if not shapes or sizes.ndim != 1 or limits.shape != sizes.shape or not len(sizes):
             raise ValueError("the shapes of a model do not go together")
-        if not np.isfinite(directions).all():
+        if not all(np.isfinite(values).all() for values in (directions, limits, sizes)):
             raise ValueError("a number of a model is not finite")
-        return cls(directions, model)
+        if (np.diff(sizes) <= 0).any():
+            raise ValueError("the lengths of a model do not ascend")
+        return cls(directions, model, limits, sizes)
 
 
 def fit_molecules(
-    neighbors: Floats, vectors: Vectors, size: Floats, kinds: Rows, weights: Floats, genera: Rows, folds: Rows
+    neighbors: Floats,
+    vectors: Vectors,
+    size: Floats,
+    kinds: Rows,
+    weights: Floats,
+    genera: Rows,
+    folds: Rows,
+    new: Bools,
+    sizes: Floats,
 ) -> MoleculeModel | None:
     """Learn from n queries whose kind is known; None where there are not two kinds with enough.
 
-    Kinds weigh by the square roots of their shares: plasmids are rare among references. Scores that the model
-    learns from are of directions that have not seen the query's fold.
+    Kinds weigh by the square roots of their shares: plasmids are rare among references. That prior is divided
+    out at the end. Scores that the model learns from are of directions that have not seen the query's fold;
+    how sure it is, and the limits, are learned from models that have not either.
 
     neighbors, vectors, size : as in `MoleculeModel.predict`. kinds : (n,) positions in `MOLECULES`. weights :
-    (n,). genera, folds : (n,) numbers of the query's genus and of its fold.
+    (n,). genera, folds : (n,) numbers of the query's genus and of its fold. new : (n,) whether the references
+    have its species. sizes : (l,) see `MoleculeModel`.
     """
     able = [
         kind
@@ -114,16 +145,47 @@ def fit_molecules(
         return None
     kept = np.isin(kinds, able)
     neighbors, vectors, size, weights = neighbors[kept], vectors[kept], size[kept], weights[kept]
-    kinds, folds = kinds[kept], folds[kept]
+    kinds, folds, genera, new = kinds[kept], folds[kept], genera[kept], new[kept]
     shares = np.bincount(kinds, weights, len(MOLECULES)) / weights.sum()
     even = weights / np.maximum(shares, 1e-300)[kinds]
+    rooted = even * np.sqrt(shares[kinds])
+    parts = [folds == fold for fold in np.unique(folds).tolist()]
     scores = np.zeros((len(kinds), len(MOLECULES)))
-    for fold in np.unique(folds).tolist():
-        out = folds == fold
+    for out in parts:
         scores[out] = scores_of(discriminants(vectors[~out], kinds[~out], even[~out]), vectors[out])
     features = _features(neighbors, scores, size)
-    model = fit_logistic(features, kinds, even * np.sqrt(shares[kinds]), number=len(MOLECULES))
-    return MoleculeModel(discriminants(vectors, kinds, even), model)
+    prior = np.bincount(kinds, rooted, len(MOLECULES)) / rooted.sum()
+    rarity = np.where(prior > 0, 1 / np.maximum(prior, 1e-300), 0.0)
+    unseen = np.zeros_like(scores)
+    for out in parts:
+        if len(np.unique(kinds[~out])) > 1:
+            rest = fit_logistic(features[~out], kinds[~out], rooted[~out], number=len(MOLECULES))
+            unseen[out] = posterior(rest.predict(features[out]), rarity)
+    power = _power(unseen, kinds, even, genera)
+    rows = np.flatnonzero(new & unseen.any(axis=1))
+    likely = posterior(unseen[rows] ** power, np.ones(len(MOLECULES)))
+    limits = limits_of(likely, kinds[rows], genera[rows], size[rows], sizes, PLASMID)
+    model = _even(fit_logistic(features, kinds, rooted, number=len(MOLECULES)), power, rarity)
+    return MoleculeModel(discriminants(vectors, kinds, even), model, limits, sizes)
+
+
+def _power(unseen: Floats, kinds: Rows, weights: Floats, genera: Rows) -> float:
+    """How much surer or less sure models should be of genera that they have not seen; never surer."""
+    # A few genera cannot say how sure all should be.
+    told = [len(np.unique(genera[kinds == kind])) >= TELLING_GENERA for kind in range(len(MOLECULES))]
+    telling = np.flatnonzero(told)
+    rows = np.flatnonzero(unseen.any(axis=1) & np.isin(kinds, telling))
+    among = posterior(unseen[rows][:, telling], np.ones(len(telling)))
+    return min(1.0, best_power(among, np.searchsorted(telling, kinds[rows]), weights[rows]))
+
+
+def _even(model: Logistic, power: float, rarity: Floats) -> Logistic:
+    """The model with its odds times the rarity of their kinds, and then to a power."""
+    weights = model.weights.copy()
+    weights[:, -1] += np.log(np.maximum(rarity, 1))
+    made = Logistic(model.mean, model.scale, weights).sharpened(power)
+    made.weights[rarity == 0, -1] = NOBODY
+    return made
 
 
 def discriminants(vectors: Vectors, kinds: Rows, weights: Floats) -> Floats:

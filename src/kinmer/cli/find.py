@@ -35,7 +35,7 @@ PriorShares = Annotated[
     str,
     advanced(
         "How many queries are known: sample (as they say), usual, or shares of known species, new species"
-        " and farther.",
+        " and farther; or how many are of a molecule, such as plasmid=0.1.",
         "--prior",
         show_default=True,
         metavar="WHAT",
@@ -124,14 +124,18 @@ def search(
 
 
 def _prior(text: str) -> Any:
-    """What --prior says: a word, or three shares."""
+    """What --prior says: a word, three shares, or shares of molecules."""
     from kinmer.errors import UsageError
 
     if text in ("sample", "usual"):
         return text
+    parts = [part.partition("=") for part in text.split(",")]
     try:
+        if all(sign for _, sign, _ in parts):
+            return {name.strip(): float(share) for name, _, share in parts}
         return tuple(map(float, text.split(",")))
     except ValueError:
         raise UsageError(
-            f"the prior is sample, usual or three shares, not {text!r}", check="such as 0.5,0.25,0.25"
+            f"the prior is sample, usual or shares, not {text!r}",
+            check="such as 0.5,0.25,0.25 or plasmid=0.1",
         ) from None

@@ -54,7 +54,8 @@ class LabeledSample:
     Those of "no kin" are random sequences, each in the place of a real one, whose name `truth` has.
 
     views : candidates by view. truth : (q, 7) int32 codes of the queries' own names, -1 unknown. molecule :
-    (q,) int8 as in `Pool`. fragment : (q,) which probe it is of. genome : (q,) its number.
+    (q,) int8 as in `Pool`. fragment : (q,) which probe it is of. genome : (q,) its number. units : (q,) of
+    the queries' plasmids, -1 for none; None where the index has none.
     """
 
     case: str
@@ -64,6 +65,7 @@ class LabeledSample:
     molecule: NDArray[np.int8]
     fragment: Labels
     genome: Labels
+    units: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.fragment)
@@ -111,6 +113,7 @@ def masked_samples(
                             book.molecules(probes.entry[own]),
                             own,
                             probes.genome[own],
+                            book.units(probes.entry[own]) if book.has_units else None,
                         )
                     )
             progress.advance(len(part))

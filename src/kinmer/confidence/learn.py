@@ -18,7 +18,6 @@ from kinmer.confidence.model import (
     Calibration,
     RealmModel,
     deviations,
-    posterior,
     presence,
     species_chances,
 )
@@ -27,6 +26,7 @@ from kinmer.confidence.pool import (
     CASES,
     COMPOSITION,
     RANK_COUNT,
+    USUAL_LENGTH,
     Lineages,
     descending,
     molecule_evidence,
@@ -40,9 +40,11 @@ from kinmer.confidence.training_set import (
     homologous_share,
     training_set_of,
 )
+from kinmer.kinds import posterior
 from kinmer.logistic import Logistic, best_power, fit_logistic
-from kinmer.molecules import MoleculeModel, fit_molecules
+from kinmer.molecules import PLASMID, MoleculeModel, fit_molecules
 from kinmer.taxonomy import RANKS
+from kinmer.units import fit_units
 
 # What share of all queries each class is taken to be: half of them are of species that the references know.
 KNOWN = 0.5
@@ -109,6 +111,7 @@ def calibrate(
         views={name: (cells.model, viruses.model) for name, (cells, viruses) in views.items()},
         prior=tuple(_prior(given)),
         molecules=_molecules(last),
+        units=_units(last, used),
         within=last.within,
         lengths=last.lengths,
         reaches=_reaches(last),
@@ -345,7 +348,18 @@ def _molecules(training: TrainingSet) -> MoleculeModel | None:
     rows = np.flatnonzero((training.molecule >= 0) & training.kin)
     evidence = molecule_evidence(training.pool.take(rows), training.within)
     kinds, weights = training.molecule[rows].astype(np.int64), training.weights(0, rows)
-    return fit_molecules(*evidence, kinds, weights, training.group[rows], training.folds[rows])
+    group, folds, new = training.group[rows], training.folds[rows], training.absent(SPECIES)[rows]
+    sizes = np.log(np.array(training.lengths) / USUAL_LENGTH)
+    return fit_molecules(*evidence, kinds, weights, group, folds, new, sizes)
+
+
+def _units(training: TrainingSet, samples: Sequence[LabeledSample]) -> Logistic | None:
+    found = training.pool.units
+    if found is None:
+        return None
+    own = np.concatenate([np.full(len(one), -1) if one.units is None else one.units for one in samples])
+    rows = np.flatnonzero((training.molecule == PLASMID) & training.kin)
+    return fit_units(found.take(rows), own[rows].astype(np.int64), training.weights(0, rows))
 
 
 def _reaches(training: TrainingSet) -> tuple[float, ...]:

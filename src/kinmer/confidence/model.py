@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from kinmer.confidence.candidates import GenomeMeans
 from kinmer.confidence.features import Spread, Votes, own_features
 from kinmer.confidence.pool import BOTH, COMPOSITION, HIDDEN, RANK_COUNT
+from kinmer.kinds import posterior
 from kinmer.logistic import Logistic
 from kinmer.molecules import MoleculeModel
+from kinmer.units import FEATURES
 
 # The form of the models' features and of what is kept of them.
 FORM, OLDER_FORMS = 5, (1, 2, 3, 4)
@@ -98,7 +100,8 @@ class Calibration:
     of them is too rare, both are of all. prior : (6,) the shares of `CLASSES` that are taken for granted.
     molecules : None where there are fewer than two kinds. within : shortest and
     longest query that it was learned from, in bases. lengths : (l,) of the thresholds. reaches : (l,)
-    distance of the nearest genome of the query that was farthest from any. report : how it was made.
+    distance of the nearest genome of the query that was farthest from any. report : how it was made. units :
+    whether the nearest unit of a plasmid is its own; None where too few have one.
     """
 
     views: Mapping[str, tuple[RealmModel, RealmModel]]
@@ -108,6 +111,7 @@ class Calibration:
     lengths: tuple[float, ...]
     reaches: tuple[float, ...]
     report: Mapping[str, Any]
+    units: Logistic | None = None
 
     def threshold(self, model: RealmModel, lengths: NDArray[np.int64]) -> Floats:
         """(q, 7) the default thresholds for queries of so many bases, 0 for unknown."""
@@ -144,6 +148,7 @@ class Calibration:
             "views": {name: [model.to_dict() for model in pair] for name, pair in self.views.items()},
             "prior": list(self.prior),
             "molecules": None if self.molecules is None else self.molecules.to_dict(),
+            "units": None if self.units is None else self.units.to_dict(),
             "within": list(self.within),
             "lengths": list(self.lengths),
             "reaches": list(self.reaches),
@@ -172,7 +177,12 @@ class Calibration:
         if COMPOSITION not in views or not views.keys() <= {COMPOSITION, BOTH}:
             raise ValueError("a view is missing")
         molecules = None if stored["molecules"] is None else MoleculeModel.from_dict(stored["molecules"])
-        return cls(views, prior, molecules, (low, high), lengths, reaches, dict(stored["account"]))
+        # Calibrations of an unreleased version have no units.
+        units = None if stored.get("units") is None else Logistic.from_dict(stored["units"])
+        if units is not None and (units.width != FEATURES or len(units.weights) != 2):
+            raise ValueError("the shapes of a model do not go together")
+        report = dict(stored["account"])
+        return cls(views, prior, molecules, (low, high), lengths, reaches, report, units)
 
 
 def _numbers(stored: Iterable[Any]) -> tuple[float, ...]:
@@ -180,12 +190,6 @@ def _numbers(stored: Iterable[Any]) -> tuple[float, ...]:
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a number is not finite")
     return numbers
-
-
-def posterior(classes: Floats, prior: Floats) -> Floats:
-    """(q, 6) probabilities of classes that are as frequent as `prior`, (6,) or (q, 6)."""
-    grown = classes * prior
-    return np.asarray(grown / np.maximum(grown.sum(axis=1, keepdims=True), 1e-300))
 
 
 def species_chances(named: Floats, prior: Floats) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from kinmer.index import Storage
 from kinmer.index.manifest import Entry
 from kinmer.molecules import MOLECULE_CODES, PLASMID, neighbor_features
 from kinmer.taxonomy import RANKS, rank_columns, taxon
+from kinmer.units import UnitEvidence, unit_evidence
 
 # The cases of `LabeledPool`, and the highest rank whose name the references do not have then. Of "part" they
 # have the genome, but nothing homologous to the query; of "strain" another genome of the species.
@@ -35,6 +36,8 @@ NO_KIN = "no kin"
 COMPOSITION, BOTH = "composition", "both"
 # Candidates of a query that its verdict rests on.
 POOL = 256
+# What says that a plasmid has no unit.
+NO_UNIT = ("", "-")
 
 
 # What the name of the domain of viruses begins with.
@@ -65,7 +68,7 @@ class Pool:
     distances : (q, c) float32, ascending cosine distances, inf for none. genomes : (q, c) int64, positions in
     `Lineages`, -1 for none. kinds : (q, c) int8, 0 a piece, 1 a whole sequence, 2 a genome's mean.
     molecules : (q, c) int8, positions in `MOLECULES`, -1 unknown. lengths : (q,) int64 bases of the queries,
-    0 for unknown. vectors : (q, dim) of the queries, of length 1.
+    0 for unknown. vectors : (q, dim) of the queries, of length 1. units : None where no row has one.
     """
 
     distances: NDArray[np.float32]
@@ -74,6 +77,7 @@ class Pool:
     molecules: NDArray[np.int8]
     lengths: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    units: UnitEvidence | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -86,12 +90,14 @@ class Pool:
 
     def take(self, rows: NDArray[np.int64]) -> Pool:
         """Those of some queries."""
-        return Pool(*(getattr(self, name)[rows] for name in Pool.__dataclass_fields__))
+        some = {name: getattr(self, name)[rows] for name in Pool.__dataclass_fields__ if name != "units"}
+        return replace(self, **some, units=None if self.units is None else self.units.take(rows))
 
     @classmethod
     def joined(cls, parts: Sequence[Pool]) -> Pool:
         """All of several."""
         width = max(part.distances.shape[1] for part in parts)
+        units = [part.units for part in parts if part.units is not None]
 
         def wide(name: str, missing: float) -> NDArray[Any]:
             values = [getattr(part, name) for part in parts]
@@ -106,12 +112,17 @@ class Pool:
             wide("molecules", -1),
             np.concatenate([part.lengths for part in parts]),
             np.concatenate([part.vectors for part in parts]),
+            UnitEvidence.joined(units) if len(units) == len(parts) else None,
         )
 
 
 def molecule_column(columns: Sequence[str]) -> str | None:
     """The metadata column that has the kind of molecule; None where there is none."""
-    return next((name for name in columns if name.lower() == "molecule"), None)
+    return _column(columns, "molecule")
+
+
+def _column(columns: Sequence[str], wanted: str) -> str | None:
+    return next((name for name in columns if name.lower() == wanted), None)
 
 
 class LineageBook:
@@ -125,12 +136,15 @@ class LineageBook:
         columns = rank_columns(index.columns)
         positions = {name: at for at, name in enumerate(index.columns)}
         self._ranks = [positions.get(columns.get(rank, "")) for rank in RANKS]
-        molecule = molecule_column(index.columns)
-        self._molecule = None if molecule is None else positions[molecule]
+        self._molecule, self._unit = (
+            None if name is None else positions[name]
+            for name in (molecule_column(index.columns), _column(index.columns, "ptu"))
+        )
         self._positions: dict[int, int] = {}
         self._codes: list[list[int]] = []
         self._names: list[dict[str, int]] = [{} for _ in RANKS]
-        self._kinds: dict[int, int] = {-1: -1}
+        self._labels: dict[int, tuple[int, int]] = {-1: (-1, -1)}
+        self._units: dict[str, int] = {}
 
     @property
     def has_ranks(self) -> bool:
@@ -159,17 +173,38 @@ class LineageBook:
         positions = self.positions(genomes)
         return self.lineages().codes[positions]
 
+    @property
+    def has_units(self) -> bool:
+        """Whether the index has a column of plasmid taxonomic units."""
+        return self._unit is not None
+
+    def unit_names(self) -> tuple[str, ...]:
+        """Those of the units read so far, by number."""
+        return tuple(self._units)
+
     def molecules(self, entries: NDArray[np.int64]) -> NDArray[np.int8]:
         """Kinds of molecule of entries (any shape), positions in `MOLECULES`, -1 for unknown."""
-        if self._molecule is None:
-            return np.full(entries.shape, -1, dtype=np.int8)
+        return self._read(entries)[..., 0].astype(np.int8)
+
+    def units(self, entries: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Plasmid taxonomic units of entries (any shape), positions in `unit_names`, -1 for none."""
+        return self._read(entries)[..., 1].astype(np.int32)
+
+    def _read(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(…, 2) molecules and units."""
+        if self._molecule is None and self._unit is None:
+            return np.full((*entries.shape, 2), -1, dtype=np.int64)
         unique, inverse = np.unique(entries, return_inverse=True)
-        missing = np.array([number for number in unique.tolist() if number not in self._kinds], np.int64)
+        missing = np.array([number for number in unique.tolist() if number not in self._labels], np.int64)
         for number, entry in self._index.entries(missing).items():
-            value = str(entry.values[self._molecule] or "").lower()
-            self._kinds[number] = MOLECULE_CODES.get(value, -1)
-        kinds = np.array([self._kinds[number] for number in unique.tolist()], dtype=np.int8)
-        return np.asarray(kinds[inverse].reshape(entries.shape))
+            kind, unit = (
+                "" if at is None else str(entry.values[at] or "").strip()
+                for at in (self._molecule, self._unit)
+            )
+            known = -1 if unit in NO_UNIT else self._units.setdefault(unit, len(self._units))
+            self._labels[number] = MOLECULE_CODES.get(kind.lower(), -1), known
+        labels = np.array([self._labels[number] for number in unique.tolist()], dtype=np.int64)
+        return np.asarray(labels.reshape(-1, 2)[inverse.ravel()].reshape(*entries.shape, 2))
 
     def _code(self, entry: Entry) -> list[int]:
         codes = []
@@ -192,13 +227,19 @@ def pool_of(
     vectors (q, dim) of length 1.
     """
     rows, valid = index.rows, labels >= 0
-    return Pool(
+    entries, distances = (
+        np.where(valid, rows.entry[labels], -1),
         np.where(valid, distances, np.float32(np.inf)),
+    )
+    molecules = book.molecules(entries)
+    return Pool(
+        distances,
         book.positions(np.where(valid, rows.genome[labels], -1)),
         np.where(valid, rows.kinds[labels], -1).astype(np.int8),
-        book.molecules(np.where(valid, rows.entry[labels], -1)),
+        molecules,
         lengths,
         vectors,
+        unit_evidence(distances, book.units(entries), molecules, lengths) if book.has_units else None,
     )
 
 

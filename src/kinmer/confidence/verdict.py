@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from kinmer.confidence.model import (
     Calibration,
     RealmModel,
     deviations,
-    posterior,
     presence,
     species_chances,
 )
@@ -29,7 +29,8 @@ from kinmer.confidence.pool import (
     descending,
     molecule_evidence,
 )
-from kinmer.molecules import MOLECULES
+from kinmer.kinds import EVEN, USUAL_KINDS, likeliest_shares, posterior
+from kinmer.molecules import MOLECULES, PLASMID
 from kinmer.taxonomy import RANKS
 
 Floats = NDArray[np.float64]
@@ -40,8 +41,6 @@ DIGITS = 6
 LEAST_SHARE = 0.5
 # Queries of fewer bases have no names at all, whatever is near.
 NAMELESS = 100
-# A name is given where it is likelier right than wrong in this very sample.
-EVEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,11 @@ class Scores:
     is right if the references have the true one, NaN where nothing could be learned. classes : (q, 6) of
     `CLASSES`, as if all were as frequent; NaN without a calibration. named : (q, 5) of `NAME_CLASSES`, as if
     known, new and farther ones were as frequent; NaN where `right` counts. farther : (q, 7) see `RealmModel`.
-    threshold : (q, 7). molecule : (q, 5) probabilities of `MOLECULES`, or NaN. short : (q,)
-    queries shorter than all that was learned from. near : (q,) whether anything is. viral : (q,) whether the
-    best genome is of a virus. why : (q,) positions in `WHY`. prior : (6,) of the calibration.
+    threshold : (q, 7). molecule : (q, 5) probabilities of `MOLECULES` as if all were as frequent, or NaN.
+    plasmid_limit : (q,) see `kinmer.molecules.MoleculeModel`. short : (q,) queries shorter than all that
+    was learned from. near : (q,) whether anything is. viral : (q,) whether the best genome is of a virus.
+    why : (q,) positions in `WHY`. unit : (q,) number of the nearest plasmid unit, -1 for none. unit_right :
+    (q,) probability that it is right for a plasmid. prior : (6,) of the calibration.
     """
 
     names: NDArray[np.int32]
@@ -65,10 +66,13 @@ class Scores:
     farther: Floats
     threshold: Floats
     molecule: Floats
+    plasmid_limit: Floats
     short: NDArray[np.bool_]
     near: NDArray[np.bool_]
     viral: NDArray[np.bool_]
     why: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    unit_right: Floats
     prior: Floats
 
     def __len__(self) -> int:
@@ -90,8 +94,8 @@ class Judgements:
     right, NaN where there is none. standard : (q, 7) the same at the calibration's own prior. absent : (q, 7)
     probability that the true name is none of the references', NaN where that is not known. threshold : (q, 7)
     standard probability from which on a name is given by default. molecule : (q, 5) probabilities of
-    `MOLECULES`, or NaN. short : (q,) queries without probabilities, shorter than all that
-    was learned from. why : (q,) positions in `WHY`.
+    `MOLECULES`, or NaN. called : (q,) whether the likeliest kind is given by default. short : (q,) queries
+    without probabilities, shorter than all that was learned from. why : (q,) positions in `WHY`.
     """
 
     names: NDArray[np.int32]
@@ -101,6 +105,7 @@ class Judgements:
     absent: Floats
     threshold: Floats
     molecule: Floats
+    called: NDArray[np.bool_]
     short: NDArray[np.bool_]
     why: NDArray[np.int64]
 
@@ -122,7 +127,6 @@ def score(
     right, limit = (np.full((count, RANK_COUNT), np.nan) for _ in range(2))
     classes = np.full((count, len(CLASSES)), np.nan)
     named, farther = np.full((count, len(NAME_CLASSES)), np.nan), np.zeros((count, RANK_COUNT))
-    molecule = np.full((count, len(MOLECULES)), np.nan)
     prior = np.full(len(CLASSES), np.nan) if calibration is None else np.array(calibration.prior)
     if calibration is not None and count:
         short = calibration.is_short(pool.lengths)
@@ -138,17 +142,41 @@ def score(
                 farther[some] = model.farther
                 limit[some] = calibration.threshold(model, pool.lengths[some])
         near = calibration.is_near(votes.nearest, pool.lengths)
-        if calibration.molecules is not None:
-            molecule = calibration.molecules.predict(*molecule_evidence(pool, calibration.within))
         named[pool.near_plasmid] = np.nan
-        for values in (right, classes, named, molecule):
+        for values in (right, classes, named):
             values[short] = np.nan
     nameless = (pool.lengths > 0) & (pool.lengths < NAMELESS)
     names = np.where(nameless[:, None], np.int32(-1), names)
-    shares, viral, why = votes.share, votes.viral, votes.why
     return Scores(
-        names, shares, right, classes, named, farther, limit, molecule, short, near, viral, why, prior
+        names=names,
+        share=votes.share,
+        right=right,
+        classes=classes,
+        named=named,
+        farther=farther,
+        threshold=limit,
+        short=short,
+        near=near,
+        viral=votes.viral,
+        why=votes.why,
+        prior=prior,
+        **_kind_scores(pool, calibration, short),
     )
+
+
+def _kind_scores(pool: Pool, calibration: Calibration | None, short: NDArray[np.bool_]) -> dict[str, Any]:
+    """What `Scores` have of molecules and plasmid units."""
+    count, units = len(pool), pool.units
+    molecule, limit = np.full((count, len(MOLECULES)), np.nan), np.full(count, np.nan)
+    unit, unit_right = np.full(count, -1), np.full(count, np.nan)
+    if calibration is not None and calibration.molecules is not None and count:
+        evidence = molecule_evidence(pool, calibration.within)
+        molecule, limit = calibration.molecules.predict(*evidence), calibration.molecules.limit(evidence[2])
+        molecule[short] = np.nan
+    if calibration is not None and calibration.units is not None and units is not None and count:
+        unit = np.where(short, -1, units.codes)
+        unit_right = np.where(unit >= 0, calibration.units.predict(units.features)[:, 1], np.nan)
+    return {"molecule": molecule, "plasmid_limit": limit, "unit": unit, "unit_right": unit_right}
 
 
 def predict(
@@ -169,10 +197,11 @@ def predict(
     return right, classes, named
 
 
-def judge(scores: Scores, prior: Floats | None = None) -> Judgements:
+def judge(scores: Scores, prior: Floats | None = None, kinds: KindShares | None = None) -> Judgements:
     """The probabilities of names, where known and new queries are as frequent as `prior` says.
 
-    prior : (2, 6) shares of `CLASSES` among cells and among viruses; None for the calibration's own.
+    prior : (2, 6) shares of `CLASSES` among cells and among viruses; None for the calibration's own. kinds :
+    None for what is usual.
 
     A name is never likelier than the one above it. A name at a rank that nothing could be learned of, as few
     viruses have an order, is as likely as the next one below. Where the nearest genome is farther than any
@@ -183,6 +212,7 @@ def judge(scores: Scores, prior: Floats | None = None) -> Judgements:
     probability = standard
     if prior is not None:
         probability, absent = _probable(scores, prior)
+    molecule, called = _molecules(scores, absent[:, SPECIES], kinds or KindShares())
     return Judgements(
         scores.names,
         scores.share.round(DIGITS),
@@ -190,10 +220,32 @@ def judge(scores: Scores, prior: Floats | None = None) -> Judgements:
         standard.round(DIGITS),
         absent.round(DIGITS),
         scores.threshold.round(DIGITS),
-        scores.molecule.round(DIGITS),
+        molecule.round(DIGITS),
+        called,
         scores.short,
         scores.why,
     )
+
+
+@dataclass(frozen=True)
+class KindShares:
+    """How frequent `MOLECULES` are. sample : among the queries. trusted : what is not estimated of them."""
+
+    sample: Floats = field(default_factory=lambda: np.array(USUAL_KINDS))
+    trusted: Floats = field(default_factory=lambda: np.array(USUAL_KINDS))
+
+
+def _molecules(scores: Scores, absent: Floats, kinds: KindShares) -> tuple[Floats, NDArray[np.bool_]]:
+    """(q, 5) probabilities of kinds, and (q,) whether the likeliest one is given.
+
+    It has to be likelier than not. A plasmid of a species that the references likely do not have has to reach
+    a limit too, by shares that are not estimated: chromosomes of new genera look like plasmids, and raise the
+    estimate.
+    """
+    likely, trusted = (posterior(scores.molecule, shares) for shares in (kinds.sample, kinds.trusted))
+    filled = np.nan_to_num(likely, nan=-1)
+    enough = (trusted[:, PLASMID] >= scores.plasmid_limit) | (absent < EVEN)
+    return likely, (filled.max(axis=1) >= EVEN) & (enough | (filled.argmax(axis=1) != PLASMID))
 
 
 def _probable(scores: Scores, prior: Floats) -> tuple[Floats, Floats]:
@@ -286,7 +338,6 @@ def verdicts(
 
 # Queries of a realm from which on its mixture is estimated, and how many queries what is usual counts for.
 LEAST_SAMPLE, USUAL_WEIGHT = 100, 10.0
-ROUNDS = 200
 
 
 def mixture(scores: Scores) -> tuple[Floats, tuple[bool, bool]]:
@@ -306,11 +357,7 @@ def mixture(scores: Scores) -> tuple[Floats, tuple[bool, bool]]:
         classes = scores.classes[some]
         likely = np.column_stack([classes[:, :2] @ (scores.prior[:2] / known), classes[:, 2:]])
         usual = np.concatenate([[known], scores.prior[2:]])
-        shares = usual
-        for _ in range(ROUNDS):
-            grown = likely * shares
-            total = (grown / grown.sum(axis=1, keepdims=True)).sum(axis=0) + USUAL_WEIGHT * usual
-            shares = total / total.sum()
+        shares = likeliest_shares(likely, usual, USUAL_WEIGHT)
         result[realm] = np.concatenate([shares[0] * scores.prior[:2] / known, shares[1:]])
         estimated[realm] = True
     return result, (estimated[0], estimated[1])
@@ -321,13 +368,14 @@ def discovery_limits(judgements: Judgements, rate: float) -> Floats:
 
     The mean chance to be wrong of all names that reach it is `rate` or less; above 1 where none does.
     """
-    limits = np.full(RANK_COUNT, 2.0)
-    for rank in range(RANK_COUNT):
-        likely = judgements.probability[:, rank]
-        likely = np.sort(likely[np.isfinite(likely) & (judgements.names[:, rank] >= 0)])[::-1]
-        wrong = np.cumsum(1 - likely) / np.arange(1, len(likely) + 1)
-        # Equal ones reach it together. Sums are rounded.
-        enough = np.flatnonzero((np.diff(likely, append=-1) < 0) & (wrong <= rate + 1e-9))
-        if enough.size:
-            limits[rank] = likely[enough[-1]]
-    return limits
+    named = np.where(judgements.names >= 0, judgements.probability, np.nan)
+    return np.array([discovery_limit(line, rate) for line in named.T])
+
+
+def discovery_limit(likely: Floats, rate: float) -> float:
+    """The least of these probabilities, NaN for none, as in `discovery_limits`."""
+    likely = np.sort(likely[np.isfinite(likely)])[::-1]
+    wrong = np.cumsum(1 - likely) / np.arange(1, len(likely) + 1)
+    # Equal ones reach it together. Sums are rounded.
+    enough = np.flatnonzero((np.diff(likely, append=-1) < 0) & (wrong <= rate + 1e-9))
+    return float(likely[enough[-1]]) if enough.size else 2.0

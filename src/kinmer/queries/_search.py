@@ -40,9 +40,11 @@ class SearchOptions(TypedDict, total=False):
 
     metric : {"cosine", "l2"}
         Another metric than the index's is searched exactly, which takes longer.
-    prior : {"sample", "usual"} or three floats
+    prior : {"sample", "usual"}, three floats or a mapping
         How many queries are of known species, of new species, and of new genera or farther: as the queries
-        themselves say (by default, from 100 cells or viruses on), half and quarters, or these shares.
+        themselves say (by default, from 100 cells or viruses on), half and quarters, or these shares. A
+        mapping has the shares of kinds of molecule, such as ``{"plasmid": 0.1}``; else the queries say them
+        too (from 100 on), or they are as usual, nine chromosomes to one plasmid.
     fdr : float
         Names are given so that of all at a rank about this share is wrong, in place of `min_probability`.
     facets : sequence of str

@@ -78,8 +78,8 @@ def write_calls(results: Iterable[QueryResult], stream: TextIO, *, db: bool = Fa
     """Write a header line and a line for every query; gives their number.
 
     Columns: query_id, length, verdict, rank, name; every rank and its probability (``genus``, ``genus_p``);
-    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance; why; with `db`,
-    of several indexes, db. A field is empty where there is none.
+    molecule, molecule_p, and the probability of every kind; nearest and nearest_distance; why; ptu and its
+    probability; with `db`, of several indexes, db. A field is empty where there is none.
     """
     columns = call_columns(db)
     stream.write(line(columns))
@@ -198,6 +198,9 @@ def _object(result: QueryResult) -> str:
             "probability": _share(molecule.probability),
             "probabilities": {name: _share(value) for name, value in molecule.probabilities.items()},
         },
+        "ptu": None
+        if result.ptu is None
+        else {"name": result.ptu.name, "probability": _share(result.ptu.probability)},
         "hits": [_hit_object(hit) for hit in result.hits],
         "facets": {name: [_hit_object(hit) for hit in hits] for name, hits in result.facets.items()},
     }

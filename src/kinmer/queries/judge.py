@@ -251,6 +251,7 @@ class _Search:
                 {kind: found[row] for kind, found in facets.items()},
                 bases=None if queries.bases is None else queries.bases[row],
                 why=judgement.why,
+                ptu=judgement.ptu,
             )
             for row, (name, judgement) in enumerate(zip(queries.ids, judged, strict=True))
         ]

@@ -70,11 +70,19 @@ class Hit:
 
 @dataclass(frozen=True)
 class MoleculeCall:
-    """The kind of molecule of a query: the likeliest one, its probability and those of all kinds."""
+    """The kind of molecule of a query or "unsure", the likeliest one's probability and those of all kinds."""
 
     name: str
     probability: float
     probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class UnitCall:
+    """The plasmid taxonomic unit (PTU) of a query, and the probability that it is a plasmid of this unit."""
+
+    name: str
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class QueryResult:
         The query has nothing to compare, and the verdict says why: ``no profile: …``.
     why : str
         What the names rest on: composition, homology (shared k-mers) or both; empty without names.
+    ptu : UnitCall | None
+        Where the index's metadata have a column ``ptu`` and one is likelier right than wrong.
     columns : tuple[str, ...]
         Of the index's metadata, where there are no hits that have them.
     db : str | None
@@ -116,6 +126,7 @@ class QueryResult:
     columns: tuple[str, ...] = ()
     bases: int | None = field(default=None, compare=False)
     why: str = ""
+    ptu: UnitCall | None = None
     db: str | None = None
 
     @property
@@ -138,6 +149,7 @@ CALL_COLUMNS = (
     *("query_id", "length", "verdict", "rank", "name"),
     *(column for rank in RANKS for column in (rank, f"{rank}_p")),
     *("molecule", "molecule_p", *(f"{kind}_p" for kind in MOLECULES), "nearest", "nearest_distance", "why"),
+    *("ptu", "ptu_p"),
 )
 
 
@@ -157,7 +169,9 @@ def call_values(result: QueryResult) -> list[Any]:
     values += [None if kind is None else kind.probabilities.get(name) for name in MOLECULES]
     nearest = result.hits[0] if result.hits else None
     values += [None, None] if nearest is None else [nearest.name or nearest.id, nearest.distance]
-    return [*values, result.why or None, *([] if result.db is None else [result.db or None])]
+    unit = result.ptu
+    values += [result.why or None, *((None, None) if unit is None else (unit.name, unit.probability))]
+    return [*values, *([] if result.db is None else [result.db or None])]
 
 
 def hit_columns(evidence: bool, facets: bool, db: bool) -> list[str]:

@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence import (
+    UNSURE,
     WHY,
     Calibration,
     GenomeMeans,
     Judgements,
+    KindShares,
     Lineages,
     Nearest,
     Scores,
     SharedHashes,
     calibration_of,
     candidates_of,
+    discovery_limit,
     discovery_limits,
     judge,
     mixture,
@@ -30,16 +33,17 @@ from kinmer.confidence import (
 from kinmer.confidence.pool import LineageBook, pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Storage
-from kinmer.molecules import MOLECULES
+from kinmer.kinds import EVEN, USUAL_KINDS, kinds_of
+from kinmer.molecules import MOLECULES, PLASMID
 from kinmer.queries.intake import Queries
-from kinmer.queries.results import MoleculeCall, RankCall
+from kinmer.queries.results import MoleculeCall, RankCall, UnitCall
 from kinmer.stores import Metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS
 
 Log = Callable[[str], None]
 # How frequent known and new queries are: as the sample says, as is usual, or shares of known species, of new
-# species, and of new genera and all that is farther.
-Prior = Literal["sample", "usual"] | Sequence[float]
+# species, and of new genera and all that is farther. Or how frequent some kinds of molecule are.
+Prior = Literal["sample", "usual"] | Sequence[float] | Mapping[str, float]
 # Queries by which a sample is known.
 SAMPLE = 4096
 
@@ -54,21 +58,36 @@ class Judgement:
     name: str | None = None
     molecule: MoleculeCall | None = None
     why: str = ""
+    ptu: UnitCall | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of queries, and the lineages whose names they have."""
+    """Scores of queries, and the names of the lineages and plasmid units that they have."""
 
     scores: Scores
     lineages: Lineages
+    units: tuple[str, ...] = ()
 
 
 def check_prior(prior: Prior) -> None:
-    """UsageError unless a prior is "sample", "usual" or three shares that sum to 1."""
+    """UsageError unless a prior is "sample", "usual", three shares that sum to 1, or shares of kinds."""
     if isinstance(prior, str):
         if prior not in ("sample", "usual"):
-            raise UsageError(f"the prior is sample, usual or three shares, not {prior!r}")
+            raise UsageError(f"the prior is sample, usual or shares, not {prior!r}")
+        return
+    if isinstance(prior, Mapping):
+        known = set(prior) <= set(MOLECULES)
+        if (
+            not known
+            or not all(0 <= share <= 1 for share in prior.values())
+            or sum(prior.values()) > 1 + 1e-3
+        ):
+            raise UsageError(
+                "shares of molecules are 0 to 1 and together not more than 1",
+                f"kinds are {', '.join(MOLECULES)}",
+                "such as plasmid=0.1",
+            )
         return
     shares = [float(share) for share in prior]
     # Asked this way round, nan is no share.
@@ -78,6 +97,15 @@ def check_prior(prior: Prior) -> None:
             "of known species, of new species, and of new genera and all that is farther",
             "such as 0.5,0.25,0.25",
         )
+
+
+def kind_shares(given: Mapping[str, float]) -> NDArray[np.float64]:
+    """(5,) shares of `MOLECULES`: those given, and the rest as is usual."""
+    usual = np.array(
+        [0.0 if name in given else share for name, share in zip(MOLECULES, USUAL_KINDS, strict=True)]
+    )
+    own = np.array([given.get(name, 0.0) for name in MOLECULES])
+    return np.asarray(own + usual * max(0.0, 1 - own.sum()) / max(usual.sum(), 1e-300))
 
 
 class Judge:
@@ -94,7 +122,9 @@ class Judge:
         self._epoch, self._warned = -1, ""
         self._calibration: Calibration | None = None
         self._prior: NDArray[np.float64] | None = None
+        self._kinds = KindShares()
         self._limits: NDArray[np.float64] | None = None
+        self._kind_limit = min_probability
         self._refresh()
         asked = min_probability is not None or fdr is not None or prior != "sample"
         if asked and self._calibration is None:
@@ -138,7 +168,8 @@ class Judge:
         nearest = Nearest(labels, distances, to_means, vectors, lengths, masked=own is not None)
         found = candidates_of(index, self._means, self._book, nearest, shared)
         lineages = self._book.lineages()
-        return Scored(score(pool, found, self._means, lineages, self._calibration), lineages)
+        scores = score(pool, found, self._means, lineages, self._calibration)
+        return Scored(scores, lineages, self._book.unit_names())
 
     def settle(self, sample: Sequence[Scored]) -> None:
         """Take in what the first queries say: how many are known, and which names keep the rate of errors."""
@@ -147,8 +178,10 @@ class Judge:
             return
         scores = Scores.joined([scored.scores for scored in sample])
         prior = self._wanted
-        if isinstance(prior, str):
-            if prior == "sample":
+        if prior != "usual":
+            self._kinds = self._kinds_of(scores)
+        if isinstance(prior, str | Mapping):
+            if prior != "usual":
                 self._prior, estimated = mixture(scores)
                 for realm, shares in zip(("cells", "viruses"), self._prior, strict=True):
                     if estimated[realm == "viruses"]:
@@ -159,13 +192,29 @@ class Judge:
             parts = (known / usual[:2].sum(), species / usual[2], farther / usual[3:].sum())
             self._prior = np.tile(usual * np.repeat(parts, (2, 1, len(usual) - 3)), (2, 1))
         if self._rate is not None:
-            self._limits = discovery_limits(judge(scores, self._prior), self._rate)
+            judged = judge(scores, self._prior, self._kinds)
+            self._limits = discovery_limits(judged, self._rate)
+            self._kind_limit = discovery_limit(judged.molecule.max(axis=1), self._rate)
+
+    def _kinds_of(self, scores: Scores) -> KindShares:
+        """How frequent kinds of molecule are: as given, or as the sample says."""
+        if isinstance(self._wanted, Mapping):
+            shares = kind_shares(self._wanted)
+            return KindShares(shares, shares)
+        estimated = kinds_of(scores.molecule)
+        if estimated is None:
+            return KindShares()
+        parts = [
+            f"{share:.0%} {name}" for share, name in zip(estimated, MOLECULES, strict=True) if share > 0.005
+        ]
+        self._log(f"molecules of the sample: {', '.join(parts)}")
+        return KindShares(estimated)
 
     def judgements(self, scored: Scored) -> list[Judgement]:
         """The judgement on every query."""
         if not len(scored.scores):
             return []
-        judged = judge(scored.scores, self._prior)
+        judged = judge(scored.scores, self._prior, self._kinds)
         given = verdicts(judged, scored.lineages, self._least, self._limits)
         return [
             Judgement(
@@ -173,8 +222,9 @@ class Judge:
                 verdict.text if self._calibration is not None else "",
                 verdict.rank,
                 verdict.name,
-                _molecule(judged, row),
+                _molecule(judged, row, self._kind_limit),
                 WHY[int(judged.why[row])] if (judged.names[row] >= 0).any() else "",
+                _unit(judged, scored, row),
             )
             for row, verdict in enumerate(given)
         ]
@@ -219,10 +269,21 @@ def _consensus(judged: Judgements, lineages: Lineages, row: int) -> dict[str, Ra
     return calls
 
 
-def _molecule(judged: Judgements, row: int) -> MoleculeCall | None:
+def _molecule(judged: Judgements, row: int, limit: float | None) -> MoleculeCall | None:
+    """The likeliest kind, "unsure" below a limit; None: as is the default."""
     probabilities = judged.molecule[row].astype(float).tolist()
     if np.isnan(probabilities).any():
         return None
     best = int(np.argmax(probabilities))
+    called = judged.called[row] if limit is None else probabilities[best] >= limit
     by_name = dict(zip(MOLECULES, probabilities, strict=True))
-    return MoleculeCall(MOLECULES[best], probabilities[best], by_name)
+    return MoleculeCall(MOLECULES[best] if called else UNSURE, probabilities[best], by_name)
+
+
+def _unit(judged: Judgements, scored: Scored, row: int) -> UnitCall | None:
+    """The unit of the nearest plasmid that has one, where the query is likelier of it than not."""
+    probability = float(judged.molecule[row, PLASMID] * scored.scores.unit_right[row])
+    # Asked this way round, nan is not likely.
+    if not probability >= EVEN:
+        return None
+    return UnitCall(scored.units[int(scored.scores.unit[row])], probability)

@@ -185,6 +185,11 @@ class _Union:
             hits=self._hits([one.hits for one in results]),
             facets={kind: self._hits([one.facets[kind] for one in results]) for kind in best.facets},
             molecule=next((one.molecule for one in others if one.molecule is not None), None),
+            ptu=max(
+                (one.ptu for one in results if one.ptu is not None),
+                key=lambda unit: unit.probability,
+                default=None,
+            ),
             columns=tuple(self.columns),
             db=self.names[at] if best.rank is not None or best.consensus else "",
         )
