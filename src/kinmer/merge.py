@@ -17,7 +17,7 @@ from kinmer.errors import InputError, MismatchError, UsageError
 from kinmer.folders import check_output, guarded_inputs
 from kinmer.index import Entry, IndexWriter, Storage
 from kinmer.index.commit import Change, NewSequence, Progress
-from kinmer.index.manifest import BLOBS, INDEX, MAKING, Blob
+from kinmer.index.manifest import BLOBS, INDEX, MAKING, Blob, sketch_scale
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.index.rows import blob_file, read_blobs
 from kinmer.index.writer import GENOMES_AT_ONCE
@@ -28,6 +28,7 @@ from kinmer.library.join import Joined
 from kinmer.library.metadata import Metadata
 from kinmer.library.sources import Log, Settings
 from kinmer.progress import step
+from kinmer.sketches import pack_sketch, thinned, unpack_sketch
 
 # What is read and committed together at most: so many entries, of so many bytes, or one entry.
 BATCH_ENTRIES, BATCH_BYTES = 4096, 1 << 25
@@ -79,7 +80,13 @@ def merge_indexes(
         opened = [stack.enter_context(Storage.open(one, log=log, threads=threads)) for one in paths]
         _refuse_conflicts(opened)
         first = opened[0]
-        settings = replace(settings, engine=first.engine, metric=first.metric)
+        settings = replace(
+            settings,
+            engine=first.engine,
+            metric=first.metric,
+            rounded=all(map(_is_rounded, opened)),
+            sketch_scale=max(sketch_scale(one.manifest) for one in opened),
+        )
         return build_from(_MergeFeed(opened, settings), path, settings)
 
 
@@ -218,7 +225,13 @@ class _MergeFeed(Feed):
         for kind in next(iter(batch.values())):
             source = blob_file(index.path, kind, index.table.generation)
             blobs[kind] = read_blobs(source, [kept[kind] for kept in batch.values()])
+        if sketch_scale(index.manifest) < (scale := sketch_scale(writer.manifest)) and "sketches" in blobs:
+            blobs["sketches"] = (pack_sketch(thinned(unpack_sketch(one), scale)) for one in blobs["sketches"])
         writer.add(sequences, blobs=blobs)
+
+
+def _is_rounded(index: Storage) -> bool:
+    return bool(index.table.state.get("rounded"))
 
 
 def _signature(index: Storage) -> list[str]:
@@ -240,10 +253,13 @@ def _refuse_change(index: Storage, epoch: int) -> None:
 def _copy_means(writer: IndexWriter, indexes: Sequence[Storage]) -> None:
     """Take over the mean vectors of genomes: an index may hold fewer pieces than its means are of.
 
-    A killed run may have computed some anew; those that differ are replaced.
+    Not those of 8 bits a number where the new index is not compact. A killed run may have computed some anew;
+    those that differ are replaced.
     """
     with Storage.open(writer.path) as merged:
         for index in indexes:
+            if _is_rounded(index) != _is_rounded(merged):
+                continue
             stale = set(index.table.stale(1 << 62).tolist())
             genomes = index.table.genomes().values()
             named = {

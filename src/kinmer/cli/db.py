@@ -65,6 +65,9 @@ def reference(
     ] = None,
     pieces: Pieces = None,
     keep_sequences: KeepSequences = True,
+    compact: Annotated[
+        bool, option("A small index: vectors of 8 bits a number, no sequences.", "--compact")
+    ] = False,
     min_length: MinLength = 1000,
     calibrate: NoCalibration = True,
     threads: Threads = None,
@@ -80,8 +83,9 @@ def reference(
         taxdump=taxdump,
         encoder=encoder,
         download=download,
-        pieces=_pieces(pieces),
+        pieces=_pieces(pieces, compact=compact),
         keep_sequences=keep_sequences,
+        compact=compact,
         min_length=min_length,
         calibrate=calibrate,
         threads=threads,
@@ -147,10 +151,12 @@ def index(
         note(f"{output}: {len(kin):,} entries, {kin.engine}, {kin.metric}")
 
 
-def _pieces(text: str | None) -> tuple[int, ...]:
-    from kinmer.index.pieces import PIECE_LENGTHS
+def _pieces(text: str | None, *, compact: bool = False) -> tuple[int, ...]:
+    from kinmer.index.pieces import COMPACT_PIECES, PIECE_LENGTHS
 
-    return PIECE_LENGTHS if text is None else whole_numbers(text, "--pieces")
+    if text is None:
+        return COMPACT_PIECES if compact else PIECE_LENGTHS
+    return whole_numbers(text, "--pieces")
 
 
 @db.callback()

@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
     command(app, "search", "kinmer search contigs.fna --db my.db --format calls -o calls.tsv", "Find")(search)
 
 
-Db = Annotated[list[Path], option("Index to search; several are searched as one.", "--db", metavar="INDEX")]
+Db = Annotated[
+    list[Path] | None,
+    option("Index; several are searched as one (default: kin-ref-1, kinmer's own).", "--db", metavar="INDEX"),
+]
 Queries = Annotated[Path | None, argument("FASTA, plain or compressed (- is stdin), or profiles.")]
 Form = Annotated[Format, option("calls, tsv, json … (default: tsv)", "--format", metavar="NAME")]
 Output = Annotated[Path | None, option("File to write (default: stdout).", "--output", "-o", metavar="FILE")]
@@ -63,8 +66,8 @@ ExcludeSelf = Annotated[bool, advanced("Do not show the query's own id.", "--exc
 
 
 def search(
-    db: Db,
     queries: Queries = None,
+    db: Db = None,
     form: Form = "tsv",
     output: Output = None,
     k: Nearest = 10,
@@ -86,6 +89,7 @@ def search(
     ids: Ids = None,
 ) -> None:
     """Find the nearest relatives of each query, with verdict and probabilities."""
+    from kinmer.box.reference import REFERENCE
     from kinmer.errors import UsageError
     from kinmer.folders import check_output
     from kinmer.queries import search as find
@@ -114,11 +118,11 @@ def search(
     if entries and aligned:
         raise UsageError("alignment needs the sequences of the queries", check="give them as FASTA")
     if entries:
-        results = search_ids(db, entries, **wanted)
+        results = search_ids(db or REFERENCE, entries, **wanted)
     else:
         assert queries is not None
         wanted |= {"evidence": aligned, "rank_by_evidence": rank_by_evidence, "ids": ids}
-        results = find(queries, db, exclude_self=exclude_self, min_length=min_length, **wanted)
+        results = find(queries, db or REFERENCE, exclude_self=exclude_self, min_length=min_length, **wanted)
     results.write(screen if output is None else output, form, force=force)
     screen.flush()
 

@@ -30,17 +30,19 @@ from kinmer.confidence.pool import (
 )
 from kinmer.confidence.probes import TURNS, Probes
 from kinmer.index import Storage
+from kinmer.index.manifest import sketch_scale
 from kinmer.index.rows import GENOME, PIECE
 from kinmer.index.writer import MEAN_LETTERS
 from kinmer.progress import step
+from kinmer.sketches import thinned
 
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 1 << 15, 256
 FAMILY, GENUS, SPECIES = 4, 5, 6
 # Genomes that share so much of the smaller one's sketch are one species whatever they are called: 0.95 ** 21
 # of whole genomes, and of two that are 60 % complete a third of that.
 TWIN = 0.12
-# Of a genome's sketch the part that is compared with all others.
-THINNED = 8
+# Of a genome's sketch what is compared with all others, if it has more: one in so many k-mers.
+THINNED = 400
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int64]
@@ -122,16 +124,16 @@ def masked_samples(
 
 def _twins(index: Storage, genomes: Labels) -> dict[int, Labels]:
     """The genomes, by number, that are one species with each of these by shared k-mers."""
-    sketches = []
+    sketches, scale = [], max(THINNED, sketch_scale(index.manifest))
     for genome in genomes.tolist():
         entries = np.array([entry.number for entry in index.table.members(genome)], np.int64)
         values = [np.empty(0, np.uint64), *index.entry_sketches(entries).values()]
         every = np.unique(np.concatenate(values))
-        sketches.append(every[every < np.uint64((1 << 48) // THINNED)])
+        sketches.append(thinned(every, scale))
     found = index.shared(sketches)
     unique, inverse = np.unique(found.genome, return_inverse=True)
     own = np.array([len(sketch) for sketch in sketches])
-    theirs = index.genome_sketch_sizes(unique)[inverse] / THINNED
+    theirs = index.genome_sketch_sizes(unique)[inverse] * sketch_scale(index.manifest) / scale
     share = found.count / np.maximum(np.minimum(own[found.query], theirs), 1)
     result: dict[int, list[int]] = {}
     for query, genome in zip(found.query[share >= TWIN], found.genome[share >= TWIN], strict=True):

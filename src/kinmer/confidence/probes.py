@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.confidence.pool import LineageBook
 from kinmer.fasta import base_count
 from kinmer.index import Storage
-from kinmer.index.manifest import Entry
+from kinmer.index.manifest import Entry, sketch_scale
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.sequences import EntryLetters
 from kinmer.molecules import PLASMID
@@ -88,13 +88,14 @@ def sample_probes(
     embedder = Embedder(index.encoder, None, threads)
     parts: list[Probes] = []
     waiting: list[_Fragment] = []
+    scale = sketch_scale(index.manifest)
     for number, text in letters.each(sorted(by_entry)):
         found = _filled(text, by_entry[number])
-        waiting += starmap(_Fragment, zip(*_cut(text, found), strict=True))
+        waiting += starmap(_Fragment, zip(*_cut(text, found, scale), strict=True))
         if len(waiting) >= FRAGMENTS_AT_ONCE:
-            parts.append(_embedded(waiting, embedder, index.dim, rng))
+            parts.append(_embedded(waiting, embedder, rng, scale))
             waiting = []
-    parts.append(_embedded(waiting, embedder, index.dim, rng))
+    parts.append(_embedded(waiting, embedder, rng, scale))
     return _joined(parts, sketched=index.has_sketches)
 
 
@@ -106,8 +107,10 @@ class _Fragment(NamedTuple):
     elsewhere: int
 
 
-def _cut(text: bytes, found: list[tuple[_Span, bytes]]) -> tuple[list[_Span], list[bytes], list[int]]:
-    values, starts = sketch_positions(text)
+def _cut(
+    text: bytes, found: list[tuple[_Span, bytes]], scale: int
+) -> tuple[list[_Span], list[bytes], list[int]]:
+    values, starts = sketch_positions(text, scale)
     unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     elsewhere = []
     for span, _ in found:
@@ -130,15 +133,15 @@ def _joined(parts: Sequence[Probes], *, sketched: bool) -> Probes:
 
 
 def _embedded(
-    fragments: Sequence[_Fragment], embedder: Embedder, dim: int, rng: np.random.Generator
+    fragments: Sequence[_Fragment], embedder: Embedder, rng: np.random.Generator, scale: int
 ) -> Probes:
     """The fragments that have a vector, with those of other strains and of random sequences."""
     texts = [fragment.text for fragment in fragments]
     changed = [_strain(text, rng) for text in texts]
     strange = [_random(text, rng) for text in texts[::TURNS]]
-    own, strains = (_vectors(embedder, some, dim) for some in (texts, changed))
+    own, strains = (_vectors(embedder, some) for some in (texts, changed))
     random = np.zeros_like(own)
-    random[::TURNS] = np.nan_to_num(_vectors(embedder, strange, dim))
+    random[::TURNS] = np.nan_to_num(_vectors(embedder, strange))
     kept = np.isfinite(own).all(axis=1) & np.isfinite(strains).all(axis=1)
     bases = np.array([base_count(text) for text in texts], np.int64)
     spans = np.array([fragment.span for fragment in fragments], dtype=np.int64).reshape(-1, 4)
@@ -154,16 +157,16 @@ def _embedded(
         start,
         stop,
         bases[kept],
-        [sketch(texts[row]) for row in rows],
-        [sketch(changed[row]) for row in rows],
-        [nothing if row % TURNS else sketch(strange[row // TURNS]) for row in rows],
+        [sketch(texts[row], scale) for row in rows],
+        [sketch(changed[row], scale) for row in rows],
+        [nothing if row % TURNS else sketch(strange[row // TURNS], scale) for row in rows],
         np.array([fragments[row].elsewhere for row in rows], np.int64),
     )
 
 
-def _vectors(embedder: Embedder, texts: Sequence[bytes], dim: int) -> Vectors:
+def _vectors(embedder: Embedder, texts: Sequence[bytes]) -> Vectors:
     """(n, dim) of the texts, NaN for one without a k-mer."""
-    vectors = np.full((len(texts), dim), np.nan, np.float32)
+    vectors = np.full((len(texts), embedder.dim), np.nan, np.float32)
     for row, cut in enumerate(embedder.cut(RecordBlock("", 1, [""] * len(texts), list(texts)))):
         if cut is not None:
             vectors[row] = cut.vectors[0]

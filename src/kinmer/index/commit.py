@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError
 from kinmer.index.manifest import BLOBS, Blob, Block, Entry, line_checksum, quoted
-from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, row_checksum
+from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, rounded, row_checksum
 from kinmer.index.table import EntryTable
 
 # The column that numbers the lines of each table.
@@ -268,7 +268,8 @@ class Change:
     def _append(self, vectors: list[NDArray[np.float32]], records: list[NDArray[Any]]) -> NewRows:
         if not records:
             return NewRows(np.empty((0, 0), np.float32), np.empty(0, ROW))
-        rows = NewRows(np.concatenate(vectors), np.concatenate(records))
+        joined = np.concatenate(vectors)
+        rows = NewRows(rounded(joined) if self._state.get("rounded") else joined, np.concatenate(records))
         self._insert("blocks", self.rows, len(rows.records), row_checksum(*rows))
         self._state["rows"] = self.rows + len(rows.records)
         return rows

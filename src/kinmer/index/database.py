@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.box import version_note
+from kinmer.box.reference import located_index
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import remove
 from kinmer.folders import Workshop
@@ -90,7 +90,7 @@ class Storage:
 
         Raises FormatError: no index, unfinished, damaged, another version; MismatchError: parts of two.
         """
-        path = Path(path)
+        path = located_index(path, log)
         manifest = read_manifest(path)
         table = EntryTable(path / ENTRIES)
         try:
@@ -373,9 +373,7 @@ class Storage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _names(self, entries: Sequence[Entry]) -> Iterator[str]:

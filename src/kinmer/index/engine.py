@@ -344,7 +344,9 @@ class Homology:
         except FormatError as error:
             reason = error
         instead = "sketches are read"
-        with rebuilt(self._index.path, "the homology", reason, instead, self._log) as may_write:
+        # Where there never was any nothing is wrong.
+        log = self._log if self.folder.exists() else None
+        with rebuilt(self._index.path, "the homology", reason, instead, log) as may_write:
             if may_write:
                 self.build()
                 return self.open(self._trust)

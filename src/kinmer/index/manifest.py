@@ -28,6 +28,8 @@ READ = (2, FORMAT)
 # What is kept of entries beside their vectors: a table of places and a file of blobs each.
 BLOBS = ("letters", "sketches")
 SKETCH = {"k": SKETCH_K, "scale": SKETCH_SCALE}
+# Of a compact index.
+COMPACT_SCALE = 500
 MANIFEST, ENTRIES, ENCODER = "index.json", "entries.sqlite", "encoder"
 CALIBRATION, CALIBRATION_FORMAT = "calibration.json", 1
 # What an index is being made of; gone when it is made.
@@ -46,9 +48,16 @@ INDEX = FolderKind(
 
 
 def write_manifest(
-    folder: Path, *, index: str, engine: str, metric: Metric, encoder: Encoder, pieces: dict[str, Any]
+    folder: Path,
+    *,
+    index: str,
+    engine: str,
+    metric: Metric,
+    encoder: Encoder,
+    pieces: dict[str, Any],
+    scale: int = SKETCH_SCALE,
 ) -> None:
-    """Describe an index. pieces : how long sequences are cut."""
+    """Describe an index. pieces : how long sequences are cut. scale : of its sketches."""
     save_manifest(
         folder,
         {
@@ -61,7 +70,7 @@ def write_manifest(
             "encoder_fingerprint": encoder.fingerprint,
             "layout": encoder.layout.to_dict(),
             "pieces": pieces,
-            "sketch": SKETCH,
+            "sketch": {"k": SKETCH_K, "scale": scale},
             "kinmer_version": __version__,
         },
     )
@@ -72,6 +81,13 @@ def save_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     manifest = sealed(manifest)
     write_json(path / MANIFEST, manifest)
     return manifest
+
+
+def sketch_scale(manifest: dict[str, Any]) -> int:
+    """The scale of an index's sketches: one in so many k-mers is kept. 0 where it cannot be read."""
+    sketch = manifest.get("sketch", SKETCH)
+    known = isinstance(sketch, dict) and sketch.get("k") == SKETCH_K and isinstance(sketch.get("scale"), int)
+    return sketch["scale"] if known and sketch["scale"] >= SKETCH_SCALE else 0
 
 
 def raise_format(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +117,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(path / MANIFEST)
     if manifest.get("kind") != "kinmer index":
         raise FormatError("this is not an index", "its index.json says nothing of one", place=path)
-    if manifest.get("format") not in READ or manifest.get("sketch", SKETCH) != SKETCH:
+    if manifest.get("format") not in READ or not sketch_scale(manifest):
         raise FormatError(
             f"the index has format {manifest.get('format')}, this version reads 2 to {FORMAT}",
             check=f"kinmer {manifest.get('kinmer_version', '?')} wrote it: build it again with this one",

@@ -26,6 +26,8 @@ LEAST_WINDOWS = 500
 # Of the sets of lengths tried, this one parted present from absent species best at every length of fragments:
 # 340 vectors for a million letters.
 PIECE_LENGTHS = (10_000, 20_000, 50_000)
+# Of a compact index: 5 vectors for a million letters.
+COMPACT_PIECES = (400_000,)
 # Tiles counted together, and rows embedded together, whose counts take some tens of MB.
 TILES_AT_ONCE, ROWS_AT_ONCE = 2048, 4096
 
@@ -138,6 +140,11 @@ class Embedder:
 
         self._encoder, self._pieces, self._threads = encoder, pieces, threads
         self._counter = KmerCounter(encoder.layout, threads or available_cores())
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._encoder.dim
 
     def cut(self, block: RecordBlock) -> list[Cut | None]:
         """The vectors of every record; None for one without a window of ACGT to count.

@@ -114,6 +114,26 @@ def row_checksum(vectors: NDArray[np.float32], records: NDArray[Any]) -> int:
     return isal_zlib.crc32(np.ascontiguousarray(records).view(np.uint8).data if records.size else b"", first)
 
 
+def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers (n, dim) and scales (n, 1) whose products are about the vectors (n, dim).
+
+    Scales have 8 bits of mantissa, rounded down: products are exact, and the largest number is 127.
+    """
+    scales = np.abs(vectors).max(axis=1, keepdims=True, initial=0).astype(np.float32) / np.float32(127)
+    scales = (scales.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    steps = np.divide(vectors, scales, out=np.zeros_like(vectors, np.float32), where=scales > 0)
+    return np.clip(np.rint(steps), -127, 127).astype(np.int8), scales
+
+
+def rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors (n, dim) as a compact index holds them: whole numbers up to 127 times one scale a vector.
+
+    What is rounded stays as it is.
+    """
+    steps, scales = quantized(vectors)
+    return steps.astype(np.float32) * scales
+
+
 @dataclass(frozen=True)
 class Rows:
     """All committed rows. vectors : (n, dim), mapped. records : (n,) of `ROW`, mapped. alive : (n,)."""

@@ -155,6 +155,19 @@ def _taken(used: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
+def _ascending(keys: Any) -> Any:
+    """The order of some hundred keys. NumPy's would be a second of compilation."""
+    order = np.empty(len(keys), np.int64)
+    for i in range(len(keys)):
+        at = i
+        while at > 0 and keys[order[at - 1]] > keys[i]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = i
+    return order
+
+
+@njit(nogil=True, cache=True)
 def _count_segments(codes: Any, segments: Any, used: Any, raw: Any) -> None:
     """Count segments from the best to the worst, those dropped that overlap the ones before them.
 
@@ -164,7 +177,7 @@ def _count_segments(codes: Any, segments: Any, used: Any, raw: Any) -> None:
     used[:] = 0
     keys = np.empty(len(segments), np.int64)
     _keys(codes, segments, keys)
-    order = np.argsort(keys)
+    order = _ascending(keys)
     last = len(order) - 1
     while last >= 0:
         first = last
@@ -251,7 +264,9 @@ def finish_row(raw: Any, code: int, row: Any) -> None:
     chosen = raw[code, levels[code]]
     for feature in range(len(_CODONS)):
         row[feature] = chosen[_CODONS[feature]]
-    row[len(_CODONS) :] = chosen[_PHASES:]
+    # Slices that are assigned bring a second of compilation with them.
+    for phase in range(_WIDTH - _PHASES):
+        row[len(_CODONS) + phase] = chosen[_PHASES + phase]
 
 
 @njit(nogil=True, cache=True)

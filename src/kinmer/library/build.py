@@ -124,6 +124,8 @@ def build_reference(
     taxdump : gives the ranks of taxids, in `metadata` or in what a manifest or a package says of a genome.
     force : build a new one in place of an index that is there.
     keep_sequences : as in `kinmer.build_index`, True by default.
+    compact : a small index, about 60 kB a million letters: longer pieces, vectors of 8 bits a number, fewer
+        k-mers, no sequences. An index that is added to stays what it is.
     encoder, engine, metric, pieces, min_length, calibrate, threads, log : as in `kinmer.build_index`.
 
     Raises
@@ -146,6 +148,10 @@ def _build_reference(source: Path, path: Path, download: str | Path | None, sett
     _check_encoder(path, settings.encoder)
     settle(path)
     with IndexWriter(path, log=settings.log, threads=settings.threads) as writer:
+        if settings.rounded and not writer.table.state.get("rounded"):
+            raise UsageError(
+                "the index is not compact", "what it holds stays", "leave out --compact, or --force"
+            )
         before = len(writer.table)
         if new := _not_yet_in(writer, files):
             pour_into(writer, feed_of_files(writer, new, settings), settings)
@@ -225,7 +231,8 @@ def _begin(building: Path, feed: Feed, staged: Metadata | None, settings: Settin
         settings.tell(f"left out, because the index has its own: {', '.join(left)}")
     columns = [*(staged.columns if staged else ()), *own]
     name = uuid.uuid4().hex
-    EntryTable.create(building / ENTRIES, columns, {"index": name}).close()
+    rounded = {"rounded": True} if settings.rounded else {}
+    EntryTable.create(building / ENTRIES, columns, {"index": name, **rounded}).close()
     feed.encoder.save(building / ENCODER)
     write_manifest(
         building,
@@ -234,6 +241,7 @@ def _begin(building: Path, feed: Feed, staged: Metadata | None, settings: Settin
         metric=settings.metric,
         encoder=feed.encoder,
         pieces=feed.settings,
+        scale=settings.sketch_scale,
     )
 
 
@@ -248,6 +256,7 @@ class _Making:
             "source": feed.identity,
             "columns": feed.own_columns(staged)[0],
             "encoder": feed.encoder.fingerprint,
+            "sketch_scale": settings.sketch_scale,
             "metadata": None if settings.metadata is None else hash_file(settings.metadata),
             "taxdump": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stamps],
         }

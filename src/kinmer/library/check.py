@@ -14,9 +14,9 @@ from kinmer.confidence import calibration_of
 from kinmer.errors import EngineError, FormatError, KinmerError
 from kinmer.index.database import Storage
 from kinmer.index.engine import EngineBehindError, Trust
-from kinmer.index.manifest import BLOBS, Blob, Entry
+from kinmer.index.manifest import BLOBS, Blob, Entry, sketch_scale
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.index.rows import GENOME, PIECE, WHOLE, blob_file, read_blobs
+from kinmer.index.rows import GENOME, PIECE, WHOLE, blob_file, read_blobs, rounded
 from kinmer.index.sequences import read_letters
 from kinmer.index.writer import genome_means
 from kinmer.progress import step
@@ -207,7 +207,10 @@ def _genomes(index: Storage) -> Iterator[str]:
         (mean,) = genome_means(index, np.array([genome.number])).values()
         if (mean is None) != (genome.label is None):
             yield f"genome {genome.name!r}: it has a mean vector and should not, or should and has not"
-        elif mean is not None and not np.array_equal(mean, index.rows.vectors[genome.label]):
+            continue
+        if mean is not None and index.table.state.get("rounded"):
+            mean = rounded(mean[None])[0]
+        if mean is not None and not np.array_equal(mean, index.rows.vectors[genome.label or 0]):
             yield f"genome {genome.name!r}: its vector is not the mean of its pieces"
     if labels:
         yield f"{len(labels):,} rows are of no genome, the first is {min(labels)}"
@@ -230,12 +233,13 @@ def _letters(index: Storage) -> Iterator[str]:
 def _sketches(index: Storage) -> Iterator[str]:
     """Sketches are in order, and where the letters are kept they are theirs."""
     letters, sketches = (blob_file(index.path, kind, index.table.generation) for kind in BLOBS)
+    scale = sketch_scale(index.manifest)
     for entry, place in _blobs(index, "sketches"):
         (blob,) = read_blobs(sketches, [place])
         found, kept = unpack_sketch(blob), index.table.blobs("letters", np.array([entry.number]))
         if place.bytes % HASH_BYTES or (found[1:] <= found[:-1]).any():
             yield f"entry {entry.id!r}: its sketch is not one"
-        elif kept and not np.array_equal(found, sketch(read_letters(letters, kept[entry.number]))):
+        elif kept and not np.array_equal(found, sketch(read_letters(letters, kept[entry.number]), scale)):
             yield f"entry {entry.id!r}: its sketch is not of its letters"
 
 

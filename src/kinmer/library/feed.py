@@ -17,7 +17,7 @@ import numpy as np
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
 from kinmer.fasta import nonempty
 from kinmer.index.commit import NewSequence, Progress
-from kinmer.index.manifest import Holder, SourceFile
+from kinmer.index.manifest import Holder, SourceFile, sketch_scale
 from kinmer.index.names import ambiguous
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
 from kinmer.index.writer import IndexWriter
@@ -288,6 +288,7 @@ class _FastaFeed(Feed):
         replace: Replace | None,
     ) -> None:
         seen = set[str]()
+        scale = sketch_scale(writer.manifest)
         home, _ = writer.table.known_as(file.name)
         homes = Homes(
             writer, frozenset({file.name, file.given}), file.genome is not None, replace or "own", home
@@ -302,7 +303,7 @@ class _FastaFeed(Feed):
             sequences, letters = self._sequences(self._long(block, there), file, genome, joined)
             sequences, gone = homes.settle(sequences) if replace else (sequences, [])
             done = Progress(source.number, block.first + len(block.ids) - 1)
-            kept, sketches = letters if self._keep else None, sketch_many(letters, self._threads)
+            kept, sketches = letters if self._keep else None, sketch_many(letters, self._threads, scale)
             try:
                 writer.add(sequences, letters=kept, sketches=sketches, replace=gone, file=done)
             except ProfileError as error:

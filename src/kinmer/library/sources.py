@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from kinmer.errors import InputError, UsageError
 from kinmer.fasta import is_stream, prefixes_of, spooled
 from kinmer.files import hash_file, scratch
-from kinmer.index.pieces import PIECE_LENGTHS
+from kinmer.index.manifest import COMPACT_SCALE
+from kinmer.index.pieces import COMPACT_PIECES, PIECE_LENGTHS
 from kinmer.inputs import kind_of, text_of
+from kinmer.sketches import SKETCH_SCALE
 from kinmer.stores import Metric
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class ReferenceOptions(_Options, total=False):
     metric: Metric
     pieces: Sequence[int]
     keep_sequences: bool
+    compact: bool
     force: bool
 
 
@@ -78,6 +81,8 @@ class Settings:
     metric: Metric = "cosine"
     pieces: Sequence[int] = PIECE_LENGTHS
     keep_sequences: bool = False
+    rounded: bool = False
+    sketch_scale: int = SKETCH_SCALE
     calibrate: bool = True
     wait: float = 0.2
     threads: int | None = None
@@ -89,7 +94,11 @@ class Settings:
         """Settings of keyword arguments; TypeError for one that the TypedDict `allowed` has not."""
         if odd := sorted(options.keys() - allowed.__annotations__.keys()):
             raise TypeError(f"unexpected keyword argument {odd[0]!r}")
-        return cls(**options)
+        given = dict(options)
+        if given.pop("compact", False):
+            given |= {"keep_sequences": False, "rounded": True, "sketch_scale": COMPACT_SCALE}
+            given.setdefault("pieces", COMPACT_PIECES)
+        return cls(**given)
 
     def tell(self, line: str) -> None:
         """Pass a line to the log, if there is one."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
+from kinmer.box.reference import REFERENCE
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.library.check import INEXACT_WHOLES
@@ -79,7 +80,7 @@ class SearchOptions(TypedDict, total=False):
 
 def search(
     queries: str | Path | AnnData | Profiles,
-    db: Db | Sequence[Db],
+    db: Db | Sequence[Db] = REFERENCE,
     *,
     k: int = 10,
     by: By = "sequence",
@@ -98,7 +99,7 @@ def search(
     ----------
     queries : str | Path | AnnData | Profiles
         FASTA file (``-``: stdin), or what `open_profiles` takes. Read in blocks, whatever their number.
-    db : str | Path | KinIndex, or several of them
+    db : str | Path | KinIndex, or several of them (default: the reference that comes with kinmer)
         Of several, of one encoder, the nearest entries of all are hits, and the verdict that names the
         deepest rank stands; ``db`` says whose they are.
     k : int

@@ -33,10 +33,12 @@ from kinmer.confidence import (
 from kinmer.confidence.pool import LineageBook, pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Storage
+from kinmer.index.manifest import sketch_scale
 from kinmer.kinds import EVEN, USUAL_KINDS, kinds_of
 from kinmer.molecules import MOLECULES, PLASMID
 from kinmer.queries.intake import Queries
 from kinmer.queries.results import MoleculeCall, RankCall, UnitCall
+from kinmer.sketches import thinned
 from kinmer.stores import Metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS
 
@@ -232,8 +234,10 @@ class Judge:
     def _shared(self, queries: Queries) -> SharedHashes:
         if queries.sketches is None or not self._index.has_sketches:
             return SharedHashes.nothing(len(queries.ids))
-        found = self._index.shared(queries.sketches)
-        hashes = np.array([len(sketch) for sketch in queries.sketches], dtype=np.int64)
+        scale = sketch_scale(self._index.manifest)
+        sketches = [thinned(sketch, scale) for sketch in queries.sketches]
+        found = self._index.shared(sketches)
+        hashes = np.array([len(sketch) for sketch in sketches], dtype=np.int64)
         return SharedHashes(found.query, found.genome, found.count, hashes)
 
     def _genomes_of(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:

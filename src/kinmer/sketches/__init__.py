@@ -1,4 +1,4 @@
-"""Sketches of sequences: of all their k-mers the fixed fiftieth whose hashes are lowest (FracMinHash).
+"""Sketches of sequences: of all their k-mers a fixed share, at most a fiftieth, by hash (FracMinHash).
 
 Two sequences share k-mers of a sketch as often as k-mers at all, whatever their lengths, so that sketches say
 what is contained in what. A k-mer and its reverse complement are one. Only words of A, C, G and T (U is T)
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "sketch",
     "sketch_many",
     "sketch_positions",
+    "thinned",
     "unpack_sketch",
 ]
 
@@ -68,8 +70,13 @@ def _select(letters: Any, classes: Any, values: Any, starts: Any) -> int:
     return found
 
 
-def sketch_positions(letters: bytes | NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hashes of a sequence as often as they occur, (n,) below 2**48, and where their words begin, (n,)."""
+def sketch_positions(
+    letters: bytes | NDArray[np.uint8], scale: int = SKETCH_SCALE
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes of a sequence as often as they occur, (n,) below 2**48, and where their words begin, (n,).
+
+    scale : one in so many k-mers has a hash that is kept; at least `SKETCH_SCALE`.
+    """
     read = np.frombuffer(bytearray(letters), np.uint8) if isinstance(letters, bytes) else letters
     read = np.require(read, np.uint8, ["C", "W"])
     room = len(read) // (SKETCH_SCALE // 2) + 64
@@ -77,25 +84,40 @@ def sketch_positions(letters: bytes | NDArray[np.uint8]) -> tuple[NDArray[np.uin
         values, starts = np.empty(room + 1, np.uint64), np.empty(room + 1, np.int64)
         found = _select(read, CLASSES, values, starts)
         if found <= room:
-            return values[:found], starts[:found]
+            values, starts = values[:found], starts[:found]
+            kept = slice(None) if scale == SKETCH_SCALE else values < _limit(scale)
+            return values[kept], starts[kept]
         # A word that is repeated and has a low hash.
         room = found
 
 
-def sketch(letters: bytes | NDArray[np.uint8]) -> NDArray[np.uint64]:
+def sketch(letters: bytes | NDArray[np.uint8], scale: int = SKETCH_SCALE) -> NDArray[np.uint64]:
     """The sketch of a sequence: its distinct hashes, ascending, (n,) uint64 below 2**48.
 
-    letters : ASCII; every other letter than A, C, G, T and U, in either case, ends a run of words.
+    letters : ASCII; every other letter than A, C, G, T and U, in either case, ends a run of words. scale : as
+    in `sketch_positions`. What a coarser scale keeps is part of what a finer one does.
     """
-    return np.unique(sketch_positions(letters)[0])
+    return np.unique(sketch_positions(letters, scale)[0])
 
 
-def sketch_many(sequences: Sequence[bytes | NDArray[np.uint8]], threads: int = 1) -> list[NDArray[np.uint64]]:
+def sketch_many(
+    sequences: Sequence[bytes | NDArray[np.uint8]], threads: int = 1, scale: int = SKETCH_SCALE
+) -> list[NDArray[np.uint64]]:
     """The sketch of every sequence."""
+    one = partial(sketch, scale=scale)
     if threads < 2 or len(sequences) < 2:
-        return list(map(sketch, sequences))
+        return list(map(one, sequences))
     with ThreadPoolExecutor(threads, "sketches") as pool:
-        return list(pool.map(sketch, sequences))
+        return list(pool.map(one, sequences))
+
+
+def thinned(values: NDArray[np.uint64], scale: int) -> NDArray[np.uint64]:
+    """What a sketch would be at a coarser scale."""
+    return values if scale == SKETCH_SCALE else values[values < _limit(scale)]
+
+
+def _limit(scale: int) -> np.uint64:
+    return np.uint64((1 << 48) * SKETCH_SCALE // scale)
 
 
 def pack_sketch(values: NDArray[np.uint64]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,8 @@ def arranged(
             keys, filled = np.empty(edges[-1], np.uint64), edges[:-1].copy()
             for values, entry in blocks():
                 _place(values, _U(entry), first, filled, keys)
-            _sort(keys, edges)
+            for begin, end in pairwise(edges.tolist()):
+                keys[begin:end].sort()
             yield (keys >> _U(32)).astype(np.uint32), (keys & _LOW).astype(np.uint32)
         first = stop
 
@@ -122,6 +124,7 @@ def count_shared(
         query, filled = _shared(values, edges, query, base._arrays, tail._arrays, home, scratch, out)
         found.append(out[:filled].copy())
     lines = np.concatenate([np.empty((0, 3), np.int64), *found])
+    lines = lines[np.lexsort((lines[:, 1], lines[:, 0]))]
     return Shared(lines[:, 0].copy(), genomes[lines[:, 1]], lines[:, 2].copy())
 
 
@@ -139,12 +142,6 @@ def _place(values: Any, entry: Any, first: int, filled: Any, keys: Any) -> None:
         if 0 <= prefix < len(filled):
             keys[filled[prefix]] = (values[i] << _U(32)) | entry
             filled[prefix] += 1
-
-
-@njit(nogil=True, cache=True)
-def _sort(keys: Any, edges: Any) -> None:
-    for room in range(len(edges) - 1):
-        keys[edges[room] : edges[room + 1]].sort()
 
 
 @njit(nogil=True, cache=True)
@@ -201,7 +198,6 @@ def _shared(
                 continue
             met = _note(here, home, at + 1, scratch, met)
             met = _note(there, home, at + 1, scratch, met)
-        touched[:met].sort()
         for genome in touched[:met]:
             out[filled, 0], out[filled, 1], out[filled, 2] = query, genome, counts[genome]
             counts[genome] = 0
