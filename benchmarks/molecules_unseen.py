@@ -5,8 +5,10 @@
 References: a half of the genera of `side_by_side_draw.py`, with plasmids, and half of the organelles and
 eukaryotes of the collection, dealt anew. Queries: records of genomes whose species, and plasmids whose PTU,
 the references do not have; contigs of 100 kb and more count as chromosomes; and the other organelles.
-ENCODER has seen none of that half's genera. Calls with default settings; F1 of the likeliest kind, all kinds
-alike frequent, and how often "plasmid" is right where there are nine chromosomes to one plasmid.
+ENCODER has seen none of that half's genera. Two samples of these queries, drawn with replacement: kinds
+alike frequent, and nine chromosomes to one plasmid beside a few of the others. Calls with default settings:
+F1 of the likeliest kind, how many plasmids are found and how many calls are right, and the calibration error
+of the five probabilities, their mean and that of plasmids.
 """
 
 from __future__ import annotations
@@ -31,6 +33,11 @@ CHROMOSOME = 100_000
 ASKED = 80
 # Genomes of a kind from which on it has a figure.
 LEAST = 5
+DRAWN = 4_000
+SAMPLES = {
+    "even": dict.fromkeys(("chromosome", "plasmid", "virus", "organelle"), 0.25),
+    "usual": {"chromosome": 0.8, "plasmid": 0.09, "virus": 0.07, "organelle": 0.04},
+}
 
 
 def chosen(source: Genomes, half: int, seed: int) -> tuple[Draw, pd.Index, pd.Index]:
@@ -84,25 +91,45 @@ def write_queries(source: Genomes, rows: pd.DataFrame, path: Path, rng: np.rando
     return pd.DataFrame(told, columns=["query_id", "length", "genome", "kind"])
 
 
-def report(calls: pd.DataFrame) -> None:
-    """F1 of kinds of `LEAST` genomes or more, by length; how plasmids fare among nine times as many
-    chromosomes.
-    """
-    calls = calls[calls.groupby("kind")["genome"].transform("nunique") >= LEAST]
+def mixed(truth: pd.DataFrame, shares: dict[str, float], rng: np.random.Generator) -> pd.DataFrame:
+    """`DRAWN` queries, kinds as frequent as `shares` at every length; none of those of too few genomes."""
+    some = truth[truth.groupby("kind")["genome"].transform("nunique").ge(LEAST) & truth["kind"].isin(shares)]
+    weight = some["kind"].map(shares) / some.groupby(["kind", "length"])["kind"].transform("size")
+    rows = rng.choice(len(some), DRAWN, p=(weight / weight.sum()).to_numpy())
+    drawn = some.iloc[rows].reset_index(drop=True)
+    return drawn.assign(source=drawn["query_id"], query_id=[f"s{at}" for at in range(DRAWN)])
+
+
+def write_sample(drawn: pd.DataFrame, queries: Path, path: Path) -> None:
+    """The letters of drawn queries by their new names."""
+    letters = {name.split()[0]: bytes(text) for name, text in read_records(queries)}
+    with path.open("wb") as file:
+        for name, source in zip(drawn["query_id"], drawn["source"], strict=True):
+            file.write(b">%b\n%b\n" % (name.encode(), letters[source]))
+
+
+def calibration_error(likely: pd.Series[float], right: pd.Series[bool]) -> float:
+    """Mean gap of probability and share over ten bins."""
+    bins = np.minimum((likely * 10).astype(int), 9)
+    return float((likely - right).groupby(bins).sum().abs().sum() / len(likely))
+
+
+def report(name: str, calls: pd.DataFrame) -> None:
+    """How plasmids fare by length, F1 of the likeliest kinds, calibration errors."""
+    likely = calls[[f"{kind}_p" for kind in MOLECULES]].set_axis(MOLECULES, axis=1)
+    calls = calls.assign(best=likely.idxmax(axis=1))
     for length, own in calls.groupby("length"):
-        weight = 1 / own.groupby("kind")["kind"].transform("size")
-        line = []
-        for kind in own["kind"].unique():
-            is_kind, said = own["kind"].eq(kind), own["molecule"].eq(kind)
-            found = 2 * weight[is_kind & said].sum() / (weight[is_kind].sum() + weight[said].sum())
-            line.append(f"{kind} {found:.2f}")
         plasmid, said = own["kind"].eq("plasmid"), own["molecule"].eq("plasmid")
-        right = weight[plasmid & said].sum()
-        wrong = 9 * weight[own["kind"].eq("chromosome") & said].sum()
+        line = [
+            f"{kind} {2 * (of & is_best).sum() / max(1, of.sum() + is_best.sum()):.2f}"
+            for kind in sorted(set(own["kind"]))
+            for of, is_best in [(own["kind"].eq(kind), own["best"].eq(kind))]
+        ]
+        errors = [calibration_error(likely.loc[own.index, kind], own["kind"].eq(kind)) for kind in MOLECULES]
         print(
-            f"{length:>6}",
-            " · ".join(line),
-            f"| 9 : 1 precision {right / (right + wrong):.2f}, recall {right:.2f}",
+            f"{name} {length:>6} F1 {' · '.join(line)} | plasmid: precision {plasmid[said].mean():.2f},"
+            f" recall {said[plasmid].mean():.2f}; unsure {own['molecule'].eq('unsure').mean():.2f};"
+            f" errors {np.mean(errors):.3f}, {errors[MOLECULES.index('plasmid')]:.3f}"
         )
 
 
@@ -141,11 +168,14 @@ def main() -> None:
         "--metadata",
         work / "references.tsv",
     )
-    _kinmer(
-        "search", work / "queries.fna", "--db", work / "kin.db", "--format", "calls", "-o", work / "calls.tsv"
-    )
-    calls = pd.read_csv(work / "calls.tsv", sep="\t", usecols=["query_id", "molecule"])
-    report(truth.merge(calls, on="query_id", how="left"))
+    for name, shares in SAMPLES.items():
+        rng = np.random.default_rng([args.seed, args.half, 9])
+        drawn = mixed(truth, shares, rng)
+        write_sample(drawn, work / "queries.fna", work / "sample.fna")
+        calls = work / f"{name}.tsv"
+        _kinmer("search", work / "sample.fna", "--db", work / "kin.db", "--format", "calls", "-o", calls)
+        columns = ["query_id", "molecule", *(f"{kind}_p" for kind in MOLECULES)]
+        report(name, drawn.merge(pd.read_csv(calls, sep="\t", usecols=columns), on="query_id"))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from kinmer.confidence import (
     calibrate,
     calibration_error,
     discovery_limits,
+    even_kinds,
     judge,
     mixture,
     verdicts,
@@ -491,7 +492,7 @@ def test_molecules_are_told_by_what_is_near() -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert np.mean(found.argmax(axis=1) == test.molecule) > 0.9
     # By Bayes' rule.
-    usual = scores.molecule * USUAL_KINDS
+    usual = even_kinds(scores) * USUAL_KINDS
     np.testing.assert_allclose(found, usual / usual.sum(axis=1, keepdims=True), atol=1e-5)
     shares = np.array([0, 1, 0, 0, 0.0])
     assert (judge(scores, None, KindShares(shares, shares)).molecule == shares).all()
@@ -499,7 +500,7 @@ def test_molecules_are_told_by_what_is_near() -> None:
 
 def test_plasmids_are_given_above_a_limit_in_new_species(calibration: Calibration) -> None:
     one = scored(sample("strain", 40, 5), WORLD, calibration)
-    even = np.tile([0.06, 0.7, 0.24, 0, 0], (40, 1))
+    even = np.tile([0.06, 0.7, 0.24, 0, 0], (40, 2, 1))
     # At the usual shares a plasmid is likely by this much.
     usual = 0.7 * 0.09 / (0.06 * 0.8 + 0.7 * 0.09 + 0.24 * 0.07)
     plasmids = np.array([0.1, 0.9, 0, 0, 0])

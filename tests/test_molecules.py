@@ -99,7 +99,7 @@ def test_vectors_that_are_all_alike_say_nothing() -> None:
 def test_kinds_are_known_by_vectors_where_neighbors_say_nothing() -> None:
     made = _fitted()
     vectors, kinds = _vectors(1_000, 7)
-    likely = made.predict(_nothing_near(1_000), vectors, np.zeros(1_000))
+    likely = made.predict(_nothing_near(1_000), vectors, np.zeros(1_000))[:, 1]
     np.testing.assert_allclose(likely.sum(axis=1), 1)
     assert np.mean(likely.argmax(axis=1) == kinds) > 0.85
     # A kind that the index does not have is never likely.
@@ -113,10 +113,25 @@ def test_probabilities_are_of_kinds_that_are_as_frequent() -> None:
     vectors = rng.normal(size=(3_000, DIM)).astype(np.float32)
     made = _learned(_nothing_near(3_000), vectors, kinds, rng.integers(60, size=3_000))
     assert made is not None
-    likely = made.predict(_nothing_near(500), vectors[:500], np.zeros(500))
+    likely = made.predict(_nothing_near(500), vectors[:500], np.zeros(500))[:, 1]
     np.testing.assert_allclose(likely.mean(axis=0), [1 / 3, 1 / 3, 1 / 3, 0, 0], atol=0.03)
     # Nothing tells a plasmid from a chromosome that is nine times as frequent.
     assert (made.limits == HIGHEST).all()
+
+
+def test_known_species_have_a_model_of_their_own() -> None:
+    """What tells kinds of known species does not tell those of new ones."""
+    rng = np.random.default_rng(9)
+    kinds, new = rng.integers(2, size=4_000), rng.random(4_000) < 0.5
+    vectors = rng.normal(size=(4_000, DIM)).astype(np.float32)
+    near = np.where(new, 0.5, np.where(kinds == 1, 0.05, 0.8)).astype(np.float32)
+    distances, molecules = np.stack([near, np.full(4_000, 0.9)], axis=1), np.tile([1, 0], (4_000, 1))
+    neighbors = neighbor_features(distances.astype(np.float32), molecules.astype(np.int8), np.zeros(4_000))
+    made = _learned(neighbors, vectors, kinds, rng.integers(60, size=4_000), new=new)
+    assert made is not None
+    known, strange = np.moveaxis(made.predict(neighbors, vectors, np.zeros(4_000)), 1, 0)
+    assert np.mean(known[~new].argmax(axis=1) == kinds[~new]) > 0.99
+    np.testing.assert_allclose(strange[new][:, :2], 0.5, atol=0.2)
 
 
 def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
@@ -130,10 +145,10 @@ def test_what_holds_within_a_genus_only_is_not_trusted() -> None:
     made = _learned(_nothing_near(number), vectors, kinds, genus)
     assert made is not None
     new = (rng.normal(size=(500, 40)) * 3 + rng.normal(size=(500, 40))).astype(np.float32)
-    sure = made.predict(_nothing_near(500), new, np.zeros(500)).max(axis=1)
+    sure = made.predict(_nothing_near(500), new, np.zeros(500))[:, 1].max(axis=1)
     naive = _learned(_nothing_near(number), vectors, kinds, genus, folds=np.arange(number) % 5)
     assert naive is not None
-    surer = naive.predict(_nothing_near(500), new, np.zeros(500)).max(axis=1)
+    surer = naive.predict(_nothing_near(500), new, np.zeros(500))[:, 1].max(axis=1)
     assert sure.mean() < 0.8 < surer.mean()
 
 
@@ -155,7 +170,7 @@ def test_a_kind_of_few_genera_is_never_called() -> None:
     made = _learned(_nothing_near(2_000), vectors, kinds, genera)
     assert made is not None
     assert not made.directions[3].any()
-    assert made.predict(_nothing_near(2_000), vectors, np.zeros(2_000))[:, 3].max() < 1e-6
+    assert made.predict(_nothing_near(2_000), vectors, np.zeros(2_000))[..., 3].max() < 1e-6
 
 
 @given(st.lists(st.integers(1, 39), min_size=1, max_size=4))
@@ -185,7 +200,7 @@ def test_a_model_comes_back_as_it_was_and_damage_is_seen() -> None:
     for damage in damages:
         with pytest.raises(ValueError, match=r"\w"):
             MoleculeModel.from_dict({**stored, **damage})
-    bare = MoleculeModel.from_dict({name: stored[name] for name in ("directions", "model")})
+    bare = MoleculeModel.from_dict({"directions": stored["directions"], "model": stored["new"]})
     assert (bare.limit(size) == 0.5).all()
     with pytest.raises(KeyError):
-        MoleculeModel.from_dict({"model": stored["model"]})
+        MoleculeModel.from_dict({"model": stored["new"]})

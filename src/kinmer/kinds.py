@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 # one plasmid.
 USUAL_KINDS = (0.8, 0.09, 0.07, 0.02, 0.02)
 # Queries from which on their shares are estimated. What is usual counts for so many queries, or for such a
-# part of the sample: what looks like a plasmid in new genera does so in many queries alike.
-LEAST_KINDS, USUAL_QUERIES, USUAL_PART = 100, 10.0, 0.1
+# part of the sample: what looks like a plasmid in new genera does so in many queries alike. Chosen on draws.
+LEAST_KINDS, USUAL_QUERIES, USUAL_PART = 100, 10.0, 0.02
 ROUNDS = 200
 # Calls of a kind of which so many are to be right among new species where kinds are as frequent as usual, the
 # least limit, and the highest: beyond it nothing can be learned of some hundred genera.

@@ -72,21 +72,25 @@ class MoleculeModel:
     """Probabilities of `MOLECULES`, learned from an index's own fragments.
 
     directions : (kinds, dim + 1), scores of vectors by shrunken linear discriminants, the last column of the
-    constant; 0 for a kind of which the index has too little. model : of these scores and the neighbors'.
-    limits : (l,) the probability, where kinds are as frequent as usual, from which on a query of a new
-    species is called a plasmid. sizes : (l,) logs of lengths, ascending.
+    constant; 0 for a kind of which the index has too little. known, new : of these scores and the neighbors',
+    for queries whose species the references have and for others. limits : (l,) the probability, where kinds
+    are as frequent as usual, from which on a query of a new species is called a plasmid. sizes : (l,) logs of
+    lengths, ascending.
     """
 
     directions: Floats
-    model: Logistic
+    known: Logistic
+    new: Logistic
     limits: Floats
     sizes: Floats
 
     def predict(self, neighbors: Floats, vectors: Vectors, size: Floats) -> Floats:
-        """(q, kinds) as if all kinds were as frequent, from `neighbor_features`, vectors (q, dim) of length 1
-        and logs of lengths (q,).
+        """(q, 2, kinds) as if all kinds were as frequent, where the species is known and where it is new.
+
+        Of `neighbor_features`, vectors (q, dim) of length 1, and logs of lengths (q,).
         """
-        return self.model.predict(_features(neighbors, scores_of(self.directions, vectors), size))
+        features = _features(neighbors, scores_of(self.directions, vectors), size)
+        return np.stack([model.predict(features) for model in (self.known, self.new)], axis=1)
 
     def limit(self, size: Floats) -> Floats:
         """(q,) `limits` at logs of lengths (q,)."""
@@ -95,24 +99,26 @@ class MoleculeModel:
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         numbers = {name: getattr(self, name).tolist() for name in ("directions", "limits", "sizes")}
-        return {**numbers, "model": self.model.to_dict()}
+        return {**numbers, "known": self.known.to_dict(), "new": self.new.to_dict()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MoleculeModel:
         """From `to_dict`; ValueError, KeyError or TypeError for anything else."""
-        directions, model = np.array(stored["directions"], np.float64), Logistic.from_dict(stored["model"])
-        kinds = len(MOLECULES)
-        # Models of an unreleased version have no limits.
+        # One model of an unreleased version was both, and had no limits.
+        known, new = (
+            Logistic.from_dict(stored["model" if "model" in stored else name]) for name in ("known", "new")
+        )
+        directions, kinds = np.array(stored["directions"], np.float64), len(MOLECULES)
         sizes = np.array(stored.get("sizes", [0]), np.float64)
         limits = np.array(stored.get("limits", [EVEN]), np.float64)
-        shapes = directions.ndim == 2 and len(directions) == kinds and len(model.weights) == kinds
+        shapes = directions.ndim == 2 and {len(directions), len(known.weights), len(new.weights)} == {kinds}
         if not shapes or sizes.ndim != 1 or limits.shape != sizes.shape or not len(sizes):
             raise ValueError("the shapes of a model do not go together")
         if not all(np.isfinite(values).all() for values in (directions, limits, sizes)):
             raise ValueError("a number of a model is not finite")
         if (np.diff(sizes) <= 0).any():
             raise ValueError("the lengths of a model do not ascend")
-        return cls(directions, model, limits, sizes)
+        return cls(directions, known, new, limits, sizes)
 
 
 def fit_molecules(
@@ -129,7 +135,7 @@ def fit_molecules(
     """Learn from n queries whose kind is known; None where there are not two kinds with enough.
 
     Kinds weigh by the square roots of their shares: plasmids are rare among references. That prior is divided
-    out at the end. Scores that the model learns from are of directions that have not seen the query's fold;
+    out. Scores that the model learns from are of directions that have not seen the query's fold;
     how sure it is, and the limits, are learned from models that have not either.
 
     neighbors, vectors, size : as in `MoleculeModel.predict`. kinds : (n,) positions in `MOLECULES`. weights :
@@ -148,25 +154,43 @@ def fit_molecules(
     kinds, folds, genera, new = kinds[kept], folds[kept], genera[kept], new[kept]
     shares = np.bincount(kinds, weights, len(MOLECULES)) / weights.sum()
     even = weights / np.maximum(shares, 1e-300)[kinds]
-    rooted = even * np.sqrt(shares[kinds])
     parts = [folds == fold for fold in np.unique(folds).tolist()]
     scores = np.zeros((len(kinds), len(MOLECULES)))
     for out in parts:
         scores[out] = scores_of(discriminants(vectors[~out], kinds[~out], even[~out]), vectors[out])
     features = _features(neighbors, scores, size)
-    prior = np.bincount(kinds, rooted, len(MOLECULES)) / rooted.sum()
-    rarity = np.where(prior > 0, 1 / np.maximum(prior, 1e-300), 0.0)
-    unseen = np.zeros_like(scores)
-    for out in parts:
-        if len(np.unique(kinds[~out])) > 1:
-            rest = fit_logistic(features[~out], kinds[~out], rooted[~out], number=len(MOLECULES))
-            unseen[out] = posterior(rest.predict(features[out]), rarity)
+    models, unseen = [], np.zeros_like(scores)
+    for asked in (~new, new):
+        enough = np.bincount(kinds[asked], minlength=len(MOLECULES)) >= LEAST_QUERIES
+        own = asked if enough.sum() > 1 else np.ones(len(kinds), bool)
+        models.append(_even(features[own], kinds[own], weights[own]))
+        for out in parts:
+            if len(np.unique(kinds[own & ~out])) > 1 and (asked & out).any():
+                rest = own & ~out
+                unseen[asked & out] = _even(features[rest], kinds[rest], weights[rest]).predict(
+                    features[asked & out]
+                )
     power = _power(unseen, kinds, even, genera)
+    surer = _power(np.where(new[:, None], 0, unseen), kinds, even, genera)
     rows = np.flatnonzero(new & unseen.any(axis=1))
     likely = posterior(unseen[rows] ** power, np.ones(len(MOLECULES)))
     limits = limits_of(likely, kinds[rows], genera[rows], size[rows], sizes, PLASMID)
-    model = _even(fit_logistic(features, kinds, rooted, number=len(MOLECULES)), power, rarity)
-    return MoleculeModel(discriminants(vectors, kinds, even), model, limits, sizes)
+    known, strange = _sharpened(models[0], surer), _sharpened(models[1], power)
+    return MoleculeModel(discriminants(vectors, kinds, even), known, strange, limits, sizes)
+
+
+def _even(features: Floats, kinds: Rows, weights: Floats) -> Logistic:
+    """A model of kinds as if all were as frequent. They weigh by the square roots of their shares."""
+    shares = np.sqrt(np.bincount(kinds, weights, len(MOLECULES)) / weights.sum())
+    made = fit_logistic(features, kinds, weights / np.maximum(shares, 1e-300)[kinds], number=len(MOLECULES))
+    made.weights[:, -1] -= np.log(np.where(shares > 0, shares, 1))
+    return made
+
+
+def _sharpened(model: Logistic, power: float) -> Logistic:
+    made = model.sharpened(power)
+    made.weights[model.weights[:, -1] == NOBODY, -1] = NOBODY
+    return made
 
 
 def _power(unseen: Floats, kinds: Rows, weights: Floats, genera: Rows) -> float:
@@ -177,15 +201,6 @@ def _power(unseen: Floats, kinds: Rows, weights: Floats, genera: Rows) -> float:
     rows = np.flatnonzero(unseen.any(axis=1) & np.isin(kinds, telling))
     among = posterior(unseen[rows][:, telling], np.ones(len(telling)))
     return min(1.0, best_power(among, np.searchsorted(telling, kinds[rows]), weights[rows]))
-
-
-def _even(model: Logistic, power: float, rarity: Floats) -> Logistic:
-    """The model with its odds times the rarity of their kinds, and then to a power."""
-    weights = model.weights.copy()
-    weights[:, -1] += np.log(np.maximum(rarity, 1))
-    made = Logistic(model.mean, model.scale, weights).sharpened(power)
-    made.weights[rarity == 0, -1] = NOBODY
-    return made
 
 
 def discriminants(vectors: Vectors, kinds: Rows, weights: Floats) -> Floats:

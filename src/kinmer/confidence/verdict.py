@@ -51,8 +51,9 @@ class Scores:
     is right if the references have the true one, NaN where nothing could be learned. classes : (q, 6) of
     `CLASSES`, as if all were as frequent; NaN without a calibration. named : (q, 5) of `NAME_CLASSES`, as if
     known, new and farther ones were as frequent; NaN where `right` counts. farther : (q, 7) see `RealmModel`.
-    threshold : (q, 7). molecule : (q, 5) probabilities of `MOLECULES` as if all were as frequent, or NaN.
-    plasmid_limit : (q,) see `kinmer.molecules.MoleculeModel`. short : (q,) queries shorter than all that
+    threshold : (q, 7). molecule : (q, 2, 5) probabilities of `MOLECULES` as if all were as frequent, if the
+    species is known and if it is new, or NaN. plasmid_limit : (q,) see `kinmer.molecules.MoleculeModel`.
+    short : (q,) queries shorter than all that
     was learned from. near : (q,) whether anything is. viral : (q,) whether the best genome is of a virus.
     why : (q,) positions in `WHY`. unit : (q,) number of the nearest plasmid unit, -1 for none. unit_right :
     (q,) probability that it is right for a plasmid. prior : (6,) of the calibration.
@@ -167,7 +168,7 @@ def score(
 def _kind_scores(pool: Pool, calibration: Calibration | None, short: NDArray[np.bool_]) -> dict[str, Any]:
     """What `Scores` have of molecules and plasmid units."""
     count, units = len(pool), pool.units
-    molecule, limit = np.full((count, len(MOLECULES)), np.nan), np.full(count, np.nan)
+    molecule, limit = np.full((count, 2, len(MOLECULES)), np.nan), np.full(count, np.nan)
     unit, unit_right = np.full(count, -1), np.full(count, np.nan)
     if calibration is not None and calibration.molecules is not None and count:
         evidence = molecule_evidence(pool, calibration.within)
@@ -212,7 +213,8 @@ def judge(scores: Scores, prior: Floats | None = None, kinds: KindShares | None 
     probability = standard
     if prior is not None:
         probability, absent = _probable(scores, prior)
-    molecule, called = _molecules(scores, absent[:, SPECIES], kinds or KindShares())
+    even = even_kinds(scores, prior)
+    molecule, called = _molecules(scores, even, absent[:, SPECIES], kinds or KindShares())
     return Judgements(
         scores.names,
         scores.share.round(DIGITS),
@@ -235,14 +237,23 @@ class KindShares:
     trusted: Floats = field(default_factory=lambda: np.array(USUAL_KINDS))
 
 
-def _molecules(scores: Scores, absent: Floats, kinds: KindShares) -> tuple[Floats, NDArray[np.bool_]]:
+def even_kinds(scores: Scores, prior: Floats | None = None) -> Floats:
+    """(q, 5) probabilities of `MOLECULES` as if all were as frequent, or NaN. prior : as in `judge`."""
+    shares = np.tile(scores.prior, (2, 1)) if prior is None else prior
+    known = posterior(scores.classes, shares[scores.viral.astype(np.int64)])[:, :2].sum(axis=1, keepdims=True)
+    return np.asarray(known * scores.molecule[:, 0] + (1 - known) * scores.molecule[:, 1])
+
+
+def _molecules(
+    scores: Scores, even: Floats, absent: Floats, kinds: KindShares
+) -> tuple[Floats, NDArray[np.bool_]]:
     """(q, 5) probabilities of kinds, and (q,) whether the likeliest one is given.
 
     It has to be likelier than not. A plasmid of a species that the references likely do not have has to reach
     a limit too, by shares that are not estimated: chromosomes of new genera look like plasmids, and raise the
     estimate.
     """
-    likely, trusted = (posterior(scores.molecule, shares) for shares in (kinds.sample, kinds.trusted))
+    likely, trusted = (posterior(even, shares) for shares in (kinds.sample, kinds.trusted))
     filled = np.nan_to_num(likely, nan=-1)
     enough = (trusted[:, PLASMID] >= scores.plasmid_limit) | (absent < EVEN)
     return likely, (filled.max(axis=1) >= EVEN) & (enough | (filled.argmax(axis=1) != PLASMID))

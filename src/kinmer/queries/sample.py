@@ -24,6 +24,7 @@ from kinmer.confidence import (
     candidates_of,
     discovery_limit,
     discovery_limits,
+    even_kinds,
     judge,
     mixture,
     score,
@@ -180,8 +181,6 @@ class Judge:
             return
         scores = Scores.joined([scored.scores for scored in sample])
         prior = self._wanted
-        if prior != "usual":
-            self._kinds = self._kinds_of(scores)
         if isinstance(prior, str | Mapping):
             if prior != "usual":
                 self._prior, estimated = mixture(scores)
@@ -193,6 +192,8 @@ class Judge:
             known, species, farther = map(float, prior)
             parts = (known / usual[:2].sum(), species / usual[2], farther / usual[3:].sum())
             self._prior = np.tile(usual * np.repeat(parts, (2, 1, len(usual) - 3)), (2, 1))
+        if prior != "usual":
+            self._kinds = self._kinds_of(scores)
         if self._rate is not None:
             judged = judge(scores, self._prior, self._kinds)
             self._limits = discovery_limits(judged, self._rate)
@@ -203,7 +204,7 @@ class Judge:
         if isinstance(self._wanted, Mapping):
             shares = kind_shares(self._wanted)
             return KindShares(shares, shares)
-        estimated = kinds_of(scores.molecule)
+        estimated = kinds_of(even_kinds(scores, self._prior))
         if estimated is None:
             return KindShares()
         parts = [
