@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from kinmer import build_index
+from kinmer.confidence import unit
+from kinmer.confidence.pool import LineageBook, pool_of
+from kinmer.index import Storage
 from kinmer.units import FEATURES, UnitEvidence, fit_units, unit_evidence
+from tests.organisms import encoder_of
 
 
 def test_the_nearest_row_that_has_a_unit_counts() -> None:
@@ -45,3 +52,32 @@ def test_near_units_are_right_and_far_ones_are_not() -> None:
     few = np.flatnonzero(near)[:9]
     rows = np.concatenate([few, np.flatnonzero(~near)])
     assert fit_units(evidence.take(rows), own[rows].astype(np.int64), np.ones(len(rows))) is None
+
+
+def test_a_copy_of_a_labeled_plasmid_has_its_unit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    # Each has letters of its own, so that vectors lie apart.
+    texts = ["".join(rng.choice(list("ACGT"), 3_000, p=rng.dirichlet(np.ones(4)))) for _ in range(6)]
+    fasta, table = tmp_path / "in.fna", tmp_path / "in.tsv"
+    fasta.write_text("".join(f">p{at}\n{text}\n" for at, text in enumerate(texts)))
+    units = ["PTU-A", "", "PTU-B", "-", "PTU-A", ""]
+    lines = [f"p{at}\tplasmid\t{unit}\n" for at, unit in enumerate(units)]
+    table.write_text("id\tmolecule\tPTU\n" + "".join(lines))
+    build_index(
+        fasta, tmp_path / "x.db", encoder=encoder_of(), metadata=table, calibrate=False, threads=1
+    ).close()
+    with Storage.open(tmp_path / "x.db") as index, index.reading():
+        book = LineageBook(index)
+        assert book.has_units
+        entries = index.rows.entry[np.flatnonzero(index.rows.alive)]
+        codes = book.units(entries[:, None])[:, 0]
+        names = [book.unit_names()[code] if code >= 0 else "" for code in codes]
+        found = {index.entries(entries)[entry].id: name for entry, name in zip(entries, names, strict=True)}
+        assert found == {f"p{at}": unit.strip("-") for at, unit in enumerate(units)} | {"p3": ""}
+        vectors = np.asarray(index.rows.vectors[index.rows.alive])
+        labels, distances = index.nearest(vectors, 6)
+        pool = pool_of(index, book, labels, distances, np.full(len(vectors), 3_000), unit(vectors))
+        assert pool.units is not None
+        own = codes >= 0
+        np.testing.assert_array_equal(pool.units.codes[own], codes[own])
+        assert (pool.units.features[own, 0] < pool.units.features[~own, 0].min()).all()
