@@ -61,6 +61,14 @@ MaxDistance = Annotated[
 RankByEvidence = Annotated[
     bool, advanced("Show hits that align first (aligns with the 50 nearest).", "--rank-by-evidence")
 ]
+Windows = Annotated[
+    int | None,
+    option(
+        "Also say where long queries differ, as by a prophage: window, such as 10000.",
+        "--windows",
+        metavar="BASES",
+    ),
+]
 MinLength = Annotated[int, advanced("Leave out queries of fewer bases.", "--min-length", min=0)]
 ExcludeSelf = Annotated[bool, advanced("Do not show the query's own id.", "--exclude-self")]
 
@@ -87,6 +95,7 @@ def search(
     min_length: MinLength = 0,
     exclude_self: ExcludeSelf = False,
     ids: Ids = None,
+    windows: Windows = None,
 ) -> None:
     """Find the nearest relatives of each query, with verdict and probabilities."""
     from kinmer.box.reference import REFERENCE
@@ -110,13 +119,11 @@ def search(
         "min_probability": min_probability,
         "prior": _prior(prior),
         "fdr": fdr,
+        "windows": windows,
         "n_jobs": threads,
         "log": note,
     }
-    if form == "blast" and not aligned:
-        note("without --evidence nothing is aligned: identities and aligned lengths are 0")
-    if entries and aligned:
-        raise UsageError("alignment needs the sequences of the queries", check="give them as FASTA")
+    _check(form, entries=bool(entries), aligned=aligned, windows=windows is not None)
     if entries:
         results = search_ids(db or REFERENCE, entries, **wanted)
     else:
@@ -125,6 +132,18 @@ def search(
         results = find(queries, db or REFERENCE, exclude_self=exclude_self, min_length=min_length, **wanted)
     results.write(screen if output is None else output, form, force=force)
     screen.flush()
+
+
+def _check(form: Format, *, entries: bool, aligned: bool, windows: bool) -> None:
+    """Tell what a format does not show, and what entries cannot have."""
+    from kinmer.errors import UsageError
+
+    if form == "blast" and not aligned:
+        note("without --evidence nothing is aligned: identities and aligned lengths are 0")
+    if windows and form not in ("calls", "json", "jsonl"):
+        raise UsageError(f"the format {form} does not show windows", check="use calls, json or jsonl")
+    if entries and aligned:
+        raise UsageError("alignment needs the sequences of the queries", check="give them as FASTA")
 
 
 def _prior(text: str) -> Any:

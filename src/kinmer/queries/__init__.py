@@ -14,7 +14,7 @@ from kinmer.queries.formats import (
     write_tsv,
     writer_of,
 )
-from kinmer.queries.results import Evidence, Hit, MoleculeCall, QueryResult, RankCall
+from kinmer.queries.results import Evidence, Hit, MoleculeCall, QueryResult, RankCall, Stretch
 from kinmer.queries.search_results import SearchResults
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "RankCall",
     "SearchOptions",
     "SearchResults",
+    "Stretch",
     "Writer",
     "annotate",
     "search",

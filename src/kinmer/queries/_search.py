@@ -15,7 +15,7 @@ from kinmer.box.reference import REFERENCE
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.library.check import INEXACT_WHOLES
-from kinmer.queries.intake import BATCH_ROWS, Queries, read_obsm, read_queries
+from kinmer.queries.intake import BATCH_ROWS, Queries, read_obsm, read_queries, without_windows
 from kinmer.queries.judge import By, SearchSettings, results_of
 from kinmer.queries.sample import Prior
 from kinmer.queries.search_results import SearchResults
@@ -57,6 +57,9 @@ class SearchOptions(TypedDict, total=False):
     exclude_self : bool
         An entry is not a hit of a query of the same id. Where several genomes have that id, the one nearest
         to the query is left out.
+    windows : int
+        Queries of at least two windows of so many bases are also judged window by window: ``windows`` of a
+        result has the stretches that are of another kind of molecule, such as a prophage. FASTA only.
     use_rep : str
         The key of ``obsm`` that has the embeddings of an AnnData in memory. Its X is not read then.
 
@@ -73,6 +76,7 @@ class SearchOptions(TypedDict, total=False):
     max_distance: float | None
     rank_by_evidence: bool
     exclude_self: bool
+    windows: int | None
     use_rep: str | None
     merge: By
     threads: int | None
@@ -155,6 +159,8 @@ def _search(
         # Queries need sketches where any index has them.
         index = next((one for one, _ in opened if one.has_sketches), opened[0][0])
         if use_rep is not None:
+            if settings.windows is not None:
+                raise without_windows()
             blocks = read_obsm(queries, use_rep, index, min_length)
         else:
             blocks = read_queries(
@@ -163,6 +169,7 @@ def _search(
                 ids=ids,
                 min_length=min_length,
                 sequences=settings.evidence,
+                windows=settings.windows,
                 threads=settings.n_jobs,
                 log=settings.log,
             )
@@ -190,6 +197,8 @@ def search_ids(
     settings = _settings(
         given, k=k, where=where, min_probability=min_probability, exclude_self=True, log=log or _silent
     )
+    if settings.windows is not None:
+        raise without_windows()
     with _opened(db, settings) as opened:
         owners = list(owners_of([index for index, _ in opened], ids))
         blocks = chain.from_iterable(_of_entries(index, some) for index, some in owners)
@@ -306,7 +315,13 @@ def _results(blocks: Iterator[Queries], opened: _Opened, settings: SearchSetting
         found = results_of(blocks, index, settings, close=ours)
     else:
         found = union_of(blocks, [index for index, _ in opened], settings, close=[ours for _, ours in opened])
-    return SearchResults(found, evidence=settings.evidence, facets=bool(settings.facets), db=len(opened) > 1)
+    return SearchResults(
+        found,
+        evidence=settings.evidence,
+        facets=bool(settings.facets),
+        db=len(opened) > 1,
+        windows=settings.windows is not None,
+    )
 
 
 def _of_entries(index: Storage, ids: Sequence[str]) -> Iterator[Queries]:

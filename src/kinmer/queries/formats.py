@@ -18,6 +18,7 @@ from kinmer.queries.results import (
     NO_PROFILE,
     Hit,
     QueryResult,
+    Stretch,
     call_columns,
     call_values,
     hit_columns,
@@ -74,14 +75,17 @@ def write_tsv(
     return queries
 
 
-def write_calls(results: Iterable[QueryResult], stream: TextIO, *, db: bool = False) -> int:
+def write_calls(
+    results: Iterable[QueryResult], stream: TextIO, *, db: bool = False, windows: bool = False
+) -> int:
     """Write a header line and a line for every query; gives their number.
 
     Columns: query_id, length, verdict, rank, name; every rank and its probability (``genus``, ``genus_p``);
     molecule, molecule_p, and the probability of every kind; nearest and nearest_distance; why; ptu and its
-    probability; with `db`, of several indexes, db. A field is empty where there is none.
+    probability; with `db`, of several indexes, db; with `windows`, windows. A field is empty where
+    there is none.
     """
-    columns = call_columns(db)
+    columns = call_columns(db, windows)
     stream.write(line(columns))
     queries = 0
     for result in results:
@@ -201,10 +205,16 @@ def _object(result: QueryResult) -> str:
         "ptu": None
         if result.ptu is None
         else {"name": result.ptu.name, "probability": _share(result.ptu.probability)},
+        **({} if result.windows is None else {"windows": list(map(_stretch_object, result.windows))}),
         "hits": [_hit_object(hit) for hit in result.hits],
         "facets": {name: [_hit_object(hit) for hit in hits] for name, hits in result.facets.items()},
     }
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def _stretch_object(one: Stretch) -> dict[str, Any]:
+    place = {"start": one.start, "stop": one.stop}
+    return {**place, "molecule": one.molecule, "probability": _share(one.probability)}
 
 
 def _hit_object(hit: Hit) -> dict[str, Any]:
@@ -342,11 +352,13 @@ WRITERS: dict[str, Writer] = {
 }
 
 
-def writer_of(form: str, *, evidence: bool = False, facets: bool = False, db: bool = False) -> Writer:
+def writer_of(
+    form: str, *, evidence: bool = False, facets: bool = False, db: bool = False, windows: bool = False
+) -> Writer:
     """The function that writes results in this format; it gives the number of queries.
 
     evidence, facets : whether the table of hits has their columns, whatever the first query has. db : the
-    results are of several indexes, and tables say which.
+    results are of several indexes, and tables say which. windows : were asked for.
 
     Raises UsageError for an unknown format.
     """
@@ -355,5 +367,5 @@ def writer_of(form: str, *, evidence: bool = False, facets: bool = False, db: bo
     if form == "tsv":
         return partial(write_tsv, evidence=evidence, facets=facets, db=db)
     if form == "calls":
-        return partial(write_calls, db=db)
+        return partial(write_calls, db=db, windows=windows)
     return WRITERS[form]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from kinmer.index.pieces import Cut, Embedder
     from kinmer.profiles import Profiles
 
 # Queries embedded and searched together; the results do not depend on it.
@@ -36,6 +38,7 @@ class Queries:
     numbers : (q,) of the entries that they are, None where they are of no index. reasons : why a query has no
     profile, and so no meaningful vector; empty for one that has. None: all have one. bases : of A, C, G, T.
     counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown. sketches : of the sequences.
+    windows : of every query, its windows as queries; none of a short one. None: they are not wanted.
     """
 
     ids: list[str]
@@ -47,6 +50,25 @@ class Queries:
     bases: Sequence[int] | None = None
     counted: Sequence[int] | None = None
     sketches: Sequence[NDArray[np.uint64]] | None = None
+    windows: Sequence[Queries] | None = None
+
+    @classmethod
+    def joined(cls, queries: Sequence[Queries]) -> Queries:
+        """All queries of a file, or windows, in one; of what only some of them know nothing."""
+
+        def all_of(values: Sequence[Sequence[_T] | None]) -> list[_T] | None:
+            known = [one for one in values if one is not None]
+            return list(chain.from_iterable(known)) if len(known) == len(values) else None
+
+        return cls(
+            [name for one in queries for name in one.ids],
+            [length for one in queries for length in one.lengths],
+            np.concatenate([one.vectors for one in queries]),
+            reasons=all_of([one.reasons for one in queries]),
+            bases=all_of([one.bases for one in queries]),
+            counted=all_of([one.counted for one in queries]),
+            sketches=all_of([one.sketches for one in queries]),
+        )
 
     def parts(self) -> Iterator[Queries]:
         """The same, at most `BATCH_ROWS` at a time."""
@@ -73,6 +95,7 @@ class Queries:
             taken(self.bases),
             taken(self.counted),
             taken(self.sketches),
+            taken(self.windows),
         )
 
 
@@ -83,24 +106,55 @@ def read_queries(
     ids: str | Path | None,
     min_length: int,
     sequences: bool,
+    windows: int | None = None,
     threads: int | None,
     log: Log,
 ) -> Iterator[Queries]:
     """The queries of at least `min_length` bases in `source`, block by block; see `kinmer.search`.
 
-    sequences : they are wanted too, which only a FASTA file has. Raises UsageError for another source then.
+    sequences : they are wanted too, which only a FASTA file has. windows : of so many letters are wanted too.
+    Raises UsageError for another source then.
     """
     if kind_of(source) not in ("fasta", "missing"):
         if sequences:
             raise UsageError(
                 "there are no sequences to align", "evidence compares sequences", "give the queries as FASTA"
             )
+        if windows is not None:
+            raise without_windows()
         return _from_profiles(source, index, ids, min_length)
-    return _from_fasta(str(source), index, min_length, threads, log, sequences=sequences)
+    return _from_fasta(str(source), index, min_length, threads, log, sequences=sequences, windows=windows)
+
+
+def without_windows() -> UsageError:
+    """The error of queries that have no sequence to cut."""
+    return UsageError(
+        "there are no sequences to cut into windows",
+        "windows are parts of sequences",
+        "give the queries as FASTA",
+    )
+
+
+def window_spans(length: int, size: int) -> list[tuple[int, int]]:
+    """Start and stop of the windows of a sequence: one every half window, the last at its end.
+
+    None of a sequence of fewer letters than two windows have.
+    """
+    if length < 2 * size:
+        return []
+    last = length - size
+    return [(start, start + size) for start in (*range(0, last, size // 2), last)]
 
 
 def _from_fasta(
-    path: str, index: Storage, min_length: int, threads: int | None, log: Log, *, sequences: bool
+    path: str,
+    index: Storage,
+    min_length: int,
+    threads: int | None,
+    log: Log,
+    *,
+    sequences: bool,
+    windows: int | None,
 ) -> Iterator[Queries]:
     """Record by record: memory holds a block, or the longest query."""
     from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
@@ -118,23 +172,53 @@ def _from_fasta(
         kept = [row for row, text in enumerate(letters) if base_count(text) >= min_length]
         too_short += len(rows) - len(kept)
         found += len(kept)
-        vectors = np.zeros((len(kept), index.encoder.dim), dtype=np.float32)
-        for row, at in enumerate(kept):
-            if (cut := cuts[at]) is not None:
-                vectors[row] = cut.vectors[0]
-        chosen = [(letters[at], cuts[at]) for at in kept]
-        k = max(index.encoder.layout.ks)
-        yield Queries(
-            [ids[at] for at in kept],
-            [len(text) for text, _ in chosen],
-            vectors,
-            [text for text, _ in chosen] if sequences else None,
-            reasons=["" if cut is not None else _reason(len(text), k) for text, cut in chosen],
-            bases=[0 if cut is None else cut.bases for _, cut in chosen],
-            counted=[0 if cut is None else cut.counted for _, cut in chosen],
-            sketches=sketch_many([text for text, _ in chosen], threads or 1) if index.has_sketches else None,
-        )
+        names, texts = [ids[at] for at in kept], [letters[at] for at in kept]
+        queries = _of_cuts(names, texts, [cuts[at] for at in kept], index, threads)
+        if windows is not None:
+            queries = replace(queries, windows=_windows(names, texts, windows, embedder, index, threads))
+        yield replace(queries, letters=texts) if sequences else queries
     _report_short(path, found, too_short, min_length, log)
+
+
+def _of_cuts(
+    ids: list[str], letters: Sequence[bytes], cuts: Sequence[Cut | None], index: Storage, threads: int | None
+) -> Queries:
+    """Sequences as queries, from what was counted and embedded of each."""
+    vectors = np.zeros((len(cuts), index.encoder.dim), dtype=np.float32)
+    for row, cut in enumerate(cuts):
+        if cut is not None:
+            vectors[row] = cut.vectors[0]
+    k = max(index.encoder.layout.ks)
+    pairs = list(zip(letters, cuts, strict=True))
+    return Queries(
+        ids,
+        list(map(len, letters)),
+        vectors,
+        reasons=["" if cut is not None else _reason(len(text), k) for text, cut in pairs],
+        bases=[0 if cut is None else cut.bases for cut in cuts],
+        counted=[0 if cut is None else cut.counted for cut in cuts],
+        sketches=sketch_many(letters, threads or 1) if index.has_sketches else None,
+    )
+
+
+def _windows(
+    ids: list[str],
+    letters: list[bytes],
+    size: int,
+    embedder: Embedder,
+    index: Storage,
+    threads: int | None,
+) -> list[Queries]:
+    """The windows of every sequence, those of all counted together."""
+    from kinmer.index.pieces import RecordBlock
+
+    spans = [window_spans(len(text), size) for text in letters]
+    own = list(zip(ids, letters, spans, strict=True))
+    names = [f"{name}:{start + 1}-{stop}" for name, _, some in own for start, stop in some]
+    texts = [text[start:stop] for _, text, some in own for start, stop in some]
+    every = _of_cuts(names, texts, embedder.cut(RecordBlock("", 1, names, texts)), index, threads)
+    ends = np.cumsum(list(map(len, spans)), dtype=np.int64).tolist()
+    return [every._taken(range(end - len(some), end)) for some, end in zip(spans, ends, strict=True)]
 
 
 def _report_short(path: str, found: int, too_short: int, min_length: int, log: Log) -> None:

@@ -18,9 +18,10 @@ from kinmer.index.manifest import quoted
 from kinmer.index.rows import PIECE
 from kinmer.molecules import MOLECULES
 from kinmer.queries.evidence import Alignment, IndexAligner, strength, with_evidence
-from kinmer.queries.intake import Queries
-from kinmer.queries.results import NO_PROFILE, Hit, QueryResult, RankCall
+from kinmer.queries.intake import Queries, window_spans
+from kinmer.queries.results import NO_PROFILE, Hit, QueryResult, RankCall, Stretch
 from kinmer.queries.sample import SAMPLE, Judge, Judgement, Prior, Scored, check_prior
+from kinmer.queries.windows import LEAST_WINDOW, stretches
 from kinmer.stores import Metric, check_metric
 from kinmer.taxonomy import rank_columns, taxon
 
@@ -35,6 +36,8 @@ _Hits = tuple[tuple[Hit, ...], list[int]]
 ALIGNED = 50
 # Letters of queries that wait for a sample to be known.
 HELD = 1 << 27
+# Bytes that the scores of a window take as long as the sample is not known.
+WINDOW_BYTES = 1024
 SAME_SPECIES, OTHER_SPECIES, LEAST_ALIGNED = 0.95, 0.92, 0.5
 
 
@@ -57,6 +60,7 @@ class SearchSettings:
     n_jobs: int | None = None
     # Columns that the index lacks and another one of the search has: missing in all its entries.
     lacking: Sequence[str] = ()
+    windows: int | None = None
     log: Log = field(default=lambda line: None)
 
     def __post_init__(self) -> None:
@@ -73,6 +77,8 @@ class SearchSettings:
         check_prior(self.prior)
         if strange := [kind for kind in self.facets if kind not in MOLECULES]:
             raise UsageError(f"a facet is one of {', '.join(MOLECULES)}, not {strange[0]!r}")
+        if self.windows is not None and self.windows < LEAST_WINDOW:
+            raise UsageError(f"a window has at least {LEAST_WINDOW:,} bases, not {self.windows:,}")
 
 
 def with_proof(judged: Judgement, hits: Sequence[Hit], ranks: Mapping[str, str]) -> Judgement:
@@ -136,6 +142,7 @@ def results_of(
             waiting.append(_prepared(part, index, settings, judge))
             count += len(part.ids)
             held += sum(map(len, part.letters or ()))
+            held += WINDOW_BYTES * sum(len(one.ids) for one in part.windows or ())
             if count >= SAMPLE or held >= HELD:
                 break
         judge.settle([one.scored for one in waiting if one.scored is not None])
@@ -159,6 +166,16 @@ class _Prepared:
     own: NDArray[np.int64] | None = None
     nearest: _Nearest | None = None
     scored: Scored | None = None
+    windows: _WindowScores | None = None
+
+
+@dataclass(frozen=True)
+class _WindowScores:
+    """Windows of queries. counts : of every query. told : (w,) those that have a profile. scored : these."""
+
+    counts: Sequence[int]
+    told: NDArray[np.bool_]
+    scored: Sequence[Scored]
 
 
 def _prepared(part: Queries, index: Storage, settings: SearchSettings, judge: Judge) -> _Prepared:
@@ -173,7 +190,30 @@ def _prepared(part: Queries, index: Storage, settings: SearchSettings, judge: Ju
         width = min(len(index.rows), max(POOL, 2 * _hits_wanted(index, settings)))
         nearest = index.nearest(known.vectors, width, metric=metric, exclude=own)
         scored = judge.score(known, nearest[0][:, :POOL], nearest[1][:, :POOL], metric, own)
-        return _Prepared(part, known, index.table.epoch, own, nearest, scored)
+        windows = _windows_scored(known, index, judge, metric, own)
+        # Vectors of windows are not kept: what they say does not change.
+        part, known = replace(part, windows=None), replace(known, windows=None)
+        return _Prepared(part, known, index.table.epoch, own, nearest, scored, windows)
+
+
+def _windows_scored(
+    queries: Queries, index: Storage, judge: Judge, metric: Metric, own: NDArray[np.int64] | None
+) -> _WindowScores | None:
+    """The windows of queries, scored as queries are; None where none are wanted."""
+    if queries.windows is None:
+        return None
+    counts = [len(one.ids) for one in queries.windows]
+    every = Queries.joined(queries.windows)
+    told = np.array([not reason for reason in every.reasons or [""] * len(every.ids)], dtype=bool)
+    owner, scored = np.repeat(np.arange(len(counts)), counts)[told], list[Scored]()
+    start = 0
+    for part in every.known().parts():
+        stop = start + len(part.ids)
+        mine = None if own is None else own[owner[start:stop]]
+        labels, distances = index.nearest(part.vectors, POOL, metric=metric, exclude=mine)
+        scored.append(judge.score(part, labels, distances, metric, mine))
+        start = stop
+    return _WindowScores(counts, told, scored)
 
 
 def _found(
@@ -184,7 +224,8 @@ def _found(
     with index.reading():
         if prepared.epoch != index.table.epoch:
             # Rows may have moved since.
-            prepared = _prepared(prepared.part, index, settings, judge)
+            again = _prepared(prepared.part, index, settings, judge)
+            prepared = replace(again, windows=prepared.windows)
         return _Search(index, settings, judge, aligner).results(prepared)
 
 
@@ -206,7 +247,10 @@ def _in_order(
         if reason:
             facets: dict[str, tuple[Hit, ...]] = dict.fromkeys(settings.facets, ())
             verdict = f"{NO_PROFILE}: {reason}"
-            yield QueryResult(name, length, (), {}, verdict, facets=facets, no_profile=True, columns=columns)
+            result = QueryResult(
+                name, length, (), {}, verdict, facets=facets, no_profile=True, columns=columns
+            )
+            yield result if settings.windows is None else replace(result, windows=())
         else:
             yield next(coming)
 
@@ -238,6 +282,7 @@ class _Search:
             kind: self._aligned(queries, self._hits(queries, own, self._of_kind(kind), None))
             for kind in self._settings.facets
         }
+        windows = self._windows(prepared, judged)
         return [
             QueryResult(
                 name,
@@ -252,9 +297,32 @@ class _Search:
                 bases=None if queries.bases is None else queries.bases[row],
                 why=judgement.why,
                 ptu=judgement.ptu,
+                windows=windows[row],
             )
             for row, (name, judgement) in enumerate(zip(queries.ids, judged, strict=True))
         ]
+
+    def _windows(
+        self, prepared: _Prepared, judged: Sequence[Judgement]
+    ) -> Sequence[tuple[Stretch, ...] | None]:
+        """For every query where its windows are of another kind than it likeliest is."""
+        scores, size = prepared.windows, self._settings.windows
+        if scores is None or size is None:
+            return [None] * len(judged)
+        likely = np.full((len(scores.told), len(MOLECULES)), np.nan)
+        calls = [one.molecule for scored in scores.scored for one in self._judge.judgements(scored)]
+        for row, call in zip(np.flatnonzero(scores.told).tolist(), calls, strict=True):
+            if call is not None:
+                likely[row] = [call.probabilities[kind] for kind in MOLECULES]
+        found: list[tuple[Stretch, ...]] = []
+        ends = np.cumsum(scores.counts, dtype=np.int64).tolist()
+        lines = zip(judged, prepared.known.lengths, scores.counts, ends, strict=True)
+        for judgement, length, count, end in lines:
+            kinds = {} if judgement.molecule is None else judgement.molecule.probabilities
+            spans = window_spans(length or 0, size)
+            own = max(kinds, key=kinds.__getitem__, default=None)
+            found.append(() if own is None else stretches(spans, likely[end - count : end], own))
+        return found
 
     def _of_kind(self, kind: str) -> NDArray[np.bool_]:
         """(rows,) which are of sequences of a kind of molecule; contigs count as chromosome."""

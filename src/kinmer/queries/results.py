@@ -86,6 +86,23 @@ class UnitCall:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A part of a query that is of another kind of molecule than the whole.
+
+    start, stop : letters from 0, stop excluded. probability : the mean of its windows'.
+    """
+
+    start: int
+    stop: int
+    molecule: str
+    probability: float
+
+    def __str__(self) -> str:
+        """Such as ``virus 120001-160000 (0.97)``: the positions as samtools and BLAST count them."""
+        return f"{self.molecule} {self.start + 1}-{self.stop} ({self.probability:.2f})"
+
+
+@dataclass(frozen=True)
 class QueryResult:
     """A query and its nearest relatives, nearest first.
 
@@ -111,6 +128,8 @@ class QueryResult:
         Of the index's metadata, where there are no hits that have them.
     db : str | None
         The index whose verdict it is where several were searched, empty for none; None for a single one.
+    windows : tuple[Stretch, ...] | None
+        Where windows of the query are of another kind of molecule than the whole; None where not asked for.
     """
 
     id: str
@@ -128,6 +147,7 @@ class QueryResult:
     why: str = ""
     ptu: UnitCall | None = None
     db: str | None = None
+    windows: tuple[Stretch, ...] | None = None
 
     @property
     def lineage(self) -> tuple[tuple[str, str], ...]:
@@ -153,9 +173,9 @@ CALL_COLUMNS = (
 )
 
 
-def call_columns(db: bool) -> tuple[str, ...]:
-    """The columns of a table of calls. db : several indexes were searched."""
-    return (*CALL_COLUMNS, "db") if db else CALL_COLUMNS
+def call_columns(db: bool, windows: bool = False) -> tuple[str, ...]:
+    """The columns of a table of calls. db : several indexes were searched. windows : were asked for."""
+    return (*CALL_COLUMNS, *(["db"] if db else []), *(["windows"] if windows else []))
 
 
 def call_values(result: QueryResult) -> list[Any]:
@@ -171,7 +191,8 @@ def call_values(result: QueryResult) -> list[Any]:
     values += [None, None] if nearest is None else [nearest.name or nearest.id, nearest.distance]
     unit = result.ptu
     values += [result.why or None, *((None, None) if unit is None else (unit.name, unit.probability))]
-    return [*values, *([] if result.db is None else [result.db or None])]
+    values += [] if result.db is None else [result.db or None]
+    return values if result.windows is None else [*values, "; ".join(map(str, result.windows)) or None]
 
 
 def hit_columns(evidence: bool, facets: bool, db: bool) -> list[str]:

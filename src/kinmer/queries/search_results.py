@@ -40,8 +40,10 @@ class SearchResults(Iterator[QueryResult]):
         evidence: bool = False,
         facets: bool = False,
         db: bool = False,
+        windows: bool = False,
     ) -> None:
         self._results, self._evidence, self._facets, self._db = results, evidence, facets, db
+        self._windows = windows
         self._kept: list[QueryResult] | None = None
         self._read, self._done = 0, False
 
@@ -89,7 +91,7 @@ class SearchResults(Iterator[QueryResult]):
         """
         import pandas as pd
 
-        return pd.DataFrame(map(call_values, self._keep()), columns=call_columns(self._db))
+        return pd.DataFrame(map(call_values, self._keep()), columns=call_columns(self._db, self._windows))
 
     @property
     def hits(self) -> pd.DataFrame:
@@ -132,7 +134,8 @@ class SearchResults(Iterator[QueryResult]):
         ------
         UsageError : an unknown format, a file that exists, or results that were read before.
         """
-        write = writer_of(format, evidence=self._evidence, facets=self._facets, db=self._db)
+        shown = {"evidence": self._evidence, "facets": self._facets, "db": self._db, "windows": self._windows}
+        write = writer_of(format, **shown)
         if isinstance(target, str | Path):
             check_output(Path(target), force=force, stream=True)
             with replaced_text(target) as file:

@@ -180,11 +180,13 @@ class _Union:
         """The result of a query, of its results by every index."""
         best = results[at := _most_telling(results)]
         others = sorted(results, key=lambda one: one is not best)
+        kind = next((one for one in others if one.molecule is not None), best)
         return replace(
             best,
             hits=self._hits([one.hits for one in results]),
-            facets={kind: self._hits([one.facets[kind] for one in results]) for kind in best.facets},
-            molecule=next((one.molecule for one in others if one.molecule is not None), None),
+            facets={name: self._hits([one.facets[name] for one in results]) for name in best.facets},
+            molecule=kind.molecule,
+            windows=kind.windows,
             ptu=max(
                 (one.ptu for one in results if one.ptu is not None),
                 key=lambda unit: unit.probability,
