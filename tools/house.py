@@ -22,7 +22,7 @@ FLOORS = {
             "inputs molecules resources",
             "files layout linear plots progress units",
             "clr fasta folders kmers networks tables taxonomy where",
-            "fragments profiles simulate sketches stores",
+            "fragments profiles proteins simulate sketches stores",
             "box",
             "counting encoder npy",
             "embedding estimators index training",

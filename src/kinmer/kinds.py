@@ -15,6 +15,9 @@ ROUNDS = 200
 # Calls of a kind of which so many are to be right among new species where kinds are as frequent as usual, the
 # least limit, and the highest: beyond it nothing can be learned of some hundred genera.
 PRECISION, EVEN, HIGHEST = 0.8, 0.5, 0.95
+# The same limit where protein families speak too: on tuning draws, with nine chromosomes to a plasmid, .79 to
+# 1 of such calls were right.
+GENES_LIMIT = 0.7
 # Logs of lengths that count as alike.
 ALIKE = 0.75
 
@@ -38,6 +41,14 @@ def posterior(likely: Floats, prior: Floats) -> Floats:
     """(n, k) probabilities of classes that are as frequent as `prior`, (k,) or (n, k)."""
     grown = likely * prior
     return np.asarray(grown / np.maximum(grown.sum(axis=1, keepdims=True), 1e-300))
+
+
+def with_odds(likely: Floats, log_odds: Floats) -> Floats:
+    """(…, k) probabilities, the odds of the first classes changed among each other by `log_odds` (…, m)."""
+    some = likely[..., : log_odds.shape[-1]]
+    changed = some * np.exp(log_odds - log_odds.max(axis=-1, keepdims=True))
+    changed *= some.sum(axis=-1, keepdims=True) / np.maximum(changed.sum(axis=-1, keepdims=True), 1e-300)
+    return np.concatenate([changed, likely[..., log_odds.shape[-1] :]], axis=-1)
 
 
 def kinds_of(even: Floats) -> Floats | None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.confidence.pool import molecule_column
 from kinmer.errors import MismatchError, SequenceError, UsageError
 from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.inputs import kind_of, parse_json
+from kinmer.proteins import gene_log_odds
 from kinmer.sketches import sketch_many
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Queries:
     profile, and so no meaningful vector; empty for one that has. None: all have one. bases : of A, C, G, T.
     counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown. sketches : of the sequences.
     windows : of every query, its windows as queries; none of a short one. None: they are not wanted.
+    genes : (3,) of each, by `kinmer.proteins.gene_log_odds`. None: without sequences, or not wanted.
     """
 
     ids: list[str]
@@ -51,6 +54,7 @@ class Queries:
     counted: Sequence[int] | None = None
     sketches: Sequence[NDArray[np.uint64]] | None = None
     windows: Sequence[Queries] | None = None
+    genes: Sequence[NDArray[np.float64]] | None = None
 
     @classmethod
     def joined(cls, queries: Sequence[Queries]) -> Queries:
@@ -68,6 +72,7 @@ class Queries:
             bases=all_of([one.bases for one in queries]),
             counted=all_of([one.counted for one in queries]),
             sketches=all_of([one.sketches for one in queries]),
+            genes=all_of([one.genes for one in queries]),
         )
 
     def parts(self) -> Iterator[Queries]:
@@ -96,6 +101,7 @@ class Queries:
             taken(self.counted),
             taken(self.sketches),
             taken(self.windows),
+            taken(self.genes),
         )
 
 
@@ -190,6 +196,7 @@ def _of_cuts(
             vectors[row] = cut.vectors[0]
     k = max(index.encoder.layout.ks)
     pairs = list(zip(letters, cuts, strict=True))
+    has_kinds = molecule_column(index.columns) is not None
     return Queries(
         ids,
         list(map(len, letters)),
@@ -198,6 +205,7 @@ def _of_cuts(
         bases=[0 if cut is None else cut.bases for cut in cuts],
         counted=[0 if cut is None else cut.counted for cut in cuts],
         sketches=sketch_many(letters, threads or 1) if index.has_sketches else None,
+        genes=list(gene_log_odds(letters, threads or 1)) if has_kinds else None,
     )
 
 

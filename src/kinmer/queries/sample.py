@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -35,7 +35,7 @@ from kinmer.confidence.pool import LineageBook, pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Storage
 from kinmer.index.manifest import sketch_scale
-from kinmer.kinds import EVEN, USUAL_KINDS, kinds_of
+from kinmer.kinds import EVEN, GENES_LIMIT, USUAL_KINDS, kinds_of, with_odds
 from kinmer.molecules import MOLECULES, PLASMID
 from kinmer.queries.intake import Queries
 from kinmer.queries.results import MoleculeCall, RankCall, UnitCall
@@ -172,6 +172,10 @@ class Judge:
         found = candidates_of(index, self._means, self._book, nearest, shared)
         lineages = self._book.lineages()
         scores = score(pool, found, self._means, lineages, self._calibration)
+        if queries.genes:
+            limit = np.where(np.isfinite(scores.plasmid_limit), GENES_LIMIT, np.nan)
+            molecule = with_odds(scores.molecule, np.stack(queries.genes)[:, None])
+            scores = replace(scores, molecule=molecule, plasmid_limit=limit)
         return Scored(scores, lineages, self._book.unit_names())
 
     def settle(self, sample: Sequence[Scored]) -> None:
