@@ -13,7 +13,6 @@ import numpy as np
 
 from kinmer.kmers.frames import WINDOW, frames_of_spans
 from kinmer.layout import profile_layout
-from kinmer.proteins import gene_log_odds
 from kinmer.sketches.postings import Postings, count_shared
 from kinmer.stores import distances_to
 
@@ -32,7 +31,6 @@ def main() -> None:
     none, one = Postings.of(lambda: ()), np.zeros(1, np.int64)
     count_shared([np.zeros(1, np.uint64)], (none, none), one, one)
     distances_to(np.ones((1, 2), np.float32), np.ones((1, 1, 2), np.float32), "cosine")
-    gene_log_odds([b"ACGT"])
 
 
 if __name__ == "__main__":
