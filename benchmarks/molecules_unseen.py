@@ -8,13 +8,16 @@ the references do not have; contigs of 100 kb and more count as chromosomes; and
 ENCODER has seen none of that half's genera. Two samples of these queries, drawn with replacement: kinds
 alike frequent, and nine chromosomes to one plasmid beside a few of the others. Calls with default settings:
 F1 of the likeliest kind, how many plasmids are found and how many calls are right, and the calibration error
-of the five probabilities, their mean and that of plasmids.
+of the five probabilities, their mean and that of plasmids. Protein families are made anew, without the
+genomes of the queries, their species, PTUs and clusters.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from side_by_side_draw import STRAIN, Draw, Genomes, draw, plasmid_units, read_g
 
 from kinmer.fasta import read_records
 from kinmer.molecules import MOLECULES
+from kinmer.proteins.odds import GENES, VARIABLE
 
 LENGTHS = (1_000, 2_000, 5_000, 10_000)
 # Fragments of a record and length, and records of a genome and kind.
@@ -168,6 +172,11 @@ def main() -> None:
         "--metadata",
         work / "references.tsv",
     )
+    truth.to_csv(work / "queries.tsv", sep="\t", index=False)
+    tool = Path(__file__).parents[1] / "tools" / "make_genes.py"
+    made_by = [sys.executable, tool, args.genomes, "--without", work / "queries.tsv", "--output", work]
+    subprocess.run(list(map(str, made_by)), check=True)
+    os.environ[VARIABLE] = str((work / f"{GENES}.safetensors").absolute())
     for name, shares in SAMPLES.items():
         rng = np.random.default_rng([args.seed, args.half, 9])
         drawn = mixed(truth, shares, rng)

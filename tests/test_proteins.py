@@ -20,7 +20,7 @@ from kinmer.kinds import GENES_LIMIT, with_odds
 from kinmer.proteins import Families, GeneOdds, families, gene_log_odds
 from kinmer.proteins.families import read_tensors, windows_of, write_tensors
 from kinmer.proteins.homologs import AMINO_ACIDS, BLOSUM62, GAP, NUCLEOTIDES, extend, read_frames
-from kinmer.proteins.odds import boxed_genes, window_features
+from kinmer.proteins.odds import VARIABLE, boxed_genes, window_features
 from kinmer.queries.intake import read_queries
 from kinmer.queries.sample import Judge
 
@@ -200,6 +200,8 @@ def test_a_file_gives_the_same_families(library: Families, tmp_path: Path) -> No
         path.write_bytes(damaged)
         with pytest.raises(FormatError, match="damaged"):
             GeneOdds.read(path)
+    with pytest.raises(FormatError, match="nothing"):
+        GeneOdds.read(tmp_path / "nothing")
     write_tensors(path, {**read_tensors_of(genes, tmp_path), "numbers": np.zeros(100, np.uint16)})
     with pytest.raises(FormatError, match="damaged"):
         GeneOdds.read(path)
@@ -208,6 +210,15 @@ def test_a_file_gives_the_same_families(library: Families, tmp_path: Path) -> No
 def read_tensors_of(genes: GeneOdds, folder: Path) -> dict[str, NDArray[np.generic]]:
     write_tensors(folder / "other", genes.to_tensors())
     return read_tensors(folder / "other")
+
+
+def test_a_benchmark_names_its_own_families(
+    library: Families, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "other.safetensors"
+    write_tensors(path, GeneOdds(library, np.ones((3, 62))).to_tensors())
+    monkeypatch.setenv(VARIABLE, str(path))
+    assert boxed_genes.__wrapped__().families.genera == library.genera
 
 
 @given(st.integers(0, 1000))

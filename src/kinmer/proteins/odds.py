@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ from kinmer.errors import FormatError
 from kinmer.proteins.families import COUNTED, Families, read_tensors, windows_of
 
 GENES = "genes-1"
+# What names another file of families: a benchmark whose queries are of kinmer's own collection needs one.
+VARIABLE = "KINMER_GENES"
 _BOX = Path(__file__).parents[1] / "box"
 # Windows whose features are computed together; the results do not depend on it.
 _PART = 512
@@ -98,8 +101,8 @@ class GeneOdds:
 
 @cache
 def boxed_genes() -> GeneOdds:
-    """The families that come with kinmer."""
-    return GeneOdds.read(_BOX / f"{GENES}.safetensors")
+    """The families that come with kinmer, or those that `VARIABLE` names."""
+    return GeneOdds.read(Path(os.environ.get(VARIABLE) or _BOX / f"{GENES}.safetensors"))
 
 
 def gene_log_odds(letters: Sequence[bytes], threads: int = 1) -> Floats:
