@@ -228,7 +228,7 @@ def test_hits_say_which_entry_they_are(db: Path, tmp_path: Path) -> None:
     keys = {(hit.genome, hit.id) for hit in one.hits}
     assert len(keys) == 5
     assert ("flye1", "contig_2") not in keys
-    for form, column in (("blast", 1), ("calls", -3)):
+    for form, column in (("blast", 1), ("calls", -5)):
         path = tmp_path / form
         with path.open("w") as file:
             writer_of(form)(iter(found), file)

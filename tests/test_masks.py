@@ -197,7 +197,7 @@ def test_a_prior_and_a_rate_reach_the_search(
         )
         out = capsys.readouterr().out.splitlines()
         header = out[0].split("\t")
-        assert header[-1] == "why"
+        assert header[-3:] == ["why", "ptu", "ptu_p"]
         return [dict(zip(header, line.split("\t"), strict=True)) for line in out[1:]]
 
     for argv, options in (

@@ -159,6 +159,6 @@ def _prior(text: str) -> Any:
         return tuple(map(float, text.split(",")))
     except ValueError:
         raise UsageError(
-            f"the prior is sample, usual or shares, not {text!r}",
+            f"the prior is sample, usual, three shares or shares of molecules, not {text!r}",
             check="such as 0.5,0.25,0.25 or plasmid=0.1",
         ) from None

@@ -32,7 +32,7 @@ COUNTED = 3
 QUERY_CODONS = 60
 FRAMES = 64
 # Letters of a window, and windows of a query that are read, spread over it.
-WINDOW, WINDOWS = 10_000, 8
+WINDOW, WINDOWS = 10_000, 2
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

@@ -16,7 +16,6 @@ from kinmer.errors import MismatchError, SequenceError, UsageError
 from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.inputs import kind_of, parse_json
-from kinmer.proteins import gene_log_odds
 from kinmer.sketches import sketch_many
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Queries:
     profile, and so no meaningful vector; empty for one that has. None: all have one. bases : of A, C, G, T.
     counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown. sketches : of the sequences.
     windows : of every query, its windows as queries; none of a short one. None: they are not wanted.
-    genes : (3,) of each, by `kinmer.proteins.gene_log_odds`. None: without sequences, or not wanted.
+    genes : the letters of each until it is judged, for `kinmer.proteins`. None: not known, or not wanted.
     """
 
     ids: list[str]
@@ -54,7 +53,7 @@ class Queries:
     counted: Sequence[int] | None = None
     sketches: Sequence[NDArray[np.uint64]] | None = None
     windows: Sequence[Queries] | None = None
-    genes: Sequence[NDArray[np.float64]] | None = None
+    genes: Sequence[bytes] | None = None
 
     @classmethod
     def joined(cls, queries: Sequence[Queries]) -> Queries:
@@ -205,7 +204,7 @@ def _of_cuts(
         bases=[0 if cut is None else cut.bases for cut in cuts],
         counted=[0 if cut is None else cut.counted for cut in cuts],
         sketches=sketch_many(letters, threads or 1) if index.has_sketches else None,
-        genes=list(gene_log_odds(letters, threads or 1)) if has_kinds else None,
+        genes=letters if has_kinds else None,
     )
 
 

@@ -132,6 +132,7 @@ def results_of(
             prior=settings.prior,
             fdr=settings.fdr,
             log=settings.log,
+            threads=settings.n_jobs,
         )
         if settings.evidence:
             aligner = IndexAligner(index, by=settings.by, threads=settings.n_jobs, log=settings.log)
@@ -191,8 +192,8 @@ def _prepared(part: Queries, index: Storage, settings: SearchSettings, judge: Ju
         nearest = index.nearest(known.vectors, width, metric=metric, exclude=own)
         scored = judge.score(known, nearest[0][:, :POOL], nearest[1][:, :POOL], metric, own)
         windows = _windows_scored(known, index, judge, metric, own)
-        # Vectors of windows are not kept: what they say does not change.
-        part, known = replace(part, windows=None), replace(known, windows=None)
+        # Windows and letters are not kept: what they say does not change.
+        part, known = (replace(one, windows=None, genes=None) for one in (part, known))
         return _Prepared(part, known, index.table.epoch, own, nearest, scored, windows)
 
 
@@ -225,8 +226,17 @@ def _found(
         if prepared.epoch != index.table.epoch:
             # Rows may have moved since.
             again = _prepared(prepared.part, index, settings, judge)
-            prepared = replace(again, windows=prepared.windows)
+            prepared = replace(again, windows=prepared.windows, scored=_same_kinds(again, prepared))
         return _Search(index, settings, judge, aligner).results(prepared)
+
+
+def _same_kinds(again: _Prepared, before: _Prepared) -> Scored | None:
+    """The new scores with the kinds of before: the letters that spoke for these are gone."""
+    if again.scored is None or before.scored is None:
+        return again.scored
+    old = before.scored.scores
+    scores = replace(again.scored.scores, molecule=old.molecule, plasmid_limit=old.plasmid_limit)
+    return replace(again.scored, scores=scores)
 
 
 def _hits_wanted(index: Storage, settings: SearchSettings) -> int:

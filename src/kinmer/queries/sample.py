@@ -35,10 +35,12 @@ from kinmer.confidence.pool import LineageBook, pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Storage
 from kinmer.index.manifest import sketch_scale
-from kinmer.kinds import EVEN, GENES_LIMIT, USUAL_KINDS, kinds_of, with_odds
+from kinmer.kinds import EVEN, GENES_LIMIT, USUAL_KINDS, kinds_of, posterior, with_odds
 from kinmer.molecules import MOLECULES, PLASMID
+from kinmer.proteins import gene_log_odds
 from kinmer.queries.intake import Queries
 from kinmer.queries.results import MoleculeCall, RankCall, UnitCall
+from kinmer.resources import available_cores
 from kinmer.sketches import thinned
 from kinmer.stores import Metric, distances_to, sort_hits
 from kinmer.taxonomy import RANKS
@@ -49,6 +51,8 @@ Log = Callable[[str], None]
 Prior = Literal["sample", "usual"] | Sequence[float] | Mapping[str, float]
 # Queries by which a sample is known.
 SAMPLE = 4096
+# A kind of molecule that is so likely without genes is not asked of them.
+CERTAIN = 0.95
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,16 @@ class Judge:
     """
 
     def __init__(
-        self, index: Storage, *, min_probability: float | None, prior: Prior, fdr: float | None, log: Log
+        self,
+        index: Storage,
+        *,
+        min_probability: float | None,
+        prior: Prior,
+        fdr: float | None,
+        log: Log,
+        threads: int | None = None,
     ) -> None:
-        self._index, self._log = index, log
+        self._index, self._log, self._threads = index, log, threads or available_cores()
         self._least, self._wanted, self._rate = min_probability, prior, fdr
         self._epoch, self._warned = -1, ""
         self._calibration: Calibration | None = None
@@ -173,9 +184,7 @@ class Judge:
         lineages = self._book.lineages()
         scores = score(pool, found, self._means, lineages, self._calibration)
         if queries.genes:
-            limit = np.where(np.isfinite(scores.plasmid_limit), GENES_LIMIT, np.nan)
-            molecule = with_odds(scores.molecule, np.stack(queries.genes)[:, None])
-            scores = replace(scores, molecule=molecule, plasmid_limit=limit)
+            scores = _with_genes(scores, queries.genes, self._threads)
         return Scored(scores, lineages, self._book.unit_names())
 
     def settle(self, sample: Sequence[Scored]) -> None:
@@ -261,6 +270,19 @@ class Judge:
         if kept is not None and (line := kept.warning(self._index.table)) and line != self._warned:
             self._warned = line
             self._log(line)
+
+
+def _with_genes(scores: Scores, letters: Sequence[bytes], threads: int) -> Scores:
+    """The scores with what the protein families in the letters say of kinds, where it can matter."""
+    known = scores.classes[:, :2].sum(axis=1)
+    shares = np.nan_to_num(np.stack([known, 1 - known], axis=1), nan=0.5)
+    likely = posterior((shares[:, :, None] * scores.molecule).sum(axis=1), np.array(USUAL_KINDS))
+    rows = np.flatnonzero(likely.max(axis=1) < CERTAIN)
+    molecule = scores.molecule.copy()
+    odds = gene_log_odds([letters[row] for row in rows.tolist()], threads)
+    molecule[rows] = with_odds(molecule[rows], odds[:, None])
+    limit = np.where(np.isfinite(scores.plasmid_limit), GENES_LIMIT, np.nan)
+    return replace(scores, molecule=molecule, plasmid_limit=limit)
 
 
 def _shares_text(shares: NDArray[np.float64]) -> str:
