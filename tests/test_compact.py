@@ -187,6 +187,13 @@ def test_a_search_needs_no_index(folder: Path, cache: Path, capsys: pytest.Captu
     assert [one.hits for one in answers[0]] == [one.hits for one in answers[1]]
     assert run(["search", queries, "--db", "kin-ref-1", "--db", str(folder / "full.db"), "-k", "1"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    # What was released stays as it is.
+    before = {path: path.read_bytes() for path in db.glob("*.*")}
+    for words in (["add", "kin-ref-1", queries], ["delete", "kin-ref-1", "--where", "length > 0"]):
+        assert run(["db", *words]) == 2
+    assert run(["db", "calibrate", str(db)]) == 2
+    assert capsys.readouterr().err.count("stays as it is") == 3
+    assert {path: path.read_bytes() for path in db.glob("*.*")} == before
     assert {row[rows[0].index("db")] for row in rows[1:]} == {"full.db"}
 
 

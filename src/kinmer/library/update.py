@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from kinmer.box.reference import REFERENCE
 from kinmer.confidence import Calibrated, calibration_of, refresh_calibration, warn_stale
 from kinmer.errors import InputError, UsageError
 from kinmer.files import hash_file, remove
@@ -221,6 +222,11 @@ class KinIndex(Storage):
     @contextmanager
     def _writer(self, wait: float, log: Log | None, threads: int | None = None) -> Iterator[IndexWriter]:
         """The writer; afterwards this index is what it made of it."""
+        if self.manifest["index"] == REFERENCE:
+            raise UsageError(
+                f"{REFERENCE} comes with kinmer, and stays as it is",
+                check="search it beside your own index (--db twice), or merge both into a new one",
+            )
         threads = self._threads if threads is None else threads
         with IndexWriter(self.path, log=log or self._log, threads=threads, wait=wait) as writer:
             yield writer
