@@ -26,9 +26,8 @@ import kinmer
 from kinmer import plots
 from kinmer.cli import run
 from kinmer.encoder import Encoder
-from kinmer.errors import KinmerError, UsageError
+from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.fragments import read_labels
-from kinmer.layout import kmer_layout
 from kinmer.sweeps.parameters import Range, Space, parse_range, trial_name
 from kinmer.sweeps.study import sweep
 from kinmer.sweeps.summaries import SweepReport, differing, figure, summaries, t_quantile
@@ -473,43 +472,9 @@ def test_validation_species_are_not_trained_on(bench: tuple[Path, Path], tmp_pat
         sweep(store, tmp_path / "s", grid={"latent": [2]}, benchmark=benchmark, fold=9)
 
 
-@pytest.mark.parametrize("scored", [True, False])
-def test_fasta_files_are_trained_on_without_the_folds_left_out(
-    bench: tuple[Path, Path], tmp_path: Path, scored: bool
-) -> None:
-    benchmark, store = bench
-    source, labels = benchmark.parent / "all.fna", benchmark.parent / "labels.tsv"
-    folds = read_labels(benchmark / "folds.tsv")
-    kept = [one for one in folds.rows if folds.value(one, "fold") == "0"]
-    more: dict[str, Any] = {"benchmark": benchmark, "fold": 1} if scored else {}
-    report = sweep(
-        [source],
-        tmp_path / "s",
-        preset="pairs",
-        grid={"latent": [2]},
-        fixed={"epochs": 1, "epoch_pairs": 16, "batch": 8, "lengths": "500x1000"},
-        labels=labels,
-        layout=kmer_layout(3),
-        threads=1,
-        **more,
-    )
-    encoder = Encoder.load(tmp_path / "s" / "encoders" / report.trials[0]["name"])
-    assert encoder.training["data"]["rows"] == (len(kept) if scored else len(folds.rows))
-    assert encoder.layout == kmer_layout(3)
-    row = rows_of(tmp_path / "s" / "trials.tsv")[0]
-    assert float(row["held_out_retrieval"]) == encoder.training["results"]["retrieval"]
-    if scored:
-        wanted = nearest_is_right(benchmark, encoder, "1")
-        assert float(row["score"]) == pytest.approx(np.mean(list(wanted.values())))
-        with pytest.raises(UsageError, match="fold to score with is not given"):
-            sweep([source], tmp_path / "t", grid={"latent": [2]}, benchmark=benchmark)
-        other = write_fasta(tmp_path / "o.fna", {"strange": "ACGT" * 500})
-        with pytest.raises(UsageError, match="'strange' is not in the benchmark's folds"):
-            sweep([other], tmp_path / "t", grid={"latent": [2]}, benchmark=benchmark, fold=1)
-    else:
-        assert row["score"] == row["held_out_retrieval"]
-        with pytest.raises(UsageError, match="profiles are not pairs"):
-            sweep(store, tmp_path / "t", grid={"objective": ["vae", "both"]})
+def test_fasta_files_are_no_profiles(bench: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="it is FASTA · make one with kinmer count"):
+        sweep(bench[0].parent / "all.fna", tmp_path / "t", grid={"latent": [2]})
     assert not (tmp_path / "t").exists()
 
 

@@ -153,8 +153,7 @@ OriginalClr = Annotated[
     bool, typer.Option("--original-clr", help="Joint CLR with 1e-6, as the original pipeline.")
 ]
 SweepSource = Annotated[
-    list[Path],
-    typer.Argument(help="What kinmer train takes: a profile store, or FASTA files.", show_default=False),
+    Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
 ]
 Grid = Annotated[
     list[str] | None, option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
@@ -363,20 +362,14 @@ def sweep(
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
-    labels: Labels = None,
-    max_k: MaxK = 6,
-    coding: Coding = True,
-    genetic_code: GeneticCode = "auto",
     memory: Memory = None,
     ids: Ids = None,
 ) -> None:
     """Train with many settings and seeds, and compare them. Resumes if run again."""
     from kinmer.sweeps import sweep as run_sweep
-    from kinmer.training.settings import fasta_files
 
-    files = fasta_files(source)
     report = run_sweep(
-        source[0] if files is None else files,
+        source,
         output,
         grid=_pairs(grid, "--grid"),
         ranges=_pairs(ranges, "--range"),
@@ -390,8 +383,6 @@ def sweep(
         fold=fold,
         leave_out=() if leave_out is None else whole_numbers(leave_out, "--leave-out"),
         metric=metric,
-        labels=labels,
-        layout=None if files is None else _layout(max_k, coding, genetic_code),
         jobs=jobs,
         ids=ids,
         device=device,

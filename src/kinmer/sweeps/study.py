@@ -21,11 +21,10 @@ from kinmer.errors import FormatError, KinmerError, UsageError
 from kinmer.files import clear_temporaries, write_json
 from kinmer.folders import FolderKind, Workshop
 from kinmer.inputs import read_json
-from kinmer.layout import Layout
 from kinmer.resources import available_cores, available_memory
 from kinmer.sweeps.parameters import Range, Sampler, Search, SearchKind, Space, trial_name
 from kinmer.sweeps.summaries import ENCODERS, FORMAT, KIND, OUTPUT, SweepReport, short
-from kinmer.sweeps.validation import Data, Prepared, prepared
+from kinmer.sweeps.validation import Data, prepared
 from kinmer.sweeps.workers import Setup, Task, Workers, is_final
 from kinmer.training.settings import TrainSettings, flat
 
@@ -64,10 +63,9 @@ class SweepSettings:
         (Bergstra et al. 2011, NeurIPS 24:2546) learns from the scores; the draws follow from the seed.
     benchmark, fold, metric : score by retrieval, with the queries of one fold (None: of all) that have their
         species in the database: the share whose nearest entry is of their species, the mean over lengths
-        and the cases strain and genome. Without a benchmark the score is the validation loss, of a training
-        on FASTA files its own retrieval of held-out species.
-    leave_out : other folds that are not trained on, such as that of the final table. FASTA files of the
-        benchmark are trained on without them and without `fold`; rows of profiles are refused.
+        and the cases strain and genome. Without a benchmark the score is the validation loss.
+    leave_out : other folds that are not trained on, such as that of the final table. Rows of profiles that
+        are of them, or of `fold`, are refused.
     """
 
     grid: Mapping[str, Sequence[Any]] | None = None
@@ -108,11 +106,9 @@ class SweepSettings:
 
 
 def sweep(
-    source: str | Path | AnnData | Profiles | Sequence[str | Path],
+    source: str | Path | AnnData | Profiles,
     output: str | Path,
     *,
-    labels: str | Path | None = None,
-    layout: Layout | None = None,
     ids: str | Path | None = None,
     jobs: int = 1,
     device: str = "auto",
@@ -126,7 +122,7 @@ def sweep(
 
     Parameters
     ----------
-    source, ids, labels, layout : str | Path | AnnData | Profiles | Sequence[str | Path]
+    source, ids : str | Path | AnnData | Profiles
         What `kinmer.train` takes; on disk where `jobs` is above 1.
     output : str | Path
         Folder of the sweep. The same call resumes it: what is finished is not run again, a training that
@@ -151,12 +147,11 @@ def sweep(
     space = given.space()
     if jobs < 1 or (threads is not None and threads < 1):
         raise UsageError("jobs and threads are at least 1")
-    asked = Data(
-        source, ids, labels, layout, given.benchmark, given.fold, tuple(given.leave_out), given.metric
-    )
+    asked = Data(source, ids, given.benchmark, given.fold, tuple(given.leave_out), given.metric)
     say = log or (lambda line: None)
     data = prepared(asked, say)
-    _check_source(data, space, jobs)
+    if jobs > 1 and not isinstance(data.source, str):
+        raise UsageError("profiles in memory are for one job", check="write a store, or give jobs=1")
     folder = Path(output)
     with opened(folder, force):
         stamp(folder, data.signature)
@@ -166,18 +161,6 @@ def sweep(
         setup = Setup(data.source, data.options, validation, device, *_shares(jobs, threads, memory))
         plan = Search(given.kind, space, given.draws or 0, given.search_seed, data.signature["maximise"])
         return _Run(folder, data.signature, plan, tuple(given.seeds), Workers(setup, jobs), say).all()
-
-
-def _check_source(data: Prepared, space: Space, jobs: int) -> None:
-    if jobs > 1 and not isinstance(data.source, str | list):
-        raise UsageError("profiles in memory are for one job", check="write a store, or give jobs=1")
-    sequences = isinstance(data.source, list)
-    if not sequences and any(space.settings(one, 0).objective != "vae" for one in space.product()):
-        raise UsageError(
-            "profiles are not pairs of fragments",
-            "pairs are drawn from the sequences themselves",
-            "give the FASTA files, or train with the objective vae",
-        )
 
 
 def _shares(jobs: int, threads: int | None, memory: int | None) -> tuple[int | None, int | None]:

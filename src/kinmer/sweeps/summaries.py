@@ -19,8 +19,8 @@ Record = Mapping[str, Any]
 CONFIDENCE = 0.95
 FORMAT, KIND = 1, "kinmer sweep"
 OUTPUT, ENCODERS = "sweep.json", "encoders"
-# Figures that may be the score, by its name.
-SCORES = {"validation loss": "validation_loss", "retrieval of held-out species": "held_out_retrieval"}
+# The figure that is the score, by its name, where there is no benchmark.
+SCORES = {"validation loss": "validation_loss"}
 # Figures whose spread says nothing.
 PLAIN = ("last_epoch", "parameters")
 # Figures that the page leaves to the tables.
@@ -62,7 +62,7 @@ def figures_of(record: Record) -> dict[str, float]:
         figures[f"species@1_{length}"] = fmean(case[length] for case in cells.values() if length in case)
     for name, case in cells.items():
         figures[f"species@1_{name}"] = fmean(case.values())
-    for name in ("held_out_retrieval", "validation_loss", "kl", "mse"):
+    for name in ("validation_loss", "kl", "mse"):
         figures[name] = record.get(name)
     for block, error in record.get("blocks", {}).items():
         figures[f"mse_{block.replace('-', '')}"] = error

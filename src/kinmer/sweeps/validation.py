@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kinmer.errors import UsageError
 from kinmer.evaluate.retrieval import evaluate_retrieval
-from kinmer.fasta import nonempty, read_blocks, read_records
-from kinmer.files import built_aside, hash_file, hash_ids
+from kinmer.fasta import read_records
+from kinmer.files import built_aside
 from kinmer.fragments import Benchmark, open_benchmark, read_labels
 from kinmer.fragments.benchmarks import FOLDS
 from kinmer.fragments.cuts import clean
-from kinmer.layout import Layout, profile_layout
 from kinmer.profiles import open_profiles
-from kinmer.tables import write_table
-from kinmer.training.settings import fasta_files, refuse_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,10 +24,7 @@ if TYPE_CHECKING:
     from kinmer.profiles import Profiles
 
 Say = Callable[[str], None]
-Folds = Mapping[str, str]
-RETRIEVAL, HELD_OUT, LOSS = "species@1", "retrieval of held-out species", "validation loss"
-OUT, IN = "out", "in"
-
+RETRIEVAL, LOSS = "species@1", "validation loss"
 # The database has the species in these cases, as another strain or another part of the genome.
 CASES = ("strain", "genome")
 QUERIES, LABELS = "queries.fna", "queries.fna.tsv"
@@ -117,18 +111,13 @@ def _write_queries(benchmark: Benchmark, chosen: set[str], folder: Path) -> None
     (folder / LABELS).write_text("".join([lines[0], *kept]), encoding="utf-8")
 
 
-def _folds_of(benchmark: Benchmark) -> dict[str, str]:
-    """The fold of every labelled sequence."""
-    labels = read_labels(benchmark.folder / FOLDS)
-    return {one: labels.value(one, "fold") for one in labels.rows}
-
-
 def trained_on(ids: Iterable[Any], benchmark: Benchmark, folds: Container[str] | None) -> tuple[int, int]:
     """How many of the training rows `ids` are of the benchmark's genomes, and how many of these of `folds`.
 
     Rows are known by their ids: a sequence's, or one of its fragments'. None: all folds.
     """
-    fold_of = {clean(one): fold for one, fold in _folds_of(benchmark).items()}
+    labels = read_labels(benchmark.folder / FOLDS)
+    fold_of = {clean(one): labels.value(one, "fold") for one in labels.rows}
     known = inside = 0
     for one in map(str, ids):
         cut = FRAGMENT.fullmatch(one)
@@ -141,10 +130,8 @@ def trained_on(ids: Iterable[Any], benchmark: Benchmark, folds: Container[str] |
 class Data(NamedTuple):
     """What `sweep` was given; the meaning is described there."""
 
-    source: str | Path | AnnData | Profiles | Sequence[str | Path]
+    source: str | Path | AnnData | Profiles
     ids: str | Path | None
-    labels: str | Path | None
-    layout: Layout | None
     benchmark: str | Path | None
     fold: int | None
     leave_out: tuple[int, ...]
@@ -165,16 +152,10 @@ class Prepared(NamedTuple):
     benchmark: Benchmark | None
 
     def validation(self, given: Data, folder: Path) -> Validation | None:
-        """The queries, in `folder`, and beside them the folds that a training on FASTA leaves out."""
+        """The queries, in `folder`; None without a benchmark."""
         if self.benchmark is None:
             return None
-        validation = write_validation(self.benchmark, given.fold, folder, given.metric)
-        if self.options.get("fold") is not None:
-            folds = _folds_of(self.benchmark).items()
-            rows = ((one, OUT if fold in given.left_out else IN) for one, fold in folds)
-            write_table(folder / FOLDS, ("sequence_id", "fold"), rows)
-            self.options["folds"] = _absolute(folder / FOLDS)
-        return validation
+        return write_validation(self.benchmark, given.fold, folder, given.metric)
 
 
 def prepared(given: Data, say: Say) -> Prepared:
@@ -187,75 +168,22 @@ def prepared(given: Data, say: Say) -> Prepared:
     if given.benchmark is None and given.left_out:
         raise UsageError("a fold is one of a benchmark's", check="give the benchmark too")
     benchmark = None if given.benchmark is None else open_benchmark(given.benchmark)
-    files = fasta_files(given.source)
-    facts: dict[str, Any]
-    if files is None:
-        refuse_labels(given.labels, given.layout)
-        profiles = open_profiles(given.source, ids=given.ids)
-        source, score = _absolute(given.source), LOSS
-        facts = {
-            "profiles": Path(given.source).name if isinstance(given.source, str | Path) else "in memory",
-            "rows": len(profiles),
-            "ids": profiles.fingerprint,
-            "layout": profiles.layout.fingerprint,
-        }
-        options: dict[str, Any] = {"ids": None if given.ids is None else _absolute(given.ids)}
-        if benchmark is not None:
-            _check_apart(list(profiles.ids), benchmark, given, say)
-    else:
-        source, score = [_absolute(file) for file in nonempty(files, say)], HELD_OUT
-        facts, options = _fasta(given, source, benchmark)
+    profiles = open_profiles(given.source, ids=given.ids)
+    facts: dict[str, Any] = {
+        "profiles": Path(given.source).name if isinstance(given.source, str | Path) else "in memory",
+        "rows": len(profiles),
+        "ids": profiles.fingerprint,
+        "layout": profiles.layout.fingerprint,
+    }
+    score = LOSS
     if benchmark is not None:
+        _check_apart(list(profiles.ids), benchmark, given, say)
         score = RETRIEVAL
         facts |= {"benchmark": benchmark.folder.name, "benchmark_fingerprint": benchmark.fingerprint}
         facts |= {"fold": given.fold, "left_out": list(given.leave_out), "metric": given.metric}
     signature = {"data": facts, "score": score, "maximise": score != LOSS}
-    return Prepared(signature, source, options, benchmark)
-
-
-def _fasta(
-    given: Data, files: Sequence[str], benchmark: Benchmark | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Facts of FASTA files, and the options that they are trained on with."""
-    if given.ids is not None:
-        raise UsageError("ids are those of a table of profiles", check="leave out --ids")
-    if benchmark is not None and given.fold is None:
-        raise UsageError(
-            "the fold to score with is not given",
-            "its sequences are not trained on",
-            "give one of the benchmark's folds",
-        )
-    layout = given.layout or profile_layout(coding=True)
-    ids: list[str] = []
-    for file in files:
-        for block in read_blocks(file):
-            ids += block.ids[int(block.continues) :]
-    if benchmark is not None:
-        known = _folds_of(benchmark)
-        strange = next((one for one in ids if one not in known), None)
-        if strange is not None:
-            raise UsageError(
-                f"the sequence {strange!r} is not in the benchmark's folds",
-                "whether its species is asked about is not known",
-                "train on files that the benchmark was made of",
-                place=benchmark.folder,
-            )
-    if given.labels is not None:
-        read_labels(given.labels)
-    facts = {
-        "files": len(files),
-        "first_file": Path(files[0]).name,
-        "sequences": len(ids),
-        "ids": hash_ids(ids),
-        "labels": None if given.labels is None else hash_file(given.labels),
-        "layout": layout.fingerprint,
-        "genetic_code": layout.genetic_code,
-    }
-    return facts, {
-        "labels": None if given.labels is None else _absolute(given.labels),
-        "fold": None if benchmark is None else OUT,
-        "layout": layout.to_dict(),
-    }
+    options = {"ids": None if given.ids is None else _absolute(given.ids)}
+    return Prepared(signature, _absolute(given.source), options, benchmark)
 
 
 def _check_apart(ids: Sequence[Any], benchmark: Benchmark, given: Data, say: Say) -> None:

@@ -86,21 +86,17 @@ def _failure(task: Task, kind: str, error: str) -> Record:
 def _run(task: Task, setup: Setup) -> Record:
     # Here, and not above: the process that hands out the trials needs no PyTorch.
     from kinmer.encoder import Encoder
-    from kinmer.layout import Layout
     from kinmer.training import TrainSettings, train
 
     path = Path(task.encoder)
     if path.is_dir():
         encoder = Encoder.load(path)
     else:
-        options = dict(setup.options)
-        if "layout" in options:
-            options["layout"] = Layout.from_dict(options["layout"])
         encoder = train(
             setup.source,
             path,
             settings=TrainSettings.from_dict(task.settings),
-            **options,
+            **setup.options,
             # Its own checkpoint is resumed; one that another device or version left is not.
             force=True,
             device=setup.device,
@@ -111,20 +107,18 @@ def _run(task: Task, setup: Setup) -> Record:
     started, cells = time.monotonic(), None
     if setup.validation is not None:
         cells = setup.validation.measure(encoder.to(setup.device), device=setup.device, threads=setup.threads)
-    loss, held_out = results["validation_loss"], results.get("retrieval")
-    own = loss if held_out is None else held_out
+    loss = results["validation_loss"]
     return {
         "name": task.name,
         "settings": task.settings,
         "state": "done",
         "error": None,
-        "score": own if cells is None else score_of(cells),
+        "score": loss if cells is None else score_of(cells),
         "retrieval": cells,
-        "held_out_retrieval": held_out,
         "validation_loss": loss,
-        "kl": results.get("validation_kl"),
-        "mse": results.get("mse"),
-        "blocks": results.get("blocks", {}),
+        "kl": results["validation_kl"],
+        "mse": results["mse"],
+        "blocks": results["blocks"],
         "epoch": results["epoch"],
         "epochs": results["epochs"],
         "seconds": sum(one.get("seconds", 0.0) for one in encoder.metrics),
