@@ -384,17 +384,10 @@ FOLDED = (
         *("--labels", "labels.tsv", "--folds", "bench/folds.tsv", "--fold", "1", "--force"),
     ),
 )
-LABELED = (
-    (
-        *("train", "q.fna", "-o", "trained", "--preset", "pairs", "--labels", "labels.tsv", "--epochs", "1"),
-        *("--epoch-pairs", "8", "--batch", "8", "--length", "500-900", "--latent", "2", "--force"),
-    ),
-)
 LABELS = (
     ("fragment", "q.fna", "-o", "new.fna", "--force", "--labels", "labels.tsv", "--per-sequence", "1"),
     *CLUSTERS[2:],
     *BENCHMARK[1:],
-    *LABELED,
     (
         "evaluate",
         "clusters",

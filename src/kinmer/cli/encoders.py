@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,9 +25,6 @@ from kinmer.cli.options import (
 )
 from kinmer.cli.output import say
 
-if TYPE_CHECKING:
-    from kinmer.layout import Layout
-
 Code = Literal["auto", "11", "4"]
 FASTA = "Fragments of FASTA files"
 # Settings shown of a sweep.
@@ -39,17 +36,15 @@ OLD_OPTIONS = {
     "--clr": "clr.scope",
     "--pseudocount": "clr.pseudocount",
     "--pseudocount-value": "clr.value",
-    "--length": "lengths",
     **{
         f"--{name.replace('_', '-')}": name
         for name in (
-            *("objective", "network", "hidden", "beta", "validation", "precision", "embedding_precision"),
-            *("compile", "epoch_pairs", "reuse", "hard", "virus_share", "temperature", "pair_weight"),
-            *("kin_positives", "anchor", "dropout", "weight_decay", "linear_rate"),
+            *("hidden", "beta", "validation", "precision", "embedding_precision"),
+            *("compile", "weight_decay"),
         )
     },
 }
-OLD_FLAGS = ("--compile", "--kin-positives")
+OLD_FLAG = "--compile"
 
 
 def register(app: typer.Typer) -> None:
@@ -121,18 +116,10 @@ def _list_settings(wanted: bool) -> None:
 
 
 TrainingSource = Annotated[
-    list[Path],
-    typer.Argument(
-        help="Profile store (*.zarr) or k-mer table (*.npy); or FASTA files, to draw fragments of.",
-        show_default=False,
-    ),
+    Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
 ]
 Preset = Annotated[
-    str,
-    typer.Option(
-        help="default (a VAE), original (the same with joint CLR, 1e-6, 500 epochs), or pairs (a linear "
-        "encoder, from the discriminant solution on, trained on pairs of fragments)."
-    ),
+    str, typer.Option(help="default (a VAE) or original (the same with joint CLR, 1e-6, 500 epochs).")
 ]
 ListSettings = Annotated[
     bool,
@@ -151,9 +138,6 @@ Anchor = Annotated[
 ]
 OriginalClr = Annotated[
     bool, typer.Option("--original-clr", help="Joint CLR with 1e-6, as the original pipeline.")
-]
-SweepSource = Annotated[
-    Path, typer.Argument(help="Profile store (*.zarr) or k-mer table (*.npy).", show_default=False)
 ]
 Grid = Annotated[
     list[str] | None, option("Values of a training setting; repeatable.", "--grid", metavar="NAME=A,B")
@@ -192,17 +176,14 @@ def _without_old_options(args: list[str]) -> list[str]:
         argument = left.pop(0)
         option, equals, value = argument.partition("=")
         flag = option.replace("--no-", "--", 1)
-        name = OLD_OPTIONS.get(flag if flag in OLD_FLAGS else option)
-        if name is None or (flag not in OLD_FLAGS and not equals and not left):
+        name = OLD_OPTIONS.get(flag if flag == OLD_FLAG else option)
+        if name is None or (flag != OLD_FLAG and not equals and not left):
             new.append(argument)
             continue
-        if flag in OLD_FLAGS:
+        if flag == OLD_FLAG:
             value = str(flag == option).lower()
         elif not equals:
             value = left.pop(0)
-        if name == "lengths":
-            bases = parse_length(value)
-            value = "x".join(map(str, (bases, bases) if isinstance(bases, int) else bases))
         note(f"warning: {option} is an old name · write --set {name}={value}")
         new += ["--set", f"{name}={value}"]
     return new
@@ -213,7 +194,7 @@ def train(
     output: Output,
     preset: Preset = "default",
     epochs: Annotated[int | None, _setting("Epochs at most", "--epochs")] = None,
-    batch: Annotated[int | None, _setting("Rows of a step; a pair is two", "--batch")] = None,
+    batch: Annotated[int | None, _setting("Rows of a step", "--batch")] = None,
     latent: Annotated[int | None, _setting("Dimensions of the embedding", "--latent")] = None,
     rate: Annotated[float | None, _setting("Learning rate of Adam", "--learning-rate")] = None,
     seed: Annotated[int | None, _setting("Seed of everything random", "--seed")] = None,
@@ -222,36 +203,23 @@ def train(
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
-    labels: Labels = None,
-    folds: Folds = None,
-    fold: Fold = None,
-    max_k: MaxK = 6,
-    coding: Coding = True,
-    genetic_code: GeneticCode = "auto",
     memory: Memory = None,
     ids: Ids = None,
 ) -> None:
-    """Train a network on profiles, or on pairs of fragments (needs PyTorch). Resumes if run again."""
+    """Train a network on profiles (needs PyTorch). Resumes if run again."""
     from kinmer.errors import UsageError
     from kinmer.training import train as train_encoder
     from kinmer.training import train_settings
-    from kinmer.training.settings import fasta_files
 
     own = {"epochs": epochs, "batch": batch, "latent": latent, "learning_rate": rate, "seed": seed}
     changes = {name: value for name, value in own.items() if value is not None}
     more = _pairs(fixed, "--set")
     if twice := sorted(changes.keys() & more.keys()):
         raise UsageError(f"the training setting {twice[0]} is given twice")
-    settings = train_settings(preset, **changes, **more)
-    files = fasta_files(source)
     train_encoder(
-        source[0] if files is None else files,
+        source,
         output,
-        settings=settings,
-        labels=labels,
-        folds=folds,
-        fold=fold,
-        layout=None if files is None else _layout(max_k, coding, genetic_code),
+        settings=train_settings(preset, **changes, **more),
         ids=ids,
         device=device,
         threads=threads,
@@ -260,12 +228,6 @@ def train(
         log=note,
     )
     note(f"encoder written to {output}")
-
-
-def _layout(max_k: int, coding: bool, genetic_code: str) -> Layout:
-    from kinmer.layout import profile_layout
-
-    return profile_layout(max_k, coding=coding, genetic_code=parse_code(genetic_code))
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
@@ -307,9 +269,9 @@ def fit(
 ) -> None:
     """Make an encoder from labeled genomes in minutes, without training."""
     from kinmer.clr import REFERENCE_CLR
-    from kinmer.training.fit import SHARES, FitSettings
+    from kinmer.training.fit import SHARES, FitSettings, fasta_files
     from kinmer.training.fit import fit as fit_encoder
-    from kinmer.training.settings import BLOCK_CLR, fasta_files
+    from kinmer.training.settings import BLOCK_CLR
 
     bases = parse_length(length)
     given = _pairs(share, "--share").items() or SHARES.items()
@@ -344,7 +306,7 @@ def fit(
 
 
 def sweep(
-    source: SweepSource,
+    source: TrainingSource,
     output: Annotated[Path, option("Folder of the sweep.", "--output", "-o")],
     grid: Grid = None,
     ranges: Ranges = None,

@@ -203,11 +203,14 @@ def _folder_of(output: Path) -> Path:
 
 
 def _differences(ours: object, theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of what differs between two nested settings."""
+    """Dotted names of what differs between two nested settings.
+
+    Settings that only the older one has are passed over: kinmer 0.2 dropped those of pairs of fragments.
+    """
     if not isinstance(ours, dict):
         return ["all"]
     names = []
-    for key in sorted(set(ours) | set(theirs)):
+    for key in sorted(theirs):
         one, other = ours.get(key), theirs.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
             names += _differences(one, other, f"{prefix}{key}.")

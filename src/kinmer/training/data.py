@@ -13,14 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import ProfileError, TrainingError, UsageError
-from kinmer.layout import Layout
-from kinmer.networks import Network, Vae
+from kinmer.errors import ProfileError, TrainingError
 from kinmer.profiles import Profiles
 from kinmer.progress import step
 from kinmer.resources import available_memory
@@ -301,18 +299,6 @@ GROUP_COPIES, VALUE_BYTES = 3, 4
 GROUP_BATCHES = 8
 
 
-class Batch(NamedTuple):
-    """Profiles of a step, (n, width); for pairs, rows i and n/2 + i are one, and kin (n/2,) is their kin."""
-
-    profiles: NDArray[np.float32]
-    kin: NDArray[np.int64] | None = None
-
-
-def new_vae(settings: TrainSettings, layout: Layout) -> Vae:
-    """The VAE of the settings, its weights drawn from their seed."""
-    return Vae(width=layout.width, latent=settings.latent, hidden=settings.hidden, seed=settings.seed)
-
-
 @dataclass(frozen=True)
 class Plan:
     """How rows are held: all in memory (None), or read in groups of so many rows."""
@@ -322,18 +308,9 @@ class Plan:
 
 
 class RowData:
-    """Rows of profiles, for a VAE; some are held out for validation.
-
-    Raises TrainingError for fewer than ten, UsageError for settings that need sequences.
-    """
+    """Rows of profiles, some held out for validation; raises TrainingError for fewer than ten."""
 
     def __init__(self, profiles: Profiles, settings: TrainSettings) -> None:
-        if settings.objective != "vae":
-            raise UsageError(
-                "profiles are not pairs of fragments",
-                "pairs are drawn from the sequences themselves",
-                "give the FASTA files, or train with --objective vae",
-            )
         if len(profiles) < MIN_ROWS:
             raise TrainingError(
                 f"{len(profiles)} profiles are too few to train on", f"it takes {MIN_ROWS} at least"
@@ -342,7 +319,6 @@ class RowData:
         self._survey = survey(profiles)
         self.layout, self.rows = profiles.layout, self._survey.rows
         self.values: str = profiles.values
-        self.probe = None
 
     def signature(self) -> dict[str, Any]:
         """Fingerprint and shape."""
@@ -393,18 +369,14 @@ class RowData:
         )
         self._world = world
 
-    def network(self) -> Network:
-        """A VAE with random weights."""
-        return new_vae(self._settings, self.layout)
-
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
         return self._training.order.steps
 
-    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[NDArray[np.float32]]:
         """The epoch's batches but the first `skip`."""
-        return map(Batch, self._training.epoch(epoch, skip=skip))
+        return self._training.epoch(epoch, skip=skip)
 
     def validation(self) -> Iterator[NDArray[np.float32]]:
         """Batches of validation rows."""

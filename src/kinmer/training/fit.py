@@ -1,7 +1,7 @@
 """Encoders in one pass: raw profiles, one block of them, principal components, discriminant directions.
 
 They need no epochs and no PyTorch: fragments are drawn and counted, and a few products of matrices give the
-encoder. They are the baselines of any training, and where trainings start from.
+encoder. They are the baselines of any training.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from kinmer.errors import UsageError
 from kinmer.fasta import nonempty
 from kinmer.fragments.packed import KINDS, PackedSequences
 from kinmer.fragments.pairs import sample_fragments
+from kinmer.inputs import kind_of
 from kinmer.layout import GeneticCode, Layout, profile_layout
 from kinmer.linear import Columns, EncoderNetwork, Projection
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.resources import available_cores, cpu_threads
 from kinmer.training.log import markdown_table
-from kinmer.training.settings import BLOCK_CLR, fasta_files
+from kinmer.training.settings import BLOCK_CLR
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -198,6 +199,15 @@ def fit(
     if log is not None:
         log(f"{chosen.method}: {layout.width} -> {network.dim} in {time.monotonic() - began:.0f} s")
     return Encoder.load(path)
+
+
+def fasta_files(source: object) -> list[str | Path] | None:
+    """The FASTA files that a source is; None for what `open_profiles` takes."""
+    if isinstance(source, list | tuple):
+        return fasta_files(source[0]) if len(source) == 1 else list(source)
+    if isinstance(source, str | Path) and kind_of(source) in ("fasta", "missing"):
+        return [source]
+    return None
 
 
 def _columns(settings: FitSettings, layout: Layout | None) -> tuple[EncoderNetwork, Layout]:

@@ -23,8 +23,7 @@ def training_curve(records: Sequence[Mapping[str, Any]], path: str | Path) -> No
     Parameters
     ----------
     records : one mapping an epoch with ``epoch``, ``validation_loss``, ``reconstruction``, ``kl``, ``beta``,
-        ``learning_rate`` and ``blocks`` (block name to validation MSE), as in ``metrics.jsonl``; of pairs
-        ``pair_loss`` and ``retrieval``.
+        ``learning_rate`` and ``blocks`` (block name to validation MSE), as in ``metrics.jsonl``.
     """
     from matplotlib.figure import Figure
 
@@ -37,65 +36,53 @@ def training_curve(records: Sequence[Mapping[str, Any]], path: str | Path) -> No
         axes.plot(epochs, values, marker=marker, label=label)
 
     draw(loss, "validation loss", [r["validation_loss"] for r in records])
-    for name, label in (("reconstruction", "training reconstruction"), ("pair_loss", "training pair loss")):
-        if records and name in records[0]:
-            draw(loss, label, [r[name] for r in records])
+    draw(loss, "training reconstruction", [r["reconstruction"] for r in records])
     loss.set(yscale="log", ylabel="loss")
     kept = [record for record in records if record.get("best")]
     if kept:
         loss.axvline(kept[-1]["epoch"], color="0.6", linestyle="--", label="kept")
     loss.legend()
 
-    if records and "kl" not in records[0]:
-        draw(kl, "retrieval", [r["retrieval"] for r in records])
-        kl.set(ylabel="retrieval of held-out kin")
-        blocks.set_visible(False)
-    else:
-        draw(kl, "KL", [r["kl"] for r in records])
-        kl.set(ylabel="KL (nats)")
-        weight = kl.twinx()
-        weight.plot(epochs, [r["beta"] for r in records], color="0.6", linestyle=":", label="weight")
-        weight.set(ylabel="weight β")
-        for name in records[0]["blocks"] if records else ():
-            draw(blocks, name, [r["blocks"][name] for r in records])
-        blocks.set(yscale="log", ylabel="validation MSE", xlabel="epoch")
-        if records:
-            blocks.legend(ncols=2)
+    draw(kl, "KL", [r["kl"] for r in records])
+    kl.set(ylabel="KL (nats)")
+    weight = kl.twinx()
+    weight.plot(epochs, [r["beta"] for r in records], color="0.6", linestyle=":", label="weight")
+    weight.set(ylabel="weight β")
+    for name in records[0]["blocks"] if records else ():
+        draw(blocks, name, [r["blocks"][name] for r in records])
+    blocks.set(yscale="log", ylabel="validation MSE", xlabel="epoch")
+    if records:
+        blocks.legend(ncols=2)
 
     rate.plot(epochs, [r["learning_rate"] for r in records], marker=marker)
     rate.set(yscale="log", ylabel="learning rate", xlabel="epoch")
     figure.savefig(Path(path), dpi=120)
 
 
-# What TensorBoard and the card show of an epoch, where its record has it.
+# What TensorBoard and the card show of an epoch.
 _SCALARS = (
-    *("reconstruction", "kl", "pair_loss", "validation_loss", "validation_kl", "validation_pair_loss"),
-    *("mse", "retrieval", "beta", "learning_rate", "rows_per_second"),
+    *("reconstruction", "kl", "validation_loss", "validation_kl"),
+    *("mse", "beta", "learning_rate", "rows_per_second"),
 )
 _RESULTS = (
     ("validation_loss", "validation loss", "{:.4f}"),
     ("validation_reconstruction", "validation reconstruction", "{:.4f}"),
     ("validation_kl", "validation KL", "{:.4f} nats"),
-    ("validation_pair_loss", "validation pair loss", "{:.4f}"),
-    ("retrieval", "held-out fragments whose nearest is of their kin", "{:.4f}"),
     ("mse", "validation MSE", "{:.6f}"),
 )
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     """One epoch's record as a line; the errors are those of the validation rows."""
-    parts = [f"epoch {record['epoch']}/{epochs}"]
-    if "reconstruction" in record:
-        parts.append(f"recon {record['reconstruction']:.2f}  KL {record['kl']:.2f} × {record['beta']:.3g}")
-    if "pair_loss" in record:
-        parts.append(f"pairs {record['pair_loss']:.4f}")
-    parts.append(f"val {record['validation_loss']:.{2 if 'mse' in record else 4}f}")
-    if "mse" in record:
-        blocks = " ".join(f"{name.replace('-', '')}={mse:.4g}" for name, mse in record["blocks"].items())
-        parts.append(f"MSE {record['mse']:.4g} [{blocks}]")
-    if "retrieval" in record:
-        parts.append(f"retrieval {record['retrieval']:.4f}")
-    parts += [f"lr {record['learning_rate']:.2g}", f"{record['rows_per_second']:,.0f} rows/s"]
+    blocks = " ".join(f"{name.replace('-', '')}={mse:.4g}" for name, mse in record["blocks"].items())
+    parts = [
+        f"epoch {record['epoch']}/{epochs}",
+        f"recon {record['reconstruction']:.2f}  KL {record['kl']:.2f} × {record['beta']:.3g}",
+        f"val {record['validation_loss']:.2f}",
+        f"MSE {record['mse']:.4g} [{blocks}]",
+        f"lr {record['learning_rate']:.2g}",
+        f"{record['rows_per_second']:,.0f} rows/s",
+    ]
     return "  ".join(parts + ["best"] * record["best"])
 
 
@@ -127,9 +114,8 @@ class EpochLog:
             return
         at = record["epoch"]
         for name in _SCALARS:
-            if name in record:
-                self._writer.add_scalar(name, record[name], at)
-        for name, mse in record.get("blocks", {}).items():
+            self._writer.add_scalar(name, record[name], at)
+        for name, mse in record["blocks"].items():
             self._writer.add_scalar(f"mse/{name}", mse, at)
 
     def close(self) -> None:
@@ -152,17 +138,14 @@ def card(
     """The card (Markdown) of an encoder: data, settings, results, versions."""
     data, results = training["data"], training["results"]
     rows = [("kept epoch", f"{results['epoch']} of {results['epochs']} ({results['ended']})")]
-    rows += [(label, form.format(results[name])) for name, label, form in _RESULTS if name in results]
-    rows += [(f"validation MSE, {name}", f"{mse:.6f}") for name, mse in results.get("blocks", {}).items()]
-    if "start" in results:
-        rows.append(("the same at the start of training", f"{results['start']['retrieval']:.4f}"))
-    facts = _facts_of_rows(data) if "training_rows" in data else _facts_of_fragments(data)
+    rows += [(label, form.format(results[name])) for name, label, form in _RESULTS]
+    rows += [(f"validation MSE, {name}", f"{mse:.6f}") for name, mse in results["blocks"].items()]
     settings = [(name, f"`{value}`") for name, value in training["settings"].items()]
     sections = [
         "# kinmer encoder",
-        _WHAT[training["settings"]["network"]],
+        "A variational autoencoder of profiles; a sequence's vector is its latent distribution's mean.",
         "## Data",
-        markdown_table(("", ""), facts),
+        markdown_table(("", ""), _facts(data)),
         "## Results",
         markdown_table(("", ""), rows),
         "![Training](training.png)",
@@ -174,14 +157,7 @@ def card(
     return "\n\n".join(sections) + "\n"
 
 
-_WHAT = {
-    "vae": "A variational autoencoder of profiles; a sequence's vector is its latent distribution's mean.",
-    "linear": "A linear map of profiles, trained on pairs of fragments; compare by cosine.",
-    "residual": "A linear map of profiles and a network on top, trained on pairs; compare by cosine.",
-}
-
-
-def _facts_of_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     constant = data["constant"]
     named = ", ".join(constant[:20]) + (" …" if len(constant) > 20 else "")
     return [
@@ -190,15 +166,4 @@ def _facts_of_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("training / validation rows", f"{data['training_rows']:,} / {data['validation_rows']:,}"),
         ("data fingerprint", f"`{data['fingerprint']}`"),
         ("features with one value in all profiles", f"{len(constant)} ({named})" if constant else "none"),
-    ]
-
-
-def _facts_of_fragments(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        ("source", data["source"]),
-        ("sequences", f"{data['rows']:,} ({data['letters'] / 1e6:,.1f} Mbp), {data['left_out']:,} left out"),
-        ("training / validation groups", f"{data['training_groups']:,} / {data['validation_groups']:,}"),
-        ("kin (species or clusters), viruses", f"{data['kin']:,}, {data['viruses']:,}"),
-        ("profiles", data["layout"]),
-        ("data fingerprint", f"`{data['fingerprint']}`"),
     ]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,26 +23,16 @@ from torch import Tensor
 
 from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import TrainingError
-from kinmer.fasta import nonempty
 from kinmer.files import built_aside
-from kinmer.fragments.packed import PackedSequences
-from kinmer.layout import Layout, profile_layout
-from kinmer.networks import build_network, torch_device
+from kinmer.networks import torch_device
 from kinmer.profiles import Profiles, open_profiles
 from kinmer.progress import Step, step
-from kinmer.resources import available_cores, cpu_threads
+from kinmer.resources import cpu_threads
 from kinmer.training.checkpoints import Checkpoints, Interrupt, interruptible
-from kinmer.training.contrast import FragmentData
 from kinmer.training.data import RowData
 from kinmer.training.log import EpochLog, card, training_curve
-from kinmer.training.settings import (
-    TrainSettings,
-    check_original,
-    fasta_files,
-    refuse_labels,
-    train_settings,
-)
-from kinmer.training.trainer import PARTS, Processes, Trainer, TrainingData, joined, resolved_precision
+from kinmer.training.settings import TrainSettings, check_original, train_settings
+from kinmer.training.trainer import PARTS, Processes, Trainer, joined, resolved_precision
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,19 +49,23 @@ class State:
 
     learning_rate: float
     plan: dict[str, int | None]
-    network: dict[str, Any]
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(PARTS))
     best_epoch: int | None = None
     best_loss: float | None = None
-    best_retrieval: float | None = None
     lowest: float | None = None
     stale: int = 0
     waited: int = 0
-    start: dict[str, Any] | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> State:
+        """Of a checkpoint; those of kinmer 0.1 also say what a training on pairs of fragments needed."""
+        sums = saved["sums"]
+        known = {one.name: saved[one.name] for one in fields(cls)}
+        return cls(**{**known, "sums": [*sums[:2], sums[-1]]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +85,10 @@ class Machine:
 
 
 def train(
-    source: str | Path | AnnData | Profiles | Sequence[str | Path],
+    source: str | Path | AnnData | Profiles,
     output: str | Path,
     *,
     settings: TrainSettings | str = "default",
-    labels: str | Path | None = None,
-    folds: str | Path | None = None,
-    fold: str | int | None = None,
-    layout: Layout | None = None,
     ids: str | Path | None = None,
     force: bool = False,
     log: Callable[[str], None] | None = None,
@@ -108,11 +98,7 @@ def train(
 
     Parameters
     ----------
-    source, ids : what `open_profiles` takes; or FASTA files, to draw fragments of, which pairs need.
-    labels, folds, fold : str | Path | None
-        Of FASTA files, as `PackedSequences.read` takes them. Without labels the fragments of one sequence
-        are the pairs.
-    layout : of the fragments' profiles; None: 6-mers and below, and reading frames.
+    source, ids : what `open_profiles` takes.
     output : str | Path
         Folder of the encoder. Until it is finished there is ``.NAME.training`` beside it.
     settings : settings, or the name of a preset.
@@ -129,16 +115,9 @@ def train(
     path = check_encoder_output(output, force=force)
     on = Machine(**machine)
     with cpu_threads(on.threads), joined(torch_device(on.device)) as (processes, where):
-        spare = 1 if where.type == "cpu" else max(1, (on.threads or available_cores()) - 1)
-        data: TrainingData
-        if (files := fasta_files(source)) is None:
-            refuse_labels(labels, folds, fold, layout)
-            data = _rows(open_profiles(source, ids=ids), chosen)
-        else:
-            check_original(chosen, layout)
-            kept, least = nonempty(files, log), chosen.lengths[0]
-            packed = PackedSequences.read(kept, labels, folds=folds, fold=fold, min_length=least)
-            data = FragmentData(packed, layout or profile_layout(coding=True), chosen, threads=spare)
+        profiles = open_profiles(source, ids=ids)
+        check_original(chosen, profiles.layout)
+        data = RowData(profiles, chosen)
         signature = _signature(chosen, data, where, processes)
         checkpoints = Checkpoints(path, signature)
         with checkpoints.opened(force=force) if processes.first else nullcontext():
@@ -152,13 +131,8 @@ def train(
     return Encoder.load(path)
 
 
-def _rows(profiles: Profiles, settings: TrainSettings) -> RowData:
-    check_original(settings, profiles.layout)
-    return RowData(profiles, settings)
-
-
 def _signature(
-    settings: TrainSettings, data: TrainingData, device: torch.device, processes: Processes
+    settings: TrainSettings, data: RowData, device: torch.device, processes: Processes
 ) -> dict[str, Any]:
     """What a checkpoint belongs to."""
     return {
@@ -170,9 +144,6 @@ def _signature(
 
 
 def _name(source: object) -> str:
-    if isinstance(source, list | tuple):
-        more = f" and {len(source) - 1:,} more" if len(source) > 1 else ""
-        return Path(source[0]).name + more
     return Path(source).name if isinstance(source, str | Path) else "AnnData in memory"
 
 
@@ -181,7 +152,7 @@ class _Run:
     """One training: data, network, and the state between them."""
 
     settings: TrainSettings
-    data: TrainingData
+    data: RowData
     device: torch.device
     checkpoints: Checkpoints
     processes: Processes
@@ -194,12 +165,7 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         plan = self.data.plan(memory, self.processes.world) if saved is None else saved.state["plan"]
         self.data.load(plan, self.processes.rank, self.processes.world)
-        if saved is None:
-            network = self.data.network()
-            self.state = State(self.settings.learning_rate, plan, network.settings())
-        else:
-            self.state = State(**saved.state)
-            network = build_network(self.settings.network, self.state.network)
+        self.state = State(self.settings.learning_rate, plan) if saved is None else State.of(saved.state)
         self.trainer = Trainer(
             self.settings,
             self.data.layout,
@@ -207,7 +173,6 @@ class _Run:
             precision=resolved_precision(self.settings.precision, self.device),
             device=self.device,
             processes=self.processes,
-            network=network,
         )
         if saved is not None:
             self.trainer.restore(saved.tensors["run"])
@@ -227,8 +192,6 @@ class _Run:
         try:
             with step("Training", settings.epochs * steps) as bar, interruptible() as interrupt:
                 bar.advance(state.epoch * steps + state.step)
-                if self.data.probe is not None and state.start is None:
-                    self._note_start(self._measured(interrupt))
                 while state.epoch < settings.epochs and not self._stale():
                     self._train_epoch(bar, interrupt)
                     self._close_epoch(self._measured(interrupt))
@@ -236,14 +199,7 @@ class _Run:
             self.log.close()
 
     def _measured(self, interrupt: Interrupt) -> dict[str, Any]:
-        return self.trainer.validate(self._watched(self.data.validation(), interrupt), self.data.probe)
-
-    def _note_start(self, measured: dict[str, Any]) -> None:
-        """What the network can before the first step; a start that training only harms is what is kept."""
-        self.state.start = {"epoch": 0, **measured}
-        self.log.note(f"at the start: retrieval {measured['retrieval']:.4f}")
-        if self.settings.network != "vae":
-            self._keep(0, measured)
+        return self.trainer.validate(self._watched(self.data.validation(), interrupt))
 
     def _stale(self) -> bool:
         return 0 < self.settings.stop_patience <= self.state.stale
@@ -314,10 +270,10 @@ class _Run:
         parts = dict(zip(PARTS, self.processes.sum(sums).tolist(), strict=True))
         rows = parts.pop("rows")
         warm = state.epoch >= settings.warmup
-        best = warm and self._better(measured)
+        best = warm and (state.best_loss is None or loss < state.best_loss)
         record = {
             "epoch": state.epoch + 1,
-            **{name: total / rows for name, total in parts.items() if name in self._parts()},
+            **{name: total / rows for name, total in parts.items()},
             "beta": self._beta(state.epoch + 1),
             "learning_rate": state.learning_rate,
             **measured,
@@ -328,41 +284,17 @@ class _Run:
         state.records.append(record)
         self.log.epoch(record)
         if warm:
-            self._follow_plateau(loss, better=best and settings.objective != "vae")
+            self._follow_plateau(loss)
         if best:
-            self._keep(record["epoch"], measured)
+            state.best_epoch, state.best_loss = record["epoch"], loss
+            self.best = self.trainer.weights()
         state.epoch, state.step, state.seconds, state.sums = state.epoch + 1, 0, 0.0, [0.0] * len(PARTS)
 
-    def _parts(self) -> set[str]:
-        """The parts of the training loss that the objective has."""
-        vae = {"reconstruction", "kl"}
-        return {"vae": vae, "pairs": {"pair_loss"}, "both": vae | {"pair_loss"}}[self.settings.objective]
-
-    def _better(self, measured: dict[str, Any]) -> bool:
-        """Whether an epoch is the best so far: where pairs are trained by retrieval, then by loss."""
-        state, loss = self.state, measured["validation_loss"]
-        if state.best_loss is None:
-            return True
-        if self.settings.objective == "vae":
-            return bool(loss < state.best_loss)
-        share, best = measured["retrieval"], state.best_retrieval or 0.0
-        return bool(share > best or (share == best and loss < state.best_loss))
-
-    def _keep(self, epoch: int, measured: dict[str, Any]) -> None:
-        """Keep the weights as the best ones so far."""
-        state = self.state
-        state.best_epoch, state.best_loss = epoch, measured["validation_loss"]
-        state.best_retrieval = measured.get("retrieval")
-        self.best = self.trainer.weights()
-
-    def _follow_plateau(self, loss: float, *, better: bool) -> None:
-        """Lower the learning rate, and see to the end, where neither the loss nor what counts is `better`."""
+    def _follow_plateau(self, loss: float) -> None:
+        """Lower the learning rate, and see to the end, where the loss is no better."""
         state, settings = self.state, self.settings
-        lower = state.lowest is None or loss < state.lowest * (1 - BETTER)
-        if lower:
-            state.lowest = loss
-        if lower or better:
-            state.stale, state.waited = 0, 0
+        if state.lowest is None or loss < state.lowest * (1 - BETTER):
+            state.lowest, state.stale, state.waited = loss, 0, 0
             return
         state.stale, state.waited = state.stale + 1, state.waited + 1
         if state.waited >= settings.plateau_patience:
@@ -374,7 +306,6 @@ class _Run:
     def finish(self, path: Path, signature: dict[str, Any], source: str) -> None:
         """Write the encoder of the best epoch, and remove the checkpoints."""
         state = self.state
-        kept = state.start if state.best_epoch == 0 else state.records[(state.best_epoch or 0) - 1]
         training = {
             **signature,
             "data": {**signature["data"], "source": source, **self.data.report()},
@@ -382,8 +313,7 @@ class _Run:
                 "epoch": state.best_epoch,
                 "epochs": state.epoch,
                 "ended": "no better loss any more" if self._stale() else "all epochs",
-                **({} if state.start is None else {"start": state.start}),
-                **(kept or {}),
+                **state.records[(state.best_epoch or 0) - 1],
             },
         }
         self.trainer.network.load_state_dict(self.best)

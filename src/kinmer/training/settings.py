@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from kinmer.clr import REFERENCE_CLR, Clr
 from kinmer.errors import FormatError, KinmerError, UsageError
-from kinmer.inputs import kind_of
 from kinmer.layout import Layout
 
 BLOCK_CLR = Clr(scope="block", pseudocount="relative", value=0.5)
@@ -22,7 +19,7 @@ ORIGINAL_K = 6
 
 
 def _setting(default: Any, meaning: str, **limits: float) -> Any:
-    """A field with its meaning and limits: least and most are included, above and below are not."""
+    """A field with its meaning and limits: least is included, above and below are not."""
     return field(default=default, metadata={"meaning": meaning, "limits": limits})
 
 
@@ -31,8 +28,7 @@ class TrainSettings:
     """How to train an encoder; `settings_table` lists every setting with its meaning.
 
     Without changes these are the settings of the original pipeline, with a CLR per block and a pseudocount of
-    0.5/n in place of its joint CLR with 1e-6, because that finds far more relatives. The settings from
-    `objective` on are for training on fragments, which are drawn from sequences.
+    0.5/n in place of its joint CLR with 1e-6, because that finds far more relatives.
 
     Raises
     ------
@@ -56,11 +52,9 @@ class TrainSettings:
     stop_patience: int = _setting(
         40, "epochs without a better validation loss before training ends; 0: never", least=0
     )
-    batch: int = _setting(1024, "rows of a step, over all processes; a pair is two", least=2)
+    batch: int = _setting(1024, "rows of a step, over all processes", least=2)
     epochs: int = _setting(200, "passes over the training rows at most", least=1)
-    validation: float = _setting(
-        0.1, "share of rows held out for validation; of FASTA files, share of the species", above=0, below=1
-    )
+    validation: float = _setting(0.1, "share of rows held out for validation", above=0, below=1)
     seed: int = _setting(0, "seed of weights, split, order and noise", least=0, below=2**63)
     clr: Clr = _setting(BLOCK_CLR, "the centered log-ratio transform")  # noqa: RUF009
     precision: Literal["auto", "fp32", "bf16"] = _setting(
@@ -70,48 +64,17 @@ class TrainSettings:
         "fp32", "precision of the trained encoder; bf16 is faster, distances within 1e-3"
     )
     compile: bool = _setting(False, "compile the step with TorchInductor; needs a C++ compiler")
-    objective: Literal["vae", "pairs", "both"] = _setting(
-        "vae", "vae reconstructs profiles; pairs tells genomes apart, from FASTA files; both is the sum"
-    )
-    network: Literal["vae", "linear", "residual"] = _setting(
-        "vae", "linear starts from the discriminant directions; residual adds hidden layers to it"
-    )
-    temperature: float = _setting(0.07, "temperature of the pair loss", above=0)
-    pair_weight: float = _setting(100.0, "weight of the pair loss beside the VAE's", least=0)
-    kin_positives: bool = _setting(
-        False, "genomes of one species are partners too; else they are only never negatives"
-    )
-    lengths: tuple[int, int] = _setting(
-        (1_000, 100_000), "shortest and longest fragment in bases, log-uniform between them", least=1
-    )
-    reuse: int = _setting(8, "batches that a counted fragment is in; 1 counts everything afresh", least=1)
-    hard: float = _setting(0.0, "share of a batch's genomes that come by genus", least=0, most=1)
-    virus_share: float | None = _setting(
-        None, "share of viruses among the pairs; none: as many as there are", least=0, most=1
-    )
-    epoch_pairs: int = _setting(32_768, "pairs of an epoch", least=1)
-    anchor: float = _setting(
-        1.0, "constant coordinate of a linear or residual network, in typical lengths; 0: none", least=0
-    )
-    dropout: float = _setting(0.0, "dropout in the residual network", least=0, below=1)
     weight_decay: float = _setting(0.0, "decay of all matrices, decoupled (AdamW)", least=0)
-    linear_rate: float = _setting(
-        1.0, "learning rate of a residual network's linear map, as a share of the rest's", least=0
-    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        object.__setattr__(self, "lengths", tuple(self.lengths))
         for name, known in _known().items():
             if "." not in name:
                 value = getattr(self, name)
                 _check(name, value, _fits(known.kind, value, known.limits), _wanted(known.kind, known.limits))
         _check("hidden", self.hidden, bool(self.hidden), "one or more layers")
-        _check("lengths", self.lengths, self.lengths[0] <= self.lengths[1], "two, ascending")
         rate, floor = self.learning_rate, self.min_learning_rate
         _check("min_learning_rate", floor, floor <= rate, "between 0 and learning_rate")
-        fits = self.network == "vae" or self.objective == "pairs"
-        _check("objective", self.objective, fits, f"pairs for the network {self.network}")
 
     def __repr__(self) -> str:
         return f"TrainSettings({', '.join(f'{name}={value!r}' for name, value in self.changes().items())})"
@@ -123,13 +86,12 @@ class TrainSettings:
 
     @property
     def warmup(self) -> int:
-        """Warm-up epochs of this training: `warmup_epochs`, but at most half of `epochs`; without KL none."""
-        return 0 if self.objective == "pairs" else min(self.warmup_epochs, self.epochs // 2)
+        """Warm-up epochs of this training: `warmup_epochs`, but at most half of `epochs`."""
+        return min(self.warmup_epochs, self.epochs // 2)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        lists = {"hidden": list(self.hidden), "lengths": list(self.lengths)}
-        return {**asdict(self), **lists, "clr": self.clr.to_dict()}
+        return {**asdict(self), "hidden": list(self.hidden), "clr": self.clr.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainSettings:
@@ -151,7 +113,7 @@ def train_settings(preset: str = "default", **changes: Any) -> TrainSettings:
 
     Parameters
     ----------
-    preset : ``default``, ``original`` (also ``reference``) or ``pairs``.
+    preset : ``default`` or ``original`` (also ``reference``).
     changes : values, or texts of them, by the setting's name; ``clr.scope`` and the like for a part of one.
 
     Raises
@@ -264,7 +226,7 @@ def _check(name: str, value: object, right: bool, wanted: str) -> None:
         raise UsageError(f"the training setting {name} must be {wanted}, not {value!r}")
 
 
-_TESTS = {"least": operator.ge, "above": operator.gt, "most": operator.le, "below": operator.lt}
+_TESTS = {"least": operator.ge, "above": operator.gt, "below": operator.lt}
 
 
 def _fits(kind: Any, value: Any, limits: Mapping[str, float]) -> bool:
@@ -272,11 +234,8 @@ def _fits(kind: Any, value: Any, limits: Mapping[str, float]) -> bool:
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inside
-    if origin in (Union, types.UnionType):
-        return any(_fits(one, value, limits) for one in inside)
     if origin is tuple:
-        number = len(value) if inside[1] is Ellipsis else len(inside)
-        return len(value) == number and all(_fits(inside[0], one, limits) for one in value)
+        return all(_fits(inside[0], one, limits) for one in value)
     if kind not in (int, float):
         return isinstance(value, kind)
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
@@ -287,21 +246,12 @@ def _fits(kind: Any, value: Any, limits: Mapping[str, float]) -> bool:
 def _read(kind: Any, text: str) -> Any:
     """A value of type `kind`; ValueError where the text is none."""
     origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        for one in inside:
-            try:
-                return _read(one, text)
-            except ValueError:
-                continue
-    elif origin is tuple:
+    if origin is tuple:
         return tuple(_read(inside[0], one) for one in text.replace(",", "x").split("x"))
-    elif kind in (int, float, str):
+    if kind in (int, float, str):
         return kind(text)
-    named: dict[Any, dict[str, Any]] = {
-        bool: {"true": True, "false": False},
-        types.NoneType: {"none": None},
-    }
-    known = {one: one for one in inside} if origin is Literal else named.get(kind, {})
+    named = {"true": True, "false": False} if kind is bool else {}
+    known = {one: one for one in inside} if origin is Literal else named
     key = text if origin is Literal else text.lower()
     if key not in known:
         raise ValueError(text)
@@ -313,68 +263,32 @@ def _wanted(kind: Any, limits: Mapping[str, float] | None = None) -> str:
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join(map(str, inside))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_wanted(one, limits) for one in inside)
     if origin is tuple:
         return f"values joined by x, each {_wanted(inside[0], limits)}"
     if is_dataclass(kind):
         return f"given part by part ({', '.join(one.name for one in fields(kind))})"
-    named = {int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "none"}
+    named = {int: "a whole number", float: "a number", bool: "true or false"}
     text = named.get(kind, "a text")
     if not limits or kind not in (int, float):
         return text
-    low, high = limits.get("least", limits.get("above")), limits.get("most", limits.get("below"))
+    low, high = limits.get("least", limits.get("above")), limits.get("below")
     if high is None or kind is int:
         return f"{text} {'of at least' if 'least' in limits else 'above'} {low}"
-    if "above" in limits:
-        return f"between {low} and {high}"
-    return f"from {low} to {'' if 'most' in limits else 'below '}{high}"
+    return f"between {low} and {high}"
 
 
 PRESETS: dict[str, TrainSettings] = {
     "default": TrainSettings(),
     # The final configuration of the original pipeline: 500 epochs at most, joint CLR with pseudocount 1e-6.
     "original": TrainSettings(epochs=500, clr=REFERENCE_CLR),
-    # The linear encoder, from the discriminant solution on.
-    "pairs": TrainSettings(
-        objective="pairs",
-        network="linear",
-        latent=256,
-        epochs=40,
-        stop_patience=10,
-        plateau_patience=3,
-        virus_share=0.2,
-    ),
 }
 # Names of presets that were used before.
 ALIASES = {"reference": "original"}
 
 
-# ---- the source of a training
-
-
-def fasta_files(source: object) -> list[str | Path] | None:
-    """The FASTA files that a source is; None for what `open_profiles` takes."""
-    if isinstance(source, list | tuple):
-        return fasta_files(source[0]) if len(source) == 1 else list(source)
-    if isinstance(source, str | Path) and kind_of(source) in ("fasta", "missing"):
-        return [source]
-    return None
-
-
-def refuse_labels(*given: object) -> None:
-    """UsageError where labels, folds or a layout are given for profiles."""
-    if any(one is not None for one in given):
-        raise UsageError(
-            "labels, folds and a layout belong to FASTA files",
-            "profiles are rows already, one a sequence",
-            "give the FASTA files, or leave these out",
-        )
-
-
-def check_original(settings: TrainSettings, layout: Layout | None) -> None:
+def check_original(settings: TrainSettings, layout: Layout) -> None:
     """Refuse 7-mers under the original pipeline's transform: its joint CLR is over the 6- to 1-mers."""
-    if layout is not None and settings.clr == REFERENCE_CLR and layout.ks[0] > ORIGINAL_K:
+    if settings.clr == REFERENCE_CLR and layout.ks[0] > ORIGINAL_K:
         raise UsageError(
             f"the preset original takes 6- to 1-mers, 2,772 features, these are {layout.width:,}",
             f"{layout.ks[0]}-mers would be another transform than the original pipeline's",

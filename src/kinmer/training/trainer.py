@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinmer.layout import Layout
-from kinmer.networks import Network, Residual, VaeOutput
-from kinmer.training.contrast import Probe
-from kinmer.training.data import Batch, new_vae
-from kinmer.training.losses import block_mse, pair_loss, vae_loss
+from kinmer.networks import Vae, VaeOutput
+from kinmer.training.losses import block_mse, vae_loss
 from kinmer.training.settings import TrainSettings
 
 
@@ -78,9 +76,9 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
 # The reference's (Keras's) epsilon of Adam.
 ADAM_EPSILON = 1e-7
 # Streams of random numbers that never meet, all drawn from one seed.
-_TRAINING, _VALIDATION, _DROPOUT = 1, 2, 3
+_TRAINING, _VALIDATION = 1, 2
 # What a step sums up over its rows.
-PARTS = ("reconstruction", "kl", "pair_loss", "rows")
+PARTS = ("reconstruction", "kl", "rows")
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:
@@ -93,57 +91,13 @@ def resolved_precision(precision: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and native() else "fp32"
 
 
-class TrainingData(Protocol):
-    """Batches of every epoch, fixed by the settings and the numbers of epoch and step."""
-
-    layout: Layout
-    rows: int
-
-    @property
-    def values(self) -> str:
-        """What the profiles hold, as in `Profiles.values`."""
-
-    def signature(self) -> dict[str, Any]:
-        """JSON-able: what data this is; a checkpoint of other data does not fit."""
-
-    def plan(self, memory: int | None, world: int = 1) -> dict[str, int | None]:
-        """How the data are held; it stays the same when a training is resumed with more or less memory."""
-
-    def load(self, plan: dict[str, int | None], rank: int = 0, world: int = 1) -> None:
-        """Make all ready for the batches."""
-
-    def network(self) -> Network:
-        """A network to start from; after `load`."""
-
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-
-    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
-        """The epoch's batches but the first `skip`."""
-
-    def validation(self) -> Iterator[NDArray[np.float32]]:
-        """Batches of validation rows."""
-
-    @property
-    def probe(self) -> Probe | None:
-        """Fragments of held-out species to find each other; None for rows."""
-
-    def notes(self) -> list[str]:
-        """What people should know of the data."""
-
-    def report(self) -> dict[str, Any]:
-        """JSON-able: what the encoder remembers of the data, beside the signature."""
-
-
 class Trainer:
-    """A network, its optimizer, and everything that a step changes.
+    """A VAE, its optimizer, and everything that a step changes.
 
     Parameters
     ----------
     layout, values : of the profiles; `values` as in `Profiles.values`.
     precision : resolved, ``fp32`` or ``bf16``.
-    network : None: the VAE of the settings.
     """
 
     def __init__(
@@ -155,23 +109,21 @@ class Trainer:
         precision: str,
         device: torch.device,
         processes: Processes,
-        network: Network | None = None,
     ) -> None:
         self._settings, self._layout, self._values = settings, layout, values
         self.device, self._processes = device, processes
         self._bf16 = precision == "bf16"
-        self.network = (network or new_vae(settings, layout)).to(device)
-        model: nn.Module = _Forward(self.network)
+        vae = Vae(width=layout.width, latent=settings.latent, hidden=settings.hidden, seed=settings.seed)
+        self.network = vae.to(device)
+        model: nn.Module = self.network
         if processes.world > 1:
-            # The loss of pairs sees a part of a VAE only.
-            unused = settings.objective == "pairs" and settings.network == "vae"
-            model = DistributedDataParallel(model, find_unused_parameters=unused)
+            model = DistributedDataParallel(model)
         if settings.compile:
             model.compile()
         self._model = model
         adam = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
         self._optimizer = adam(
-            _parameters(self.network, settings),
+            _parameters(self.network, settings.weight_decay),
             lr=settings.learning_rate,
             eps=ADAM_EPSILON,
             fused=device.type in ("cpu", "cuda"),
@@ -180,93 +132,42 @@ class Trainer:
 
     def step(
         self,
-        batch: Batch | NDArray[np.float32],
+        profiles: NDArray[np.float32],
         *,
         epoch: int,
         number: int,
         beta: float,
         learning_rate: float,
     ) -> Tensor:
-        """One update with a batch; gives (4,) float64 sums over its rows: `PARTS`."""
+        """One update with a batch; gives (3,) float64 sums over its rows: `PARTS`."""
         self._model.train()
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate * group["share"]
-        profiles, kin = batch if isinstance(batch, Batch) else Batch(batch)
+            group["lr"] = learning_rate
         x = self._transformed(profiles)
-        objective = self._settings.objective
-        noise = None if objective == "pairs" else self._noise(len(x), _TRAINING, epoch, number)
-        with self._dropout(epoch, number):
-            output = self._forward(x, noise)
-        zero = torch.zeros((), device=self.device)
-        reconstruction, kl, pair, total = zero, zero, zero, zero
-        if isinstance(output, VaeOutput):
-            parts = vae_loss(output, x, beta=beta)
-            reconstruction, kl, total = parts.reconstruction, parts.kl, parts.total
-        if objective != "vae":
-            pair = self._pair_loss(output.mean if isinstance(output, VaeOutput) else output, kin)
-            total = pair if objective == "pairs" else total + self._settings.pair_weight * pair
+        parts = vae_loss(self._forward(x, self._noise(len(x), _TRAINING, epoch, number)), x, beta=beta)
         self._optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        parts.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        means = torch.stack([reconstruction.detach(), kl.detach(), pair.detach(), torch.ones_like(zero)])
+        kl = parts.kl.detach()
+        means = torch.stack([parts.reconstruction.detach(), kl, torch.ones_like(kl)])
         return means.double() * len(x)
-
-    def _pair_loss(self, vectors: Tensor, kin: NDArray[np.int64] | None) -> Tensor:
-        half = len(vectors) // 2
-        same = torch.arange(half) if kin is None else torch.from_numpy(kin)
-        return pair_loss(
-            vectors[:half],
-            vectors[half:],
-            same.to(self.device),
-            temperature=self._settings.temperature,
-            kin_positives=self._settings.kin_positives,
-        )
-
-    @contextmanager
-    def _dropout(self, epoch: int, number: int) -> Iterator[None]:
-        """Let what is dropped depend on seed, process, epoch and step alone."""
-        if not self._settings.dropout:
-            yield
-            return
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self._key(_DROPOUT, epoch, number))
-            yield
 
     def settle(self) -> None:
         """After an epoch's last step: every process validates with the same running statistics."""
         self._processes.average_statistics(self.network)
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[NDArray[np.float32]], probe: Probe | None = None) -> dict[str, Any]:
-        """What the objective asks of the validation rows; with a probe, `batches` are its own.
+    def validate(self, batches: Iterable[NDArray[np.float32]]) -> dict[str, Any]:
+        """Losses and their parts, means over the rows of all processes, with the full weight of the KL part.
 
-        For a VAE means over the rows of all processes, with the full weight of the KL part; the noise is the
-        same in every epoch: the losses of two epochs differ by the network alone. With a probe also the pair
-        loss and retrieval (`Probe.measure`).
+        The noise is the same in every epoch: the losses of two epochs differ by the network alone.
         """
-        settings = self._settings
-        if probe is None:
-            return self._validate_vae(batches)
-        held = list(batches)
-        measured = {} if settings.objective == "pairs" else self._validate_vae(held)
-        self._model.eval()
-        vectors = torch.cat([self.network.embed(self._transformed(rows)).float() for rows in held])
-        pair, retrieval = probe.measure(vectors, settings.temperature)
-        if settings.objective == "pairs":
-            measured["validation_loss"] = pair
-        elif settings.objective == "both":
-            measured["validation_loss"] += settings.pair_weight * pair
-        return {**measured, "validation_pair_loss": pair, "retrieval": retrieval}
-
-    def _validate_vae(self, batches: Iterable[NDArray[np.float32]]) -> dict[str, Any]:
-        """Losses of a VAE and their parts."""
         self._model.eval()
         blocks = self._layout.blocks
         sums = torch.zeros(4 + len(blocks), dtype=torch.float64, device=self.device)
         for number, profiles in enumerate(batches):
             x = self._transformed(profiles)
             output = self._forward(x, self._noise(len(x), _VALIDATION, 0, number))
-            assert isinstance(output, VaeOutput)
             parts = vae_loss(output, x, beta=self._settings.beta)
             errors = block_mse(output.reconstruction, x, [block.size for block in blocks])
             means = torch.stack(
@@ -327,34 +228,15 @@ class Trainer:
         key = [self._settings.seed, stream, self._processes.rank, epoch, number]
         return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
-    def _forward(self, x: Tensor, noise: Tensor | None) -> VaeOutput | Tensor:
+    def _forward(self, x: Tensor, noise: Tensor) -> VaeOutput:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            output: VaeOutput | Tensor = self._model(x, noise)
+            output: VaeOutput = self._model(x, noise)
         return output
 
 
-class _Forward(nn.Module):
-    """A network's pass: reconstruction with noise, else the embedding alone."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, noise: Tensor | None) -> VaeOutput | Tensor:
-        """(n, width) to what the loss takes."""
-        output: VaeOutput | Tensor = self.network.embed(x) if noise is None else self.network(x, noise)
-        return output
-
-
-def _parameters(network: Network, settings: TrainSettings) -> list[dict[str, Any]]:
-    """The optimizer's groups of parameters, by their share of the learning rate and their decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            slow = isinstance(network, Residual) and name.startswith("linear.")
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((settings.linear_rate if slow else 1.0, decay), []).append(parameter)
-    return [
-        {"params": members, "share": share, "weight_decay": decay}
-        for (share, decay), members in groups.items()
-    ]
+def _parameters(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The optimizer's groups of parameters, by their decay: matrices alone have one."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        groups.setdefault(weight_decay if parameter.ndim > 1 else 0.0, []).append(parameter)
+    return [{"params": members, "weight_decay": decay} for decay, members in groups.items()]
