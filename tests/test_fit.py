@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from sklearn.decomposition import PCA
@@ -20,7 +19,7 @@ from kinmer.cli import run
 from kinmer.errors import TrainingError, UsageError
 from kinmer.fragments.packed import KINDS, PackedSequences
 from kinmer.layout import kmer_layout, profile_layout
-from kinmer.networks import Linear
+from kinmer.linear import Projection
 from kinmer.simulate import Community, write_community
 from kinmer.training.directions import (
     Sample,
@@ -127,29 +126,27 @@ def test_sequences_without_frames_lie_at_the_mean_of_those_blocks() -> None:
     x = np.asarray(Clr()(counts, layout), np.float32)
     with_frames = np.arange(60) % 3 != 0
     np.testing.assert_allclose(sample.mean()[start:], x[with_frames, start:].mean(axis=0), atol=1e-5)
-    network = Linear(width=layout.width, dim=4, optional=sample.spans)
-    network.fill(torch.from_numpy(sample.mean()), torch.randn(4, layout.width))
+    network = Projection(width=layout.width, dim=4, optional=sample.spans)
+    network.load({"mean": sample.mean(), "weight": rng.normal(size=(4, layout.width))})
     imputed = x.copy()
     imputed[~with_frames, start:] = sample.mean()[start:]
-    with torch.no_grad():
-        ours = network.embed(torch.from_numpy(x)).numpy()
-    wanted = (imputed - sample.mean()) @ network.weight.detach().numpy().T
-    np.testing.assert_allclose(ours, wanted, atol=1e-3)
+    wanted = (imputed - sample.mean()) @ network.weight.T
+    np.testing.assert_allclose(network.embed(x), wanted, atol=1e-3)
 
 
 def test_the_anchor_is_one_more_coordinate() -> None:
     rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.normal(size=(4, 6)).astype(np.float32))
-    mean, weight = torch.zeros(6), torch.from_numpy(rng.normal(size=(3, 6)).astype(np.float32))
-    plain = Linear(width=6, dim=3).fill(mean, weight).embed(x).detach().numpy()
-    anchored = Linear(width=6, dim=4, anchor=2.5).fill(mean, weight).embed(x).detach().numpy()
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    weights = {"mean": np.zeros(6), "weight": rng.normal(size=(3, 6))}
+    plain = Projection(width=6, dim=3).load(weights).embed(x)
+    anchored = Projection(width=6, dim=4, anchor=2.5).load(weights).embed(x)
     np.testing.assert_array_equal(anchored, np.concatenate([plain, np.full((4, 1), 2.5)], axis=1))
     # A large one makes cosine rank as Euclidean distance does.
-    far = Linear(width=6, dim=4, anchor=1e3).fill(mean, weight).embed(x).detach().numpy().astype(np.float64)
+    far = Projection(width=6, dim=4, anchor=1e3).load(weights).embed(x).astype(np.float64)
     assert np.array_equal(np.argsort(pdist(far, "cosine")), np.argsort(pdist(plain)))
     assert not np.array_equal(np.argsort(pdist(plain, "cosine")), np.argsort(pdist(plain)))
     with pytest.raises(UsageError):
-        Linear(width=6, dim=1, anchor=1.0)
+        Projection(width=6, dim=1, anchor=1.0)
 
 
 def test_the_anchor_is_as_long_as_genomes_vectors() -> None:

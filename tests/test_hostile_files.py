@@ -324,8 +324,7 @@ def encoder(tmp_path: Path) -> Path:
         ("vae", {"width": 2772, "hidden": [8] * 200_000}),
         ("vae", {"width": 2772, "hidden": [1 << 20, 1 << 20]}),
         ("vae", {"width": 2772, "latent": True, "hidden": [8]}),
-        ("residual", {"width": 2772, "dim": 8, "hidden": [True]}),
-        ("residual", {"width": 2772, "dim": 8, "hidden": [8], "scale": float("nan")}),
+        ("vae", {"width": 2772, "latent": 8, "hidden": [True]}),
         ("linear", {"width": 1 << 40, "dim": 1 << 40}),
         ("linear", {"width": 3602, "dim": True}),
         ("linear", {"width": 2772, "dim": 8, "optional": [[0, 1]] * 200_000}),
@@ -343,6 +342,14 @@ def test_an_encoder_larger_than_its_weights_is_refused_before_it_is_built(encode
     (encoder / "config.json").write_text(json.dumps(config))
     # 43 GB, were it built.
     with pytest.raises(FormatError, match="the weights do not fit the network"):
+        Encoder.load(encoder)
+
+
+def test_an_encoder_whose_network_is_gone_is_told(encoder: Path) -> None:
+    config = json.loads((encoder / "config.json").read_text())
+    config["network"] = {"name": "residual", "settings": {"width": 3602, "dim": 256, "hidden": [512]}}
+    (encoder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FormatError, match=r"no longer reads .*'residual'.* kinmer 0\.1, or .* kinmer fit"):
         Encoder.load(encoder)
 
 

@@ -261,7 +261,7 @@ class Encoder:
 
 def _network(name: str, settings: Mapping[str, Any], path: Path) -> EncoderNetwork:
     """The network with the weights in a file, which has them in its shapes."""
-    if name not in ("residual", "vae"):
+    if name != "vae":
         linear: Projection | Columns = build(LINEAR, name, settings)
         return linear.load(_read_weights(path, linear.shapes()))
     from kinmer.networks import build_network, planned_shapes

@@ -164,7 +164,7 @@ class Columns(_Fixed):
 
 
 class Projection(_Fixed):
-    """``(x - mean) @ weight.T``: principal components, discriminant directions, or what training made of it.
+    """``(x - mean) @ weight.T``: principal components or discriminant directions.
 
     optional : spans ``(start, stop)`` of columns that a sequence may lack altogether (no reading frame was
         found). The CLR leaves them zero but for rounding, which no counted block is; they are put at the
@@ -276,11 +276,17 @@ def summary(network: EncoderNetwork) -> str:
 
 
 LINEAR: dict[str, type[Columns] | type[Projection]] = {kind.name: kind for kind in (Columns, Projection)}
-KNOWN = ("columns", "linear", "residual", "vae")
+KNOWN = ("columns", "linear", "vae")
 
 
 def build(registry: Mapping[str, type[Any]], name: str, settings: Mapping[str, Any]) -> Any:
     """The network `name` of a registry with `settings`; FormatError where either is unknown."""
+    if name == "residual":
+        raise FormatError(
+            "this version no longer reads networks of the name 'residual'",
+            "they were trained on pairs of fragments, which is gone",
+            "read it with kinmer 0.1, or make an encoder with kinmer fit",
+        )
     if name not in registry:
         raise FormatError(f"the network {name!r} is unknown", check=f"this version knows {', '.join(KNOWN)}")
     try:

@@ -7,7 +7,6 @@ is inside, ``embed(x) -> (n, dim)``. Training asks more (`Vae.forward`); an enco
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Self
@@ -161,7 +160,7 @@ def parameter_count(module: nn.Module) -> int:
 
 
 class Linear(Network):
-    """`kinmer.linear.Projection` as a network that is trained; on a CPU it embeds in NumPy too."""
+    """`kinmer.linear.Projection` for a GPU."""
 
     name: ClassVar[str] = "linear"
 
@@ -172,30 +171,12 @@ class Linear(Network):
         shape = Projection(width=width, dim=dim, optional=optional, anchor=anchor)
         self.width, self.dim, self.optional, self.anchor = width, dim, shape.optional, shape.anchor
         self._shape = shape
-        self.mean = nn.Parameter(torch.zeros(width), requires_grad=False)
+        self.mean = nn.Parameter(torch.zeros(width))
         self.weight = nn.Parameter(torch.zeros(shape.directions, width))
 
     def settings(self) -> dict[str, Any]:
         """JSON-able settings for `build_network`."""
         return self._shape.settings()
-
-    def fill(self, mean: Tensor, weight: Tensor) -> Linear:
-        """Take over a mean (width,) and a weight (directions, width); returns the network itself."""
-        with torch.no_grad():
-            self.mean.copy_(mean)
-            self.weight.copy_(weight)
-        return self
-
-    def ready(self, device: str, precision: str) -> tuple[str, EncoderNetwork]:
-        """The device's full name, and the network as it embeds there."""
-        if device != "auto" and torch_device(device).type != "cpu":
-            return super().ready(device, precision)
-        super().ready("cpu", "fp32")
-        return self.projection().ready("cpu", precision)
-
-    def projection(self) -> Projection:
-        """The same map in NumPy; it shares the memory of weights on a CPU."""
-        return Projection(**self.settings()).load(self.weights())
 
     def embed(self, x: Tensor) -> Tensor:
         """(n, width) to (n, dim)."""
@@ -207,74 +188,6 @@ class Linear(Network):
             )
         y = nn.functional.linear(centered, self.weight)
         return nn.functional.pad(y, (0, 1), value=self.anchor) if self.anchor > 0 else y
-
-
-class Residual(Network):
-    """A `Linear` and what a small network adds to its vectors y: ``y + scale * mlp(y)``.
-
-    The last layer starts at zero, so training starts at the linear solution. Layers: LayerNorm, then Dense,
-    GELU and dropout for every size of `hidden`, then Dense; drawn from `seed` alone.
-    Raises UsageError for sizes below 1 or a dropout that is no share.
-    """
-
-    name: ClassVar[str] = "residual"
-
-    def __init__(
-        self,
-        *,
-        width: int,
-        dim: int,
-        hidden: Sequence[int] = (512,),
-        optional: Sequence[Sequence[int]] = (),
-        anchor: float = 0.0,
-        dropout: float = 0.0,
-        scale: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        check_sizes(width, dim, hidden)
-        if isinstance(scale, bool) or not math.isfinite(scale):
-            raise UsageError(f"the scale must be a finite number, not {scale}")
-        if not 0 <= dropout < 1:
-            raise UsageError(f"the dropout is a share below 1, not {dropout}")
-        self.linear = Linear(width=width, dim=dim, optional=optional, anchor=anchor)
-        self.width, self.dim, self.hidden = width, dim, tuple(hidden)
-        self.dropout, self.scale = dropout, scale
-        layers: list[nn.Module] = [nn.LayerNorm(dim)]
-        for inputs, outputs in pairwise([dim, *hidden]):
-            layers += [nn.Linear(inputs, outputs), nn.GELU(), nn.Dropout(dropout)]
-        last = nn.Linear(hidden[-1], dim)
-        self.mlp = nn.Sequential(*layers, last)
-        generator = torch.Generator().manual_seed(seed)
-        for module in self.mlp:
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                nn.init.zeros_(module.bias)
-        nn.init.zeros_(last.weight)
-
-    def settings(self) -> dict[str, Any]:
-        """JSON-able settings for `build_network`."""
-        return {
-            **self.linear.settings(),
-            "hidden": list(self.hidden),
-            "dropout": self.dropout,
-            "scale": self.scale,
-        }
-
-    def parts(self) -> dict[str, nn.Module]:
-        """The linear map and the network on top."""
-        return {"linear": self.linear, "mlp": self.mlp}
-
-    def fill(self, mean: Tensor, weight: Tensor) -> Residual:
-        """Take over the linear map's mean (width,) and weight (directions, width); returns itself."""
-        self.linear.fill(mean, weight)
-        return self
-
-    def embed(self, x: Tensor) -> Tensor:
-        """(n, width) to (n, dim)."""
-        y = self.linear.embed(x)
-        added: Tensor = self.mlp(y)
-        return y + self.scale * added
 
 
 LOG_VAR_RANGE = (-20.0, 2.0)
@@ -379,7 +292,7 @@ class Vae(Network):
         return mean
 
 
-NETWORKS: dict[str, type[Any]] = {kind.name: kind for kind in (Vae, Linear, Residual, Columns)}
+NETWORKS: dict[str, type[Any]] = {kind.name: kind for kind in (Vae, Linear, Columns)}
 
 
 def build_network(name: str, settings: Mapping[str, Any]) -> Network:
@@ -389,9 +302,8 @@ def build_network(name: str, settings: Mapping[str, Any]) -> Network:
 
 
 def on_device(network: Projection | Columns, device: str) -> EncoderNetwork:
-    """A linear map for a device that NumPy does not know; UsageError where it cannot be used."""
-    torch_device(device)
-    if isinstance(network, Columns):
+    """A linear map for a device; NumPy's where it is a CPU. UsageError where the device cannot be used."""
+    if torch_device(device).type == "cpu" or isinstance(network, Columns):
         return network
     return build_network(network.name, network.settings()).load(network.weights())
 
