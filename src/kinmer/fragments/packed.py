@@ -115,13 +115,13 @@ def unpack(packed: Any, spans: Any, places: Any, offsets: Any, buffer: Any, boun
 VIRUSES, EUKARYOTES = "Viruses", "Eukaryota"
 # Classes of genomes; organelles count among the eukaryotes, and a genome of plasmids alone is a plasmid.
 KINDS = ("cell", "virus", "plasmid", "eukaryote")
-# The labels that pairs are made by.
+# The labels that groups and kin are made by.
 COLUMNS = ("genome_id", "domain", "species", "genus", "ani95_cluster")
 
 
 @dataclass(frozen=True)
 class Groups:
-    """What fragments are paired by: genomes where labels name them, else sequences; sorted.
+    """What fragments belong to: genomes where labels name them, else sequences; sorted.
 
     names : of the groups. kin : (g,) int64, equal for groups that share a species or an ``ani95_cluster``,
     directly or over others. genus : (g,) int64, -1 where there is none. kind : (g,) int64, class in `KINDS`.
@@ -388,11 +388,6 @@ class Fragments:
     def take(self, *rows: NDArray[np.int64] | slice | int) -> Fragments:
         """Some of them."""
         return Fragments(*(column[rows] for column in vars(self).values()))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Fragments]) -> Fragments:
-        """All of some, one after the other."""
-        return cls(*map(np.concatenate, zip(*(vars(one).values() for one in parts), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kinmer.encoder import Encoder, check_encoder_output, library_versions
 from kinmer.errors import UsageError
 from kinmer.fasta import nonempty
 from kinmer.fragments.packed import KINDS, PackedSequences
-from kinmer.fragments.pairs import sample_fragments
+from kinmer.fragments.samples import sample_fragments
 from kinmer.inputs import kind_of
 from kinmer.layout import GeneticCode, Layout, profile_layout
 from kinmer.linear import Columns, EncoderNetwork, Projection

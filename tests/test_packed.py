@@ -1,9 +1,8 @@
-"""Packed sequences and the fragments drawn of them: letters, places, turns, determinism."""
+"""Packed sequences and the fragments drawn of them: letters, labels, places, determinism."""
 
 from __future__ import annotations
 
 import gzip
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kinmer.errors import InputError, SequenceError, TrainingError, UsageError
+from kinmer.errors import InputError, SequenceError, UsageError
+from kinmer.fragments import samples
 from kinmer.fragments.cuts import _COMPLEMENT
 from kinmer.fragments.packed import PackedSequences, Places
-from kinmer.fragments.pairs import GroupOrder, Turns, Views, ViewSettings, count_fragments, sample_fragments
+from kinmer.fragments.samples import count_fragments, sample_fragments
 from kinmer.kmers import KmerCounter
 from kinmer.layout import profile_layout
 from tests.brute_force import brute_force
@@ -213,80 +213,7 @@ def test_ambiguous_stretches_are_avoided(tmp_path: Path) -> None:
     assert places.draw(np.array([1]), 3, key=(0, 0), first=0).sizes.min() >= 1_000
 
 
-# --- turns and groups -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("window", "reuse"), [(5, 1), (7, 2), (6, 4), (10, 8), (3, 30)])
-def test_every_fragment_meets_as_many_partners(window: int, reuse: int) -> None:
-    turns = Turns(window, reuse)
-    met: dict[int, list[tuple[int, int]]] = {}
-    steps = 4 * turns.lifetime
-    for step in range(steps):
-        first = turns.first(step)
-        for entry, a, b in zip(
-            range(first, first + window), *map(np.ndarray.tolist, turns.partners(step)), strict=True
-        ):
-            met.setdefault(entry, []).append((min(a, b), max(a, b)))
-    whole = [pairs for entry, pairs in met.items() if window <= entry < turns.first(steps - 1)]
-    assert len(whole) >= window
-    for pairs in whole:
-        assert len(pairs) == turns.lifetime
-        uses = Counter(one for pair in pairs for one in pair)
-        assert set(uses) == set(range(turns.fragments))
-        assert set(uses.values()) == {reuse}
-        if reuse < 16:
-            assert len(set(pairs)) == len(pairs)
-    # As many come in every step as fragments are used up.
-    fresh = [turns.first(step + 1) - turns.first(step) for step in range(steps)]
-    assert max(fresh) - min(fresh) <= 1
-    assert np.mean(fresh) * turns.fragments == pytest.approx(2 * window / reuse)
-
-
-@given(
-    genus=st.lists(st.integers(-1, 3), min_size=3, max_size=40),
-    window=st.integers(1, 40),
-    hard=st.sampled_from([0.0, 0.5, 1.0]),
-)
-@settings(max_examples=30, deadline=None)
-def test_groups_of_a_batch_differ(genus: list[int], window: int, hard: float) -> None:
-    window = min(window, len(genus))
-    order = GroupOrder(np.array(genus, np.int64), window, hard=hard, seed=[1])
-    drawn = order.take(0, 400)
-    for start in range(400 - window):
-        assert len(set(drawn[start : start + window].tolist())) == window
-    later = GroupOrder(np.array(genus, np.int64), window, hard=hard, seed=[1]).take(250, 300)
-    assert (later == drawn[250:300]).all()
-    assert (order.take(10, 50) == drawn[10:50]).all()
-
-
-def test_groups_are_drawn_alike_and_hard_ones_by_genus() -> None:
-    genus = np.arange(60) // 6
-    plain = GroupOrder(genus, 12, hard=0.0, seed=[3]).take(0, 30_000)
-    assert np.bincount(plain).min() > 400
-    assert np.bincount(plain).max() < 600
-
-    def together(drawn: np.ndarray) -> float:
-        return float((genus[drawn[1:]] == genus[drawn[:-1]]).mean())
-
-    assert together(plain) < 0.15
-    half = together(GroupOrder(genus, 12, hard=0.5, seed=[3]).take(0, 30_000))
-    assert 0.25 < half < 0.6
-    assert together(GroupOrder(genus, 12, hard=1.0, seed=[3]).take(0, 30_000)) > 0.6
-
-
-# --- batches ----------------------------------------------------------------------------------------------
-
-
-def test_a_batch_is_of_different_groups_and_whole_fragments(packed: PackedSequences) -> None:
-    views = Views(packed, THREE, ViewSettings(pairs=6, reuse=3, lengths=(1_000, 2_500), seed=5))
-    for step in (0, 1, 4):
-        batch = views.batch(step)
-        assert batch.counts.shape == (12, THREE.width)
-        # Whole numbers that add up to the windows of a fragment of that length.
-        sixes = batch.counts[:, : THREE.blocks[0].size].sum(axis=1)
-        assert (sixes == batch.lengths - 2).all()
-        assert (packed.groups.kin[batch.groups] == batch.kin).all()
-        assert len(set(batch.groups.tolist())) == 6
+# --- samples ----------------------------------------------------------------------------------------------
 
 
 def test_fragments_against_brute_force(packed: PackedSequences) -> None:
@@ -303,71 +230,13 @@ def test_fragments_against_brute_force(packed: PackedSequences) -> None:
         assert np.array_equal(counts[row], brute_force(letters.decode(), THREE))
 
 
-@pytest.mark.parametrize("reuse", [1, 4])
-@pytest.mark.parametrize("coding", [False, True])
-def test_a_batch_depends_on_seed_and_step_alone(packed: PackedSequences, reuse: int, coding: bool) -> None:
-    layout = profile_layout(3, coding=coding)
-    chosen = ViewSettings(pairs=7, reuse=reuse, lengths=(1_000, 2_000), hard=0.3, seed=2)
-    through = list(Views(packed, layout, chosen).batches(0, 30))
-    again = Views(packed, layout, chosen)
-    for step in (29, 3, 17, 18, 19, 0):
-        batch = again.batch(step)
-        assert np.array_equal(batch.counts, through[step].counts)
-        assert np.array_equal(batch.groups, through[step].groups)
-        assert np.array_equal(batch.lengths, through[step].lengths)
-    other = Views(packed, layout, ViewSettings(pairs=7, reuse=reuse, lengths=(1_000, 2_000), seed=3)).batch(4)
-    assert not np.array_equal(other.counts, through[4].counts)
-
-
-def test_fragments_are_counted_once_and_used_as_often_as_wished(packed: PackedSequences) -> None:
-    views = Views(packed, THREE, ViewSettings(pairs=8, reuse=4, lengths=(1_000, 2_000)))
-    rows = np.concatenate([batch.counts for batch in views.batches(40, 240)])
-    _, uses = np.unique(rows, axis=0, return_counts=True)
-    # But for those at both ends.
-    assert Counter(uses.tolist()).most_common(1)[0][0] == 4
-    assert np.mean(uses) == pytest.approx(4, rel=0.1)
-    assert uses.max() == 4
-
-
-def test_the_share_of_viruses(packed: PackedSequences) -> None:
-    def viruses(share: float | None, pairs: int) -> tuple[int, int]:
-        views = Views(packed, THREE, ViewSettings(pairs=pairs, lengths=(1_000, 1_000), virus_share=share))
-        return views.pairs, int(packed.groups.virus[views.batch(0).groups].sum())
-
-    assert viruses(None, 12) == (12, 4)
-    assert viruses(None, 6) == (6, 2)
-    assert viruses(0.5, 6) == (6, 3)
-    # There are only eight others: the batch gets smaller, the share stays.
-    assert viruses(0.2, 12) == (10, 2)
-    assert viruses(0.0, 12) == (8, 0)
-    assert viruses(1.0, 12) == (4, 4)
-
-
-def test_only_some_groups(packed: PackedSequences) -> None:
-    some = np.array([1, 5, 6, 9])
-    views = Views(packed, THREE, ViewSettings(pairs=50, lengths=(1_000, 1_500)), groups=some)
-    assert views.pairs == 4
-    assert {one for batch in views.batches(0, 9) for one in batch.groups.tolist()} == set(some.tolist())
-    with pytest.raises(TrainingError, match="1 groups"):
-        Views(packed, THREE, ViewSettings(), groups=some[:1])
-
-
-def test_a_sample_for_closed_forms(packed: PackedSequences) -> None:
+def test_a_sample_for_closed_forms(packed: PackedSequences, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = list(sample_fragments(packed, THREE, per_group=5, lengths=(1_000, 2_000), seed=3))
     counts, groups, lengths = (np.concatenate(part) for part in zip(*blocks, strict=True))
     assert groups.tolist() == np.repeat(np.arange(12), 5).tolist()
     assert (counts[:, : THREE.blocks[0].size].sum(axis=1) == lengths - 2).all()
-    some = next(
-        sample_fragments(packed, THREE, per_group=5, lengths=(1_000, 2_000), seed=3, groups=np.array([7]))
-    )
-    assert (some[0] == counts[35:40]).all()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"lengths": (5, 4)}, {"reuse": 0}, {"pairs": 0}, {"hard": 2}, {"virus_share": -1}, {"seed": -1}],
-    ids=str,
-)
-def test_settings_are_checked(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        ViewSettings(**wrong)
+    # Whatever block a group comes in, its fragments are those of its number.
+    monkeypatch.setattr(samples, "SAMPLE_ROWS", 15)
+    small = list(sample_fragments(packed, THREE, per_group=5, lengths=(1_000, 2_000), seed=3))
+    assert [len(block[0]) for block in small] == [15] * 4
+    assert (np.concatenate([block[0] for block in small]) == counts).all()
