@@ -540,7 +540,7 @@ MISTAKES = [
     ("report clusters", "not a profile store · it is a folder of clusters"),
     ("export a.db new.npy new.txt", "not a profile store · it is an index"),
     ("fit nothing -o new", "not a profile store · it is an empty folder"),
-    ("train q.fna a.zarr -o new", "a.zarr: this is a profile store · sequences are expected, in FASTA"),
+    ("fit q.fna a.zarr -o new", "a.zarr: this is a profile store · sequences are expected, in FASTA"),
     ("map two.npy -o new --vectors raw", "a table of vectors has its own only"),
     ("map two.npy -o new --into labels.tsv", "this is not a map · it is a table"),
     ("map two.npy -o new --into a.db", "this is not a map · it is an index"),
