@@ -274,10 +274,9 @@ class Judge:
 
 def _with_genes(scores: Scores, letters: Sequence[bytes], threads: int) -> Scores:
     """The scores with what the protein families in the letters say of kinds, where it can matter."""
-    known = scores.classes[:, :2].sum(axis=1)
-    shares = np.nan_to_num(np.stack([known, 1 - known], axis=1), nan=0.5)
-    likely = posterior((shares[:, :, None] * scores.molecule).sum(axis=1), np.array(USUAL_KINDS))
-    rows = np.flatnonzero(likely.max(axis=1) < CERTAIN)
+    # Nothing is known yet of the sample.
+    even = even_kinds(scores, np.ones((2, scores.classes.shape[1])))
+    rows = np.flatnonzero(posterior(even, np.array(USUAL_KINDS)).max(axis=1) < CERTAIN)
     molecule = scores.molecule.copy()
     odds = gene_log_odds([letters[row] for row in rows.tolist()], threads)
     molecule[rows] = with_odds(molecule[rows], odds[:, None])
