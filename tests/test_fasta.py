@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinmer.errors import SequenceError
-from kinmer.fasta import nonempty, read_blocks, read_records, spooled, streams
+from kinmer.fasta import nonempty, read_blocks, read_measured, read_records, spooled, streams
 
 Records = list[tuple[str, bytes]]
 
@@ -145,6 +145,10 @@ def test_compression_is_told_by_content(tmp_path: Path, compression: str) -> Non
     path = tmp_path / "name.that.lies.xz"
     path.write_bytes(COMPRESSIONS[compression](b">one\n" + sequence[:1000] + b"\n>two\n" + sequence[1000:]))
     assert list(read_records(path)) == [("one", sequence[:1000]), ("two", sequence[1000:])]
+    size = path.stat().st_size
+    read = [consumed for _, _, consumed in read_measured(path)]
+    assert read[-1] == size
+    assert abs(read[0] - size * 1000 / 300_000) < 0.01 * size
 
 
 @pytest.mark.parametrize("size", range(8, 40))

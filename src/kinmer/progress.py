@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -15,7 +17,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+# Seconds between two looks of the terminal at a step.
+PAUSE = 0.05
+
+_T = TypeVar("_T")
 _shown = False
+# The lines on the terminal, where a step runs.
+_running: Progress | None = None
 
 
 def show_progress(shown: bool) -> None:
@@ -41,16 +49,31 @@ def printable(text: str) -> str:
 class Step:
     """One running step; `advance` it, with a short note such as ``"412 Mbp/s"`` where there is one."""
 
-    def __init__(self, progress: Progress | None, total: float | None, description: str) -> None:
-        self._progress = progress
+    def __init__(
+        self, progress: Progress | None = None, total: float | None = None, description: str = ""
+    ) -> None:
+        self._progress, self._done, self._drawn = progress, 0.0, 0.0
         self._task = progress.add_task(_plain(description), total=total, note="") if progress else None
 
     def advance(self, amount: float = 1, note: str | None = None) -> None:
         """Add `amount` to what is done, in the units of the step's total."""
+        self._done += amount
+        if self._progress is None or self._task is None:
+            return
+        if note is not None or time.monotonic() - self._drawn > PAUSE:
+            self._progress.update(self._task, completed=self._done)
+            self._drawn = time.monotonic()
+        if note is not None:
+            self._progress.update(self._task, note=_plain(note))
+
+    def reach(self, done: float, note: str | None = None) -> None:
+        """So much is done in all."""
+        self.advance(done - self._done, note)
+
+    def end(self) -> None:
+        """Take the step's line away."""
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, amount)
-            if note is not None:
-                self._progress.update(self._task, note=_plain(note))
+            self._progress.remove_task(self._task)
 
 
 def _plain(text: str) -> str:
@@ -59,10 +82,18 @@ def _plain(text: str) -> str:
 
 @contextmanager
 def step(description: str, total: float | None = None) -> Iterator[Step]:
-    """A step of `total` units (unknown: a spinner) while the block runs."""
+    """A step of `total` units (unknown: a spinner) while the block runs; within another, a line below it."""
+    global _running
+    if _running is not None:
+        inner = Step(_running, total, description)
+        try:
+            yield inner
+        finally:
+            inner.end()
+        return
     console = Console(stderr=True)
     if not (_shown and console.is_terminal):
-        yield Step(None, total, description)
+        yield Step()
         return
     columns = (
         SpinnerColumn(),
@@ -73,5 +104,17 @@ def step(description: str, total: float | None = None) -> Iterator[Step]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield Step(progress, total, description)
+    with Progress(*columns, console=console, transient=True) as _running:
+        try:
+            yield Step(_running, total, description)
+        finally:
+            _running = None
+
+
+def counted(items: Iterable[_T], description: str, total: float | None = None) -> Iterator[_T]:
+    """The items one by one, with a step that counts them; the total: their number, where they have one."""
+    known = len(items) if total is None and isinstance(items, Sized) else total
+    with step(description, known) as bar:
+        for item in items:
+            yield item
+            bar.advance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ import typer
 
 from kinmer.cli.options import Ids, Metric, Threads, advanced, argument, command, note, option
 from kinmer.cli.output import screen
+from kinmer.progress import show_progress
 
 Format = Literal["tsv", "json", "jsonl", "blast", "calls", "krona", "lineage"]
 
@@ -130,8 +132,14 @@ def search(
         assert queries is not None
         wanted |= {"evidence": aligned, "rank_by_evidence": rank_by_evidence, "ids": ids}
         results = find(queries, db or REFERENCE, exclude_self=exclude_self, min_length=min_length, **wanted)
+    _no_bar_between_rows(output)
     results.write(screen if output is None else output, form, force=force)
     screen.flush()
+
+
+def _no_bar_between_rows(output: Path | None) -> None:
+    if output is None and sys.stdout.isatty():
+        show_progress(False)
 
 
 def _check(form: Format, *, entries: bool, aligned: bool, windows: bool) -> None:

@@ -1,6 +1,14 @@
 """FASTA, plain or compressed, in blocks of bytes or whole records."""
 
-from kinmer.fasta.records import BLOCK_BYTES, FastaBlock, base_count, prefixes_of, read_blocks, read_records
+from kinmer.fasta.records import (
+    BLOCK_BYTES,
+    FastaBlock,
+    base_count,
+    prefixes_of,
+    read_blocks,
+    read_measured,
+    read_records,
+)
 from kinmer.fasta.streams import nonempty, spooled
 from kinmer.inputs import is_stream
 
@@ -12,6 +20,7 @@ __all__ = [
     "nonempty",
     "prefixes_of",
     "read_blocks",
+    "read_measured",
     "read_records",
     "spooled",
 ]

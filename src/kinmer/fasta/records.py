@@ -131,14 +131,24 @@ def read_records(path: str | Path) -> Iterator[tuple[str, bytes]]:
 
     Memory: the blocks, and the longest sequence twice.
     """
+    for name, letters, _ in read_measured(path):
+        yield name, letters
+
+
+def read_measured(path: str | Path) -> Iterator[tuple[str, bytes, int]]:
+    """As `read_records`, with about how many bytes of the stored file end where the record does."""
     parts: list[bytes] = []
+    before = 0
     for block in read_blocks(path):
+        first, letters = int(block.starts[0]), max(1, int(block.ends[-1] - block.starts[0]))
         for number, name in enumerate(block.ids):
             span = block.buffer[block.starts[number] : block.ends[number]].tobytes()
             parts.append(span.translate(None, _WHITESPACE).upper())
             if number + 1 < len(block.ids) or not block.continued:
-                yield name, b"".join(parts)
+                share = (int(block.ends[number]) - first) / letters
+                yield name, b"".join(parts), before + round(share * (block.consumed - before))
                 parts.clear()
+        before = block.consumed
 
 
 class _Parser:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kinmer.counting import bases_of, counted_of
 from kinmer.errors import SequenceError, UsageError
-from kinmer.fasta import read_records
+from kinmer.fasta import read_measured
 from kinmer.kmers import MAX_LETTERS, KmerCounter
 
 if TYPE_CHECKING:
@@ -90,12 +90,13 @@ def has_exact_wholes(settings: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class RecordBlock:
-    """Some records of one file, with their numbers in it, from 1."""
+    """Some records of one file, with their numbers in it, from 1. consumed : bytes of the file until here."""
 
     file: str
     first: int
     ids: list[str]
     letters: list[bytes]
+    consumed: int = 0
 
     def place(self, row: int) -> str:
         """File and record, for an error."""
@@ -116,20 +117,24 @@ class Cut:
     counted: int = 0
 
 
-def read_blocks_of(path: str | Path, *, skip: int = 0) -> Iterator[RecordBlock]:
-    """The records of a file behind the first `skip`, in blocks. Memory: a block, or the longest record."""
-    ids, letters, size, first = list[str](), list[bytes](), 0, skip + 1
-    for number, (name, sequence) in enumerate(read_records(path), 1):
+def read_blocks_of(path: str | Path, *, skip: int = 0, records: int = BLOCK_RECORDS) -> Iterator[RecordBlock]:
+    """The records of a file behind the first `skip`, in blocks of at most `records`.
+
+    Memory: a block, or the longest record.
+    """
+    ids, letters, size, first, consumed = list[str](), list[bytes](), 0, skip + 1, 0
+    for number, (name, sequence, read) in enumerate(read_measured(path), 1):
         if number <= skip:
             continue
-        if ids and (size + len(sequence) > BLOCK_LETTERS or len(ids) >= BLOCK_RECORDS):
-            yield RecordBlock(str(path), first, ids, letters)
+        if ids and (size + len(sequence) > BLOCK_LETTERS or len(ids) >= records):
+            yield RecordBlock(str(path), first, ids, letters, consumed)
             ids, letters, size, first = [], [], 0, number
         ids.append(name)
         letters.append(sequence)
         size += len(sequence)
+        consumed = read
     if ids:
-        yield RecordBlock(str(path), first, ids, letters)
+        yield RecordBlock(str(path), first, ids, letters, consumed)
 
 
 class Embedder:

@@ -19,7 +19,7 @@ from kinmer.index.pieces import has_exact_wholes
 from kinmer.index.rows import GENOME, PIECE, WHOLE, blob_file, read_blobs, rounded
 from kinmer.index.sequences import read_letters
 from kinmer.index.writer import genome_means
-from kinmer.progress import step
+from kinmer.progress import counted, step
 from kinmer.sketches import HASH_BYTES, sketch, unpack_sketch
 
 ROWS_AT_ONCE = 1 << 16
@@ -151,8 +151,8 @@ def _calibration(index: Storage) -> Iterator[str]:
 
 
 def _rows(index: Storage) -> Iterator[str]:
-    index.rows.check_blocks(index.table.blocks())
-    for start in range(0, len(index.rows), ROWS_AT_ONCE):
+    index.rows.check_blocks(counted(index.table.blocks(), "checksums"))
+    for start in counted(range(0, len(index.rows), ROWS_AT_ONCE), "numbers"):
         finite = np.isfinite(index.rows.vectors[start : start + ROWS_AT_ONCE]).all(axis=1)
         if not finite.all():
             yield f"the vector of row {start + int(np.argmin(finite))} holds no number"
@@ -163,7 +163,7 @@ def _entries(index: Storage) -> Iterator[str]:
     records, alive = np.asarray(index.rows.records), index.rows.alive
     owned = np.zeros(len(records), dtype=bool)
     genomes = set(index.table.genomes())
-    for entry in index.table.scan():
+    for entry in counted(index.table.scan(), "rows of entries", len(index)):
         part = slice(entry.first, entry.first + entry.rows)
         yield from _entry(entry, records[part], alive[part])
         if owned[part].any():
@@ -194,7 +194,7 @@ def _genomes(index: Storage) -> Iterator[str]:
     yield from (f"genome {name!r}: it has no entry" for name in _emptied(index, stale))
     orphans = set(index.table.orphans().tolist())
     labels = set(np.flatnonzero(alive & (records["kind"] == GENOME)).tolist())
-    for genome in index.table.genomes().values():
+    for genome in counted(index.table.genomes().values(), "means"):
         if genome.label in orphans:
             # Nobody sees it, and the next writer takes it out.
             continue
@@ -246,7 +246,7 @@ def _sketches(index: Storage) -> Iterator[str]:
 def _blobs(index: Storage, kind: str) -> Iterator[tuple[Entry, Blob]]:
     """The entries that have a blob of a kind, and where it is."""
     numbers = index.table.with_blobs(kind)
-    for start in range(0, len(numbers), LETTERS_AT_ONCE):
+    for start in counted(range(0, len(numbers), LETTERS_AT_ONCE), kind):
         part = numbers[start : start + LETTERS_AT_ONCE]
         entries = index.entries(part)
         yield from ((entries[number], place) for number, place in index.table.blobs(kind, part).items())

@@ -24,7 +24,7 @@ from kinmer.index.writer import IndexWriter
 from kinmer.library.join import Joined, genome_column, plain_value
 from kinmer.library.metadata import KNOWN, RESERVED, Metadata
 from kinmer.library.sources import FastaFile, Log
-from kinmer.progress import step
+from kinmer.progress import Step, step
 from kinmer.resources import available_cores
 from kinmer.sketches import sketch_many
 from kinmer.stores import check_vectors
@@ -220,6 +220,8 @@ class _FastaFeed(Feed):
         self.settings = settings_of(pieces, letters=keep)
         self.identity = {"min_length": min_length, **self.settings}
         self._too_short = self._empty = 0
+        # The bar, and the bytes of the files that it is past.
+        self._bar, self._behind = Step(), 0
 
     def own_columns(self, staged: Metadata | None) -> tuple[list[str], list[str]]:
         seen = {name.lower() for name in staged.columns} if staged else set()
@@ -232,11 +234,14 @@ class _FastaFeed(Feed):
         for source in writer.table.files():
             if source.sha256 and source.whole:
                 whole.setdefault(source.sha256, set()).add((source.genome, source.prefix))
-        with step("Indexing", len(self._files)) as progress:
-            for file in self._files:
+        sizes = [file.path.stat().st_size for file in self._files]
+        with step("Indexing", sum(sizes)) as self._bar:
+            self._behind = 0
+            for number, (file, size) in enumerate(zip(self._files, sizes, strict=True), 1):
                 if replace or not file.is_among(whole):
                     self._pour_file(writer, joined, file, replace)
-                progress.advance(1)
+                self._behind += size
+                self._bar.reach(self._behind, f"file {number:,} of {len(sizes):,}")
         if not replace and (known := sum(file.is_among(whole) for file in self._files)):
             self._log(f"{known:,} of {len(self._files):,} files were in already")
         if self._too_short:
@@ -308,6 +313,7 @@ class _FastaFeed(Feed):
                 writer.add(sequences, letters=kept, sketches=sketches, replace=gone, file=done)
             except ProfileError as error:
                 raise ProfileError(error.what, error.why, error.check, place=block.file) from None
+            self._bar.reach(self._behind + read.consumed)
         writer.add([], file=Progress(source.number))
 
     def _long(self, block: RecordBlock, there: set[str]) -> RecordBlock:

@@ -16,13 +16,14 @@ from kinmer.errors import MismatchError, SequenceError, UsageError
 from kinmer.fasta import base_count
 from kinmer.index import Storage
 from kinmer.inputs import kind_of, parse_json
+from kinmer.progress import step
 from kinmer.sketches import sketch_many
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from kinmer.index.pieces import Cut, Embedder
+    from kinmer.index.pieces import Cut, Embedder, RecordBlock
     from kinmer.profiles import Profiles
 
 # Queries embedded and searched together; the results do not depend on it.
@@ -162,11 +163,11 @@ def _from_fasta(
     windows: int | None,
 ) -> Iterator[Queries]:
     """Record by record: memory holds a block, or the longest query."""
-    from kinmer.index.pieces import Embedder, RecordBlock, read_blocks_of
+    from kinmer.index.pieces import Embedder, RecordBlock
 
     embedder = Embedder(index.encoder, None, threads)
     too_short = found = 0
-    for block in read_blocks_of(path):
+    for block in _shown_blocks(path):
         rows = [row for row, letters in enumerate(block.letters) if len(letters) >= min_length]
         too_short += len(block.ids) - len(rows)
         if not rows:
@@ -183,6 +184,17 @@ def _from_fasta(
             queries = replace(queries, windows=_windows(names, texts, windows, embedder, index, threads))
         yield replace(queries, letters=texts) if sequences else queries
     _report_short(path, found, too_short, min_length, log)
+
+
+def _shown_blocks(path: str) -> Iterator[RecordBlock]:
+    """The records of a file as they are searched together, with a bar for how much of it is done."""
+    from kinmer.index.pieces import read_blocks_of
+
+    size = Path(path).stat().st_size if Path(path).is_file() else None
+    with step("Searching", size) as bar:
+        for block in read_blocks_of(path, records=BATCH_ROWS):
+            yield block
+            bar.reach(block.consumed)
 
 
 def _of_cuts(
