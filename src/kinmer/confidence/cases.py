@@ -87,14 +87,14 @@ def masked_samples(
     new order, class, phylum, domain : all of that name is hidden, for every `TURNS`-th query.
     no kin : random sequences in the place of queries, and nothing is hidden.
     """
-    rows = _Rows(index, book)
     truth = book.codes(probes.genome)
     twins = _twins(index, np.unique(probes.genome)) if probes.sketches is not None else {}
+    rows = _Rows(index, book, twins)
     samples: list[LabeledSample] = []
     with step("Calibrating", len(probes)) as progress:
         for start in range(0, len(probes), QUERIES_AT_ONCE):
             part = np.arange(start, min(len(probes), start + QUERIES_AT_ONCE))
-            batch = _Batch(index, rows, means, probes, truth, part, twins)
+            batch = _Batch(index, rows, means, probes, truth, part)
             for case, (labels, distances) in zip(CASES, _nearest(index, rows, batch), strict=True):
                 able = np.flatnonzero(batch.possible(case) & (labels >= 0).any(axis=1))
                 if able.size:
@@ -142,9 +142,13 @@ def _twins(index: Storage, genomes: Labels) -> dict[int, Labels]:
 
 
 class _Rows:
-    """The rows that are alive: their labels, and what they are of."""
+    """The rows that are alive: their labels, and what they are of.
 
-    def __init__(self, index: Storage, book: LineageBook) -> None:
+    twins : by genome those that are one species with it.
+    """
+
+    def __init__(self, index: Storage, book: LineageBook, twins: Mapping[int, Labels]) -> None:
+        self._twins = twins
         self.labels = np.flatnonzero(index.rows.alive)
         records = index.rows.records[self.labels]
         self.genome = index.rows.genome[self.labels]
@@ -155,10 +159,12 @@ class _Rows:
         # What a genome's mean is of: pieces, and wholes that have none.
         piece = index.rows.kinds[self.labels] == PIECE
         self.counted = ~self.mean & (piece | ~np.isin(self.entry, cut))
-        self.unique = np.unique(self.genome)
+        self.unique, self._position = np.unique(self.genome, return_inverse=True)
         # (g, 7) of the genomes.
         self.genomes = book.codes(self.unique)
         self._of_genome = _Groups(self.genome)
+        self._named: dict[tuple[int, int], Labels] = {}
+        self._kin: dict[tuple[int, int], tuple[Labels, Labels]] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -167,9 +173,25 @@ class _Rows:
         """The rows of a genome, ascending."""
         return self._of_genome.members(genome)
 
-    def genomes_of(self, rank: int, name: int) -> Labels:
-        """Numbers of the genomes that have a name at a rank."""
-        return np.asarray(self.unique[self.genomes[:, rank] == name])
+    def named(self, rank: int, name: int) -> Labels:
+        """Positions of the genomes that have a name at a rank."""
+        if (rank, name) not in self._named:
+            self._named[rank, name] = np.flatnonzero(self.genomes[:, rank] == name)
+        return self._named[rank, name]
+
+    def kin(self, rank: int, name: int) -> tuple[Labels, Labels]:
+        """Numbers of the genomes that have a name, or are one species with any that has it, and their rows.
+
+        Both ascending. They are looked up once: a phylum may be a third of all.
+        """
+        if (rank, name) not in self._kin:
+            named = self.unique[self.named(rank, name)]
+            twins = [self._twins[one] for one in self._twins.keys() & set(named.tolist())]
+            genomes = np.unique(np.concatenate([named, *twins]))
+            gone = np.zeros(len(self.unique), bool)
+            gone[np.searchsorted(self.unique, genomes)] = True
+            self._kin[rank, name] = genomes, np.flatnonzero(gone[self._position])
+        return self._kin[rank, name]
 
 
 class _Groups:
@@ -203,10 +225,9 @@ class _Batch:
         probes: Probes,
         truth: NDArray[np.int32],
         part: Labels,
-        twins: Mapping[int, Labels],
     ) -> None:
         self._index, self._rows, self._means, self._probes = index, rows, means, probes
-        self._part, self._names, self._twins = part, truth[part], twins
+        self._part, self._names = part, truth[part]
         self._genome = probes.genome[part]
         own = [rows.of_genome(genome) for genome in self._genome.tolist()]
         self._overlapping = []
@@ -226,7 +247,6 @@ class _Batch:
         if probes.random is not None:
             self._has_random = np.asarray(probes.random[part].any(axis=1))
             self.random = unit(probes.random[part])
-        self._hidden: dict[tuple[int, str], Labels] = {}
 
     def __len__(self) -> int:
         return len(self._part)
@@ -256,28 +276,29 @@ class _Batch:
 
     def hidden_genomes(self, query: int, case: str) -> Labels:
         """Numbers of the genomes that a query does not get, ascending."""
-        if (query, case) not in self._hidden:
-            self._hidden[query, case] = self._hidden_genomes(query, case)
-        return self._hidden[query, case]
-
-    def _hidden_genomes(self, query: int, case: str) -> Labels:
-        own = self._genome[query : query + 1]
-        if case == NO_KIN or (case == "strain" and not self._siblings[query]):
-            return own[:0]
-        if case == "strain":
-            return own
-        rank = HIDDEN[case] if case != "part" else SPECIES
-        assert rank is not None
-        name = int(self._names[query, rank])
-        named = self._rows.genomes_of(rank, name) if name >= 0 else own
-        every = [own, named, *(self._twins.get(number, own) for number in named.tolist())]
-        gone = np.unique(np.concatenate(every))
-        return gone[gone != own[0]] if case == "part" else gone
+        genomes = self._gone(query, case)[0]
+        return genomes[genomes != self._genome[query]] if case == "part" else genomes
 
     def hidden(self, query: int, case: str) -> list[Labels]:
-        """Rows that a query does not get."""
-        rows = [self._rows.of_genome(genome) for genome in self.hidden_genomes(query, case).tolist()]
-        return [*rows, self._overlapping[query]] if case == "part" else rows
+        """Rows that a query does not get, each list of them ascending."""
+        rows = self._gone(query, case)[1]
+        if case != "part":
+            return [rows]
+        return [
+            np.setdiff1d(rows, self._rows.of_genome(int(self._genome[query])), assume_unique=True),
+            self._overlapping[query],
+        ]
+
+    def _gone(self, query: int, case: str) -> tuple[Labels, Labels]:
+        """Numbers and rows of the genomes that go with the query's name, its own among them."""
+        own = self._genome[query : query + 1]
+        if case == NO_KIN or (case == "strain" and not self._siblings[query]):
+            return own[:0], own[:0]
+        rank = HIDDEN[case] if case != "part" else SPECIES
+        name = -1 if rank is None else int(self._names[query, rank])
+        if rank is None or name < 0:
+            return own, self._rows.of_genome(int(own[0]))
+        return self._rows.kin(rank, name)
 
     def views(
         self, case: str, able: Labels, labels: Labels, distances: Floats, book: LineageBook
@@ -351,10 +372,9 @@ class _Batch:
         result = np.zeros(len(names), dtype=bool)
         for row, name in enumerate(names.tolist()):
             if name[rank] >= 0:
-                same = known[:, rank] == name[rank]
-                if below is not None:
-                    same &= known[:, below] != name[below]
-                result[row] = int(same.sum()) >= least
+                same = self._rows.named(rank, name[rank])
+                left = len(same) if below is None else int((known[same, below] != name[below]).sum())
+                result[row] = left >= least
         return result
 
 
@@ -385,6 +405,7 @@ def _nearest(index: Storage, rows: _Rows, batch: _Batch) -> list[tuple[Labels, F
     shape = (len(batch), min(POOL, len(rows)))
     best = {case: _Best(np.full(shape, -1), np.full(shape, -np.inf, np.float32)) for case in CASES}
     able = {case: np.flatnonzero(batch.possible(case)) for case in CASES}
+    hidden = {case: [batch.hidden(query, case) for query in which.tolist()] for case, which in able.items()}
     for start in range(0, len(rows), ROWS_AT_ONCE):
         stop = min(len(rows), start + ROWS_AT_ONCE)
         here = unit(index.rows.vectors[rows.labels[start:stop]])
@@ -395,17 +416,17 @@ def _nearest(index: Storage, rows: _Rows, batch: _Batch) -> list[tuple[Labels, F
                 continue
             vectors = batch.vectors(case)
             cosines = plain[which] if vectors is batch.queries else vectors[which] @ here.T
-            _hide(cosines, batch, case, which.tolist(), start, stop)
+            _hide(cosines, hidden[case], start, stop)
             best[case].merge(cosines, start, which)
     return [_with_labels(one, rows) for one in best.values()]
 
 
-def _hide(cosines: Floats, batch: _Batch, case: str, queries: Sequence[int], start: int, stop: int) -> None:
-    """Make -inf what of the rows from `start` to `stop` is hidden; cosines (m, r) of some queries (m,)."""
-    for line, query in zip(cosines, queries, strict=True):
-        for hidden in batch.hidden(query, case):
-            first, last = np.searchsorted(hidden, [start, stop])
-            line[hidden[first:last] - start] = -np.inf
+def _hide(cosines: Floats, hidden: Sequence[Sequence[Labels]], start: int, stop: int) -> None:
+    """Make -inf what of the rows from `start` to `stop` is hidden; cosines (m, r) and rows of m queries."""
+    for line, barred in zip(cosines, hidden, strict=True):
+        for rows in barred:
+            first, last = np.searchsorted(rows, [start, stop])
+            line[rows[first:last] - start] = -np.inf
 
 
 def _with_labels(best: _Best, rows: _Rows) -> tuple[Labels, Floats]:
