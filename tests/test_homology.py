@@ -182,6 +182,41 @@ def test_additions_wait_until_they_are_many(
         assert shares(index, list(files.values())) == wanted(files, list(files.values()))
 
 
+@pytest.mark.parametrize("damage", ["", "low.u4", "stamp.json"])
+def test_late_entries_have_files_of_their_own(
+    db: Path, tmp_path: Path, genomes: list[Path], monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Additions leave the base as it is until they are a share of it; what is deleted never counts."""
+    monkeypatch.setattr(engine, "LATE_HASHES", 10)
+    monkeypatch.setattr(engine, "LATE_SHARE", 5.0)
+    base, files = (db / "homology" / "stamp.json").read_bytes(), {path.stem: path for path in genomes}
+    with open_index(db) as index:
+        for seed, name in enumerate("defg", 4):
+            files[name] = fasta(tmp_path / f"{name}.fna", seed, genomes[seed % 3])
+            index.add(files[name], genome=name, calibrate=False)
+            assert shares(index, list(files.values())) == wanted(files, list(files.values()))
+        asked = list(files.values())
+        index.delete(genomes=["a", "e"])
+        left = {name: path for name, path in files.items() if name not in "ae"}
+        assert shares(index, asked) == wanted(left, asked)
+        assert (db / "homology" / "stamp.json").read_bytes() == base
+        if damage:
+            path = db / "homology" / "late" / damage
+            path.write_bytes(path.read_bytes()[:-2] + b"}}")
+            assert not check_index(db).whole
+            with open_index(db) as again:
+                assert shares(again, asked) == wanted(left, asked)
+        assert check_index(db).whole
+        monkeypatch.setattr(engine, "LATE_SHARE", 0.02)
+        files["h"] = left["h"] = fasta(tmp_path / "h.fna", 9)
+        index.add(files["h"], genome="h", calibrate=False)
+        assert not (db / "homology" / "late").exists()
+        assert shares(index, list(files.values())) == wanted(left, list(files.values()))
+    total = sum(len(sketch(text)) for path in left.values() for _, text in read_records(path))
+    assert (db / "homology" / "low.u4").stat().st_size == 4 * total
+    assert check_index(db).whole
+
+
 def test_an_index_without_sketches_takes_sketched_entries(tmp_path: Path, genomes: list[Path]) -> None:
     with tarfile.open(Path(__file__).parent / "formats" / "index-2.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")

@@ -29,6 +29,7 @@ from kinmer.sketches.postings import (
     arranged,
     count_prefixes,
     count_shared,
+    merged,
 )
 
 _WRAP = 2**64 - 1
@@ -148,7 +149,7 @@ def test_shared_hashes_are_those_of_sets(seed: int, at_once: int, many: bool, mo
 
         starts = count_prefixes(blocks())
         parts = [*arranged(blocks, starts, at_once)]
-        assert all(len(low) <= max(at_once, np.diff(starts).max()) for low, _ in parts)
+        assert all(len(one.low) <= max(at_once, np.diff(starts).max()) for one in parts)
         empty = [np.empty(0, np.uint32)]
         lows, numbers = (np.concatenate([*empty, *(one[at] for one in parts)]) for at in (0, 1))
         made = Postings.of(blocks)
@@ -156,6 +157,12 @@ def test_shared_hashes_are_those_of_sets(seed: int, at_once: int, many: bool, mo
         assert np.array_equal(made.entry, numbers)
         return made
 
+    alive = rng.random(entries) < 0.7
+    left = Postings.of(lambda: [(kept[at], at) for at in range(entries) if alive[at]])
+    lines = list(merged((part(0, split), Postings.none(), part(split, entries)), alive, at_once))
+    assert np.array_equal(np.concatenate([one.low for one in lines]), left.low)
+    assert np.array_equal(np.concatenate([one.entry for one in lines]), left.entry)
+    assert np.array_equal(np.cumsum(np.concatenate([one.counts for one in lines])), left.starts[1:])
     names = np.arange(genomes) * 3 + 5
     with pytest.MonkeyPatch.context() as patch:
         if most != MOST_POSTINGS:
@@ -163,7 +170,9 @@ def test_shared_hashes_are_those_of_sets(seed: int, at_once: int, many: bool, mo
             for name in ("_shared", "_postings", "_alive", "_note"):
                 patch.setattr(postings, name, getattr(postings, name).py_func)
             patch.setattr(postings, "MOST_POSTINGS", most)
-        found = count_shared(asked, (part(0, split), part(split, entries)), names, home)
+        middle = (split + entries) // 2
+        three = (part(0, split), part(split, middle), part(middle, entries))
+        found = count_shared(asked, three, names, home)
     wanted = []
     for at, one in enumerate(asked):
         counts = Counter[int]()

@@ -33,7 +33,18 @@ from kinmer.index.table import EntryTable
 from kinmer.inputs import is_sealed, read_json, sealed
 from kinmer.progress import step
 from kinmer.sketches import HASH_BYTES, unpack_sketch
-from kinmer.sketches.postings import PREFIXES, Block, Postings, Shared, arranged, count_prefixes, count_shared
+from kinmer.sketches.postings import (
+    AT_ONCE,
+    PREFIXES,
+    Block,
+    Part,
+    Postings,
+    Shared,
+    arranged,
+    count_prefixes,
+    count_shared,
+    merged,
+)
 from kinmer.stores import VectorStore, engine
 
 NAME = "checked.json"
@@ -100,8 +111,8 @@ STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
 ENGINE_ROWS = 1 << 16
 
-# A homology is brought up to date when it lacks more hashes than this, 13 Mbp, or this share of all: they are
-# read from the sketches at every opening.
+# More late hashes than this, 13 Mbp, are written, for they are read from the sketches at every opening. Where
+# they are a larger share of all than this, too, the base is written again.
 LATE_HASHES, LATE_SHARE = 1 << 18, 0.02
 
 # Places of sketches that are looked up together.
@@ -238,13 +249,14 @@ class _Index(Protocol):
 class Homology:
     """Which genomes share k-mers with queries, by the sketches of the entries of `index` at one commit.
 
-    The folder ``homology`` has the postings of the entries below the number `covered` that were alive when it
-    was built; those of later ones are made of their sketches when they are first needed. Postings that are
+    The folder ``homology`` has the postings of the entries below a number that were alive when it was built,
+    and the folder ``late`` in it those of later ones, so that an addition writes what is late and not all.
+    Those of the last entries are made of their sketches when they are first needed. Postings that are
     missing, damaged or far behind are built again (and logged); where that cannot be written, they are made
     in memory.
     """
 
-    STARTS, LOW, ENTRY = "starts.i8", "low.u4", "entry.u4"
+    STARTS, LOW, ENTRY, LATE = "starts.i8", "low.u4", "entry.u4", "late"
 
     def __init__(self, index: _Index, trust: Trust, log: Log | None) -> None:
         self._index, self._trust, self._log = index, trust, log
@@ -272,85 +284,131 @@ class Homology:
         self._sizes |= {genome: found.get(genome, 0) // HASH_BYTES for genome in unknown}
         return np.array([self._sizes[genome] for genome in genomes.tolist()], np.int64)
 
-    def open(self, trust: Trust) -> tuple[Postings, int]:
-        """The postings in the files, and `covered`.
+    def open(self, trust: Trust) -> tuple[Postings, Postings, int]:
+        """The postings in the files, those of late entries, and the number below which entries are in them.
 
         Raises EngineBehindError or FormatError where they have to be built again.
         """
-        stamp_file, derived = self.folder / STAMP, "it is derived from the sketches"
+        base, stamp = self._opened(self.folder, trust)
+        try:
+            late, later = self._opened(self.folder / self.LATE, trust, behind=stamp)
+        except EngineBehindError:
+            return base, Postings.none(), stamp["covered"]
+        return base, late, later["covered"]
+
+    def _opened(
+        self, folder: Path, trust: Trust, behind: dict[str, Any] | None = None
+    ) -> tuple[Postings, dict[str, Any]]:
+        """Postings and what is noted of them. behind : of those that they go on from."""
+        stamp_file, derived = folder / STAMP, "it is derived from the sketches"
         if not stamp_file.is_file():
-            raise EngineBehindError("the homology is not built yet", derived, place=self.folder)
+            raise EngineBehindError("the homology is not built yet", derived, place=folder)
         stamp = read_json(stamp_file)
         if not is_sealed(stamp):
             raise FormatError("the homology is damaged", "its description is another", place=stamp_file)
-        covered, hashes = stamp["covered"], stamp["hashes"]
-        if stamp["index"] != self._index.manifest["index"] or covered > self._next:
-            raise EngineBehindError("the homology is of another state", place=self.folder)
+        known = stamp["index"] == self._index.manifest["index"] and stamp["covered"] <= self._next
+        if not known or stamp.get("behind") != (None if behind is None else behind["crc"]):
+            raise EngineBehindError("the homology is of another state", place=folder)
         _check_files(stamp_file, trust)
-        starts = mapped(self.folder / self.STARTS, np.dtype("<i8"), (PREFIXES + 1,))
-        low = mapped(self.folder / self.LOW, np.dtype("<u4"), (hashes,))
-        return Postings(starts, low, mapped(self.folder / self.ENTRY, np.dtype("<u4"), (hashes,))), covered
+        starts = mapped(folder / self.STARTS, np.dtype("<i8"), (PREFIXES + 1,))
+        low, entry = (
+            mapped(folder / name, np.dtype("<u4"), (stamp["hashes"],)) for name in (self.LOW, self.ENTRY)
+        )
+        return Postings(starts, low, entry), stamp
 
     def prepare(self, *, behind: int | None = 0) -> None:
-        """Have the files lack at most so many hashes; None: a share of all. The caller has the lock."""
+        """Have the base lack at most so many hashes; None: a share of all. The caller has the lock.
+
+        What it lacks is in `LATE` then, but for some.
+        """
         total = self._hashes()
         if not total:
             remove(self.folder)
             return
         try:
-            base, covered = self.open(self._trust)
-            late = self._hashes(covered)
-            if late + len(base) - (total - late) <= (_most_late(base) if behind is None else behind):
-                return
+            base, late, covered = self.open(self._trust)
         except FormatError:
-            pass
-        self.build()
+            self.build()
+            return
+        tail = self._hashes(covered)
+        most = _most_late(base) if behind is None else behind
+        dead = len(base) + len(late) - (total - tail)
+        if tail > max(AT_ONCE, len(base)):
+            self.build()
+        elif len(late) + tail + dead > most:
+            self._write(self.folder, merged((base, late, self._tail(covered)), self._alive))
+        elif tail > LATE_HASHES:
+            of = read_json(self.folder / STAMP)["crc"]
+            more = (Postings.none(), late, self._tail(covered))
+            self._write(self.folder / self.LATE, merged(more, self._alive), behind=of)
 
     def build(self) -> None:
-        """Build the postings of all entries, in a folder aside that is renamed when it is whole."""
-        with built_aside(self.folder) as aside, step("Building homology"):
-            starts = count_prefixes(self._blocks(0))
-            (aside / self.STARTS).write_bytes(starts.astype("<i8").tobytes())
+        """Build the postings of all entries from their sketches."""
+        starts = count_prefixes(self._blocks(0))
+        self._write(self.folder, arranged(lambda: self._blocks(0), starts))
+
+    def _write(self, folder: Path, lines: Iterable[Part], **more: Any) -> None:
+        """Write postings in a folder aside that is renamed when it is whole."""
+        counts = [np.zeros(1, np.int64)]
+        with built_aside(folder) as aside, step("Building homology"):
             with (aside / self.LOW).open("wb") as lows, (aside / self.ENTRY).open("wb") as entries:
-                for low, entry in arranged(lambda: self._blocks(0), starts):
-                    lows.write(low.astype("<u4").data)
-                    entries.write(entry.astype("<u4").data)
+                for part in lines:
+                    lows.write(part.low.astype("<u4").data)
+                    entries.write(part.entry.astype("<u4").data)
+                    counts.append(part.counts)
+            starts = np.cumsum(np.concatenate(counts))
+            (aside / self.STARTS).write_bytes(starts.astype("<i8").tobytes())
             sums = {name: file_checksum(aside / name) for name in (self.STARTS, self.LOW, self.ENTRY)}
             stamp = {"index": self._index.manifest["index"], "covered": self._next, "hashes": int(starts[-1])}
-            write_json(aside / STAMP, sealed({**stamp, "files": sums}))
+            write_json(aside / STAMP, sealed({**stamp, **more, "files": sums}))
 
     def check(self) -> Iterator[str]:
         """What is wrong with the files, all of which are read; raises as `open`."""
-        base, covered = self.open(Trust(self._index.path, blind=True))
-        counts = np.bincount(np.asarray(base.entry), minlength=covered)
-        for number, place in self._index.table.blobs("sketches", self._entries(0)).items():
-            if number < covered and counts[number] != place.bytes // HASH_BYTES:
-                yield f"{self.folder}: it lacks hashes of entry {number}"
+        base, late, covered = self.open(Trust(self._index.path, blind=True))
+        counts = np.zeros(covered, np.int64)
+        for part in (base, late):
+            counts += np.bincount(np.asarray(part.entry), minlength=covered)
+        numbers = self._entries(0)
+        numbers = np.sort(numbers[numbers < covered])
+        for first in range(0, len(numbers), SKETCHES_AT_ONCE):
+            places = self._index.table.blobs("sketches", numbers[first : first + SKETCHES_AT_ONCE])
+            for number, place in places.items():
+                if counts[number] != place.bytes // HASH_BYTES:
+                    yield f"{self.folder}: it lacks hashes of entry {number}"
 
     @cached_property
-    def _postings(self) -> tuple[Postings, Postings]:
+    def _postings(self) -> tuple[Postings, Postings, Postings]:
         """Those in the files, and those of entries that they lack."""
-        base, covered = self._base()
-        return base, Postings.of(lambda: self._blocks(covered))
+        base, late, covered = self._base()
+        return base, late, self._tail(covered)
 
-    def _base(self) -> tuple[Postings, int]:
-        base, reason = (Postings.of(lambda: ()), 0), FormatError("it lacks many entries", place=self.folder)
-        if not self._hashes():
-            return base
+    def _base(self) -> tuple[Postings, Postings, int]:
+        reason = FormatError("it lacks many entries", place=self.folder)
         try:
-            base = self.open(self._trust)
-            if self._hashes(base[1]) <= _most_late(base[0]):
-                return base
+            found = self.open(self._trust)
+            if self._hashes(found[-1]) <= _most_late(found[0]):
+                return found
         except FormatError as error:
             reason = error
+        nothing = Postings.none(), Postings.none(), 0
+        if not self._hashes():
+            return nothing
         instead = "sketches are read"
         # Where there never was any nothing is wrong.
         log = self._log if self.folder.exists() else None
         with rebuilt(self._index.path, "the homology", reason, instead, log) as may_write:
             if may_write:
-                self.build()
+                self.prepare()
                 return self.open(self._trust)
-        return base
+        return nothing
+
+    def _tail(self, covered: int) -> Postings:
+        return Postings.of(lambda: self._blocks(covered))
+
+    @property
+    def _alive(self) -> NDArray[np.bool_]:
+        """(n,) which entries are there, by number."""
+        return np.asarray(self._homes[1] >= 0)
 
     @cached_property
     def _homes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -432,9 +432,8 @@ class IndexWriter:
         patterns: tuple[str, ...] = (
             ".engine-*.*-*",
             ".homology.*-*",
-            ".checked.json.*",
-            ".index.json.*",
-            ".calibration.json.*",
+            "homology/.late.*-*",
+            *(f".{name}.json.*" for name in ("checked", "index", "calibration")),
             f"{STAGED}*",
             "engine-*/.*.*",
         )
