@@ -95,16 +95,19 @@ def agrees(
         assert pairs == sorted(pairs)
 
 
-def test_search_agrees_with_brute_force(kind: type[VectorStore], metric: Metric, tmp_path: Path) -> None:
-    vectors = clusters(400)
+@pytest.mark.parametrize("dim", [DIM, 96])
+def test_search_agrees_with_brute_force(
+    dim: int, kind: type[VectorStore], metric: Metric, tmp_path: Path
+) -> None:
+    vectors = clusters(400, dim)
     labels = np.random.default_rng(1).permutation(10_000)[:400]
-    with kind.create(tmp_path, dim=DIM, metric=metric) as store:
+    with kind.create(tmp_path, dim=dim, metric=metric) as store:
         store.add(labels[:250], vectors[:250])
         store.add(labels[250:], vectors[250:])
         assert len(store) == 400
         known = dict(zip(labels.tolist(), vectors, strict=True))
         for k in (1, 10, 399, 500):
-            agrees(store, known, clusters(20, seed=2), k)
+            agrees(store, known, clusters(20, dim, seed=2), k)
 
 
 def test_a_flushed_store_opens_again_with_the_same_answers(
@@ -400,16 +403,13 @@ def test_what_a_graph_does_not_reach_is_kept_aside(
         agrees(store, known, vectors[[3, 77, 0]], 20)
 
 
-def test_a_changed_graph_of_0_1_0_is_built_again(metric: Metric, tmp_path: Path) -> None:
+def test_a_graph_of_an_older_format_is_built_again(metric: Metric, tmp_path: Path) -> None:
     with engine("hnsw").create(tmp_path, dim=DIM, metric=metric) as store:
         store.add(np.arange(300), clusters(300))
         store.flush()
     told = json.loads((tmp_path / "store.json").read_text())
-    before = {name: value for name, value in told.items() if name not in ("marked", "aside")}
-    (tmp_path / "store.json").write_text(json.dumps(before))
-    engine("hnsw").open(tmp_path, dim=DIM, metric=metric).close()
-    (tmp_path / "graph-1.usearch").rename(tmp_path / "graph-2.usearch")
-    (tmp_path / "store.json").write_text(json.dumps(before | {"generation": 2}))
+    # As up to 0.2: no word of the format.
+    (tmp_path / "store.json").write_text(json.dumps({k: v for k, v in told.items() if k != "format"}))
     with pytest.raises(FormatError, match="older kinmer"):
         engine("hnsw").open(tmp_path, dim=DIM, metric=metric)
 
