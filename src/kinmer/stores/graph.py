@@ -176,8 +176,8 @@ EDGE_BYTES = 1 << 20
 class HnswStore(GraphStore):
     """usearch's graph: vectors in bytes for cosine, float32 for l2, whose scale nobody knows.
 
-    A vector's largest number becomes 127: to the cosine, lengths do not matter. Beside float16, bytes build in
-    .6 of the CPU and search in .4, and of the true neighbors among the candidates no more than .002 go.
+    A vector's largest number becomes 127: to the cosine, lengths do not matter. Beside float16, bytes build
+    in .6 of the CPU and search in .4, and of the true neighbors among the candidates no more than .002 go.
 
     Files: ``graph-N.usearch``; ``store.json`` holds N, the file's size and a checksum of its ends, and comes
     last, with a checksum of all of it, which whoever opens it may compare. An opened graph is mapped and is
@@ -204,7 +204,7 @@ class HnswStore(GraphStore):
             if _signature(store._file) != known["signature"]:
                 raise FormatError("the graph is damaged", "its bytes have changed", place=store._file)
             if known.get("format") != FORMAT:
-                raise FormatError("the graph is of an older kinmer", "its numbers are others", place=store._file)
+                raise FormatError("the graph is of an older kinmer", "it is another", place=store._file)
             store._marked = int(known["marked"])
             store._load(view=True)
             store._set_aside(np.array(known["aside"], dtype=np.int64))
