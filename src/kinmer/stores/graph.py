@@ -305,7 +305,7 @@ class HnswStore(GraphStore):
             return unit_rows(vectors) if self.metric == "cosine" else vectors
         largest = np.abs(vectors).max(axis=1, keepdims=True)
         scale = np.divide(127.0, largest, out=np.zeros(largest.shape), where=largest > 0)
-        return np.rint(vectors * scale).astype(np.int8)
+        return np.asarray(np.rint(vectors * scale), dtype=np.int8)
 
     def _held(self, labels: Labels) -> Vectors:
         return _stored(self._index, labels).astype(np.float32)
