@@ -394,6 +394,19 @@ def test_an_empty_store_is_refused(path: Path) -> None:
     assert not any(path.parent.iterdir())
 
 
+def test_one_file_may_give_very_many_rows(path: Path) -> None:
+    rows, layout = 400_000, kmer_layout(1)
+    counts = np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2)
+    with ProfileWriter.create(path, layout, signature=SIGNATURE) as writer:
+        writer.append(
+            [f"c{row}" for row in range(rows)], counts, lengths=np.arange(rows) + 1, sources="a.fna"
+        )
+        writer.finish({})
+    store = ProfileStore.open(path)
+    assert set(store.obs["source"]) == {"a.fna"}
+    assert len(store.obs) == rows
+
+
 @pytest.mark.parametrize(
     ("ids", "rows", "what"),
     [

@@ -264,7 +264,9 @@ class StoredProfiles:
         array = self._array(name)
         if len(array.shape) != 1:
             raise FormatError(f"{name} is not a column", place=self.path)
-        self._check_size(name, array)
+        # Ids have been checked, and other columns may well hold one value in every row.
+        if array.shape[0] != len(self):
+            self._check_size(name, array)
         return self._read_rows(name, array, 0, array.shape[0])
 
     def _obs_column(self, name: str) -> Any:
