@@ -37,10 +37,14 @@ _KEYS = {
 
 
 class Progress(NamedTuple):
-    """How many records of a file are in with a commit; None for all."""
+    """How many records of a file are in with a commit; None for all.
+
+    new : path, SHA-256, genome and prefix of a file that is noted with the commit, and has no number before.
+    """
 
     file: int
     records: int | None = None
+    new: tuple[str, str, str | None, str] | None = None
 
 
 class NewRows(NamedTuple):
@@ -195,10 +199,12 @@ class Change:
         """Note a file that entries will come from; gives its number."""
         return self._insert("files", None, path, sha256, genome, 0, prefix)
 
-    def file_progress(self, progress: Progress) -> None:
-        """Note how many records of a file are in."""
+    def file_progress(self, progress: Progress) -> int:
+        """Note how many records of a file are in; gives its number."""
         records = -1 if progress.records is None else progress.records
-        self._set("files", progress.file, {"whole": records})
+        number = progress.file if progress.new is None else self.add_file(*progress.new)
+        self._set("files", number, {"whole": records})
+        return number
 
     def forget_file(self, number: int) -> None:
         """Take out the note of a file that no entry is of."""

@@ -117,8 +117,8 @@ class Cut:
     counted: int = 0
 
 
-def read_blocks_of(path: str | Path, *, skip: int = 0, records: int = BLOCK_RECORDS) -> Iterator[RecordBlock]:
-    """The records of a file behind the first `skip`, in blocks of at most `records`.
+def read_blocks_of(path: str | Path, *, skip: int = 0, records: int | None = None) -> Iterator[RecordBlock]:
+    """The records of a file behind the first `skip`, in blocks of at most `records`, or `BLOCK_RECORDS`.
 
     Memory: a block, or the longest record.
     """
@@ -126,7 +126,7 @@ def read_blocks_of(path: str | Path, *, skip: int = 0, records: int = BLOCK_RECO
     for number, (name, sequence, read) in enumerate(read_measured(path), 1):
         if number <= skip:
             continue
-        if ids and (size + len(sequence) > BLOCK_LETTERS or len(ids) >= records):
+        if ids and (size + len(sequence) > BLOCK_LETTERS or len(ids) >= (records or BLOCK_RECORDS)):
             yield RecordBlock(str(path), first, ids, letters, consumed)
             ids, letters, size, first = [], [], 0, number
         ids.append(name)

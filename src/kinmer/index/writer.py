@@ -176,8 +176,8 @@ class IndexWriter:
         blobs: Mapping[str, Iterable[bytes]] | None = None,
         replace: Collection[int] | NDArray[np.int64] = (),
         file: Progress | None = None,
-    ) -> None:
-        """Add sequences in one commit.
+    ) -> int | None:
+        """Add sequences in one commit; gives the number of their file.
 
         letters, sketches : kept beside the index, one for each. blobs : the same by kind, as they are kept.
         replace : numbers of entries that go with the commit. file : the source that they come from, and how
@@ -196,14 +196,13 @@ class IndexWriter:
         with change.begin():
             if len(replace):
                 change.delete(self.table.fetch(np.array(list(replace), dtype=np.int64)).values())
-            rows = self.table.rows
-            vectors, records = change.add(sequences, file=None if file is None else file.file)
+            rows, of = self.table.rows, None if file is None else change.file_progress(file)
+            vectors, records = change.add(sequences, file=of)
             for kind, end in ends.items():
                 change.state(kind, end)
-            if file is not None:
-                change.file_progress(file)
             self._write(rows, vectors, records)
         self._committed("add", [one.id for one in sequences])
+        return of
 
     def add_file(self, path: str, sha256: str, genome: str | None, prefix: str = "") -> int:
         """Note a file that sequences will come from; gives its number."""

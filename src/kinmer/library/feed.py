@@ -7,7 +7,7 @@ import hashlib
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -266,7 +266,11 @@ class _FastaFeed(Feed):
         home, prefix = writer.table.known_as(file.name) if replace else (None, "")
         if prefix and not file.prefix:
             file = file.with_prefix(prefix)
-        source = _source(writer, file.name, file.sha256, file.genome or home, file.prefix)
+        given = (file.name, file.sha256, file.genome or home, file.prefix)
+        # A new one is noted with its first sequences: a genome is a commit.
+        source = (
+            _source(writer, *given) if replace else writer.table.file_of(*given) or SourceFile(-1, *given)
+        )
         if source.whole and not replace:
             return
         there = set[str]() if replace else set(writer.table.ids_of_file(source.number))
@@ -275,7 +279,8 @@ class _FastaFeed(Feed):
         except InputError as error:
             if not replace:
                 # What an earlier call has begun goes too, but not what is left of a file that was whole once.
-                writer.take_back(source.number, keep=() if source.records else there)
+                if noted := writer.table.file_of(*given):
+                    writer.take_back(noted.number, keep=() if source.records else there)
                 if left := len(writer.table):
                     self._log(
                         f"nothing of {file.name} is in; {left:,} other entries stay, the same call resumes"
@@ -292,29 +297,34 @@ class _FastaFeed(Feed):
         there: set[str],
         replace: Replace | None,
     ) -> None:
-        seen = set[str]()
+        seen, whole = set[str](), False
         scale = sketch_scale(writer.manifest)
         home, _ = writer.table.known_as(file.name)
         homes = Homes(
             writer, frozenset({file.name, file.given}), file.genome is not None, replace or "own", home
         )
-        for read in read_blocks_of(file.path, skip=0 if replace else source.records):
+        number, reads = source.number, read_blocks_of(file.path, skip=0 if replace else source.records)
+        for read, last in _with_last(reads):
             block = dataclasses.replace(read, ids=[file.prefix + name for name in read.ids])
-            twice = next((name for name in block.ids if name in seen or block.ids.count(name) > 1), None)
-            if twice is not None:
-                raise SequenceError(f"the id {twice!r} occurs twice", "ids must be unique", place=file.path)
-            seen.update(block.ids)
+            for name in block.ids:
+                if name in seen:
+                    raise SequenceError(
+                        f"the id {name!r} occurs twice", "ids must be unique", place=file.path
+                    )
+                seen.add(name)
             genome = file.genome or (home if replace else None)
             sequences, letters = self._sequences(self._long(block, there), file, genome, joined)
             sequences, gone = homes.settle(sequences) if replace else (sequences, [])
-            done = Progress(source.number, block.first + len(block.ids) - 1)
+            done = Progress(number, None if last else block.first + len(block.ids) - 1, _new(number, source))
             kept, sketches = letters if self._keep else None, sketch_many(letters, self._threads, scale)
             try:
-                writer.add(sequences, letters=kept, sketches=sketches, replace=gone, file=done)
+                added = writer.add(sequences, letters=kept, sketches=sketches, replace=gone, file=done)
             except ProfileError as error:
                 raise ProfileError(error.what, error.why, error.check, place=block.file) from None
+            number, whole = number if added is None else added, last
             self._bar.reach(self._behind + read.consumed)
-        writer.add([], file=Progress(source.number))
+        if not whole:
+            writer.add([], file=Progress(number, None, _new(number, source)))
 
     def _long(self, block: RecordBlock, there: set[str]) -> RecordBlock:
         """The records that are long enough and not in the index yet; counts the short ones."""
@@ -355,6 +365,22 @@ def _source(
     """A source as the index knows it, noted where it is new."""
     known = writer.table.file_of(path, sha256, genome, prefix)
     return known or SourceFile(writer.add_file(path, sha256, genome, prefix), path, sha256, genome, prefix)
+
+
+def _new(number: int, source: SourceFile) -> tuple[str, str, str | None, str] | None:
+    """What is to be noted of a source that has no number yet."""
+    return (source.path, source.sha256, source.genome, source.prefix) if number < 0 else None
+
+
+def _with_last(blocks: Iterable[RecordBlock]) -> Iterator[tuple[RecordBlock, bool]]:
+    """Every block, and whether it is the last."""
+    before = None
+    for block in blocks:
+        if before is not None:
+            yield before, False
+        before = block
+    if before is not None:
+        yield before, True
 
 
 def home_of(values: Mapping[str, Any], name: str) -> str:
