@@ -15,10 +15,10 @@ from scipy.spatial.distance import cdist
 from kinmer import count, embed
 from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
 from kinmer.inputs import kind_of
-from kinmer.library import build_index
+from kinmer.library import add_to_index, build_index, delete_from_index
 from kinmer.library.join import joined_metadata, with_metadata
 from kinmer.stores import exact_search
-from kinmer.vectors import neighbor_graph, open_vectors
+from kinmer.vectors import Neighbors, neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
 METRICS = ("cosine", "l2")
@@ -103,6 +103,34 @@ def test_every_source_gives_the_same_points(tmp_path: Path) -> None:
     embed(held, encoder)
     assert (open_vectors(held).take(rows) == made.take(rows)).all()
     assert open_vectors(path, vectors="raw").dim == held.n_vars
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("changed", [False, True])
+def test_neighbours_through_an_index_are_those_of_all_pairs(
+    tmp_path: Path, metric: Any, changed: bool
+) -> None:
+    held, encoder, path = organisms(900), encoder_of(), tmp_path / "kin.db"
+    build_index(held[:700], path, encoder=encoder, engine="hnsw", metric=metric, calibrate=False)
+    if changed:
+        # Too few for the engine to be brought up to date.
+        delete_from_index(path, ids=held.obs_names[100:240].tolist())
+        add_to_index(path, held[700:], calibrate=False)
+    points = open_vectors(path)
+    vectors = points.take(np.arange(len(points)))
+    wanted = oracle(vectors, 9, metric)
+    with Neighbors(points, exact=False) as neighbors:
+        graph = neighbors.graph(9)
+        among = np.random.default_rng(0).random(len(points)) < 0.8
+        some = neighbors.graph(4, rows=np.flatnonzero(among), among=among)
+    rough = neighbor_graph(points, 9, exact=False, true_distances=False)
+    assert (points.array is None) is changed
+    assert graph.distances == pytest.approx(wanted, abs=2e-6)
+    assert rough.distances == pytest.approx(wanted, abs=4e-3)
+    assert some.distances == pytest.approx(oracle(vectors[among], 4, metric), abs=2e-6)
+    for near in (graph.indices, rough.indices):
+        assert not (near == np.arange(len(points))[:, None]).any()
+        assert (np.sort(near, axis=1)[:, 1:] != np.sort(near, axis=1)[:, :-1]).all()
 
 
 def test_fasta_gives_the_vectors_of_its_counts(tmp_path: Path) -> None:

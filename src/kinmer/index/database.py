@@ -164,7 +164,7 @@ class Storage:
     @property
     def ids(self) -> NDArray[np.object_]:
         """All names by number, (n,) str: ids, and ``genome:id`` where several genomes have an id."""
-        return np.array(list(self._names(list(self.table.scan()))), dtype=object)
+        return np.array(list(self.names(self.table.scan()).values()), dtype=object)
 
     @property
     def metadata(self) -> pd.DataFrame:
@@ -173,7 +173,7 @@ class Storage:
         rows = [(entry.length, entry.gc, *entry.values) for entry in entries]
         import pandas as pd
 
-        index = pd.Index(np.array(list(self._names(entries)), dtype=object))
+        index = pd.Index(np.array(list(self.names(entries).values()), dtype=object))
         return pd.DataFrame(rows, columns=["length", "gc", *self.columns], index=index)
 
     def entries(self, numbers: Labels) -> dict[int, Entry]:
@@ -288,8 +288,12 @@ class Storage:
         metric = metric or self.metric
         check_metric(metric)
         excluded = None if exclude is None else self._rows.excluded(exclude, self.entries(exclude))
-        store = self._engine() if metric == self.metric else None
-        return Scan(self._rows, metric, usable, excluded, store, self._covered)
+        store, covered = self.opened_engine() if metric == self.metric else (None, 0)
+        return Scan(self._rows, metric, usable, excluded, store, covered)
+
+    def opened_engine(self) -> tuple[VectorStore | None, int]:
+        """The engine, and how many rows it covers; None where every row is to be looked at."""
+        return self._engine(), self._covered
 
     @property
     def has_sketches(self) -> bool:
@@ -375,10 +379,6 @@ class Storage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _names(self, entries: Sequence[Entry]) -> Iterator[str]:
-        names = self.names(entries)
-        return (names[one.number] for one in entries)
 
     def _load(self) -> None:
         """Take over what the table records now."""

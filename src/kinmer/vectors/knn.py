@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
+from kinmer.index import Storage
+from kinmer.index.rows import PIECE
+from kinmer.index.rows import Rows as StoredRows
 from kinmer.progress import step
 from kinmer.stores import VectorStore, distances_to, engine, exact_search, sort_hits
+from kinmer.stores.exact import join_hits
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
 # Up to here every pair is looked at: seconds, and the graph is the true one.
@@ -27,6 +31,10 @@ REBUILD = 0.6
 WIDEST, SIFT_BLOCK = 256, 1024
 # Candidates beyond k: rounded distances may put the last ones in another order.
 MARGIN = 8
+# An engine that rounds more than this has its distances measured for a map too.
+ROUGH = 4e-3
+# Candidates beyond those wanted where the engine of an index holds more than its points.
+SPARE = 16
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -71,7 +79,7 @@ def neighbor_graph(
         index is asked, or one that is built for the purpose, whose memory is about 1.1 kB a point at 384
         dimensions (HNSW over float16, Malkov and Yashunin 2018).
     true_distances : distances of the engine's candidates are computed again from the vectors; without, they
-        are those of vectors rounded to float16 (l2: float32), which is enough for a map.
+        are the engine's, such as those of vectors rounded to float16, which are enough for a map.
 
     Deterministic for few points; above 50,000 the engine's graph depends on the threads' timing.
 
@@ -98,9 +106,11 @@ class Neighbors:
         self.exact = len(points) <= EXACT_BELOW if exact is None else exact
         self._points, self._true, self._threads = points, true_distances, threads
         index = points.index
-        self._index = index if index and points.metric == index.metric and index.engine != "exact" else None
+        # Points are whole sequences; an engine that holds pieces of them is of no use.
+        fits = index and points.metric == index.metric and not (index.rows.kinds == PIECE).any()
+        self._index = index if fits else None
         self._vectors: Floats | None = None
-        self._store: VectorStore | None = None
+        self._store: VectorStore | _Indexed | None = None
         self._open = ExitStack()
         # Points that a search looks at.
         self._size = len(points)
@@ -136,12 +146,14 @@ class Neighbors:
             return graph
         if among is not None and among.sum() < REBUILD * self._size:
             self._build(np.flatnonzero(among))
-        elif self._index is None and self._store is None:
-            self._build(None)
+        elif self._store is None:
+            self._store = self._of_index()
+            if self._store is None:
+                self._build(None)
         if among is None:
             few = min(k, self._size - 1)
             for part, block in self._asked(wanted):
-                near[part, :few], distances[part, :few] = self._search(block, wanted[part], few)
+                near[part, :few], distances[part, :few] = self._search(block, wanted[part], few, few)
         else:
             self._sift(graph, among)
         return graph
@@ -167,20 +179,33 @@ class Neighbors:
             near, distances = _others(near, distances, graph.rows[part], few)
             graph.indices[part, :few], graph.distances[part, :few] = near, distances
 
-    def _search(self, block: Floats, own: Rows, k: int) -> tuple[Rows, Floats]:
-        """The k nearest others (q, k) of points `own` (q,) with vectors `block`; -1 for none."""
-        if self._store is None:
-            assert self._index is not None
-            numbers = self._index.numbers
-            near, distances, _ = self._index.search(block, k, exclude=numbers[own])
-            return np.where(near < 0, -1, np.searchsorted(numbers, near)), distances
-        margin = MARGIN if self._true else 0
-        near, distances = self._store.search(block, min(k + 1 + margin, self._size))
-        if self._true:
-            distances = _measured(self._points, block, near)
-        near, distances = _others(near, distances, own, k)
-        missing = ((0, 0), (0, k - near.shape[1]))
-        return np.pad(near, missing, constant_values=-1), np.pad(distances, missing, constant_values=np.inf)
+    def _search(
+        self, block: Floats, own: Rows, k: int, width: int, among: NDArray[np.bool_] | None = None
+    ) -> tuple[Rows, Floats]:
+        """The k nearest others (q, k) of points `own` (q,) with vectors `block`; -1 for none.
+
+        width : so many others are looked at for those `among`.
+        """
+        assert self._store is not None
+        measured = self._true or self._store.tolerance > ROUGH
+        more = MARGIN if measured else 0
+        near, distances = self._store.search(block, min(width + 1 + more, self._size))
+        barred = near == own[:, None]
+        if among is not None:
+            barred |= ~among[near]
+        # Among many equal points the point itself may not be among those found.
+        near, distances = _closed(np.where(barred, -1, near), distances, k + more)
+        return sort_hits(near, _measured(self._points, block, near), k) if measured else (near, distances)
+
+    def _of_index(self) -> _Indexed | None:
+        """The engine of the index, where it covers enough of it."""
+        if self._index is None:
+            return None
+        with self._index.reading():
+            store, covered = self._index.opened_engine()
+            if store is None or covered < REBUILD * len(self._index.rows):
+                return None
+            return _Indexed(self._index, store.tolerance)
 
     def _sift(self, graph: Graph, among: NDArray[np.bool_]) -> None:
         """Wider and wider searches, until k of every row's nearest are among those."""
@@ -190,9 +215,8 @@ class Neighbors:
             for start in range(0, left.size, SIFT_BLOCK):
                 part = left[start : start + SIFT_BLOCK]
                 own = graph.rows[part]
-                near, distances = self._search(self._points.take(own), own, width)
-                near = np.where((near >= 0) & among[np.maximum(near, 0)], near, -1)
-                graph.indices[part], graph.distances[part] = sort_hits(near, distances, graph.k)
+                hits = self._search(self._points.take(own), own, graph.k, width, among)
+                graph.indices[part], graph.distances[part] = hits
             if width == WIDEST or width >= self._size:
                 return
             left = left[graph.indices[left, -1] < 0]
@@ -220,6 +244,66 @@ class Neighbors:
 def _others(near: Rows, distances: Floats, own: Rows, k: int) -> tuple[Rows, Floats]:
     """The first k that are not the point itself; among many equal points it may not be one of them."""
     return sort_hits(np.where(near == own[:, None], -1, near), distances, k)
+
+
+class _Indexed:
+    """The engine of an index of whole sequences, asked for points instead of rows.
+
+    What it holds of genomes, and of entries deleted since it was brought up to date, is passed over; rows
+    that it does not cover yet are looked at.
+    """
+
+    def __init__(self, index: Storage, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self._index, self._numbers = index, index.numbers
+        self._rows, self._covered = index.rows, -1
+
+    def search(self, queries: Floats, k: int) -> tuple[Rows, Floats]:
+        """The k nearest points of every query (q, dim), and distances (q, k), sorted; -1 and inf for none."""
+        index = self._index
+        with index.reading():
+            store, covered = index.opened_engine()
+            if index.rows is not self._rows or covered != self._covered:
+                self._know(index.rows, covered)
+            if store is None:
+                rows, distances = index.nearest(queries, k, allowed=self._point[:-1] >= 0)
+                return self._point[rows], distances
+            dead = max(0, len(store) - self._alive)
+            spare = SPARE + k * dead // max(1, self._alive) if dead else 0
+            rows, distances = store.search(queries, min(len(store), k + spare))
+            # An engine may be ahead of what is known of its index.
+            near = self._point[np.where(rows < covered, rows, -1)]
+            near, distances = _closed(near, distances, k)
+            if self._late.size:
+                more = exact_search(self._vectors, self._late, queries, k, index.metric)
+                near, distances = join_hits((near, distances), more, k)
+            short = np.flatnonzero((near < 0).any(axis=1)) if dead else np.empty(0, np.int64)
+            if short.size:
+                rows, distances[short] = index.nearest(queries[short], k, allowed=self._point[:-1] >= 0)
+                near[short] = self._point[rows]
+            return near, distances
+
+    def _know(self, rows: StoredRows, covered: int) -> None:
+        """The point of every row, -1 for none and behind the last; those that the engine does not cover."""
+        wholes = rows.wholes()
+        numbers = rows.entry[wholes]
+        at = np.minimum(np.searchsorted(self._numbers, numbers), len(self._numbers) - 1)
+        self._point = np.full(len(rows) + 1, -1, np.int64)
+        self._point[wholes] = np.where(self._numbers[at] == numbers, at, -1)
+        late = np.flatnonzero(self._point[covered:] >= 0) + covered
+        order = np.argsort(self._point[late])
+        self._late, self._vectors = self._point[late[order]], np.asarray(rows.vectors[late[order]])
+        self._alive = int((self._point >= 0).sum()) - late.size
+        self._rows, self._covered = rows, covered
+
+
+def _closed(near: Rows, distances: Floats, k: int) -> tuple[Rows, Floats]:
+    """The first k of every row without those that are -1, which come last at an infinite distance."""
+    order = np.argsort(near < 0, axis=1, kind="stable")[:, :k]
+    near, distances = np.take_along_axis(near, order, 1), np.take_along_axis(distances, order, 1)
+    distances[near < 0] = np.inf
+    missing = ((0, 0), (0, max(0, k - near.shape[1])))
+    return np.pad(near, missing, constant_values=-1), np.pad(distances, missing, constant_values=np.inf)
 
 
 def _measured(points: Vectors, asked: Floats, near: Rows) -> Floats:

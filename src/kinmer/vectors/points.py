@@ -276,10 +276,10 @@ def _of_index(source: Any, vectors: object, metric: Metric | None) -> Vectors:
     if vectors != KEY:
         raise UsageError("an index has its own vectors only", check="give the profile store instead")
     index = source if isinstance(source, Storage) else Storage.open(source)
-    kept, wholes = index.rows.vectors, index.rows.wholes()
+    kept, wholes, obs = index.rows.vectors, index.rows.wholes(), index.metadata
     return Vectors(
-        index.ids,
-        index.metadata,
+        obs.index.to_numpy(),
+        obs,
         index.dim,
         metric or index.metric,
         KEY,
@@ -288,6 +288,7 @@ def _of_index(source: Any, vectors: object, metric: Metric | None) -> Vectors:
         {"encoder_fingerprint": index.encoder_fingerprint, "encoder": str(index.path / "encoder")},
         index=index,
         array=kept if np.array_equal(wholes, np.arange(len(kept))) else None,
+        _take=lambda rows: np.asarray(kept[wholes[rows]]),
     )
 
 
