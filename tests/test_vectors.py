@@ -17,7 +17,8 @@ from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
 from kinmer.inputs import kind_of
 from kinmer.library import add_to_index, build_index, delete_from_index
 from kinmer.library.join import joined_metadata, with_metadata
-from kinmer.stores import exact_search
+from kinmer.stores import distances_to, exact_search
+from kinmer.stores.pairwise import measure
 from kinmer.vectors import Neighbors, neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
@@ -62,6 +63,18 @@ def test_neighbours_are_those_of_all_pairs(tmp_path: Path, metric: Any, exact: b
     assert (some.indices == graph.indices[[5, 3, 600]]).all()
     assert some.in_degree().sum() == 36
     assert (graph.in_degree(1) == np.bincount(graph.indices[:, 0], minlength=700)).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distances_of_rows_are_those_of_their_vectors(metric: Any) -> None:
+    vectors, rng = clumps(200), np.random.default_rng(1)
+    vectors[[3, 4]] = 0
+    rows = rng.integers(-1, 200, (50, 17))
+    measured = np.full(rows.shape, np.nan, np.float32)
+    measure(vectors, vectors[:50], rows, metric == "cosine", measured)
+    wanted = distances_to(vectors[:50], vectors[rows], metric)
+    assert np.isnan(measured[rows < 0]).all()
+    assert measured[rows >= 0] == pytest.approx(wanted[rows >= 0], rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -15,8 +16,10 @@ from kinmer.index import Storage
 from kinmer.index.rows import PIECE
 from kinmer.index.rows import Rows as StoredRows
 from kinmer.progress import step
+from kinmer.resources import available_cores
 from kinmer.stores import VectorStore, distances_to, engine, exact_search, sort_hits
 from kinmer.stores.exact import join_hits
+from kinmer.stores.pairwise import measure
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
 # Up to here every pair is looked at: seconds, and the graph is the true one.
@@ -30,7 +33,7 @@ REBUILD = 0.6
 # The widest search for those that may be, and rows that are searched so together.
 WIDEST, SIFT_BLOCK = 256, 1024
 # Candidates beyond k: rounded distances may put the last ones in another order.
-MARGIN = 8
+MARGIN = 16
 # An engine that rounds more than this has its distances measured for a map too.
 ROUGH = 4e-3
 # Candidates beyond those wanted where the engine of an index holds more than its points.
@@ -195,7 +198,9 @@ class Neighbors:
             barred |= ~among[near]
         # Among many equal points the point itself may not be among those found.
         near, distances = _closed(np.where(barred, -1, near), distances, k + more)
-        return sort_hits(near, _measured(self._points, block, near), k) if measured else (near, distances)
+        if not measured:
+            return near, distances
+        return sort_hits(near, _measured(self._points, block, near, self._threads or available_cores()), k)
 
     def _of_index(self) -> _Indexed | None:
         """The engine of the index, where it covers enough of it."""
@@ -306,12 +311,24 @@ def _closed(near: Rows, distances: Floats, k: int) -> tuple[Rows, Floats]:
     return np.pad(near, missing, constant_values=-1), np.pad(distances, missing, constant_values=np.inf)
 
 
-def _measured(points: Vectors, asked: Floats, near: Rows) -> Floats:
-    """True distances of the candidates (q, m); every point among them is read once."""
+def _measured(points: Vectors, asked: Floats, near: Rows, threads: int) -> Floats:
+    """True distances (q, m) of the candidates; of those that are -1 nothing is known."""
     distances = np.empty(near.shape, np.float32)
-    for start in range(0, len(asked), QUERY_BLOCK):
+    held = points.array
+    if held is None or held.dtype != np.float32:
+        # Every point among the candidates is read once.
+        for start in range(0, len(asked), QUERY_BLOCK):
+            part = slice(start, start + QUERY_BLOCK)
+            rows, position = np.unique(np.maximum(near[part], 0), return_inverse=True)
+            theirs = points.take(rows)[position.ravel()].reshape(*near[part].shape, points.dim)
+            distances[part] = distances_to(asked[part], theirs, points.metric)
+        return distances
+    vectors, cosine = np.asarray(held), points.metric == "cosine"
+
+    def measured(start: int) -> None:
         part = slice(start, start + QUERY_BLOCK)
-        rows, position = np.unique(np.maximum(near[part], 0), return_inverse=True)
-        theirs = points.take(rows)[position.ravel()].reshape(*near[part].shape, points.dim)
-        distances[part] = distances_to(asked[part], theirs, points.metric)
+        measure(vectors, asked[part], near[part], cosine, distances[part])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(measured, range(0, len(asked), QUERY_BLOCK)))
     return distances
