@@ -34,8 +34,6 @@ REBUILD = 0.6
 WIDEST, SIFT_BLOCK = 256, 1024
 # Candidates beyond k: rounded distances may put the last ones in another order.
 MARGIN = 16
-# An engine that rounds more than this has its distances measured for a map too.
-ROUGH = 4e-3
 # Candidates beyond those wanted where the engine of an index holds more than its points.
 SPARE = 16
 Rows = NDArray[np.int64]
@@ -81,8 +79,9 @@ def neighbor_graph(
     exact : look at every pair; None: where there are at most `EXACT_BELOW` points. Else the engine of the
         index is asked, or one that is built for the purpose, whose memory is about 1.1 kB a point at 384
         dimensions (HNSW over float16, Malkov and Yashunin 2018).
-    true_distances : distances of the engine's candidates are computed again from the vectors; without, they
-        are the engine's, such as those of vectors rounded to float16, which are enough for a map.
+    true_distances : distances of the engine's candidates are computed again from the vectors, which are
+        copied into an unnamed file where they are neither in memory nor mapped; without, they are the
+        engine's there, good enough for a map.
 
     Deterministic for few points; above 50,000 the engine's graph depends on the threads' timing.
 
@@ -190,7 +189,7 @@ class Neighbors:
         width : so many others are looked at for those `among`.
         """
         assert self._store is not None
-        measured = self._true or self._store.tolerance > ROUGH
+        measured = self._true or self._points.array is not None
         more = MARGIN if measured else 0
         near, distances = self._store.search(block, min(width + 1 + more, self._size))
         barred = near == own[:, None]
@@ -210,7 +209,7 @@ class Neighbors:
             store, covered = self._index.opened_engine()
             if store is None or covered < REBUILD * len(self._index.rows):
                 return None
-            return _Indexed(self._index, store.tolerance)
+            return _Indexed(self._index)
 
     def _sift(self, graph: Graph, among: NDArray[np.bool_]) -> None:
         """Wider and wider searches, until k of every row's nearest are among those."""
@@ -258,8 +257,7 @@ class _Indexed:
     that it does not cover yet are looked at.
     """
 
-    def __init__(self, index: Storage, tolerance: float) -> None:
-        self.tolerance = tolerance
+    def __init__(self, index: Storage) -> None:
         self._index, self._numbers = index, index.numbers
         self._rows, self._covered = index.rows, -1
 
