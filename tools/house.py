@@ -29,6 +29,7 @@ FLOORS = {
             "confidence vectors",
             "library",
             "merge queries",
+            "costs",
             "evaluate",
             "analyses clusters maps sweeps",
             "reports",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kinmer.clr import Clr as Clr
     from kinmer.clusters import cluster as cluster
     from kinmer.clusters import evaluate_clusters as evaluate_clusters
+    from kinmer.costs import Estimate as Estimate
+    from kinmer.costs import estimate as estimate
     from kinmer.counting import count as count
     from kinmer.demo import run_demo as run_demo
     from kinmer.embedding import embed as embed
@@ -91,6 +93,8 @@ _ROOMS = {
     "describe_index": "library",
     "embed": "embedding",
     "Encoder": "encoder",
+    "Estimate": "costs",
+    "estimate": "costs",
     "evaluate_answers": "evaluate.answers",
     "evaluate_clusters": "clusters",
     "evaluate_retrieval": "evaluate.retrieval",

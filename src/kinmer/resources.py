@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from kinmer.errors import UsageError
+
+# Files in memory that a control group gives back: of itself, and with those below it.
+_GIVEN_BACK = ("inactive_file", "total_inactive_file")
 
 
 def available_cores() -> int:
@@ -23,7 +26,41 @@ def available_cores() -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory that could be taken now; half the physical memory where the system does not say."""
+    """Bytes of memory that could be taken now, by the system and by the groups that this process is in.
+
+    Half the physical memory where the system does not say.
+    """
+    return min([_free_memory(), *group_memory()])
+
+
+def group_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Bytes that each of a process's control groups (Linux, version 1 or 2) leaves it, where it has a limit.
+
+    Of what a group has, the files that it has read (``inactive_file``) can be given back.
+    """
+    names = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+    try:
+        lines = own.read_text().split()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        top = root / "memory" if controllers == "memory" else root
+        if controllers not in ("", "memory"):
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            for limit, used in names:
+                with suppress(OSError, ValueError):
+                    most, has = (int((folder / name).read_text()) for name in (limit, used))
+                    stat = (folder / "memory.stat").read_text().splitlines()
+                    read = [int(one.split()[1]) for one in stat if one.split()[0] in _GIVEN_BACK]
+                    yield max(0, most - has + max(read, default=0))
+            if folder == top:
+                break
+
+
+def _free_memory() -> int:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -117,6 +117,13 @@ def unpack(archive: Path, folder: Path) -> None:
             shutil.copyfile(_ENCODERS / facts["encoder"] / name, aside / "encoder" / name)
 
 
+def boxed_rows() -> int:
+    """Vectors of the index that comes with kinmer, packed or not."""
+    with _opened(FILE) as archive:
+        dim: int = parse_json(archive.read(FACTS).decode())["dim"]
+        return archive.getinfo(VECTORS).file_size // dim
+
+
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     """An archive, while it is read; FormatError where it is damaged."""

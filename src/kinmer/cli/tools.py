@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from kinmer.cli.options import (
     Force,
     Ids,
+    MinLength,
     Prefix,
     Profiles,
     SampleFromFile,
@@ -28,7 +29,7 @@ from kinmer.cli.options import (
 from kinmer.cli.output import say
 
 if TYPE_CHECKING:
-    pass
+    from kinmer.costs import Command
 
 BENCHMARK = "With --benchmark"
 
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
     tools = "Tools"
     command(app, "info", "kinmer info contigs.zarr", tools)(info)
+    command(app, "estimate", "kinmer estimate genomes/ --for reference", tools)(estimate)
     command(app, "fragment", "kinmer fragment *.fna -o pieces.fna --number 1000", tools)(fragment)
     command(app, "import", "kinmer import table.npy ids.txt -o contigs.zarr", tools)(import_table)
     command(app, "export", "kinmer export contigs.zarr table.npy ids.txt", tools)(export_table)
@@ -124,6 +126,47 @@ def _facts(source: Path, ids: Path | None) -> tuple[dict[str, Any], str]:
 
     profiles = describe(open_profiles(source, ids=ids))
     return profiles.to_dict(), profiles.text()
+
+
+def estimate(
+    inputs: Annotated[list[Path], argument("FASTA files, a folder of genomes, a profile store or an index.")],
+    commands: Annotated[
+        list[str] | None,
+        option(
+            "count, embed, index, reference, map, cluster or search. Repeatable. Default: the usual ones.",
+            "--for",
+            metavar="COMMAND",
+        ),
+    ] = None,
+    coding: Annotated[
+        bool, option("Count reading frames too.", "--coding/--no-coding", show_default=True)
+    ] = True,
+    compact: Annotated[
+        bool | None, option("A compact reference, or a full one (default: both).", "--compact/--full")
+    ] = None,
+    db: Annotated[
+        Path | None, option("Index that is searched (default: kin-ref-1).", "--db", metavar="INDEX")
+    ] = None,
+    min_length: MinLength = 1000,
+    output: Annotated[Path, option("Where the output is to be (default: here).", "--output", "-o")] = Path(),
+    threads: Threads = None,
+    as_json: Annotated[bool, option("As JSON.", "--json")] = False,
+) -> None:
+    """Say what commands will take, before they begin: time, memory and disk."""
+    from kinmer.box.reference import REFERENCE
+    from kinmer.costs import estimate as estimated
+
+    made = estimated(
+        inputs[0] if len(inputs) == 1 else inputs,
+        cast("list[Command]", commands),
+        coding=coding,
+        compact=compact,
+        db=db or REFERENCE,
+        min_length=min_length,
+        output=output,
+        threads=threads,
+    )
+    say(json.dumps(made.to_dict(), indent=2) if as_json else made.text())
 
 
 def import_table(

@@ -43,6 +43,7 @@ from kinmer.confidence.training_set import (
 from kinmer.kinds import posterior
 from kinmer.logistic import Logistic, best_power, fit_logistic
 from kinmer.molecules import PLASMID, MoleculeModel, fit_molecules
+from kinmer.progress import counted
 from kinmer.taxonomy import RANKS
 from kinmer.units import fit_units
 
@@ -170,7 +171,7 @@ def _realm(training: TrainingSet, rows: Rows, means: GenomeMeans, *, homology: b
     direct = ~training.pool.near_plasmid & (training.votes.viral.mean() < 0.5)
     classes, right = np.full((count, len(CLASSES)), np.nan), np.full((count, RANK_COUNT), np.nan)
     named = np.full((count, len(NAME_CLASSES)), np.nan)
-    for fold in range(FOLDS):
+    for fold in counted(range(FOLDS), "Learning"):
         out = training.folds == fold
         fitted = _fitted(training, features, by_rank, everything[~out], direct)
         if fitted is not None and out.any():

@@ -17,6 +17,7 @@ from kinmer.index.manifest import Entry, sketch_scale
 from kinmer.index.pieces import Embedder, RecordBlock
 from kinmer.index.sequences import EntryLetters
 from kinmer.molecules import PLASMID
+from kinmer.progress import counted
 from kinmer.sketches import SKETCH_K, sketch, sketch_positions
 
 # From the shortest on that anything can be said of. Short ones lie close together, where answers change most.
@@ -89,7 +90,7 @@ def sample_probes(
     parts: list[Probes] = []
     waiting: list[_Fragment] = []
     scale = sketch_scale(index.manifest)
-    for number, text in letters.each(sorted(by_entry)):
+    for number, text in counted(letters.each(sorted(by_entry)), "Fragments", len(by_entry)):
         found = _filled(text, by_entry[number])
         waiting += starmap(_Fragment, zip(*_cut(text, found, scale), strict=True))
         if len(waiting) >= FRAGMENTS_AT_ONCE:

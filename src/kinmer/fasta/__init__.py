@@ -1,5 +1,6 @@
 """FASTA, plain or compressed, in blocks of bytes or whole records."""
 
+from kinmer.fasta.peek import FastaLook, look_into
 from kinmer.fasta.records import (
     BLOCK_BYTES,
     FastaBlock,
@@ -15,8 +16,10 @@ from kinmer.inputs import is_stream
 __all__ = [
     "BLOCK_BYTES",
     "FastaBlock",
+    "FastaLook",
     "base_count",
     "is_stream",
+    "look_into",
     "nonempty",
     "prefixes_of",
     "read_blocks",
