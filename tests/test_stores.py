@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
 from kinmer.index.engine import EngineFiles, Trust
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
+from kinmer.stores.segments import Segment
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
 DIM = 12
@@ -227,7 +231,7 @@ def test_every_entry_of_a_graph_can_be_found(
     random = np.random.default_rng(6)
     centres = np.repeat(random.normal(size=(60, 24)), 100, axis=0)
     vectors = (centres + 0.02 * random.normal(size=(6000, 24))).astype(np.float32)
-    monkeypatch.setattr("kinmer.stores.graph.ONE_THREAD", one_thread)
+    monkeypatch.setattr("kinmer.stores.segments.ONE_THREAD", one_thread)
     with engine("hnsw").create(tmp_path, dim=24, metric=metric, threads=4) as store:
         for start in range(0, 6000, 2000):
             store.add(np.arange(start, start + 2000), vectors[start : start + 2000])
@@ -369,38 +373,173 @@ def test_a_crowd_of_deleted_entries_does_not_hide_the_living(
         agrees(store, left, crowd[:2], 10)
 
 
-def test_what_a_graph_does_not_reach_is_kept_aside(
+def test_what_a_graph_does_not_reach_stands_in_another(
     metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vectors = clusters(400)
-    with engine("hnsw").create(tmp_path, dim=DIM, metric=metric) as store:
-        store.add(np.arange(400), vectors)
-        # As if the graph never gave these two, whatever is tried.
-        reach = type(store)._unreached  # type: ignore[attr-defined]
-        never = np.array([3, 77])
-        monkeypatch.setattr(
-            type(store), "_unreached", lambda self, labels: np.intersect1d(labels, never), raising=True
-        )
-        near = type(store)._near  # type: ignore[attr-defined]
+    vectors, dim = clusters(1400, 96), 96
+    # As if the large graph never gave these two.
+    monkeypatch.setattr(Segment, "_unreached", lambda self, rows, threads: np.intersect1d(rows, [3, 77]))
+    ask = Segment._ask
 
-        def blind(self: Any, queries: Any, k: int) -> Any:
-            labels, far = near(self, queries, k)
-            return np.where(np.isin(labels, never), -1, labels), far
+    def blind(self: Segment, *how: Any) -> Any:
+        rows, far = ask(self, *how)
+        return np.where(np.isin(rows, [3, 77]) & (len(self.labels) > 2), -1, rows), far
 
-        monkeypatch.setattr(type(store), "_near", blind)
+    monkeypatch.setattr(Segment, "_ask", blind)
+    known = dict(enumerate(vectors))
+    with engine("hnsw").create(tmp_path, dim=dim, metric=metric) as store:
+        store.add(np.arange(1400), vectors)
         store.flush()
-        assert lost(store, dict(enumerate(vectors))) == []
-    with engine("hnsw").open(tmp_path, dim=DIM, metric=metric) as store:
-        known = dict(enumerate(vectors))
-        agrees(store, known, vectors[[3, 77, 100]], 20)
+        assert lost(store, known) == []
+    with engine("hnsw").open(tmp_path, dim=dim, metric=metric) as store:
+        assert len(store) == 1400
+        assert len(list(tmp_path.glob("graph-*"))) == 2
+        assert lost(store, known) == []
         store.delete(np.array([3]))
         store.update(np.array([77]), vectors[:1])
-        monkeypatch.setattr(type(store), "_unreached", reach)
-        monkeypatch.setattr(type(store), "_near", near)
         store.flush()
         del known[3]
         known[77] = vectors[0]
         agrees(store, known, vectors[[3, 77, 0]], 20)
+
+
+def test_segments_are_few_and_rows_are_rarely_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    grow = Segment.grow
+
+    def counted(self: Segment, labels: NDArray[np.int64], *how: Any) -> None:
+        built.append(len(labels))
+        grow(self, labels, *how)
+
+    monkeypatch.setattr(Segment, "grow", counted)
+    vectors = clusters(14_000, 8)
+    with engine("hnsw").create(tmp_path, dim=8, metric="l2", threads=1) as store:
+        store.add(np.arange(8000), vectors[:8000])
+        store.flush()
+        large = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("graph-*")}
+        for start in range(8000, 14_000, 100):
+            store.add(np.arange(start, start + 100), vectors[start : start + 100])
+            store.delete(np.arange(start // 2, start // 2 + 10))
+            store.flush()
+            # The large graph is not touched: what is added is smaller.
+            assert large.items() <= {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("graph-*")}.items()
+            assert len(list(tmp_path.glob("graph-*"))) <= 8
+        # A row below FEW is built again with every addition, later ones when their number doubles.
+        assert sum(built) - 8000 < 6000 * 9
+        assert lost(store, {label: vectors[label] for label in range(9000, 14_000)}) == []
+
+
+def test_a_checkpoint_is_gone_on_with(metric: Metric, tmp_path: Path) -> None:
+    vectors = clusters(1500, 96)
+    with engine("hnsw").create(tmp_path, dim=96, metric=metric) as store:
+        store.add(np.arange(900), vectors[:900])
+        store.delete(np.arange(10))
+        store.checkpoint()
+        store.add(np.arange(900, 1000), vectors[900:1000])
+    # Killed here: what came after the checkpoint is not there, and one graph goes on growing.
+    with engine("hnsw").open(tmp_path, dim=96, metric=metric) as store:
+        assert (len(store), int(store.contains(np.arange(1500)).sum())) == (890, 890)
+        store.add(np.arange(900, 1500), vectors[900:])
+        store.flush()
+    assert len(list(tmp_path.glob("graph-*"))) == 1
+    with engine("hnsw").open(tmp_path, dim=96, metric=metric) as store:
+        known = {label: vectors[label] for label in range(10, 1500)}
+        assert lost(store, known) == []
+        agrees(store, known, clusters(10, 96, seed=2), 10)
+
+
+def test_a_kill_at_any_moment_leaves_a_flush(tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+
+    def vector(label: int, step: int) -> NDArray[np.float32]:
+        return np.random.default_rng((label, step)).normal(size=96).astype(np.float32)
+
+    def change(known: dict[int, int], step: int) -> tuple[list[int], list[int]]:
+        """Labels to take out and to bring in; `known`: when each that is there came in."""
+        picked = np.random.default_rng(step)
+        gone = [label for label in known if picked.random() < 0.2]
+        return gone, [*gone[::2], *range(1000 * step, 1000 * step + int(picked.integers(1, 900)))]
+
+    states: list[dict[int, int]] = [{}]
+    for step in range(1, 40):
+        gone, new = change(states[-1], step)
+        states.append(
+            {**{a: b for a, b in states[-1].items() if a not in set(gone)}, **dict.fromkeys(new, step)}
+        )
+    with engine("hnsw").create(tmp_path, dim=96, metric="cosine", threads=1) as store:
+        store.flush()
+    done = 0
+    for _ in range(8):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            store = engine("hnsw").open(tmp_path, dim=96, metric="cosine", threads=1)
+            for step in range(done + 1, 40):
+                gone, new = change(states[step - 1], step)
+                store.delete(np.array(gone, dtype=np.int64))
+                store.add(np.array(new), np.stack([vector(label, step) for label in new]))
+                store.flush()
+                os.write(writing, bytes([step]))
+            os._exit(0)
+        os.close(writing)
+        time.sleep(random.uniform(0.02, 0.3))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(reading, "rb") as told:
+            said = max([done, *told.read()])
+        with engine("hnsw").open(tmp_path, dim=96, metric="cosine", threads=1) as store:
+            asked = np.arange(40_000)
+            held = set(asked[store.contains(asked)].tolist())
+            (done,) = [step for step in (said, said + 1) if held == set(states[min(step, 39)])][:1]
+            known = {label: vector(label, step) for label, step in states[done].items()}
+            assert len(store) == len(known)
+            assert lost(store, known) == [] if known else True
+    assert done > 3
+
+
+def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, alive = clusters(2000, 96), np.ones(2000, dtype=bool)
+    files = EngineFiles(tmp_path, "hnsw", {"index": "one", "metric": "cosine", "dim": 96}, threads=1)
+    monkeypatch.setattr("kinmer.index.engine.ENGINE_ROWS", 500)
+    monkeypatch.setattr("kinmer.index.engine.CHECKPOINT", 0.0)
+    child = os.fork()
+    if not child:
+        grow = Segment.grow
+
+        def killed(self: Segment, labels: NDArray[np.int64], *how: Any) -> None:
+            if labels[0] == 1500:
+                os.kill(os.getpid(), signal.SIGKILL)
+            grow(self, labels, *how)
+
+        monkeypatch.setattr(Segment, "grow", killed)
+        files.build(vectors, alive)
+    os.waitpid(child, 0)
+    assert not (tmp_path / "engine-hnsw").exists()
+    built: list[int] = []
+    grow = Segment.grow
+
+    def counted(self: Segment, labels: NDArray[np.int64], *how: Any) -> None:
+        built.extend(labels.tolist())
+        grow(self, labels, *how)
+
+    monkeypatch.setattr(Segment, "grow", counted)
+    alive[:100] = False
+    files.build(vectors, alive)
+    # What came before the last checkpoint is not built again; what died meanwhile is taken out.
+    assert built == list(range(1500, 2000))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["engine-hnsw"]
+    store, covered = files.open(2000, Trust(tmp_path))
+    assert (len(store), covered) == (1900, 2000)
+    assert lost(store, {row: vectors[row] for row in range(100, 2000)}) == []
+    store.close()
+    # One of other rows starts again.
+    shutil.rmtree(tmp_path / "engine-hnsw")
+    (tmp_path / "engine-hnsw.growing").mkdir()
+    (tmp_path / "engine-hnsw.growing" / "stamp.json").write_text('{"index": "another"}')
+    files.build(vectors, alive)
+    assert len(files.open(2000, Trust(tmp_path))[0]) == 1900
 
 
 def test_a_graph_of_an_older_format_is_built_again(metric: Metric, tmp_path: Path) -> None:
@@ -410,7 +549,7 @@ def test_a_graph_of_an_older_format_is_built_again(metric: Metric, tmp_path: Pat
     told = json.loads((tmp_path / "store.json").read_text())
     # As up to 0.2: no word of the format.
     (tmp_path / "store.json").write_text(json.dumps({k: v for k, v in told.items() if k != "format"}))
-    with pytest.raises(FormatError, match="older kinmer"):
+    with pytest.raises(FormatError, match="another version"):
         engine("hnsw").open(tmp_path, dim=DIM, metric=metric)
 
 

@@ -366,7 +366,7 @@ class Storage:
             late = len(self._rows) - self._covered
             died = int((~self._rows.alive[: self._covered]).sum())
             if self._store is not None and late + died > behind:
-                self.engine_files().update(self._store, self._rows.vectors, self._rows.alive)
+                self.engine_files().update(self._store, self._rows.vectors, self._rows.alive, self._covered)
                 self._close_engine()
 
     def close(self) -> None:

@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError, UsageError
-from kinmer.files import built_aside, file_checksum, remove, settle, write_json
+from kinmer.errors import EngineError, FormatError, UsageError
+from kinmer.files import built_aside, file_checksum, remove, settle, take_name, write_json
 from kinmer.folders import Workshop
 from kinmer.index.rows import Rows, blob_file, mapped, read_blobs
 from kinmer.index.table import EntryTable
@@ -110,6 +110,8 @@ def _let_pass(paths: Iterable[Path]) -> None:
 STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
 ENGINE_ROWS = 1 << 16
+# Seconds of a build that a kill may cost, beside those that saving takes.
+CHECKPOINT = 600.0
 
 # More late hashes than this, 13 Mbp, are written, for they are read from the sketches at every opening. Where
 # they are a larger share of all than this, too, the base is written again.
@@ -166,32 +168,54 @@ class EngineFiles:
         return engine(self.name).open(folder, dim=dim, metric=metric, threads=self.threads), covered
 
     def build(self, vectors: Vectors, alive: Bools) -> None:
-        """Build the engine from all rows alive, in a folder aside that is renamed when it is whole."""
-        dim, metric = self.stamp["dim"], self.stamp["metric"]
-        with built_aside(self.folder) as aside:
-            with engine(self.name).create(aside, dim=dim, metric=metric, threads=self.threads) as store:
-                self._fill(store, f"Building {self.name}", vectors, np.flatnonzero(alive))
-            self._note(aside, len(vectors))
+        """Build the engine from all rows alive, in a folder aside that takes its name when it is whole.
 
-    def update(self, store: VectorStore, vectors: Vectors, alive: Bools) -> None:
+        A build that was killed is gone on with from its last checkpoint.
+        """
+        settle(self.folder)
+        aside = self.folder.with_name(f"{self.folder.name}.growing")
+        with self._begun(aside) as store:
+            self._fill(store, f"Building {self.name}", vectors, alive, 0, CHECKPOINT)
+        self._note(aside, len(vectors))
+        take_name(aside, self.folder)
+
+    def update(self, store: VectorStore, vectors: Vectors, alive: Bools, covered: int) -> None:
         """Bring the open engine up to date: rows behind the covered ones come in, dead ones go."""
-        # What a killed update has brought in already is not brought in twice.
-        there = np.zeros(len(vectors), dtype=bool)
-        for start in range(0, len(vectors), ENGINE_ROWS):
-            part = np.arange(start, min(start + ENGINE_ROWS, len(vectors)))
-            there[part] = store.contains(part)
-        gone = np.flatnonzero(there & ~alive)
-        if gone.size:
-            store.delete(gone)
-        self._fill(store, f"Updating {self.name}", vectors, np.flatnonzero(~there & alive))
+        self._fill(store, f"Updating {self.name}", vectors, alive, covered, np.inf)
         self._note(self.folder, len(vectors))
 
-    def _fill(self, store: VectorStore, what: str, vectors: Vectors, labels: NDArray[np.int64]) -> None:
-        with step(what, len(labels)) as progress:
-            for start in range(0, len(labels), ENGINE_ROWS):
-                part = labels[start : start + ENGINE_ROWS]
+    def _begun(self, aside: Path) -> VectorStore:
+        """What a killed build has left of an engine of these rows, or an empty one."""
+        dim, metric = self.stamp["dim"], self.stamp["metric"]
+        try:
+            if read_json(aside / STAMP) == self.stamp:
+                _check_files(aside / "store.json", Trust(self.index, blind=True))
+                return engine(self.name).open(aside, dim=dim, metric=metric, threads=self.threads)
+        except (FormatError, EngineError):
+            pass
+        remove(aside)
+        aside.mkdir()
+        write_json(aside / STAMP, dict(self.stamp))
+        return engine(self.name).create(aside, dim=dim, metric=metric, threads=self.threads)
+
+    def _fill(
+        self, store: VectorStore, what: str, vectors: Vectors, alive: Bools, first: int, pause: float
+    ) -> None:
+        """Bring in the rows alive from `first` on, take out dead ones; a checkpoint every `pause` s."""
+        new, dead = np.flatnonzero(alive[first:]) + first, np.flatnonzero(~alive)
+        if len(store):
+            # What a killed run has brought in already is not brought in twice.
+            new, dead = new[~store.contains(new)], dead[store.contains(dead)]
+            store.delete(dead)
+        saved = time.monotonic()
+        with step(what, len(new)) as progress:
+            for start in range(0, len(new), ENGINE_ROWS):
+                part = new[start : start + ENGINE_ROWS]
                 store.add(part, np.asarray(vectors[part]))
                 progress.advance(len(part))
+                if time.monotonic() - saved > pause:
+                    store.checkpoint()
+                    saved = time.monotonic()
             store.flush()
 
     def _note(self, folder: Path, covered: int) -> None:
@@ -203,13 +227,13 @@ def _check_files(described: Path, trust: Trust) -> None:
     folder, sums = described.parent, read_json(described).get("files", {})
     if not isinstance(sums, dict):
         raise FormatError("the engine is damaged", "its description is another", place=described)
-    files = [folder / str(name) for name in sums]
-    if not files or trust.has(files):
-        return
-    for path, crc in zip(files, sums.values(), strict=True):
-        if not path.is_file() or file_checksum(path) != crc:
+    files = {folder / str(name): crc for name, crc in sums.items()}
+    unknown = [path for path in files if not trust.has([path])]
+    for path in unknown:
+        if not path.is_file() or file_checksum(path) != files[path]:
             raise FormatError("the engine is damaged", "the checksum of its file is another", place=path)
-    trust.note(files)
+    if unknown:
+        trust.note(files)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ INDEX = FolderKind(
     r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
     r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
     r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin|sketches-\d+\.bin)"
-    r"|(?:engine-(?:hnsw|chroma|exact)|homology)/.*|\.(?:engine-\w+|homology)\.(?:new|old|kinmer)-\w+/.*",
+    r"|(?:engine-(?:hnsw|chroma|exact)(?:\.growing)?|homology)/.*|\.(?:engine-\w+|homology)\.(?:new|old|kinmer)-\w+/.*",
 )
 
 

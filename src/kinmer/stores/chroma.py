@@ -3,6 +3,11 @@
 An interrupted write can leave a ChromaDB folder that answers nothing, or that ends the process that opens
 it. A folder is therefore first opened in a child process, under a time limit, and what fails there is an
 EngineError here; whoever holds the vectors builds again.
+
+Its graph forgets: insertions prune edges, at times the last that lead to a cluster. Once deleted entries are
+half as many as the others, it is built again without them. A flush after additions asks for every entry by
+its own vector. What the graph does not give is inserted again, and where that does not help it is kept
+aside, compared with every query by itself.
 """
 
 from __future__ import annotations
@@ -19,8 +24,17 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineError, FormatError
 from kinmer.files import write_json
 from kinmer.inputs import read_json
-from kinmer.stores.exact import Labels, Metric, Vectors, check_vectors, no_hits
-from kinmer.stores.graph import GraphStore
+from kinmer.stores.exact import (
+    Labels,
+    Metric,
+    Vectors,
+    VectorStore,
+    check_vectors,
+    distances_to,
+    exact_search,
+    join_hits,
+    no_hits,
+)
 
 COLLECTION, COPY = "kinmer-vectors", "kinmer-vectors-copy"
 MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128
@@ -28,6 +42,12 @@ MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128
 # waits there whenever it is opened. While entries come the number grows with the store; `flush` leaves none.
 FIRST_SYNC, LAST_SYNC = 20_000, 2
 QUERY_BLOCK = 256
+# Most entries that were deleted since the graph was built: half as many as there are (a third of the graph,
+# up to which recall is that of a graph built at once), but some hundreds in a small one.
+MARKED_SHARE, MARKED_LEAST = 0.5, 256
+REPAIRS = 3
+# Entries read together where all are looked at.
+PAGE = 1 << 12
 HEALTH_SECONDS = 120.0
 
 _HEALTH = """
@@ -37,7 +57,7 @@ probe(sys.argv[1], int(sys.argv[2]))
 """
 
 
-class ChromaStore(GraphStore):
+class ChromaStore(VectorStore):
     """One ChromaDB collection, HNSW in cosine or l2 space, labels as ids.
 
     ``store.json`` holds dimension, metric and number of entries and is missing while entries are changed.
@@ -53,6 +73,8 @@ class ChromaStore(GraphStore):
         self._client, self._collection = _connect(directory, metric)
         self._batch = int(self._client.get_max_batch_size())
         self._sync = LAST_SYNC
+        self._marked, self._grown = 0, False
+        self._set_aside(np.empty(0, dtype=np.int64))
 
     @classmethod
     def open(cls, directory: str | Path, *, dim: int, metric: Metric, threads: int | None = None) -> Self:
@@ -103,6 +125,68 @@ class ChromaStore(GraphStore):
     def close(self) -> None:
         """Close the client: ChromaDB would keep one open for every folder this process has seen."""
         self._client.close()
+
+    def _add(self, labels: Labels, vectors: Vectors) -> None:
+        self._insert(labels, vectors)
+        self._grown = True
+
+    def _delete(self, labels: Labels) -> None:
+        aside = np.setdiff1d(self._aside[0], labels)
+        left = len(self) - len(labels)
+        if self._marked + len(labels) > max(MARKED_LEAST, MARKED_SHARE * left):
+            self._rebuild(labels)
+            self._marked, self._grown = 0, True
+        else:
+            self._mark(labels)
+            self._marked += len(labels)
+        self._set_aside(aside)
+
+    def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        labels, distances = self._near(queries, k)
+        aside, vectors = self._aside
+        if not aside.size:
+            return labels, distances
+        labels = np.where(np.isin(labels, aside), -1, labels)
+        more = distances_to(queries, vectors[None], self.metric)
+        labels = np.concatenate([labels, np.broadcast_to(aside, more.shape)], axis=1)
+        return labels, np.concatenate([distances, more], axis=1)
+
+    def _repair(self) -> None:
+        """Make sure that every entry is found; nothing where no insertion came after the last time."""
+        if not self._grown:
+            return
+        lost = self._lost()
+        for _ in range(REPAIRS):
+            if not lost.size:
+                break
+            vectors = self._held(lost)
+            self._mark(lost)
+            self._marked += len(lost)
+            self._insert(lost, vectors)
+            lost = self._lost()
+        self._set_aside(lost)
+        self._grown = False
+
+    def _lost(self) -> Labels:
+        labels = self._labels()
+        parts = [self._unreached(labels[start : start + PAGE]) for start in range(0, len(labels), PAGE)]
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+    def _look_at_all(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        """The k nearest, with every entry looked at."""
+        labels, hits = self._labels(), no_hits(len(queries), k)
+        for start in range(0, len(labels), PAGE):
+            page = labels[start : start + PAGE]
+            hits = join_hits(hits, exact_search(self._held(page), page, queries, k, self.metric), k)
+        return hits
+
+    def _set_aside(self, labels: Labels) -> None:
+        vectors = self._held(labels) if labels.size else np.empty((0, self.dim), dtype=np.float32)
+        self._aside = labels, vectors
+
+    def _history(self) -> dict[str, Any]:
+        """What a description of the store says of marks and of entries kept aside."""
+        return {"marked": self._marked, "aside": self._aside[0].tolist()}
 
     def _insert(self, labels: Labels, vectors: Vectors) -> None:
         self._change()

@@ -70,6 +70,9 @@ class VectorStore(ABC):
     def flush(self) -> None:
         """Bring everything to disk."""
 
+    def checkpoint(self) -> None:  # noqa: B027
+        """Bring what is there to disk where that is quick; more is to come, and a flush."""
+
     @abstractmethod
     def close(self) -> None:
         """Let files and memory go, without flushing; the store cannot be used afterwards."""
