@@ -188,7 +188,9 @@ class EngineFiles:
         """What a killed build has left of an engine of these rows, or an empty one."""
         dim, metric = self.stamp["dim"], self.stamp["metric"]
         try:
-            if read_json(aside / STAMP) == self.stamp:
+            stamp = read_json(aside / STAMP)
+            stamp.pop("covered", None)
+            if stamp == self.stamp:
                 _check_files(aside / "store.json", Trust(self.index, blind=True))
                 return engine(self.name).open(aside, dim=dim, metric=metric, threads=self.threads)
         except (FormatError, EngineError):
