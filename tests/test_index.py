@@ -27,7 +27,7 @@ from kinmer.errors import (
     ProfileError,
     UsageError,
 )
-from kinmer.index.engine import Trust
+from kinmer.folders import Trust
 from kinmer.index.manifest import line_checksum
 from kinmer.library import KinIndex, build_index, open_index
 from kinmer.profiles import ProfileWriter

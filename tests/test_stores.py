@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
-from kinmer.index.engine import EngineFiles, Trust
+from kinmer.folders import Trust
+from kinmer.index.engine import EngineFiles
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
 from kinmer.stores.segments import Segment
 

@@ -15,8 +15,8 @@ from kinmer.box import version_note
 from kinmer.box.reference import located_index
 from kinmer.errors import EngineError, FormatError, MismatchError, UsageError
 from kinmer.files import remove
-from kinmer.folders import Workshop
-from kinmer.index.engine import EngineFiles, Homology, Log, Trust, rebuilt
+from kinmer.folders import Trust, Workshop
+from kinmer.index.engine import EngineFiles, Homology, Log, rebuilt
 from kinmer.index.manifest import (
     ENCODER,
     ENTRIES,

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.files import remove
-from kinmer.folders import LEAST_WAIT, Workshop
+from kinmer.folders import LEAST_WAIT, Trust, Workshop
 from kinmer.index.commit import Change, NewSequence, Progress
 from kinmer.index.database import Storage
-from kinmer.index.engine import Trust
 from kinmer.index.manifest import (
     BLOBS,
     ENTRIES,
