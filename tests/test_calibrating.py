@@ -18,7 +18,7 @@ from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT, GenomeMeans
 from kinmer.confidence.calibrator import Changes, Extent, calibration_of
 from kinmer.confidence.cases import masked_samples
 from kinmer.confidence.pool import LineageBook
-from kinmer.confidence.probes import sample_entries, sample_probes
+from kinmer.confidence.probes import _some_genomes, sample_entries, sample_probes
 from kinmer.errors import FormatError, SequenceError, UsageError
 from kinmer.fasta import read_records
 from kinmer.index.manifest import CALIBRATION
@@ -35,6 +35,7 @@ from kinmer.library import (
     update_index,
 )
 from kinmer.queries import QueryResult, search
+from tests.organisms import encoder_of, organisms
 from tests.small_world import World, make_world
 
 GENUS, SPECIES = 5, 6
@@ -403,3 +404,21 @@ def test_a_kill_leaves_a_whole_one_or_none(world: World, tmp_path: Path) -> None
     assert ask(db, world)
     calibrate_index(db, threads=1)
     assert any(one.verdict for one in ask(db, world))
+
+
+def test_few_viruses_among_many_cells_are_met(tmp_path: Path) -> None:
+    """A fourth of the genomes are of each realm, or all that there are; the rest is as it would be."""
+    table, lines = organisms(60), ["id\tdomain\tspecies"]
+    for row, name in enumerate(table.obs_names):
+        lines.append(f"{name}\t{'Viruses' if row in (7, 30, 31) else 'Bacteria'}\tKin s{row}")
+    (tmp_path / "m.tsv").write_text("\n".join(lines) + "\n")
+    db, metadata = tmp_path / "kin.db", tmp_path / "m.tsv"
+    build_index(table, db, encoder=encoder_of(), metadata=metadata, calibrate=False, threads=1).close()
+    with open_index(db) as index, index.reading():
+        book = LineageBook(index)
+        for number, least in ((8, 2), (20, 3), (60, 3)):
+            drawn = [_some_genomes(index, book, number, np.random.default_rng(seed)) for seed in range(20)]
+            viral = [int(np.isin(one, [7, 30, 31]).sum()) for one in drawn]
+            assert {len(one) for one in drawn} == {number}
+            assert min(viral) == least
+            assert len({tuple(one.tolist()) for one in drawn}) == (20 if number < 60 else 1)

@@ -24,13 +24,14 @@ from kinmer.errors import (
     UsageError,
 )
 from kinmer.folders import Workshop
-from kinmer.index import IndexWriter
-from kinmer.index.commit import NewSequence
+from kinmer.index import IndexWriter, Storage
+from kinmer.index.commit import Change, NewSequence
 from kinmer.index.manifest import ENTRIES
 from kinmer.index.names import numbers_of
 from kinmer.index.pieces import Embedder, Pieces, RecordBlock
 from kinmer.index.sequences import read_letters
 from kinmer.index.table import EntryTable
+from kinmer.index.writer import write_compacted
 from kinmer.library import (
     KinIndex,
     add_to_index,
@@ -592,3 +593,20 @@ def test_wrong_changes_are_told_and_change_nothing(db: Path, tmp_path: Path) -> 
     assert (after.entries, after.deleted) == (before.entries, before.deleted)
     with KinIndex.open(db) as index:
         assert index.ids.tolist() == START.obs_names.tolist()
+
+
+def test_large_commits_lock_out_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that changes more pages than are kept: it does not wait for itself, nor readers for it."""
+    monkeypatch.setattr("kinmer.index.table.WRITER_CACHE", 20)
+    monkeypatch.setattr("kinmer.index.table.PATIENCE", 0.2)
+    db = tmp_path / "kin.db"
+    build_index(organisms(3000), db, encoder=ENCODER, engine="exact", calibrate=False, threads=1).close()
+    delete_from_index(db, ids=["s5"])
+    with open_index(db) as reader, IndexWriter(db) as writer:
+        change, seen = Change(writer.table), list[int]()
+        with Storage.open(db) as index, change.begin(derived=True):
+            write_compacted(db, index, change)
+            seen.append(len(reader.table.fetch(np.arange(5))))
+        assert seen == [5]
+    assert check_index(db).whole
+    assert describe_index(db).entries == 2999

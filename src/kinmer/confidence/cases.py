@@ -240,6 +240,7 @@ class _Batch:
         self._remains = np.array([len(a) > len(b) for a, b in zip(own, self._overlapping, strict=True)], bool)
         self._changed = ~self._siblings & (probes.strains is not None)
         self.queries = unit(probes.vectors[part])
+        self._plain: Floats | None = None
         changed = probes.vectors[part] if probes.strains is None else probes.strains[part]
         self.strains = unit(np.where(self._changed[:, None], changed, probes.vectors[part]))
         self._has_random = np.zeros(len(part), dtype=bool)
@@ -304,8 +305,7 @@ class _Batch:
         self, case: str, able: Labels, labels: Labels, distances: Floats, book: LineageBook
     ) -> dict[str, Candidates]:
         """The candidates of some queries in a case, by view."""
-        vectors = self.vectors(case)[able]
-        distances_to_means = self._means.distances(vectors)
+        vectors, distances_to_means = self.vectors(case)[able], self._to_means(case, able)
         hidden = [self.hidden_genomes(query, case) for query in able.tolist()]
         if distances_to_means is not None:
             for row, genomes in enumerate(hidden):
@@ -325,6 +325,15 @@ class _Batch:
                 shared = self._without_own(shared, able)
             result[BOTH] = candidates_of(self._index, self._means, book, nearest, shared)
         return result
+
+    def _to_means(self, case: str, able: Labels) -> Floats | None:
+        """(m, g) distances of some queries of a case to the genomes' means; None where these are many."""
+        vectors = self.vectors(case)
+        if vectors is not self.queries:
+            return self._means.distances(vectors[able])
+        if self._plain is None:
+            self._plain = self._means.distances(vectors)
+        return None if self._plain is None else self._plain[able]
 
     def _sketches(self, case: str, able: Labels) -> list[NDArray[np.uint64]] | None:
         """Those of some queries in a case; None where there are none."""

@@ -24,10 +24,12 @@ from kinmer.sketches import SKETCH_K, sketch, sketch_positions
 LENGTHS = (100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 # Fragments of one length, in all and of one genome.
 PER_LENGTH, PER_GENOME = 500, 4
-# Dot products of all fragments with all rows, and the fewest fragments whatever they cost.
-MOST_PRODUCTS, LEAST = 6e9, 1_200
-# Genomes of one species that fragments are cut from.
-PER_SPECIES = 3
+# Dot products of all fragments with all rows, some minutes of a core, and the fewest fragments whatever they
+# cost. Below 5 million rows there are as many fragments as of a small index.
+MOST_PRODUCTS, LEAST = 3e10, 3_000
+# Genomes of one species that fragments are cut from, and the part of all that cells, or viruses, have at
+# least where there are so many of them: few among very many would not be met.
+PER_SPECIES, REALM = 3, 4
 LEAST_LETTERS = 500
 # Substitutions a letter between strains of a species: identities of 96 to 99.5 %.
 STRAIN_DISTANCE = (0.005, 0.04)
@@ -238,7 +240,10 @@ def sample_entries(index: Storage, book: LineageBook, *, seed: int) -> Probes:
 def _some_genomes(
     index: Storage, book: LineageBook, number: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """At most so many genomes, first one of each species, then a second one, in random order."""
+    """At most so many genomes, first one of each species, then a second one, in random order.
+
+    Of cells and of viruses some are among them where there are any.
+    """
     genomes = np.array(sorted(index.table.genomes()), dtype=np.int64)
     species = book.codes(genomes)[:, -1]
     order = rng.permutation(len(genomes))
@@ -250,7 +255,10 @@ def _some_genomes(
         turn[at] = seen[name] = seen.get(name, -1) + 1
     able = order[turn[order] < PER_SPECIES]
     able = able[np.argsort(turn[able], kind="stable")]
-    return np.sort(genomes[able[:number]])
+    viral = book.lineages().viral[book.positions(genomes[able])]
+    first = [np.flatnonzero(viral == realm)[: number // REALM] for realm in (False, True)]
+    chosen = np.unique(np.concatenate([*first, np.arange(len(able))]), return_index=True)[1]
+    return np.sort(genomes[able[np.argsort(chosen, kind="stable")[:number]]])
 
 
 def _spans(

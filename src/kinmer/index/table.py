@@ -39,8 +39,8 @@ from kinmer.inputs import parse_json
 
 # Values bound at once: the smallest limit of an SQLite of these years is 999.
 BOUND = 900
-# Seconds that a reader waits for a writer's commit, and a commit for readers.
-PATIENCE = 60.0
+# Seconds that a reader waits for a writer's commit, and a commit for readers; kB of pages that a writer keeps.
+PATIENCE, WRITER_CACHE = 60.0, 65536
 # Of genomes: it has no entry.
 _EMPTY = "NOT EXISTS (SELECT 1 FROM entries WHERE _genome = genomes.genome)"
 
@@ -124,9 +124,10 @@ class EntryTable:
                     self.connection.execute("ROLLBACK")
 
     def write_through(self) -> None:
-        """Have commits wait for the disk, and keep 64 MB of pages: for the writer."""
-        self.connection.execute("PRAGMA synchronous = FULL")
-        self.connection.execute("PRAGMA cache_size = -65536")
+        """Have commits wait for the disk, and readers only for their end: for the writer."""
+        # Pages written before a commit lock out readers until it: all that it changes stays in memory.
+        for setting in ("synchronous = FULL", f"cache_size = -{WRITER_CACHE}", "cache_spill = OFF"):
+            self.connection.execute(f"PRAGMA {setting}")
 
     def migrate(self) -> bool:
         """Make it a table of today's format; gives whether it was another."""

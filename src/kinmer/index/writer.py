@@ -20,7 +20,6 @@ from kinmer.index.manifest import (
     BLOBS,
     ENTRIES,
     MAKING,
-    Blob,
     Block,
     Entry,
     raise_format,
@@ -101,20 +100,20 @@ def _write_blobs(folder: Path, kind: str, index: Storage, change: Change, genera
     source = blob_file(folder, kind, index.table.generation)
     if not source.is_file():
         return
-    blobs: dict[int, Blob] = {}
-    numbers = index.table.with_blobs(kind)
+    numbers = change.table.with_blobs(kind)
     with BlobFile(blob_file(folder, kind, generation), 0) as target:
         for start in range(0, len(numbers), BLOBS_AT_ONCE):
-            part = index.table.blobs(kind, numbers[start : start + BLOBS_AT_ONCE])
-            blobs |= dict(zip(part, target.append(read_blobs(source, part.values())), strict=True))
-        change.move_blobs(kind, blobs, target.size)
+            part = change.table.blobs(kind, numbers[start : start + BLOBS_AT_ONCE])
+            moved = target.append(read_blobs(source, part.values()))
+            change.move_blobs(kind, dict(zip(part, moved, strict=True)), target.size)
+        change.state(kind, target.size)
 
 
 # An engine is brought up to date when it lacks more rows than this, or this share of all.
 LATE_ROWS, LATE_SHARE = 4096, 0.02
 # Where metadata are staged while they are taken in.
 STAGED = ".metadata.sqlite"
-GENOMES_AT_ONCE, ENTRIES_AT_ONCE = 512, 4096
+GENOMES_AT_ONCE, ENTRIES_AT_ONCE = 4096, 4096
 
 Log = Callable[[str], None]
 Lookup = Callable[[Sequence[tuple[str, str]]], list[Mapping[str, Any] | None]]
