@@ -39,7 +39,7 @@ from kinmer.inputs import parse_json
 
 # Values bound at once: the smallest limit of an SQLite of these years is 999.
 BOUND = 900
-# Seconds that a reader waits for a writer's commit, and a commit for readers; kB of pages that a writer keeps.
+# Seconds that a reader waits for a writer's commit and a commit for readers; kB that a writer keeps.
 PATIENCE, WRITER_CACHE = 60.0, 65536
 # Of genomes: it has no entry.
 _EMPTY = "NOT EXISTS (SELECT 1 FROM entries WHERE _genome = genomes.genome)"
