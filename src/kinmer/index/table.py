@@ -250,10 +250,10 @@ class EntryTable:
         )
 
     def distinct(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """The different lines that entries have in these columns of the metadata, in order."""
-        listed = ", ".join(quoted(name) for name in columns)
-        with self.guarded():
-            yield from self.connection.execute(f"SELECT DISTINCT {listed} FROM entries ORDER BY {listed}")
+        """The different lines that genomes' first entries have in these columns of the metadata, in order."""
+        listed, first = ", ".join(map(quoted, columns)), "SELECT MIN(_entry) FROM entries GROUP BY _genome"
+        sql = f"SELECT DISTINCT {listed} FROM entries WHERE _entry IN ({first}) ORDER BY {listed}"
+        yield from self._read(sql)
 
     def count_from(self, rows: str, number: int) -> int:
         """How many "entries" or "genomes" have this number or a higher one."""
