@@ -11,7 +11,7 @@ from threading import Thread
 
 import numpy as np
 
-from kinmer.kmers.frames import WINDOW, frames_of_spans
+from kinmer.kmers.frames import WINDOW, frames_of_spans, make_room
 from kinmer.layout import profile_layout
 from kinmer.sketches.postings import Postings, count_shared
 from kinmer.stores import distances_to
@@ -27,7 +27,8 @@ def compile_beside() -> None:
 
 def main() -> None:
     counts = np.zeros((1, profile_layout(6, coding=True).width), np.uint32)
-    frames_of_spans(np.frombuffer(bytearray(b"A"), np.uint8), np.array([[0, 1]]), WINDOW, -1, 0, counts)
+    buffer, spans = np.frombuffer(bytearray(b"A"), np.uint8), np.array([[0, 1]])
+    frames_of_spans(buffer, spans, make_room(WINDOW), -1, 0, counts)
     none, one = Postings.none(), np.zeros(1, np.int64)
     count_shared([np.zeros(1, np.uint64)], (none, none, none), one, one)
     distances_to(np.ones((1, 2), np.float32), np.ones((1, 1, 2), np.float32), "cosine")

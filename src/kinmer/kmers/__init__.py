@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
-from kinmer.kmers.frames import CODES, WINDOW, FrameRecord, frames_of_spans
+from kinmer.kmers.frames import CODES, WINDOW, FrameRecord, frames_of_spans, make_room
 from kinmer.kmers.kernels import CLASSES, WHITESPACE, count_span, count_spans, fold, measure_spans, raw_size
 from kinmer.layout import Block, Layout
 
@@ -140,7 +140,7 @@ class KmerCounter:
     ) -> None:
         count_spans(buffer, spans, CLASSES, self._k, self._features, counts, found)
         if self.layout.coding:
-            frames_of_spans(buffer, spans, WINDOW, self._code, self._kmers, counts)
+            frames_of_spans(buffer, spans, make_room(WINDOW), self._code, self._kmers, counts)
 
     def _submit_pieces(self, buffer: Buffer, start: int, end: int) -> list[Future[_Piece]]:
         number = max(1, (end - start) // _UNIT) if self._pool else 1

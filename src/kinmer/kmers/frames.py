@@ -40,7 +40,8 @@ CODES = (11, 4)
 # 64 codons, then 256 4-mers for each codon position.
 _PHASES, _WIDTH = 64, 64 + 3 * 256
 _TGA, _TGG = 56, 58
-_CODONS = np.array([int(codon.translate(str.maketrans("ACGT", "0123")), 4) for codon in CODONS])
+_DIGITS = str.maketrans("ACGT", "0123")
+_CODONS = np.array([int(codon.translate(_DIGITS), 4) for codon in CODONS])
 RAW_SHAPE = (len(CODES), 2, _WIDTH)
 
 # A sequence is read by code 4 where that reads tryptophan more often as TGA than as TGG, and gains more than
@@ -48,24 +49,28 @@ RAW_SHAPE = (len(CODES), 2, _WIDTH)
 _GAIN = 15
 
 _BREAK = 255
-# Bits of `_STOPS` by genetic code and strand.
-_ENDS = np.array([[3, 12], [1, 4]], np.uint8)
 
 
 def _stops() -> NDArray[np.uint8]:
-    """What a triplet of the forward strand ends, (64,): 1, 2 a forward frame, 4, 8 a reverse one.
+    """What a triplet of the forward strand ends, (256,): 1, 2 a forward frame, 4, 8 a reverse one.
 
-    1, 4: a stop in both codes. 2, 8: TGA, a stop in code 11 alone.
+    1, 4: a stop in both codes. 2, 8: TGA, a stop in code 11 alone. Triplets with a break are 128 and more.
     """
-    stops = np.zeros(64, np.uint8)
+    stops = np.zeros(256, np.uint8)
     for bit, triplets in ((1, ("TAA", "TAG")), (2, ("TGA",)), (4, ("TTA", "CTA")), (8, ("TCA",))):
         for triplet in triplets:
-            a, b, c = ("ACGT".index(letter) for letter in triplet)
-            stops[16 * a + 4 * b + c] = bit
+            stops[int(triplet.translate(_DIGITS), 4)] = bit
+    stops[128:] = 15
     return stops
 
 
 _STOPS = _stops()
+# Bits of `_STOPS` by genetic code and strand.
+_ENDS = np.array([[3, 12], [1, 4]], np.uint8)
+# Triplets as they are read on the two strands, (2, 64).
+_READ = np.array(
+    [[word, 63 - (word >> 4 | word & 12 | (word & 3) << 4)] for word in range(64)], np.uint8
+).T.copy()
 
 
 def _codes() -> NDArray[np.uint8]:
@@ -76,145 +81,218 @@ def _codes() -> NDArray[np.uint8]:
 _CODE_OF = _codes()
 
 
-@njit(nogil=True, cache=True)
-def _find_segments(codes: Any, n: int, least: int, segments: Any) -> Any:
-    """Segments of at least `least` codons in the six frames of codes[:n], for both genetic codes.
+Room = tuple[NDArray[Any], ...]
 
-    segments : (2, …, 3) int64, filled with start, end, strand (0, or 3 for the reverse one) by genetic code.
+
+def make_room(window: int) -> Room:
+    """Scratch for windows of so many letters: triplets by frame, stops, segments, keys and order, letters."""
+    places, most = window // 3 + 1, 6 * (window // (3 * FALLBACK_CODONS) + 1)
+    return (
+        np.empty((3, places), np.uint8),
+        np.empty(places, np.int32),
+        np.empty((2, most, 3), np.int64),
+        np.empty((2, most), np.int64),
+        np.empty(window, np.uint8),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _read_frames(codes: Any, n: int, triplets: Any) -> None:
+    """The triplets of codes[:n], frame by frame: 6 bits, or 128 and more where one holds a break."""
+    for frame in range(3):
+        number = max(0, n - frame) // 3
+        letters, row = codes[frame : frame + 3 * number], triplets[frame, :number]
+        for i in range(number):
+            a, b, c = letters[3 * i], letters[3 * i + 1], letters[3 * i + 2]
+            word = np.uint8(a << np.uint8(4)) | np.uint8(b << np.uint8(2)) | c
+            row[i] = word | ((a | b | c) & np.uint8(128))
+
+
+@njit(nogil=True, cache=True)
+def _find_segments(triplets: Any, n: int, code: int, stops: Any, segments: Any) -> Any:
+    """Segments of at least FALLBACK_CODONS in the six frames of n letters, by genetic code.
+
+    segments : (2, …, 3) int64, filled with start, end, strand (0, or 1 for the reverse one) by genetic code.
     Gives their numbers, (2,).
     """
-    opened = np.zeros((2, 2, 3), np.int64)
-    for frame in range(3):
-        opened[:, :, frame] = frame
     found = np.zeros(2, np.int64)
-    word, run, frame = 0, 0, 1
-    # Triplet by triplet, then the three places behind the last one, which end every frame.
-    for i in range(-2, n + 1):
-        ends = np.uint8(15)
-        if i + 2 < n:
-            letter = codes[i + 2]
-            word = ((word << 2) | (letter & 3)) & 63
-            run = run + 1 if letter < 4 else 0
-            if run >= 3:
-                ends = _STOPS[word]
-        if ends and i >= 0:
-            for code in range(2):
-                for strand in range(2):
-                    if ends & _ENDS[code, strand]:
-                        start = opened[code, strand, frame]
-                        if i - start >= 3 * least:
-                            one = segments[code, found[code]]
-                            one[0], one[1], one[2] = start, i, 3 * strand
-                            found[code] += 1
-                        opened[code, strand, frame] = i + 3
-        frame = frame + 1 if frame < 2 else 0
+    for frame in range(3):
+        number = max(0, n - frame) // 3
+        row, k = triplets[frame, :number], 0
+        # The places of all stops, without a branch; few are left to be looked at more closely.
+        for i in range(number):
+            stops[k] = i
+            k += _STOPS[row[i]] != 0
+        for which in range(2):
+            for strand in range(2 if which != 1 - code else 0):
+                ends, last = _ENDS[which, strand], -1
+                for s in range(k + 1):
+                    i, ended = number, True
+                    if s < k:
+                        i = stops[s]
+                        ended = (_STOPS[row[i]] & ends) != 0
+                    if ended and i - last > FALLBACK_CODONS:
+                        one = segments[which, found[which]]
+                        one[0], one[1], one[2] = frame + 3 * (last + 1), frame + 3 * i, strand
+                        found[which] += 1
+                    last = i if ended else last
     return found
 
 
 @njit(nogil=True, cache=True)
-def _keys(codes: Any, segments: Any, keys: Any) -> None:
-    """Sort keys of segments: scores, and equal ones by length. The best is highest.
+def _key(row: Any, strand: int) -> int:
+    """Sort key of a segment of these triplets: its score, and of equal ones the length. The best is highest.
 
     A codon scores 2 where it begins with a purine, else -1, and 1 less where G is its second letter.
     """
-    for s in range(len(segments)):
-        start, end, flip = segments[s, 0], segments[s, 1], segments[s, 2]
-        first, second = (start, start + 1) if flip == 0 else (start + 2, start + 1)
-        purines, guanines = np.int64(0), np.int64(0)
-        for i in range(0, end - start, 3):
-            # A and G have even codes; on the reverse strand C and T stand for G and A.
-            purines += (codes[first + i] ^ flip ^ 1) & 1
-            guanines += (codes[second + i] ^ flip) == 2
-        keys[s] = ((3 * purines - (end - start) // 3 - guanines) << 32) + end - start
+    # A and G have even codes; on the reverse strand C and T stand for G and A.
+    first, purine = (np.uint8(1), np.uint8(1)) if strand else (np.uint8(16), np.uint8(0))
+    guanine = np.uint8(4) if strand else np.uint8(8)
+    score = np.int32(0)
+    for word in row:
+        gain = np.int32(3) if word & first == purine else np.int32(0)
+        score = np.int32(score + gain - (np.int32(1) if word & np.uint8(12) == guanine else np.int32(0)))
+    return int(((np.int64(score) - len(row)) << 32) + 3 * len(row))
 
 
 @njit(nogil=True, cache=True)
-def _count_segment(codes: Any, start: int, end: int, flip: int, raw: Any) -> None:
-    """Add the codons of one segment, and their 4-mers by codon position, to raw (_WIDTH,)."""
-    at, step = (start, 1) if flip == 0 else (end - 1, -1)
-    before = np.int64(-1)
-    for _ in range((end - start) // 3):
-        a, b, c = codes[at] ^ flip, codes[at + step] ^ flip, codes[at + 2 * step] ^ flip
-        codon = (np.int64(a) << 4) | (np.int64(b) << 2) | np.int64(c)
-        raw[codon] += np.uint32(1)
-        if before >= 0:
-            pair = (before << 6) | codon
-            raw[_PHASES + (pair >> 4)] += np.uint32(1)
-            raw[_PHASES + 256 + ((pair >> 2) & 255)] += np.uint32(1)
-            raw[_PHASES + 512 + (pair & 255)] += np.uint32(1)
-        before = codon
-        at += 3 * step
+def _total(values: Any) -> int:
+    total = np.uint32(0)
+    for one in values:
+        total = np.uint32(total + np.uint32(one))
+    return int(total)
 
 
 @njit(nogil=True, cache=True)
-def _taken(used: Any) -> int:
-    total = 0
-    for one in used:
-        total += one
-    return total
+def _sort(keys: Any, order: Any, n: int) -> None:
+    """Fill order[:n] with the ascending order of keys[:n]. NumPy's sort would be a second of compilation."""
+    gap = 1
+    while gap < n:
+        gap = 3 * gap + 1
+    for i in range(n):
+        order[i] = i
+    while gap > 1:
+        gap //= 3
+        for i in range(gap, n):
+            at, one = i, order[i]
+            while at >= gap and keys[order[at - gap]] > keys[one]:
+                order[at] = order[at - gap]
+                at -= gap
+            order[at] = one
 
 
 @njit(nogil=True, cache=True)
-def _ascending(keys: Any) -> Any:
-    """The order of some hundred keys. NumPy's would be a second of compilation."""
-    order = np.empty(len(keys), np.int64)
-    for i in range(len(keys)):
-        at = i
-        while at > 0 and keys[order[at - 1]] > keys[i]:
-            order[at] = order[at - 1]
-            at -= 1
-        order[at] = i
-    return order
-
-
-@njit(nogil=True, cache=True)
-def _count_segments(codes: Any, segments: Any, used: Any, raw: Any) -> None:
-    """Count segments from the best to the worst, those dropped that overlap the ones before them.
+def _choose_segments(triplets: Any, segments: Any, keys: Any, used: Any) -> tuple[int, int]:
+    """Take segments from the best to the worst, and drop (strand -1) those that overlap the ones before.
 
     Segments of one key are judged together, by those of higher keys alone: which comes first depends on the
-    strand. used : (n,) uint8. raw : (_WIDTH,).
+    strand. keys : (2, …) int64, used : (n,) uint8, scratch. Gives 0 where one is of LEAST_CODONS and shorter
+    ones are dropped, else 1; and the codons taken.
     """
+    level, codons = 1, 0
+    for s in range(len(segments)):
+        if segments[s, 1] - segments[s, 0] >= 3 * LEAST_CODONS:
+            level = 0
+    last = -1
+    for s in range(len(segments)):
+        start, end, strand = segments[s]
+        if level == 1 or end - start >= 3 * LEAST_CODONS:
+            last += 1
+            segments[last, 0], segments[last, 1], segments[last, 2] = start, end, strand
+            keys[0, last] = _key(triplets[start % 3, start // 3 : end // 3], strand)
+    for s in range(last + 1, len(segments)):
+        segments[s, 2] = -1
+    order = keys[1]
+    _sort(keys[0], order, last + 1)
     used[:] = 0
-    keys = np.empty(len(segments), np.int64)
-    _keys(codes, segments, keys)
-    order = _ascending(keys)
-    last = len(order) - 1
     while last >= 0:
         first = last
-        while first >= 0 and keys[order[first]] == keys[order[last]]:
+        while first >= 0 and keys[0, order[first]] == keys[0, order[last]]:
             start, end = segments[order[first], 0], segments[order[first], 1]
-            if _taken(used[start:end]) * _OVERLAP > end - start:
+            if _total(used[start:end]) * _OVERLAP > end - start:
                 segments[order[first], 2] = -1
             first -= 1
         for place in range(first + 1, last + 1):
-            start, end, flip = segments[order[place]]
-            if flip >= 0:
+            start, end, strand = segments[order[place]]
+            if strand >= 0:
                 used[start:end] = 1
-                _count_segment(codes, start, end, flip, raw)
+                codons += (end - start) // 3
         last = first
+    return level, codons
 
 
 @njit(nogil=True, cache=True)
-def add_window(codes: Any, n: int, code: int, raw: Any) -> None:
+def _count_triplet(triplets: Any, segments: Any, word: int) -> int:
+    """How often the segments taken read this codon."""
+    found = 0
+    for s in range(len(segments)):
+        start, end, strand = segments[s]
+        if strand >= 0:
+            wanted = _READ[strand, word]
+            for one in triplets[start % 3, start // 3 : end // 3]:
+                found += one == wanted
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _count_segments(triplets: Any, segments: Any, raw: Any) -> None:
+    """Add the codons of the segments taken, and their 4-mers by codon position, to raw (_WIDTH,)."""
+    codons, ones = raw[:_PHASES], raw[_PHASES : _PHASES + 256]
+    twos, threes = raw[_PHASES + 256 : _PHASES + 512], raw[_PHASES + 512 :]
+    for s in range(len(segments)):
+        start, end, strand = segments[s]
+        if strand < 0:
+            continue
+        row, read = triplets[start % 3, start // 3 : end // 3], _READ[strand]
+        # Of two codons side by side the first read is in front; that is the last one on the reverse strand.
+        shift = np.uint32(0 if strand else 6)
+        before = np.uint32(read[row[0]])
+        codons[before] += np.uint32(1)
+        for i in range(1, len(row)):
+            codon = np.uint32(read[row[i]])
+            pair = np.uint32(before << shift) | np.uint32(codon << np.uint32(6 - shift))
+            codons[codon] += np.uint32(1)
+            ones[pair >> np.uint32(4)] += np.uint32(1)
+            twos[(pair >> np.uint32(2)) & np.uint32(255)] += np.uint32(1)
+            threes[pair & np.uint32(255)] += np.uint32(1)
+            before = codon
+
+
+@njit(nogil=True, cache=True)
+def _is_fourth(codons: Any, tga: int, tgg: int) -> bool:
+    """Whether a sequence is read by code 4; codons : (2,) counted by each code, the others by code 4."""
+    return bool(tga > tgg and codons[1] - codons[0] > _GAIN * tga)
+
+
+@njit(nogil=True, cache=True)
+def add_window(codes: Any, n: int, code: int, whole: bool, raw: Any, room: Any) -> int:
     """Add the codons and 4-mers in the frames of one window, codes[:n], to `raw` (RAW_SHAPE, uint32).
 
-    code : 0 or 1, place in CODES, or -1 for both.
+    code : 0 or 1, place in CODES, or -1 for both. whole : the window is a whole sequence, whose code is then
+    chosen before anything is counted. room : of `make_room`. Gives `code`, or the chosen one.
     """
-    segments = np.empty((2, 6 * (n // (3 * FALLBACK_CODONS) + 1), 3), np.int64)
-    used = np.empty(n, np.uint8)
-    wanted = np.array([code != 1, code != 0])
-    for level in range(2):
-        found = _find_segments(codes, n, FALLBACK_CODONS if level else LEAST_CODONS, segments)
-        for which in range(2):
-            if wanted[which] and found[which]:
-                _count_segments(codes, segments[which, : found[which]], used, raw[which, level])
-                wanted[which] = False
-        if not wanted.any():
-            break
+    triplets, stops, segments, keys, used = room
+    _read_frames(codes, n, triplets)
+    found = _find_segments(triplets, n, code, stops, segments)
+    levels, codons = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    for which in range(2):
+        if which != 1 - code:
+            of_code = segments[which, : found[which]]
+            levels[which], codons[which] = _choose_segments(triplets, of_code, keys, used[:n])
+    if whole and code < 0:
+        code = 0
+        if codons[1] - codons[0] > _GAIN:
+            of_code = segments[1, : found[1]]
+            tga, tgg = _count_triplet(triplets, of_code, _TGA), _count_triplet(triplets, of_code, _TGG)
+            code = int(_is_fourth(codons, tga, tgg))
+    for which in range(2):
+        if which != 1 - code:
+            _count_segments(triplets, segments[which, : found[which]], raw[which, levels[which]])
+    return code
 
 
 @njit(nogil=True, cache=True)
-def add_span(buffer: Any, start: int, end: int, codes: Any, n: int, code: int, raw: Any) -> int:
+def add_span(buffer: Any, start: int, end: int, codes: Any, n: int, code: int, raw: Any, room: Any) -> int:
     """Go on with buffer[start:end] behind the n letters in `codes`, adding every window that gets full.
 
     codes : uint8, as many as a window has letters. Gives how many are left in it, of a window not yet full.
@@ -226,7 +304,7 @@ def add_span(buffer: Any, start: int, end: int, codes: Any, n: int, code: int, r
         codes[n] = letter
         n += 1
         if n == len(codes):
-            add_window(codes, n, code, raw)
+            add_window(codes, n, code, False, raw, room)
             n = 0
     return n
 
@@ -259,8 +337,8 @@ def finish_row(raw: Any, code: int, row: Any) -> None:
             levels[which] = 1
             codons[which] = raw[which, 1, :_PHASES].sum()
     if code < 0:
-        tga, tgg = np.int64(raw[1, levels[1], _TGA]), np.int64(raw[1, levels[1], _TGG])
-        code = 1 if tga > tgg and codons[1] - codons[0] > _GAIN * tga else 0
+        tga, tgg = raw[1, levels[1], _TGA], raw[1, levels[1], _TGG]
+        code = int(_is_fourth(codons, np.int64(tga), np.int64(tgg)))
     chosen = raw[code, levels[code]]
     for feature in range(len(_CODONS)):
         row[feature] = chosen[_CODONS[feature]]
@@ -270,18 +348,20 @@ def finish_row(raw: Any, code: int, row: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def frames_of_spans(buffer: Any, spans: Any, window: int, code: int, first: int, counts: Any) -> None:
+def frames_of_spans(buffer: Any, spans: Any, room: Any, code: int, first: int, counts: Any) -> None:
     """Read the frames of whole sequences into the columns of `counts` (n, width) uint32 from `first` on.
 
-    spans : (n, 2) int64 start and end. window : letters of a window. code : as in `add_window`.
+    spans : (n, 2) int64 start and end. room : of `make_room`. code : as in `add_window`.
     """
+    window = len(room[4])
     codes = np.empty(window, np.uint8)
     raw = np.empty(RAW_SHAPE, np.uint32)
     for i in range(len(spans)):
         raw[:] = 0
-        n = add_span(buffer, spans[i, 0], spans[i, 1], codes, 0, code, raw)
-        add_window(codes, n, code, raw)
-        finish_row(raw, code, counts[i, first:])
+        start, end = spans[i]
+        n = add_span(buffer, start, end, codes, 0, code, raw, room)
+        chosen = add_window(codes, n, code, end - start < window, raw, room)
+        finish_row(raw, chosen, counts[i, first:])
 
 
 Submit = Callable[..., Future[Any]]
@@ -312,7 +392,8 @@ class FrameRecord:
                 self._codes, self._n = np.empty(self._window, np.uint8), 0
             raw = np.zeros(RAW_SHAPE, np.uint32)
             self._parts.append(raw)
-            job = self._submit(add_span, buffer, first, last, self._codes, self._n, self._code, raw)
+            room = make_room(self._window)
+            job = self._submit(add_span, buffer, first, last, self._codes, self._n, self._code, raw, room)
             self._jobs.append(job)
 
     def settle(self) -> None:
@@ -324,5 +405,5 @@ class FrameRecord:
 
     def finish(self, row: NDArray[np.uint32]) -> None:
         """Fill row, (62 + 768,); only once."""
-        add_window(self._codes, self._n, self._code, self._raw)
+        add_window(self._codes, self._n, self._code, False, self._raw, make_room(self._window))
         finish_row(self._raw, self._code, row)
