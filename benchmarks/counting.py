@@ -236,7 +236,7 @@ def tables(folder: Path, total: int, cores: int, repeats: int) -> None:
         )
         print(f"  contigs of {length:>6,}: kinmer {found['kinmer'] / 1e6:,.0f}{others}")
     files = {}
-    for length in (30_000, 5_000):
+    for length in (30_000, 5_000, 1_000):
         files[f"{length:,} plain"] = folder / f"{length}.fna"
         write_random_contigs(files[f"{length:,} plain"], total // length, length, seed=length)
     files["30,000 gzip"] = folder / "30000.fna.gz"

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -323,10 +324,9 @@ def is_held(path: Path) -> bool:
 
 def hash_ids(ids: Iterable[str]) -> str:
     """SHA-256 (hex) over the ids in order, each followed by a line feed."""
-    digest = hashlib.sha256()
-    for name in ids:
-        digest.update(name.encode())
-        digest.update(b"\n")
+    digest, names = hashlib.sha256(), iter(ids)
+    while block := list(islice(names, 4096)):
+        digest.update("\n".join([*block, ""]).encode())
     return digest.hexdigest()
 
 

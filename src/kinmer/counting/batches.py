@@ -19,8 +19,9 @@ from kinmer.kmers import MAX_LETTERS, KmerCounter, RecordCount
 from kinmer.layout import Layout
 from kinmer.resources import available_cores
 
-# Rows of a batch: 4,096 at 2,772 features, and fewer where they are wider.
-BATCH_BYTES = 48 << 20
+# Rows of a batch: 2,048 at 2,772 features, and fewer where they are wider. Memory of more than 32 MB is given
+# back to the system each time, and its pages are got anew.
+BATCH_BYTES = 24 << 20
 
 
 def bases_of(counts: NDArray[Any], layout: Layout) -> NDArray[np.int64]:
@@ -216,7 +217,7 @@ class _FileCounter:
             row, offset, letters = min(bad)
             place = f"{block.file}, record {numbers[row]} ({ids[row]!r})"
             raise _invalid(block.buffer[offset], letters, place)
-        names = [ids[row] for row in rows]
+        names = [ids[row] for row in rows] if len(brief) else ids
         yield self._batch(block, names, counted.counts, counted.lengths, numbers[rows], len(brief))
 
     def _batch(

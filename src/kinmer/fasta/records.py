@@ -220,15 +220,15 @@ class _Parser:
             line_end = stop if line_end < 0 else line_end
             if starts:
                 ends.append(header)
-            self._id = self._identify(bytes(data[header + 1 : line_end]))
+            self._id = self._identify(data[header + 1 : line_end])
             self._records += 1
             ids.append(self._id)
             at = min(line_end + 1, stop)
             starts.append(at)
         return stop
 
-    def _identify(self, header: bytes) -> str:
-        if b"\r" in header[:-1]:
+    def _identify(self, header: bytearray) -> str:
+        if header.find(b"\r", 0, -1) >= 0:
             raise self._endless(header)
         words = header.split(None, 1)
         if not words:
@@ -239,7 +239,7 @@ class _Parser:
             one = words[0].decode()
         except UnicodeDecodeError:
             raise self._error("a header that is not UTF-8", "", "convert the file to UTF-8", 1) from None
-        if _UNUSABLE.search(one):
+        if not (one.isascii() and one.isprintable()) and _UNUSABLE.search(one):
             raise self._error(
                 f"the id {one!r} holds control characters", "they would break tables of hits", "", 1
             )
@@ -271,7 +271,7 @@ class _Parser:
             raise SequenceError("the file is empty", check="was it written to the end?", place=self._file)
         return stop
 
-    def _endless(self, header: bytes) -> SequenceError:
+    def _endless(self, header: bytes | bytearray) -> SequenceError:
         if b"\r" in header:
             return self._error(
                 "a carriage return within a header",

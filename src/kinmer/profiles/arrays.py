@@ -17,10 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
 
 from kinmer._version import __version__
 from kinmer.errors import FormatError, MismatchError, UsageError
@@ -54,8 +56,9 @@ Codec = Literal["profiles", "columns", "none"]
 # Integer counts: bit shuffling gathers the zero bits of small counts; lz4 then writes 1.5 times the rows a
 # second of zstd at about the same size.
 # The checksum comes last, over what lies on disk: damage is noticed before anything is unpacked.
+_BLOSC: dict[str, Any] = {"cname": "lz4", "clevel": 1, "shuffle": Blosc.BITSHUFFLE, "typesize": 4}
 _COMPRESSORS: dict[str, Any] = {
-    "profiles": [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=4), Crc32cCodec()],
+    "profiles": [BloscCodec(**_BLOSC | {"shuffle": "bitshuffle"}), Crc32cCodec()],
     "columns": [ZstdCodec(level=3), Crc32cCodec()],
     "none": [Crc32cCodec()],
 }
@@ -108,6 +111,9 @@ class RowArray:
         self._array = zarr.open_array(str(folder), mode="r+").with_config(_CONFIG)
         self.chunk_rows = int(self._array.chunks[0])
         self._touched: set[int] = set()
+        self._packer = None
+        if getattr(self._array.metadata, "codecs", ()) == (BytesCodec(), *_COMPRESSORS["profiles"]):
+            self._packer = Blosc(**_BLOSC)
         self._tail = np.zeros(self._array.chunks, dtype=self._array.dtype)
         self._drop_behind()
         filled = rows % self.chunk_rows
@@ -189,8 +195,24 @@ class RowArray:
         stop = start + len(rows)
         if stop > self._array.shape[0]:
             self._array.resize((stop, *self._array.shape[1:]))
-        self._array[start:stop] = rows
+        if self._packer is None:
+            self._array[start:stop] = rows
+        else:
+            for at in range(0, len(rows), self.chunk_rows):
+                self._write_chunk((start + at) // self.chunk_rows, rows[at : at + self.chunk_rows])
         self._touched.update(range(start // self.chunk_rows, stop // self.chunk_rows))
+
+    def _write_chunk(self, chunk: int, rows: NDArray[Any]) -> None:
+        """Write the file that Zarr would, without its copies of the rows."""
+        assert self._packer is not None
+        packed = self._packer.encode(np.ascontiguousarray(rows))
+        file = self.folder / "c" / str(chunk) / "0"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".partial")
+        with unfinished.open("wb") as output:
+            output.write(packed)
+            output.write(np.uint32(google_crc32c.value(packed)).astype("<u4").tobytes())
+        unfinished.replace(file)
 
 
 def clear_unfinished(folder: Path) -> None:

@@ -157,16 +157,18 @@ def hash_texts(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
 
 def check_ids(
     ids: Sequence[str] | NDArray[Any], *, place: object = None, first_line: int | None = None
-) -> None:
+) -> NDArray[np.uint64]:
     """Refuse ids that are empty, hold a tab, line break or broken Unicode, or occur twice (ProfileError).
 
-    `first_line`: number of the line in `place` where the first id stands, for the message.
+    `first_line`: number of the line in `place` where the first id stands, for the message. Gives what
+    `hash_texts` gives of them.
     """
-    if len(ids) and all(map(_clean, ids)):
-        texts = np.asarray(ids, dtype=object)
-        hashes = np.sort(hash_texts(texts))
-        if not (hashes[1:] == hashes[:-1]).any():
-            return
+    texts = np.asarray(ids, dtype=object)
+    if all(map(_clean, ids)):
+        hashes = hash_texts(texts)
+        ordered = np.sort(hashes)
+        if not (ordered[1:] == ordered[:-1]).any():
+            return hashes
     seen: dict[str, int] = {}
     unit, first = ("row", 1) if first_line is None else ("line", first_line)
     for number, name in enumerate(ids):
@@ -183,6 +185,7 @@ def check_ids(
                 place=_row_of(place, number, unit, first),
             )
         seen[name] = number
+    return hash_texts(texts)
 
 
 def read_ids(path: str | Path, rows: int, table: str) -> NDArray[np.object_]:

@@ -183,12 +183,14 @@ class ProfileWriter:
 
     def first_known(self, ids: Sequence[str]) -> int | None:
         """Position in `ids` of the first that the store holds already or that occurs twice; else None."""
-        texts = np.asarray(ids, dtype=object)
+        return self._first_known(ids, hash_texts(np.asarray(ids, dtype=object)))
+
+    def _first_known(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> int | None:
         # Unequal ids can share a hash (once in millions of stores): only the ids themselves decide.
-        suspects = self._seen.suspects(hash_texts(texts))
+        suspects = self._seen.suspects(hashes)
         if not len(suspects):
             return None
-        asked = {str(texts[at]) for at in suspects}
+        asked = {str(ids[at]) for at in suspects}
         stored = {name for block in self._id_blocks(0, self.rows) for name in asked.intersection(block)}
         seen: set[str] = set()
         for at, name in enumerate(ids):
@@ -226,8 +228,8 @@ class ProfileWriter:
         if not count:
             return
         check_rows(profiles, self.layout, self.values, first=self.rows)
-        check_ids(ids)
-        double = self.first_known(ids)
+        hashes = check_ids(ids)
+        double = self._first_known(ids, hashes)
         if double is not None:
             raise ProfileError(
                 f"the id {ids[double]!r} occurs twice",
@@ -235,10 +237,9 @@ class ProfileWriter:
                 "is the same sequence in two of the files?",
             )
         block = self.layout.bases
-        texts = np.asarray(ids, dtype=object)
         added: dict[str, Any] = {
             "X": profiles,
-            "obs/_index": texts,
+            "obs/_index": np.asarray(ids, dtype=object),
             "obs/source/codes": self._codes(sources, count),
             "obs/length": lengths,
             "obs/bases": profiles[:, block.columns].sum(axis=1, dtype=np.float64).astype(np.int64),
@@ -246,7 +247,7 @@ class ProfileWriter:
         }
         for name in self._row_nodes:
             self._arrays[name].append(added[name])
-        self._seen.add(hash_texts(texts))
+        self._seen.add(hashes)
         self.rows += count
 
     def commit(self, state: dict[str, Any], *, now: bool = False) -> None:
