@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,8 @@ from kinmer.proteins.homologs import (
     GAP,
     NUCLEOTIDES,
     SEEDS,
-    read_frames,
     scratch,
-    search_frames,
-    seed_codes,
+    search_windows,
     seed_places,
 )
 
@@ -76,11 +75,13 @@ class Families:
     def _tables(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         firsts = np.zeros((len(SEEDS), CODES + 1), np.int32)
         places = np.empty((len(SEEDS), len(self.letters)), np.int32)
-        codes = np.empty(len(self.letters), np.int32)
-        for seed, first, place in zip(SEEDS, firsts, places, strict=True):
-            seed_codes(self.letters, seed, codes)
-            seed_places(codes, first, place)
+        seed_places(self.letters, firsts, places)
         return firsts, places
+
+    @cached_property
+    def _rooms(self) -> list[tuple[NDArray[Any], ...]]:
+        """What no search is working with at the moment."""
+        return []
 
     def search(
         self, dna: Bytes, spans: NDArray[np.int64], threads: int = 1
@@ -88,27 +89,24 @@ class Families:
         """What windows of `dna`, nucleotides as in `NUCLEOTIDES`, resemble, in `threads` at a time.
 
         Gives (w, 2), the numbers of their frames and of these frames' letters, and (w, FRAMES, 5) as of
-        `search_frames`, the longest first."""
+        `search_windows`, the longest first."""
         frames, rows = np.zeros((len(spans), 2), np.int64), np.zeros((len(spans), FRAMES, 2 + COUNTED))
         tables, library = self._tables, (self.letters, self.starts, self.pairs, self.bounds)
 
-        def work(at: int) -> None:
-            window = dna[spans[at, 0] : spans[at, 1]]
-            proteins, ends = np.empty(len(window) + 2, np.uint8), np.empty(FRAMES, np.int64)
-            ends = ends[: read_frames(window, QUERY_CODONS, proteins, ends)]
-            proteins = proteins[: ends[-1] + 1 if len(ends) else 0]
-            codes = np.empty((len(SEEDS), len(proteins)), np.int32)
-            for seed, own in zip(SEEDS, codes, strict=True):
-                seed_codes(proteins, seed, own)
-            search_frames(proteins, ends, codes, library, tables, scratch(len(self)), rows[at])
-            frames[at] = len(ends), rows[at, :, 0].sum()
+        def work(part: tuple[int, int]) -> None:
+            try:
+                room = self._rooms.pop()
+            except IndexError:
+                room = scratch(len(self))
+            search_windows(dna, spans, part, QUERY_CODONS, library, tables, room, frames, rows)
+            self._rooms.append(room)
 
+        parts = [(at, threads) for at in range(threads)]
         if threads == 1:
-            for at in range(len(spans)):
-                work(at)
+            work(parts[0])
         else:
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(work, range(len(spans))))
+                list(pool.map(work, parts))
         return frames, rows
 
     def to_tensors(self) -> dict[str, NDArray[np.generic]]:

@@ -60,6 +60,8 @@ _BITS = 0.458
 _BEST = 8
 # Diagonals that are remembered at a time.
 _SLOTS = 1 << 16
+# Places that are looked up at a time.
+_AHEAD = 32
 # Nucleotides by byte: 0 to 3 for T, C, A, G, where 2 apart is complementary; 4 for others.
 NUCLEOTIDES = np.full(256, 4, np.uint8)
 for _code, _letters in enumerate((b"TtUu", b"Cc", b"Aa", b"Gg")):
@@ -136,39 +138,40 @@ def read_frames(x: Any, least: int, proteins: Any, ends: Any) -> int:
     return kept
 
 
-@njit(nogil=True, cache=True)
-def seed_codes(x: Any, seed: Any, codes: Any) -> None:
-    """Code of a seed at every place of x, -1 where it meets a GAP; codes : (len(x),) int32."""
-    clear, span = len(x), seed[-1]
-    for i in range(len(x) - 1, -1, -1):
-        if x[i] == GAP:
-            clear = i
-        code = -1
-        if i + span < clear:
-            code = 0
-            for place in seed:
-                code = code * len(_GROUPS) + GROUP[x[i + place]]
-        codes[i] = code
+@_inner
+def _seed_code(x: Any, i: int, seed: Any) -> int:
+    """Code of a seed at x[i], none of whose places meets a GAP."""
+    code = 0
+    for place in seed:
+        code = code * len(_GROUPS) + GROUP[x[i + place]]
+    return code
 
 
 @njit(nogil=True, cache=True)
-def seed_places(codes: Any, firsts: Any, places: Any) -> None:
-    """Places by code: those of c are places[firsts[c] : firsts[c + 1]], ascending. A counting sort.
+def seed_places(x: Any, firsts: Any, places: Any) -> None:
+    """Places of x by code of a seed: those of c are places[s, firsts[s, c] : firsts[s, c + 1]], ascending.
 
-    firsts : (CODES + 1,) int32 zeros. places : int32, as many as there are codes.
+    firsts : (seeds, CODES + 1) int32 zeros. places : (seeds, len(x)) int32. A counting sort.
     """
-    for code in codes:
-        if code >= 0:
-            firsts[code] += 1
-    total = np.int32(0)
-    for code in range(len(firsts)):
-        total += firsts[code]
-        firsts[code] = total
-    for i in range(len(codes) - 1, -1, -1):
-        code = codes[i]
-        if code >= 0:
-            firsts[code] -= 1
-            places[firsts[code]] = i
+    for s in range(len(SEEDS)):
+        span = SEEDS[s, -1]
+        for put in (False, True):
+            clear = len(x)
+            for i in range(len(x) - 1, -1, -1):
+                if x[i] == GAP:
+                    clear = i
+                if i + span < clear:
+                    code = _seed_code(x, i, SEEDS[s])
+                    if put:
+                        firsts[s, code] -= 1
+                        places[s, firsts[s, code]] = i
+                    else:
+                        firsts[s, code] += 1
+            if not put:
+                total = np.int32(0)
+                for code in range(firsts.shape[1]):
+                    total += firsts[s, code]
+                    firsts[s, code] = total
 
 
 @njit(nogil=True, cache=True)
@@ -194,20 +197,45 @@ def extend(x: Any, i: int, y: Any, p: int, scores: Any) -> tuple[int, int, int]:
 
 
 @_inner
-def _seek(x: Any, first: int, end: int, codes: Any, library: Any, tables: Any, room: Any) -> int:
+def _look_up(x: Any, first: int, end: int, limit: int, tables: Any, buckets: Any) -> int:
+    """Write where the places of the seeds at x[first:end] are: (places, seeds, 2).
+
+    limit : the end of the frame. All places are read once, none waiting for another, so that they are at hand
+    where they are needed. Gives their sum: what is not used is not read.
+    """
+    firsts, places = tables
+    total = 0
+    for i in range(first, end):
+        for s in range(len(SEEDS)):
+            start = stop = np.int32(0)
+            if i + SEEDS[s, -1] < limit:
+                code = _seed_code(x, i, SEEDS[s])
+                start, stop = firsts[s, code], firsts[s, code + 1]
+            buckets[i - first, s, 0], buckets[i - first, s, 1] = (
+                start,
+                stop if stop - start <= _MOST else start,
+            )
+    for i in range(end - first):
+        for s in range(len(SEEDS)):
+            for t in range(buckets[i, s, 0], buckets[i, s, 1], 16):
+                total += places[s, t]
+    return total
+
+
+@_inner
+def _seek(x: Any, first: int, end: int, library: Any, tables: Any, room: Any) -> int:
     """Note the representatives that share a segment with the frame x[first:end]; gives how many."""
     letters, starts = library[0], library[1]
-    firsts, places = tables
-    seen, work = room[0], room[1]
+    seen, work, buckets = room[0], room[1], room[4]
     best, total, line, reach, touched = work[0], work[1], work[2], work[3], work[4]
     found = 0
     for i in range(first, end):
+        at = (i - first) % len(buckets)
+        if at == 0:
+            room[5][0] = _look_up(x, i, min(i + len(buckets), end), end, tables, buckets)
         for s in range(len(SEEDS)):
-            code = codes[s, i]
-            if code < 0 or firsts[s, code + 1] - firsts[s, code] > _MOST:
-                continue
-            for t in range(firsts[s, code], firsts[s, code + 1]):
-                p = places[s, t]
+            for t in range(buckets[at, s, 0], buckets[at, s, 1]):
+                p = tables[1][s, t]
                 d = p - i + len(x)
                 slot = d & (_SLOTS - 1)
                 before = seen[slot, 1]
@@ -278,29 +306,39 @@ def _speak(found: int, mark: Any, stamp: int, library: Any, room: Any, row: Any)
 
 
 @njit(nogil=True, cache=True)
-def search_frames(x: Any, ends: Any, codes: Any, library: Any, tables: Any, room: Any, rows: Any) -> None:
-    """What frames resemble.
+def search_windows(
+    dna: Any, spans: Any, part: Any, least: int, library: Any, tables: Any, room: Any, frames: Any, rows: Any
+) -> None:
+    """What windows of dna (n,), as `read_frames` takes them, resemble.
 
-    x, ends : of `read_frames`. codes : (seeds, len(x)) by `seed_codes`. library : letters, starts, pairs and
-    bounds of `families.Families`; pairs < 0 do not count, nor does a representative whose first is. tables :
-    by seed, `seed_places` of the letters. room : `scratch`. rows : (f, 5) zeros, filled with the letters of
-    frames, bits of their best representatives, and genera that have the best ones on chromosomes, plasmids
-    and viruses.
+    spans : (w, 2) of the windows, of which every part[1]-th from part[0] on is searched. least : codons of a
+    frame. library : letters, starts, pairs and bounds of `families.Families`; pairs < 0 do not count, nor
+    does a representative whose first is. tables : `seed_places` of the letters. room : `scratch`. frames :
+    (w, 2) zeros, filled with the numbers of frames and of their letters. rows : (w, f, 5) zeros, filled with
+    the letters of frames, bits of their best representatives, and genera that have the best ones on
+    chromosomes, plasmids and viruses.
     """
-    first, mark = 1, room[2]
-    for f in range(len(ends)):
-        found = _seek(x, first, ends[f], codes, library, tables, room)
-        rows[f, 0] = ends[f] - first
-        _speak(found, mark, f + 1, library, room, rows[f])
-        first = ends[f] + 1
+    ends = np.empty(rows.shape[1], np.int64)
+    for at in range(part[0], len(spans), part[1]):
+        window = dna[spans[at, 0] : spans[at, 1]]
+        proteins, first = np.empty(len(window) + 2, np.uint8), 1
+        frames[at, 0] = read_frames(window, least, proteins, ends)
+        room[0][:], room[1][2], room[2][:] = -1, -1, 0
+        for f in range(frames[at, 0]):
+            found = _seek(proteins, first, ends[f], library, tables, room)
+            rows[at, f, 0] = ends[f] - first
+            frames[at, 1] += ends[f] - first
+            _speak(found, room[2], f + 1, library, room, rows[at, f])
+            first = ends[f] + 1
 
 
 def scratch(number: int) -> tuple[NDArray[np.int32], ...]:
-    """What `search_frames` works with once, where there are so many representatives.
+    """What `search_windows` works with, where there are so many representatives; any number of times.
 
     By diagonals which one, and the last seed on it or ~ the end of a segment. By representatives best score,
-    sum, the diagonal of the last segment and its end; and those found. Marks of pairs, and those chosen.
+    sum, the diagonal of the last segment and its end; and those found. Marks of pairs, those chosen, and
+    where places begin and end.
     """
-    work = np.zeros((5, number), np.int32)
-    work[2] = -1
-    return np.full((_SLOTS, 2), -1, np.int32), work, np.zeros(1 << 16, np.int32), np.empty(_BEST, np.int32)
+    seen, work = np.empty((_SLOTS, 2), np.int32), np.zeros((5, number), np.int32)
+    marks, buckets = np.empty(1 << 16, np.int32), np.empty((_AHEAD, len(SEEDS), 2), np.int32)
+    return seen, work, marks, np.empty(_BEST, np.int32), buckets, np.empty(1, np.int32)
