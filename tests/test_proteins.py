@@ -250,7 +250,8 @@ def test_a_search_takes_genes_into_account(tmp_path: Path, monkeypatch: pytest.M
     with Storage.open(REFERENCE) as index, index.reading():
         how = {"ids": None, "min_length": 0, "sequences": False, "threads": 1, "log": print}
         (queries,) = read_queries(path, index, **how)  # type: ignore[arg-type]
-        assert queries.genes == texts
+        assert queries.genes is not None
+        assert [one.letters for one in queries.genes] == texts
         judge = Judge(index, min_probability=None, prior="usual", fdr=None, log=print)
         labels, distances = index.nearest(queries.vectors, POOL)
         plain, changed = (
@@ -268,6 +269,8 @@ def test_a_search_takes_genes_into_account(tmp_path: Path, monkeypatch: pytest.M
     found = [one.molecule for one in kinmer.search(path, prior="usual", n_jobs=1)]
     called = [one.probabilities["plasmid"] for one in found if one is not None]
     assert called[0] > 0.5 > called[1]
+    # Another index does not ask again.
+    assert [one.odds is None for one in queries.genes] == (~unsure).tolist()
     # Profiles have no letters.
     (queries,) = read_queries(kinmer.count(path, coding=True), index, **how)  # type: ignore[arg-type]
     assert queries.genes is None

@@ -17,8 +17,7 @@ from kinmer.errors import InputError, KinmerError, MismatchError, UsageError
 from kinmer.inputs import kind_of
 from kinmer.library import add_to_index, build_index, delete_from_index
 from kinmer.library.join import joined_metadata, with_metadata
-from kinmer.stores import distances_to, exact_search
-from kinmer.stores.pairwise import measure
+from kinmer.stores import exact_search, row_distances
 from kinmer.vectors import Neighbors, neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
@@ -31,6 +30,16 @@ def table_of(folder: Path, vectors: NDArray[np.floating[Any]]) -> Path:
     np.save(path, vectors)
     path.with_suffix(".txt").write_text("".join(f"s{row}\n" for row in range(len(vectors))))
     return path
+
+
+class Numbered:
+    """Vectors that come by number."""
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        return self._vectors[rows]
 
 
 def clumps(points: int, *, dim: int = 24, seed: int = 0) -> NDArray[np.float32]:
@@ -70,11 +79,20 @@ def test_distances_of_rows_are_those_of_their_vectors(metric: Any) -> None:
     vectors, rng = clumps(200), np.random.default_rng(1)
     vectors[[3, 4]] = 0
     rows = rng.integers(-1, 200, (50, 17))
-    measured = np.full(rows.shape, np.nan, np.float32)
-    measure(vectors, vectors[:50], rows, metric == "cosine", measured)
-    wanted = distances_to(vectors[:50], vectors[rows], metric)
-    assert np.isnan(measured[rows < 0]).all()
-    assert measured[rows >= 0] == pytest.approx(wanted[rows >= 0], rel=1e-6, abs=1e-12)
+    vectors[9] = vectors[5]
+    measured = row_distances(vectors[:50], vectors, rows, metric)
+    wanted = cdist(vectors.astype(float), vectors.astype(float), {"l2": "euclidean"}.get(metric, metric))
+    if metric == "cosine":
+        wanted[[3, 4]] = wanted[:, [3, 4]] = 1
+    known = rows >= 0
+    lines = np.broadcast_to(np.arange(50)[:, None], rows.shape)
+    assert np.isinf(measured[~known]).all()
+    assert measured[known] == pytest.approx(wanted[lines, rows][known], rel=1e-6, abs=1e-12)
+    assert (row_distances(vectors[5:6], vectors, np.array([[5, 9]]), metric) == 0).all()
+    # Vectors that only come by number give the same.
+    assert (row_distances(vectors[:50], Numbered(vectors), rows, metric) == measured).all()
+    same = row_distances(vectors[:50], vectors, rows[:1], metric)
+    assert (same == row_distances(vectors[:50], vectors, np.repeat(rows[:1], 50, axis=0), metric)).all()
 
 
 @pytest.mark.parametrize("exact", [True, False])

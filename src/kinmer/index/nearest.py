@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.index.rows import GENOME, Rows
-from kinmer.stores import Metric, VectorStore, distances_to, exact_search, sort_hits
+from kinmer.stores import Metric, VectorStore, exact_search, row_distances, sort_hits
 
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -27,8 +27,8 @@ MEAN_BONUS = 0.01
 FEW = 10_000
 # The engine is asked again for so many times more where too few of its candidates may be hits.
 WIDER, WIDEST = 4, 4096
-# Numbers of candidates' vectors gathered together: 64 MB.
-GATHERED = 1 << 24
+# Candidates that are asked for together.
+TOGETHER = 1 << 22
 # Rows asked for at first where sequences have several each; so many times more where they do not suffice.
 FEW_ROWS, WIDER_ROWS = 64, 4
 # Above so many rows looking at each takes longer than anybody waits.
@@ -154,7 +154,7 @@ class Scan:
         wide = min(len(self.store), max(2 * count, count + 16))
         left = np.arange(len(queries))
         while left.size:
-            at_once = max(1, GATHERED // (wide * queries.shape[1]))
+            at_once = max(1, TOGETHER // wide)
             for start in range(0, len(left), at_once):
                 part = left[start : start + at_once]
                 near.rows[part], near.distances[part] = self._candidates(queries[part], count, wide)
@@ -177,8 +177,8 @@ class Scan:
         # An engine may be ahead of what this reader knows, or of what a killed update has noted.
         labels = np.where(labels < self.covered, labels, -1)
         labels = np.where((labels >= 0) & self.usable[labels], labels, -1)
-        vectors = np.asarray(self.rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
-        labels, distances = sort_hits(labels, distances_to(queries, vectors, self.metric), count)
+        distances = row_distances(queries, self.rows.vectors, labels, self.metric)
+        labels, distances = sort_hits(labels, distances, count)
         return _widened(labels, np.where(labels < 0, np.float32(np.inf), distances), count)
 
     def _favored(self, near: Near) -> Near:
@@ -257,11 +257,13 @@ def nearest_groups(
         cosines = _cosines(rows, some, queries[part], bonus)
         for line, barred in zip(cosines, excluded[part] if excluded is not None else (), strict=False):
             line[np.isin(some, barred)] = -np.inf
-        for at, near in enumerate(_near_rows(cosines, some, starts, count), start):
-            vectors = np.asarray(rows.vectors[near])[None]
-            exact = np.maximum(distances_to(queries[at : at + 1], vectors, "cosine") - bonus[near], 0)
-            labels, exact = sort_hits(near[None], exact, len(near))
-            _put(result, np.array([at]), first_of_each(group, labels, exact, count))
+        lists = list(_near_rows(cosines, some, starts, count))
+        near = np.full((len(lists), max(map(len, lists))), -1, dtype=np.int64)
+        for line, own in zip(near, lists, strict=True):
+            line[: len(own)] = own
+        exact = np.maximum(row_distances(queries[part], rows.vectors, near, "cosine") - bonus[near], 0)
+        near, exact = sort_hits(near, exact, near.shape[1])
+        _put(result, np.arange(start, start + len(near)), first_of_each(group, near, exact, count))
     return result
 
 

@@ -33,6 +33,14 @@ Log = Callable[[str], None]
 _T = TypeVar("_T")
 
 
+@dataclass
+class Genes:
+    """The letters of a query, and what `kinmer.proteins` says of them: (3,), None until it is asked."""
+
+    letters: bytes
+    odds: NDArray[np.float64] | None = None
+
+
 @dataclass(frozen=True)
 class Queries:
     """Some queries: ids, lengths (None: unknown), vectors (q, dim), and their sequences where wanted.
@@ -41,7 +49,7 @@ class Queries:
     profile, and so no meaningful vector; empty for one that has. None: all have one. bases : of A, C, G, T.
     counted : `kinmer.counting.counted_of`, by which it is judged. None: unknown. sketches : of the sequences.
     windows : of every query, its windows as queries; none of a short one. None: they are not wanted.
-    genes : the letters of each until it is judged, for `kinmer.proteins`. None: not known, or not wanted.
+    genes : of each until it is judged; all indexes of a search share them. None: not known, or not wanted.
     """
 
     ids: list[str]
@@ -54,7 +62,7 @@ class Queries:
     counted: Sequence[int] | None = None
     sketches: Sequence[NDArray[np.uint64]] | None = None
     windows: Sequence[Queries] | None = None
-    genes: Sequence[bytes] | None = None
+    genes: Sequence[Genes] | None = None
 
     @classmethod
     def joined(cls, queries: Sequence[Queries]) -> Queries:
@@ -216,7 +224,7 @@ def _of_cuts(
         bases=[0 if cut is None else cut.bases for cut in cuts],
         counted=[0 if cut is None else cut.counted for cut in cuts],
         sketches=sketch_many(letters, threads or 1) if index.has_sketches else None,
-        genes=letters if has_kinds else None,
+        genes=list(map(Genes, letters)) if has_kinds else None,
     )
 
 

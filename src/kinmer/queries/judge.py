@@ -394,20 +394,26 @@ class _Search:
             entries = {(number, row): known[number] for number, row in pairs}
         genomes = index.genomes(np.array([entry.genome for entry in entries.values()], dtype=np.int64))
         names = {} if by_genome else index.names(entries.values())
+        metadata = {entry.number: dict(zip(columns, entry.values, strict=True)) for entry in entries.values()}
+        some = np.unique(rows[valid])
+        records = index.rows.records[some]
+        spans: dict[int, tuple[int | None, int | None]] = dict.fromkeys(some.tolist(), (None, None))
+        for at in np.flatnonzero(records["kind"] == PIECE).tolist():
+            spans[int(some[at])] = int(records["start"][at]), int(records["stop"][at])
 
         def hit(rank: int, number: int, distance: float, row: int) -> Hit:
-            entry, record = entries[number, row], index.rows.records[row]
-            genome, piece = genomes[entry.genome].name, int(record["kind"]) == PIECE
+            entry = entries[number, row]
+            genome, (start, stop) = genomes[entry.genome].name, spans[row]
             return Hit(
                 rank,
                 genome if by_genome else entry.id,
                 distance,
                 entry.length,
                 entry.gc,
-                dict(zip(columns, entry.values, strict=True)),
+                metadata[entry.number],
                 genome,
-                int(record["start"]) if piece else None,
-                int(record["stop"]) if piece else None,
+                start,
+                stop,
                 name=genome if by_genome else names[entry.number],
             )
 

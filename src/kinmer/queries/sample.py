@@ -38,11 +38,11 @@ from kinmer.index.manifest import sketch_scale
 from kinmer.kinds import EVEN, GENES_LIMIT, USUAL_KINDS, kinds_of, posterior, with_odds
 from kinmer.molecules import MOLECULES, PLASMID
 from kinmer.proteins import gene_log_odds
-from kinmer.queries.intake import Queries
+from kinmer.queries.intake import Genes, Queries
 from kinmer.queries.results import MoleculeCall, RankCall, UnitCall
 from kinmer.resources import available_cores
 from kinmer.sketches import thinned
-from kinmer.stores import Metric, distances_to, sort_hits
+from kinmer.stores import Metric, row_distances, sort_hits
 from kinmer.taxonomy import RANKS
 
 Log = Callable[[str], None]
@@ -162,8 +162,7 @@ class Judge:
         self._refresh()
         index = self._index
         if metric != "cosine":
-            vectors = np.asarray(index.rows.vectors[labels.ravel()]).reshape(*labels.shape, -1)
-            distances = distances_to(queries.vectors, vectors, "cosine")
+            distances = row_distances(queries.vectors, index.rows.vectors, labels, "cosine")
             labels, distances = sort_hits(labels, distances, max(1, labels.shape[1]))
         sizes = queries.counted or queries.bases or queries.lengths
         lengths = np.array([size or 0 for size in sizes], dtype=np.int64)
@@ -272,15 +271,20 @@ class Judge:
             self._log(line)
 
 
-def _with_genes(scores: Scores, letters: Sequence[bytes], threads: int) -> Scores:
-    """The scores with what the protein families in the letters say of kinds, where it can matter."""
+def _with_genes(scores: Scores, genes: Sequence[Genes], threads: int) -> Scores:
+    """The scores with what the protein families in queries say of kinds, where it can matter."""
     # Nothing is known yet of the sample.
     even = even_kinds(scores, np.ones((2, scores.classes.shape[1])))
     rows = np.flatnonzero(posterior(even, np.array(USUAL_KINDS)).max(axis=1) < CERTAIN)
-    molecule = scores.molecule.copy()
-    odds = gene_log_odds([letters[row] for row in rows.tolist()], threads)
-    molecule[rows] = with_odds(molecule[rows], odds[:, None])
     limit = np.where(np.isfinite(scores.plasmid_limit), GENES_LIMIT, np.nan)
+    if not rows.size:
+        return replace(scores, plasmid_limit=limit)
+    asked = [genes[row] for row in rows.tolist()]
+    new = [one for one in asked if one.odds is None]
+    for one, odds in zip(new, gene_log_odds([one.letters for one in new], threads), strict=True):
+        one.odds = odds
+    molecule = scores.molecule.copy()
+    molecule[rows] = with_odds(molecule[rows], np.array([one.odds for one in asked])[:, None])
     return replace(scores, molecule=molecule, plasmid_limit=limit)
 
 

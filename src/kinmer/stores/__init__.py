@@ -17,6 +17,7 @@ from kinmer.stores.exact import (
     check_vectors,
     distances_to,
     exact_search,
+    row_distances,
     sort_hits,
     unit_rows,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "distances_to",
     "engine",
     "exact_search",
+    "row_distances",
     "sort_hits",
     "unit_rows",
 ]

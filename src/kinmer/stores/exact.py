@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
 from kinmer.files import write_json
 from kinmer.inputs import read_json
-from kinmer.stores.pairwise import lengths_of, squares_between
+from kinmer.stores.pairwise import lengths_of, measure
 
 Metric = Literal["cosine", "l2"]
 Labels = NDArray[np.int64]
@@ -21,7 +21,9 @@ Vectors = NDArray[np.float32]
 
 # Squares of longer vectors come near the end of float32.
 LONGEST = 1e15
-# Numbers of double precision held at a time while distances are computed: 64 MB.
+# No label that is sorted quickly is as large.
+MISSING = 0xFFFFFFFF
+# Numbers gathered at a time where vectors are not in one array: 32 MB.
 BLOCK_NUMBERS = 1 << 23
 
 
@@ -207,16 +209,36 @@ def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
     Computed in double precision from differences, so that equal vectors are at 0 and near ones keep their
     digits; rounded to float32.
     """
-    squares = np.empty((len(queries), vectors.shape[1]))
-    if metric == "l2":
-        squares_between(queries, vectors, np.ones(len(queries)), np.ones(vectors.shape[:2]), squares)
-        return np.sqrt(squares).astype(np.float32)
-    lengths, asked = lengths_of(vectors), lengths_of(queries[:, None])
-    scales, asked_scales = (1 / np.where(some > 0, some, 1) for some in (lengths, asked))
-    squares_between(queries, vectors, asked_scales[:, 0], scales, squares)
-    # For unit vectors 1 - cos is half the squared distance.
-    distances = np.where((asked == 0) | (lengths == 0), 1.0, np.minimum(squares / 2, 2.0))
-    return distances.astype(np.float32)
+    count = vectors.shape[0] * vectors.shape[1]
+    rows = np.arange(count).reshape(vectors.shape[:2])
+    return row_distances(queries, vectors.reshape(count, vectors.shape[2]), rows, metric)
+
+
+def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) -> Vectors:
+    """`distances_to` between queries (q, d) and rows (q, m), or (1, m), of vectors (n, d); -1 is at inf.
+
+    vectors : float32, which may be mapped from a file and are read where they stand, or what gives them by
+    number.
+    """
+    if not isinstance(vectors, np.ndarray):
+        vectors, known = vectors[np.maximum(rows, 0).ravel()], rows >= 0
+        rows = np.where(known, np.arange(rows.size).reshape(rows.shape), -1)
+    queries, vectors = _fixed(queries), _fixed(vectors)
+    own, lengths = (np.empty((0, 0)) for _ in range(2))
+    if metric == "cosine":
+        own, lengths = np.empty((len(queries), 1)), np.empty(rows.shape)
+        lengths_of(queries, np.arange(len(queries))[:, None], own)
+        lengths_of(vectors, rows, lengths)
+    distances = np.empty((len(queries), rows.shape[1]), dtype=np.float32)
+    measure(queries, vectors, rows, own, lengths, distances)
+    return distances
+
+
+def _fixed(vectors: Vectors) -> Vectors:
+    """The same, not to be written to, as mapped ones are: a kernel is compiled for one kind."""
+    view = np.ascontiguousarray(np.asarray(vectors), dtype=np.float32).view()
+    view.flags.writeable = False
+    return view
 
 
 def no_hits(queries: int, k: int) -> tuple[Labels, Vectors]:
@@ -227,6 +249,15 @@ def no_hits(queries: int, k: int) -> tuple[Labels, Vectors]:
 def sort_hits(labels: Labels, distances: Vectors, k: int) -> tuple[Labels, Vectors]:
     """The first k of every row (q, m) by distance, then label; missing ones (label -1) last."""
     distances = np.where(labels < 0, np.float32(np.inf), distances).astype(np.float32)
+    if labels.size and labels.max() < MISSING and not np.signbit(distances).any():
+        # In the order of numbers: bits of a distance, then label.
+        keys = distances.view(np.uint32).astype(np.uint64) << np.uint64(32)
+        keys |= np.where(labels < 0, MISSING, labels).astype(np.uint64)
+        keys.sort(axis=-1)
+        kept = np.ascontiguousarray(keys[:, :k])
+        labels = (kept & np.uint64(MISSING)).astype(np.int64)
+        labels[labels == MISSING] = -1
+        return labels, (kept >> np.uint64(32)).astype(np.uint32).view(np.float32)
     order = np.lexsort((np.where(labels < 0, np.iinfo(np.int64).max, labels), distances), axis=-1)[:, :k]
     return np.take_along_axis(labels, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
@@ -266,7 +297,9 @@ def exact_search(
     if metric == "l2":
         # Around a center the squares keep the digits that tell near vectors apart.
         center = np.asarray(vectors[:ROW_BLOCK]).mean(axis=0, dtype=np.float64).astype(np.float32)
-    block = max(1, min(QUERY_BLOCK, BLOCK_NUMBERS // ((wanted + MARGIN) * queries.shape[1])))
+    block = QUERY_BLOCK
+    if not isinstance(vectors, np.ndarray):
+        block = max(1, min(block, BLOCK_NUMBERS // ((wanted + MARGIN) * queries.shape[1])))
     for start in range(0, len(queries), block):
         asked = queries[start : start + block]
         pairs = None
@@ -274,7 +307,7 @@ def exact_search(
             part = slice(*np.searchsorted(excluded[0], (start, start + block)))
             pairs = excluded[0][part] - start, excluded[1][part]
         rows, unsure = _candidates(vectors, asked, center, wanted, metric, pairs)
-        exact = distances_to(asked, np.asarray(vectors[rows.ravel()]).reshape(*rows.shape, -1), metric)
+        exact = row_distances(asked, vectors, rows, metric)
         rows, exact = sort_hits(rows, exact, wanted)
         for row in np.flatnonzero(unsure):
             gone = None if pairs is None else pairs[1][pairs[0] == row]

@@ -10,86 +10,54 @@ from numba import njit
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+Labels = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
-# Sums may be taken in any order, so that they are taken several at a time. Products and sums stay apart, so
-# that equal vectors are at 0.
+# Sums may be taken in any order, so that they are taken several at a time. Products and sums stay apart, and
+# lengths of queries and of what they meet are of this one function, so that equal vectors are at 0.
 @njit(nogil=True, cache=True, fastmath={"reassoc"})
-def lengths_of(vectors: Vectors) -> Doubles:
-    """Euclidean lengths (v, m) of vectors (v, m, d)."""
-    lines, count, d = vectors.shape
-    result = np.empty((lines, count))
-    for line in range(lines):
-        for row in range(count):
-            total = 0.0
-            for at in range(d):
-                total += np.float64(vectors[line, row, at]) * np.float64(vectors[line, row, at])
-            result[line, row] = np.sqrt(total)
-    return result
+def lengths_of(vectors: Vectors, rows: Labels, result: Doubles) -> None:
+    """Write into result the Euclidean lengths of some vectors (n, d).
 
-
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
-def squares_between(
-    queries: Vectors, vectors: Vectors, query_scales: Doubles, scales: Doubles, result: Doubles
-) -> None:
-    """Write into result (q, m) the squared distances of queries (q, d) and vectors (q or 1, m, d), each
-    multiplied by its scale, (q,) and (q or 1, m).
+    rows : of the vectors, (q, m) as result; -1 for none.
     """
-    count, d = vectors.shape[1], vectors.shape[2]
-    asked = np.empty(d)
-    for query in range(len(queries)):
-        line = query if len(vectors) > 1 else 0
-        for at in range(d):
-            asked[at] = np.float64(queries[query, at]) * query_scales[query]
-        for row in range(count):
-            scale, total = scales[line, row], 0.0
-            for at in range(d):
-                difference = np.float64(vectors[line, row, at]) * scale - asked[at]
-                total += difference * difference
-            result[query, row] = total
+    for line in range(rows.shape[0]):
+        for place in range(rows.shape[1]):
+            row, total = rows[line, place], 0.0
+            if row >= 0:
+                for at in range(vectors.shape[1]):
+                    total += np.float64(vectors[row, at]) * np.float64(vectors[row, at])
+            result[line, place] = np.sqrt(total)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc"})
 def measure(
-    vectors: Vectors, queries: Vectors, rows: NDArray[np.int64], cosine: bool, result: Vectors
+    queries: Vectors, vectors: Vectors, rows: Labels, own: Doubles, lengths: Doubles, result: Vectors
 ) -> None:
-    """Write into result (q, m) the distances of queries (q, d) and rows (q, m) of vectors (n, d).
+    """Write into result (q, m) the distances of queries (q, d) and of some vectors (n, d).
 
-    Those of `kinmer.stores.distances_to`, without a copy of the vectors. Where a row is -1, none is written.
+    rows : (q, m), or (1, m) for the same to all, of the vectors; -1 for none, which is at inf. own, lengths :
+    (q, 1) and as rows, by `lengths_of`, for cosine distances; else of no line, and distances are Euclidean.
     """
-    d = queries.shape[1]
-    asked = np.empty(d)
+    cosine, asked = len(own) > 0, np.empty(queries.shape[1])
     for query in range(len(queries)):
-        scale = 1.0
-        if cosine:
-            scale = _scale(queries[query])
-        for at in range(d):
+        line = query if len(rows) > 1 else 0
+        scale = 1 / own[query, 0] if cosine and own[query, 0] > 0 else 1.0
+        for at in range(len(asked)):
             asked[at] = np.float64(queries[query, at]) * scale
         for place in range(rows.shape[1]):
-            row = rows[query, place]
+            row, scale, total = rows[line, place], 1.0, 0.0
             if row < 0:
+                result[query, place] = np.inf
                 continue
-            own = 1.0
             if cosine:
-                own = _scale(vectors[row])
-            total = 0.0
-            for at in range(d):
-                difference = np.float64(vectors[row, at]) * own - asked[at]
+                if own[query, 0] == 0 or lengths[line, place] == 0:
+                    result[query, place] = 1
+                    continue
+                scale = 1 / lengths[line, place]
+            for at in range(len(asked)):
+                difference = np.float64(vectors[row, at]) * scale - asked[at]
                 total += difference * difference
-            if not cosine:
-                result[query, place] = np.sqrt(total)
-            elif scale == 0 or own == 0:
-                result[query, place] = 1.0
-            else:
-                # For unit vectors 1 - cos is half the squared distance.
-                result[query, place] = min(total / 2, 2.0)
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
-def _scale(vector: Vectors) -> float:
-    """What makes the vector one of length 1; 0 where it is zero."""
-    total = 0.0
-    for at in range(vector.size):
-        total += np.float64(vector[at]) * np.float64(vector[at])
-    return 1 / np.sqrt(total) if total > 0 else 0.0
+            # For unit vectors 1 - cos is half the squared distance.
+            result[query, place] = min(total / 2, 2.0) if cosine else np.sqrt(total)

@@ -17,9 +17,8 @@ from kinmer.index.rows import PIECE
 from kinmer.index.rows import Rows as StoredRows
 from kinmer.progress import step
 from kinmer.resources import available_cores
-from kinmer.stores import VectorStore, distances_to, engine, exact_search, sort_hits
+from kinmer.stores import VectorStore, distances_to, engine, exact_search, row_distances, sort_hits
 from kinmer.stores.exact import join_hits
-from kinmer.stores.pairwise import measure
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
 # Up to here every pair is looked at: seconds, and the graph is the true one.
@@ -321,11 +320,11 @@ def _measured(points: Vectors, asked: Floats, near: Rows, threads: int) -> Float
             theirs = points.take(rows)[position.ravel()].reshape(*near[part].shape, points.dim)
             distances[part] = distances_to(asked[part], theirs, points.metric)
         return distances
-    vectors, cosine = np.asarray(held), points.metric == "cosine"
+    vectors = np.asarray(held)
 
     def measured(start: int) -> None:
         part = slice(start, start + QUERY_BLOCK)
-        measure(vectors, asked[part], near[part], cosine, distances[part])
+        distances[part] = row_distances(asked[part], vectors, near[part], points.metric)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(measured, range(0, len(asked), QUERY_BLOCK)))
