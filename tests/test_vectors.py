@@ -39,7 +39,7 @@ class Numbered:
         self._vectors = vectors
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
-        return self._vectors[rows]
+        return np.asarray(self._vectors[rows])
 
 
 def clumps(points: int, *, dim: int = 24, seed: int = 0) -> NDArray[np.float32]:
