@@ -11,16 +11,14 @@ from importlib.util import find_spec
 from kinmer.errors import UsageError
 from kinmer.stores.exact import (
     ExactStore,
-    Metric,
     VectorStore,
     check_metric,
     check_vectors,
-    distances_to,
     exact_search,
-    row_distances,
     sort_hits,
     unit_rows,
 )
+from kinmer.stores.pairwise import Metric, distances_to, row_distances
 
 __all__ = [
     "ENGINES",

@@ -26,15 +26,14 @@ from kinmer.files import write_json
 from kinmer.inputs import read_json
 from kinmer.stores.exact import (
     Labels,
-    Metric,
     Vectors,
     VectorStore,
     check_vectors,
-    distances_to,
     exact_search,
     join_hits,
     no_hits,
 )
+from kinmer.stores.pairwise import Metric, distances_to
 
 COLLECTION, COPY = "kinmer-vectors", "kinmer-vectors-copy"
 MAX_NEIGHBORS, EF_CONSTRUCTION, EF_SEARCH = 16, 128, 128

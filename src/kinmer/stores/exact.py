@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError, MismatchError, ProfileError, UsageError
 from kinmer.files import write_json
 from kinmer.inputs import read_json
-from kinmer.stores.pairwise import lengths_of, measure
+from kinmer.stores.pairwise import Metric, distances_to, row_distances
 
-Metric = Literal["cosine", "l2"]
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
@@ -201,44 +200,6 @@ def unit_rows(vectors: Vectors) -> Vectors:
     # Where a length is denormal its inverse is infinite in float32, so the division is done in double.
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return np.asarray(vectors * scale[:, None], dtype=np.float32)
-
-
-def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
-    """Distances (q, m) between queries (q, d) and vectors (q, m, d), or (1, m, d) for the same to all.
-
-    Computed in double precision from differences, so that equal vectors are at 0 and near ones keep their
-    digits; rounded to float32.
-    """
-    count = vectors.shape[0] * vectors.shape[1]
-    rows = np.arange(count).reshape(vectors.shape[:2])
-    return row_distances(queries, vectors.reshape(count, vectors.shape[2]), rows, metric)
-
-
-def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) -> Vectors:
-    """`distances_to` between queries (q, d) and rows (q, m), or (1, m), of vectors (n, d); -1 is at inf.
-
-    vectors : float32, which may be mapped from a file and are read where they stand, or what gives them by
-    number.
-    """
-    if not isinstance(vectors, np.ndarray):
-        vectors, known = vectors[np.maximum(rows, 0).ravel()], rows >= 0
-        rows = np.where(known, np.arange(rows.size).reshape(rows.shape), -1)
-    queries, vectors = _fixed(queries), _fixed(vectors)
-    own, lengths = (np.empty((0, 0)) for _ in range(2))
-    if metric == "cosine":
-        own, lengths = np.empty((len(queries), 1)), np.empty(rows.shape)
-        lengths_of(queries, np.arange(len(queries))[:, None], own)
-        lengths_of(vectors, rows, lengths)
-    distances = np.empty((len(queries), rows.shape[1]), dtype=np.float32)
-    measure(queries, vectors, rows, own, lengths, distances)
-    return distances
-
-
-def _fixed(vectors: Vectors) -> Vectors:
-    """The same, not to be written to, as mapped ones are: a kernel is compiled for one kind."""
-    view = np.ascontiguousarray(np.asarray(vectors), dtype=np.float32).view()
-    view.flags.writeable = False
-    return view
 
 
 def no_hits(queries: int, k: int) -> tuple[Labels, Vectors]:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from kinmer.errors import FormatError
 from kinmer.files import file_checksum, remove, sync_directory, write_json
 from kinmer.resources import available_cores
-from kinmer.stores.exact import Labels, Metric, Vectors, VectorStore, join_hits, no_hits
+from kinmer.stores.exact import Labels, Vectors, VectorStore, join_hits, no_hits
+from kinmer.stores.pairwise import Metric
 from kinmer.stores.segments import FEW, Codes, Segment
 
 # As store.json says it; stores of other formats are built again.

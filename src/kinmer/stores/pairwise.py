@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Metric = Literal["cosine", "l2"]
 Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -61,3 +64,41 @@ def measure(
                 total += difference * difference
             # For unit vectors 1 - cos is half the squared distance.
             result[query, place] = min(total / 2, 2.0) if cosine else np.sqrt(total)
+
+
+def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
+    """Distances (q, m) between queries (q, d) and vectors (q, m, d), or (1, m, d) for the same to all.
+
+    Computed in double precision from differences, so that equal vectors are at 0 and near ones keep their
+    digits; rounded to float32.
+    """
+    count = vectors.shape[0] * vectors.shape[1]
+    rows = np.arange(count).reshape(vectors.shape[:2])
+    return row_distances(queries, vectors.reshape(count, vectors.shape[2]), rows, metric)
+
+
+def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) -> Vectors:
+    """`distances_to` between queries (q, d) and rows (q, m), or (1, m), of vectors (n, d); -1 is at inf.
+
+    vectors : float32, which may be mapped from a file and are read where they stand, or what gives them by
+    number.
+    """
+    if not isinstance(vectors, np.ndarray):
+        vectors, known = vectors[np.maximum(rows, 0).ravel()], rows >= 0
+        rows = np.where(known, np.arange(rows.size).reshape(rows.shape), -1)
+    queries, vectors = _fixed(queries), _fixed(vectors)
+    own, lengths = (np.empty((0, 0)) for _ in range(2))
+    if metric == "cosine":
+        own, lengths = np.empty((len(queries), 1)), np.empty(rows.shape)
+        lengths_of(queries, np.arange(len(queries))[:, None], own)
+        lengths_of(vectors, rows, lengths)
+    distances = np.empty((len(queries), rows.shape[1]), dtype=np.float32)
+    measure(queries, vectors, rows, own, lengths, distances)
+    return distances
+
+
+def _fixed(vectors: Vectors) -> Vectors:
+    """The same, not to be written to, as mapped ones are: a kernel is compiled for one kind."""
+    view = np.ascontiguousarray(np.asarray(vectors), dtype=np.float32).view()
+    view.flags.writeable = False
+    return view

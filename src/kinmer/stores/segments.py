@@ -13,7 +13,6 @@ from usearch.index import Index
 from kinmer.errors import EngineError, FormatError
 from kinmer.stores.exact import (
     Labels,
-    Metric,
     Vectors,
     exact_search,
     join_hits,
@@ -21,6 +20,7 @@ from kinmer.stores.exact import (
     sort_hits,
     unit_rows,
 )
+from kinmer.stores.pairwise import Metric
 
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
 # The larger a graph, the wider it is searched: by the fourth root beyond so many entries. Of real pieces of
