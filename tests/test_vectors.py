@@ -18,7 +18,7 @@ from kinmer.inputs import kind_of
 from kinmer.library import add_to_index, build_index, delete_from_index
 from kinmer.library.join import joined_metadata, with_metadata
 from kinmer.stores import exact_search, row_distances
-from kinmer.vectors import Neighbors, neighbor_graph, open_vectors
+from kinmer.vectors import Neighbors, knn, neighbor_graph, open_vectors
 from tests.organisms import encoder_of, organisms
 
 METRICS = ("cosine", "l2")
@@ -93,6 +93,27 @@ def test_distances_of_rows_are_those_of_their_vectors(metric: Any) -> None:
     assert (row_distances(vectors[:50], Numbered(vectors), rows, metric) == measured).all()
     same = row_distances(vectors[:50], vectors, rows[:1], metric)
     assert (same == row_distances(vectors[:50], vectors, np.repeat(rows[:1], 50, axis=0), metric)).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_order_of_searches_changes_nothing(
+    tmp_path: Path, metric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = open_vectors(table_of(tmp_path, clumps(700)), metric=metric)
+    plain = neighbor_graph(space, 12, exact=False)
+    monkeypatch.setattr(knn, "ORDERED_FROM", 600)
+    monkeypatch.setattr(knn, "PIVOTS", 20)
+    ordered = neighbor_graph(space, 12, exact=False)
+    assert (ordered.indices == plain.indices).all()
+    assert (ordered.distances == plain.distances).all()
+    order = knn.Neighbors(space)._local(np.arange(700))
+    vectors = space.take(order)
+    steps = [
+        cdist(vectors[:-1], vectors[1:], "cosine").diagonal().mean(),
+        oracle(clumps(700), 699, "cosine").mean(),
+    ]
+    assert sorted(order.tolist()) == list(range(700))
+    assert steps[0] < 0.5 * steps[1]
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -17,7 +17,7 @@ from kinmer.index.rows import PIECE
 from kinmer.index.rows import Rows as StoredRows
 from kinmer.progress import step
 from kinmer.resources import available_cores
-from kinmer.stores import VectorStore, distances_to, engine, exact_search, row_distances, sort_hits
+from kinmer.stores import VectorStore, distances_to, engine, exact_search, row_distances, sort_hits, unit_rows
 from kinmer.stores.exact import join_hits
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
@@ -25,6 +25,8 @@ from kinmer.vectors.points import BLOCK_ROWS, Vectors
 EXACT_BELOW = 20_000
 # Queries whose candidates' vectors are gathered together.
 QUERY_BLOCK = 256
+# From so many searches on they are put in order, by the nearest of so many points.
+ORDERED_FROM, PIVOTS = 50_000, 1024
 # Points that an engine takes in at once.
 BUILD_BLOCK = 1 << 16
 # Where fewer than this share of an engine's points may be neighbors, an engine of these alone is built.
@@ -153,8 +155,10 @@ class Neighbors:
                 self._build(None)
         if among is None:
             few = min(k, self._size - 1)
-            for part, block in self._asked(wanted):
-                near[part, :few], distances[part, :few] = self._search(block, wanted[part], few, few)
+            order = self._local(wanted)
+            for part, block in self._asked(wanted[order]):
+                hits = self._search(block, wanted[order[part]], few, few)
+                near[order[part], :few], distances[order[part], :few] = hits
         else:
             self._sift(graph, among)
         return graph
@@ -166,6 +170,27 @@ class Neighbors:
                 part = slice(start, min(start + BLOCK_ROWS, rows.size))
                 yield part, self._points.take(rows[part])
                 progress.advance(part.stop - start)
+
+    def _local(self, rows: Rows) -> Rows:
+        """An order of rows (m,) in which near ones follow one another.
+
+        What one search of a graph has read the next one then finds in the processor's cache: a third of the
+        time of searches in any order, less than a hundredth of it spent here.
+        """
+        order, held = np.arange(rows.size), self._points.array
+        if held is None or rows.size < ORDERED_FROM:
+            return order
+        metric = self._points.metric
+        pivots = np.asarray(held[:: len(held) // PIVOTS][:PIVOTS], np.float32)
+        pivots = unit_rows(pivots) if metric == "cosine" else pivots
+        bias = 0 if metric == "cosine" else (pivots**2).sum(axis=1) / 2
+        cell = np.empty(rows.size, np.int16)
+        with step("Order of the searches", rows.size) as progress:
+            for start in range(0, rows.size, BLOCK_ROWS):
+                block = np.asarray(held[rows[start : start + BLOCK_ROWS]], np.float32)
+                cell[start : start + len(block)] = (block @ pivots.T - bias).argmax(axis=1)
+                progress.advance(len(block))
+        return np.argsort(cell, kind="stable")
 
     def _compare_all(self, graph: Graph, among: NDArray[np.bool_] | None) -> None:
         if self._vectors is None:
