@@ -156,6 +156,9 @@ class Embedder:
 
         Raises SequenceError for letters that are no nucleotide code.
         """
+        self._check_lengths(block)
+        if self._pieces is None:
+            return self._wholes(block)
         plans = [_Plan(self._pieces, len(letters)) for letters in block.letters]
         waiting: list[NDArray[np.uint32]] = []
         vectors: list[NDArray[np.float32]] = []
@@ -176,6 +179,27 @@ class Embedder:
             at += rows if plan.counted else 0
         return found
 
+    def _wholes(self, block: RecordBlock) -> list[Cut | None]:
+        """The vectors of records that are not cut, all counted together."""
+        counted = self._counter.count_sequences(block.letters)
+        bad = np.flatnonzero(counted.invalid >= 0)
+        if bad.size:
+            row = int(bad[0])
+            raise _no_code(block, row, block.letters[row], int(counted.invalid[row]))
+        layout, counts = self._encoder.layout, counted.counts
+        rows = np.flatnonzero(counts[:, self._columns].any(axis=1))
+        found: list[Cut | None] = [None] * len(counts)
+        bases, windows = bases_of(counts, layout), counted_of(counts, layout)
+        letters = counts[:, layout.bases.columns]
+        shares = letters[:, 1] / np.maximum(1, letters.sum(axis=1, dtype=np.int64))
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[start : start + ROWS_AT_ONCE]
+            vectors = self._embed([counts[part]])
+            for at, row in enumerate(part.tolist()):
+                own = vectors[at : at + 1]
+                found[row] = Cut(own, [], float(shares[row]), int(bases[row]), int(windows[row]))
+        return found
+
     def _embed(self, waiting: list[NDArray[np.uint32]]) -> NDArray[np.float32]:
         from kinmer.resources import cpu_threads
 
@@ -184,15 +208,18 @@ class Embedder:
         waiting.clear()
         return vectors
 
+    def _check_lengths(self, block: RecordBlock) -> None:
+        for row, letters in enumerate(block.letters):
+            if len(letters) > MAX_LETTERS:
+                raise SequenceError(
+                    f"{len(letters):,} letters",
+                    f"counts are exact up to {MAX_LETTERS:,}",
+                    "cut the sequence",
+                    place=block.place(row),
+                )
+
     def _rows_of(self, block: RecordBlock, row: int, plan: _Plan) -> Iterator[NDArray[np.uint32]]:
         """The counts of a record, then those of its pieces; notes in the plan what they are of."""
-        if len(block.letters[row]) > MAX_LETTERS:
-            raise SequenceError(
-                f"{len(block.letters[row]):,} letters",
-                f"counts are exact up to {MAX_LETTERS:,}",
-                "cut the sequence",
-                place=block.place(row),
-            )
         # The kernels take arrays that could be written to: one copy here, or one with every call.
         letters = np.frombuffer(bytearray(block.letters[row]), np.uint8)
         # Counted for itself, not summed from tiles: these lose the k-mers across their edges and break the
@@ -229,18 +256,21 @@ class Embedder:
         counted = self._counter.count(letters, edges[:-1], edges[1:])
         bad = np.flatnonzero(counted.invalid >= 0)
         if bad.size:
-            offset = int(counted.invalid[bad[0]])
-            raise SequenceError(
-                f"the letter {chr(letters[offset])!r} at position {offset + 1:,} is not a nucleotide code",
-                "only nucleotide sequences have k-mer profiles",
-                "is it a protein, or is the file damaged?",
-                place=block.place(row),
-            )
+            raise _no_code(block, row, letters.tobytes(), int(counted.invalid[bad[0]]))
         return counted.counts
 
     @property
     def _columns(self) -> slice:
         return self._encoder.layout.blocks[0].columns
+
+
+def _no_code(block: RecordBlock, row: int, letters: bytes, offset: int) -> SequenceError:
+    return SequenceError(
+        f"the letter {chr(letters[offset])!r} at position {offset + 1:,} is not a nucleotide code",
+        "only nucleotide sequences have k-mer profiles",
+        "is it a protein, or is the file damaged?",
+        place=block.place(row),
+    )
 
 
 class _Plan:
