@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT, GenomeMeans
+from kinmer.confidence import HIDDEN, NO_KIN, TOO_SHORT, GenomeMeans, known_of
 from kinmer.confidence.calibrator import Changes, Extent, calibration_of
 from kinmer.confidence.cases import masked_samples
 from kinmer.confidence.pool import LineageBook
@@ -422,3 +422,31 @@ def test_few_viruses_among_many_cells_are_met(tmp_path: Path) -> None:
             assert {len(one) for one in drawn} == {number}
             assert min(viral) == least
             assert len({tuple(one.tolist()) for one in drawn}) == (20 if number < 60 else 1)
+
+
+def test_what_is_known_of_a_state_is_made_once(tmp_path: Path) -> None:
+    """Lineages are those of the table, however many were read before; a change of the index is met."""
+    lines = [f"s{row}\tBacteria\tKin s{row % 700}" for row in range(2500)]
+    metadata, db = tmp_path / "m.tsv", tmp_path / "kin.db"
+    metadata.write_text("\n".join(["id\tdomain\tspecies", *lines]) + "\n")
+    built = build_index(
+        organisms(2500), db, metadata=metadata, encoder=encoder_of(), engine="exact", calibrate=False
+    )
+    built.close()
+    with open_index(db) as index:
+        known, seen = known_of(index), []
+        for start in range(0, 2500, 300):
+            part = np.arange(start, min(2500, start + 300))
+            codes = known.book.codes(part)
+            seen.append((known.book.lineages(), len(part)))
+            assert known.book.lineages().names[SPECIES] == tuple(
+                f"Kin s{at}" for at in range(min(700, part[-1] + 1))
+            )
+            assert np.array_equal(codes[:, SPECIES], part % 700)
+        sizes = np.cumsum([size for _, size in seen])
+        for (lineages, _), size in zip(seen, sizes.tolist(), strict=True):
+            assert np.array_equal(lineages.codes[:, SPECIES], np.arange(size) % 700)
+        assert known_of(index) is known
+        delete_from_index(db, ids=["s3"])
+        assert known_of(index) is not known
+        assert len(known_of(index).means) == 2499

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from kinmer.confidence.calibrator import Calibrated, calibration_of, refresh_calibration, warn_stale
+from kinmer.confidence.calibrator import (
+    Calibrated,
+    calibration_of,
+    known_of,
+    refresh_calibration,
+    warn_stale,
+)
 from kinmer.confidence.candidates import Candidates, GenomeMeans, Nearest, SharedHashes, candidates_of, unit
 from kinmer.confidence.cases import LabeledSample
 from kinmer.confidence.features import WHY
@@ -56,6 +62,7 @@ __all__ = [
     "discovery_limits",
     "even_kinds",
     "judge",
+    "known_of",
     "mixture",
     "refresh_calibration",
     "score",

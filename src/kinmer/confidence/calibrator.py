@@ -166,6 +166,24 @@ class Calibrated:
         return cls(calibration, reason, extent)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What verdicts of one state of an index rest on."""
+
+    book: LineageBook
+    means: GenomeMeans
+    calibrated: Calibrated | None
+
+
+def known_of(index: Storage) -> Known:
+    """What verdicts of the newest state rest on, made once for all searches of it; as `calibration_of`."""
+    with index.reading():
+        if index.known is None:
+            index.known = Known(LineageBook(index), GenomeMeans(index), calibration_of(index))
+        known: Known = index.known
+        return known
+
+
 def calibration_of(index: Storage) -> Calibrated | None:
     """The calibration of an index; None where it was never calibrated.
 

@@ -54,6 +54,11 @@ class Lineages:
     codes: NDArray[np.int32]
     names: tuple[tuple[str, ...], ...]
 
+    @classmethod
+    def none(cls) -> Lineages:
+        """Those of no genome."""
+        return cls(np.empty((0, len(RANKS)), np.int32), ((),) * len(RANKS))
+
     @cached_property
     def viral(self) -> NDArray[np.bool_]:
         """(g,) which genomes are of viruses."""
@@ -141,7 +146,7 @@ class LineageBook:
             for name in (molecule_column(index.columns), _column(index.columns, "ptu"))
         )
         self._positions: dict[int, int] = {}
-        self._codes: list[list[int]] = []
+        self._codes, self._lineages = np.empty((1024, len(RANKS)), np.int32), Lineages.none()
         self._names: list[dict[str, int]] = [{} for _ in RANKS]
         self._labels: dict[int, tuple[int, int]] = {-1: (-1, -1)}
         self._units: dict[str, int] = {}
@@ -153,8 +158,10 @@ class LineageBook:
 
     def lineages(self) -> Lineages:
         """Those of the genomes read so far, in the order of their positions."""
-        codes = np.array(self._codes, dtype=np.int32).reshape(-1, len(RANKS))
-        return Lineages(codes, tuple(tuple(names) for names in self._names))
+        count = len(self._positions)
+        if len(self._lineages.codes) < count:
+            self._lineages = Lineages(self._codes[:count], tuple(map(tuple, self._names)))
+        return self._lineages
 
     def positions(self, genomes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions in `lineages` of genomes (any shape), -1 for none."""
@@ -163,10 +170,13 @@ class LineageBook:
         if missing:
             first = self._index.table.first_members(missing)
             for genome in missing:
-                self._positions[genome] = len(self._codes)
-                self._codes.append(self._code(first[genome]))
-        at = np.array([self._positions.get(genome, -1) for genome in unique.tolist()], dtype=np.int64)
-        return np.asarray(at[inverse].reshape(genomes.shape))
+                at, code = len(self._positions), self._code(first[genome])
+                if at == len(self._codes):
+                    # What was given before keeps the array that it has.
+                    self._codes = np.concatenate([self._codes, np.empty_like(self._codes)])
+                self._codes[at], self._positions[genome] = code, at
+        known = np.array([self._positions.get(genome, -1) for genome in unique.tolist()], dtype=np.int64)
+        return np.asarray(known[inverse].reshape(genomes.shape))
 
     def codes(self, genomes: NDArray[np.int64]) -> NDArray[np.int32]:
         """(n, 7) names of genomes (n,) as in `lineages`."""

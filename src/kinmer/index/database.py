@@ -53,6 +53,7 @@ class Storage:
     engine, metric : names, such as "hnsw" and "cosine".
     dim : length of a vector.
     encoder_fingerprint : of the encoder whose vectors these are.
+    known : what verdicts rest on in this state, for `kinmer.confidence` to keep; None where it changed.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Storage:
         self._trust = Trust(path)
         self._store: VectorStore | None = None
         self._covered, self._unwritable = 0, False
+        self.known: Any = None
         with table.snapshot():
             self._load()
 
@@ -391,7 +393,7 @@ class Storage:
         self._rows = Rows(self.path, table.generation, vectors, records, alive)
         if not busy:
             self.prove()
-        self._epoch = self.table.epoch
+        self._epoch, self.known = self.table.epoch, None
         self.homology = Homology(self, self._trust, self._log)
         self._unwritable = False
         self._close_engine()

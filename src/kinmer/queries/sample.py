@@ -13,25 +13,24 @@ from kinmer.confidence import (
     UNSURE,
     WHY,
     Calibration,
-    GenomeMeans,
     Judgements,
     KindShares,
     Lineages,
     Nearest,
     Scores,
     SharedHashes,
-    calibration_of,
     candidates_of,
     discovery_limit,
     discovery_limits,
     even_kinds,
     judge,
+    known_of,
     mixture,
     score,
     unit,
     verdicts,
 )
-from kinmer.confidence.pool import LineageBook, pool_of
+from kinmer.confidence.pool import pool_of
 from kinmer.errors import UsageError
 from kinmer.index import Storage
 from kinmer.index.manifest import sketch_scale
@@ -263,8 +262,8 @@ class Judge:
         if self._epoch == self._index.table.epoch:
             return
         self._epoch = self._index.table.epoch
-        self._book, self._means = LineageBook(self._index), GenomeMeans(self._index)
-        kept = calibration_of(self._index)
+        known = known_of(self._index)
+        self._book, self._means, kept = known.book, known.means, known.calibrated
         self._calibration = None if kept is None else kept.calibration
         if kept is not None and (line := kept.warning(self._index.table)) and line != self._warned:
             self._warned = line
