@@ -116,10 +116,12 @@ class VectorStore(ABC):
         if labels.size:
             self._delete(labels)
 
-    def search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+    def search(self, queries: Vectors, k: int, *, narrow: bool = False) -> tuple[Labels, Vectors]:
         """The k nearest of every query (q, dim): labels and distances, both (q, k), by distance, then label.
 
         Where the store holds fewer than k: label -1 and distance inf. Raises as `add`, UsageError for k < 1.
+
+        narrow : an engine that approximates may do so in half the time, which is enough for a map.
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, not {k}")
@@ -127,9 +129,12 @@ class VectorStore(ABC):
         labels, distances = no_hits(len(queries), k)
         wanted = min(k, len(self))
         if wanted and len(queries):
-            hits = self._search(queries, wanted)
+            hits = (self._search_narrowly if narrow else self._search)(queries, wanted)
             labels[:, :wanted], distances[:, :wanted] = sort_hits(*hits, wanted)
         return labels, distances
+
+    def _search_narrowly(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        return self._search(queries, k)
 
     def _update(self, labels: Labels, vectors: Vectors) -> None:
         self._delete(labels)

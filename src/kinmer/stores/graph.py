@@ -140,10 +140,13 @@ class HnswStore(VectorStore):
             rows = segment.find(labels)
             segment.kill(rows[rows >= 0])
 
-    def _search(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+    def _search_narrowly(self, queries: Vectors, k: int) -> tuple[Labels, Vectors]:
+        return self._search(queries, k, narrow=True)
+
+    def _search(self, queries: Vectors, k: int, *, narrow: bool = False) -> tuple[Labels, Vectors]:
         asked, hits = self._codes.of(queries), no_hits(len(queries), k)
         for segment in self._all:
-            hits = join_hits(hits, segment.near(asked, k, self._threads), k)
+            hits = join_hits(hits, segment.near(asked, k, self._threads, narrow), k)
         labels, distances = hits
         if self.metric == "cosine":
             # To usearch two zero vectors are the same; here a zero vector is at distance 1 from everything.

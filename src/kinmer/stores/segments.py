@@ -26,6 +26,8 @@ CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
 # The larger a graph, the wider it is searched: by the fourth root beyond so many entries. Of real pieces of
 # 5 kb, searched alike, .989 of the true ten were found among 50,000 and .968 among 350,000.
 EXPANDING_FROM = 20_000
+# How wide it is searched at least where little depends on the last of the nearest.
+NARROW = 64
 # A graph of so few nodes is not followed: each of them is looked at.
 FEW = 512
 # An entry can be reached where a search this narrow (expansion, hits) reaches it: the wider one of queries
@@ -161,8 +163,11 @@ class Segment:
         """Vectors (m, dim) of rows (m,), as the graph holds them."""
         return np.asarray(self._keyed.get(rows.astype(np.uint64))).reshape(-1, self.codes.dim)
 
-    def near(self, asked: Coded, k: int, threads: int) -> tuple[Labels, Vectors]:
-        """Labels and distances (q, k) of the nearest living rows, sorted; -1 and inf where there are none."""
+    def near(self, asked: Coded, k: int, threads: int, narrow: bool = False) -> tuple[Labels, Vectors]:
+        """Labels and distances (q, k) of the nearest living rows, sorted; -1 and inf where there are none.
+
+        narrow : as of `VectorStore.search`.
+        """
         rows, distances = no_hits(len(asked), k)
         nodes, wanted = len(self.labels), min(k, self.alive)
         wide = min(nodes, k * nodes // max(1, self.alive) + SPARE if self.deaths else k)
@@ -170,7 +175,7 @@ class Segment:
             wide = min(nodes, k + self.deaths)
         left = np.arange(len(asked))
         while left.size:
-            rows[left], distances[left] = sort_hits(*self._ask(asked[left], wide, k, threads), k)
+            rows[left], distances[left] = sort_hits(*self._ask(asked[left], wide, k, threads, narrow), k)
             left = left[(rows[left] >= 0).sum(axis=1) < wanted]
             if not self.deaths or wide >= min(nodes, WIDEST):
                 break
@@ -233,9 +238,9 @@ class Segment:
             raise FormatError("a graph is damaged", "usearch does not know it", place=file)
         return graph
 
-    def _ask(self, asked: Coded, wide: int, k: int, threads: int) -> tuple[Labels, Vectors]:
+    def _ask(self, asked: Coded, wide: int, k: int, threads: int, narrow: bool) -> tuple[Labels, Vectors]:
         """Rows and distances (q, max(k, wide)) as the graph has them; -1 and inf for dead and missing."""
-        self.graph.expansion_search = max(int(self._expansion), 2 * wide)
+        self.graph.expansion_search = max(NARROW, wide) if narrow else max(int(self._expansion), 2 * wide)
         matches = self.graph.search(asked, wide, threads=threads, exact=len(self.labels) <= FEW)
         rows, distances = no_hits(len(asked), max(k, wide))
         keys, raw = (np.atleast_2d(array) for array in (matches.keys, matches.distances))

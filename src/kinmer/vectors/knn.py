@@ -82,7 +82,7 @@ def neighbor_graph(
         dimensions (HNSW over float16, Malkov and Yashunin 2018).
     true_distances : distances of the engine's candidates are computed again from the vectors, which are
         copied into an unnamed file where they are neither in memory nor mapped; without, they are the
-        engine's there, good enough for a map.
+        engine's there, and its graph is searched narrowly, which is enough for a map.
 
     Deterministic for few points; above 50,000 the engine's graph depends on the threads' timing.
 
@@ -215,7 +215,7 @@ class Neighbors:
         assert self._store is not None
         measured = self._true or self._points.array is not None
         more = MARGIN if measured else 0
-        near, distances = self._store.search(block, min(width + 1 + more, self._size))
+        near, distances = self._store.search(block, min(width + 1 + more, self._size), narrow=not self._true)
         barred = near == own[:, None]
         if among is not None:
             barred |= ~among[near]
@@ -285,8 +285,11 @@ class _Indexed:
         self._index, self._numbers = index, index.numbers
         self._rows, self._covered = index.rows, -1
 
-    def search(self, queries: Floats, k: int) -> tuple[Rows, Floats]:
-        """The k nearest points of every query (q, dim), and distances (q, k), sorted; -1 and inf for none."""
+    def search(self, queries: Floats, k: int, *, narrow: bool) -> tuple[Rows, Floats]:
+        """The k nearest points of every query (q, dim), and distances (q, k), sorted; -1 and inf for none.
+
+        narrow : as of `VectorStore.search`.
+        """
         index = self._index
         with index.reading():
             store, covered = index.opened_engine()
@@ -297,7 +300,7 @@ class _Indexed:
                 return self._point[rows], distances
             dead = max(0, len(store) - self._alive)
             spare = SPARE + k * dead // max(1, self._alive) if dead else 0
-            rows, distances = store.search(queries, min(len(store), k + spare))
+            rows, distances = store.search(queries, min(len(store), k + spare), narrow=narrow)
             # An engine may be ahead of what is known of its index.
             near = self._point[np.where(rows < covered, rows, -1)]
             near, distances = _closed(near, distances, k)
