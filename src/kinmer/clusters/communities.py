@@ -24,6 +24,7 @@ ITERATIONS, TRIALS, MANY = 10, 5, 200_000
 DENSE_SAMPLE = 100_000
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ def edges_of(
     nearest = graph.distances[:, 0]
     scale = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
     near = (graph.indices >= 0) & (graph.distances <= longest)
-    start, _ = np.nonzero(near)
-    end, distances = graph.indices[near], graph.distances[near].astype(np.float64)
+    start = np.repeat(np.arange(graph.points, dtype=np.int32), near.sum(axis=1))
+    end, distances = graph.indices[near], graph.distances[near]
     kept = _uncrowded(start, end, distances, graph.points, max_in_degree)
-    start, end, distances = start[kept].astype(np.int32), end[kept], distances[kept]
+    start, end, distances = start[kept], end[kept], distances[kept]
     low, high = np.minimum(start, end), np.maximum(start, end)
     _, first, times = np.unique(
         low.astype(np.int64) * graph.points + high, return_index=True, return_counts=True
@@ -87,19 +88,23 @@ def edges_of(
     if mutual:
         first = first[times == 2]
     # Equal points have a scale of 0; all their edges then weigh the same.
-    weights = np.exp(-distances[first] / scale) if scale > 0 else np.ones(len(first))
+    weights = np.exp(-distances[first].astype(np.float64) / scale) if scale > 0 else np.ones(len(first))
     pairs = np.stack([low[first], high[first]], axis=1)
     return Edges(graph.points, pairs, np.maximum(weights, np.finfo(float).tiny), longest, scale)
 
 
-def _uncrowded(start: Rows, end: NDArray[np.int32], distances: Floats, points: int, most: int) -> Rows:
-    """Rows of the edges (m,) that are among the `most` shortest into their end."""
-    if start.size == 0 or np.bincount(end, minlength=points).max() <= most:
-        return np.arange(start.size)
-    order = np.lexsort((start, distances, end))
+def _uncrowded(
+    start: Indices, end: Indices, distances: NDArray[np.float32], points: int, most: int
+) -> NDArray[np.bool_]:
+    """Which of the edges (m,) are among the `most` shortest into their end."""
+    kept = np.ones(start.size, np.bool_)
+    into = np.bincount(end, minlength=points)
+    # Only edges into crowded ends have to be ordered.
+    crowded = np.flatnonzero((into > most)[end])
+    order = crowded[np.lexsort((start[crowded], distances[crowded], end[crowded]))]
     ends = end[order]
-    rank = np.arange(order.size) - np.searchsorted(ends, ends)
-    return np.sort(order[rank < most])
+    kept[order[np.arange(order.size) - np.searchsorted(ends, ends) >= most]] = False
+    return kept
 
 
 def communities(edges: Edges, method: Method, *, resolution: float, seed: int) -> Rows:
