@@ -1,14 +1,16 @@
-"""The map's page in headless Chromium: size, time to the first picture, frames a second while it is moved.
+"""The map's page in headless Chromium: size, time to the first picture, frames a second, memory.
 
-    python benchmarks/page.py WORK [--points 10000,100000,1000000] [--screenshot docs/images/map-page.png]
+    python benchmarks/page.py WORK [--points 10000,100000,1000000,4776770] [--screenshot map-page.png]
 
 Simulated maps (clusters of random size); WebGL is done by software (SwiftShader), which is the slowest there
-is. Also types an id into the search and sees that it is found.
+is. The map is dragged and zoomed for five seconds each, and an id is typed into the search. The largest size
+comes last: the memory of the writer is its peak so far.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from pathlib import Path
 
@@ -17,23 +19,34 @@ from browser import Browser
 
 from kinmer.maps.picture import write_page
 
+# One event of the mouse a frame for five seconds; frames a second.
 FRAMES = """
 new Promise((done) => {
-  const {plot} = kinmerMap; let drawn = 0; const began = performance.now();
-  const counted = plot.subscribe('draw', () => { drawn += 1; });
-  const canvas = document.getElementById('map'); const box = canvas.getBoundingClientRect();
-  const send = (kind, x) => (kind === 'mousedown' ? canvas : window).dispatchEvent(new MouseEvent(kind,
-    {bubbles: true, clientX: box.left + x, clientY: box.top + 300, button: 0, buttons: 1}));
-  send('mousedown', 300); let step = 0;
-  const move = () => {
+  const canvas = document.getElementById('map'), box = canvas.getBoundingClientRect();
+  const at = {bubbles: true, cancelable: true, clientX: box.left + 400, clientY: box.top + 400};
+  const send = (kind, Kind, more) => canvas.dispatchEvent(new Kind(kind, {...at, ...more}));
+  const held = {button: 0, buttons: 1}, drag = DRAG, began = performance.now();
+  if (drag) send('mousedown', MouseEvent, held);
+  let frames = 0;
+  const step = () => {
     const passed = performance.now() - began;
-    send('mousemove', 300 + 200 * Math.sin(++step / 10));
-    if (passed < 5000) return requestAnimationFrame(move);
-    send('mouseup', 300); plot.unsubscribe(counted);
-    done([1000 * step / passed, 1000 * drawn / passed]);
+    frames += 1;
+    if (drag) send('mousemove', MouseEvent, {...held, clientX: box.left + 400 + 200 * Math.sin(frames / 10)});
+    else send('wheel', WheelEvent, {deltaY: passed < 2500 ? -20 : 20});
+    if (passed < 5000) return requestAnimationFrame(step);
+    if (drag) send('mouseup', MouseEvent, held);
+    done(1000 * frames / passed);
   };
-  requestAnimationFrame(move);
+  requestAnimationFrame(step);
 })
+"""
+# Milliseconds, and the id that comes first, until it is on the screen.
+FOUND = """
+(async () => {
+  const began = performance.now(), [row] = kinmerMap.find('WANTED'), found = performance.now() - began;
+  await kinmerMap.fly(row);
+  return [found, performance.now() - began, kinmerMap.idOf(row)];
+})()
 """
 
 
@@ -58,37 +71,41 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path)
-    parser.add_argument("--points", default="10000,100000,1000000")
+    parser.add_argument("--points", default="10000,100000,1000000,4776770")
     parser.add_argument("--screenshot", type=Path)
     args = parser.parse_args()
-    print("| points | page MB | opened s | frames/s while moved (drawn anew) | id found in ms |")
-    print("| --- |" + " --- |" * 4)
+    print(
+        "| points | page MB | written CPU-s | peak GB | first picture s | all read s | frames/s dragged |"
+        " zoomed | id found ms | shown ms | browser GB |"
+    )
+    print("| --- |" + " --- |" * 10)
     for points in (int(one) for one in args.points.split(",")):
         ids, where, columns = simulated(points)
-        path = write_page(
-            args.work / f"page{points}.html", ids, where, columns, color="gc", title="Simulated"
-        )
+        path = args.work / f"page{points}.html"
+        began = time.process_time()
+        write_page(path, ids, where, columns, color="gc", title="Simulated")
+        cpu, peak = time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         with Browser() as browser:
-            began = time.perf_counter()
             browser.open(path)
             browser.wait("!!globalThis.kinmerMap", 300)
-            opened = time.perf_counter() - began
-            frames, drawn = browser.ask(FRAMES)
+            first, opened = browser.ask("[kinmerMap.first / 1000, performance.now() / 1000]")
+            dragged = browser.ask(FRAMES.replace("DRAG", "true"))
+            time.sleep(2)
+            zoomed = browser.ask(FRAMES.replace("DRAG", "false"))
+            time.sleep(2)
             wanted = ids[points // 3]
-            milliseconds, found = browser.ask(
-                f"(() => {{ const t = performance.now(); const r = kinmerMap.find('{wanted}');"
-                f" return [performance.now() - t, kinmerMap.ids[r[0]]]; }})()"
-            )
-            if found != wanted:
+            found, seen, name = browser.ask(FOUND.replace("WANTED", wanted))
+            if name != wanted:
                 raise SystemExit(f"{wanted} is not found")
             print(
-                f"| {points:,} | {path.stat().st_size / 1e6:.1f} | {opened:.1f} | {frames:.1f} ({drawn:.1f})"
-                f" | {milliseconds:.0f} |",
+                f"| {points:,} | {path.stat().st_size / 1e6:.1f} | {cpu:.1f} | {peak:.1f} | {first:.1f} |"
+                f" {opened:.1f} | {dragged:.0f} | {zoomed:.0f} | {found:.0f} | {seen:.0f} |"
+                f" {browser.memory() / 1e9:.2f} |",
                 flush=True,
             )
             if args.screenshot:
-                browser.ask("kinmerMap.plot.reset()")
-                time.sleep(2)
+                browser.ask("document.getElementById('whole').click()")
+                time.sleep(3)
                 browser.picture(args.screenshot)
 
 

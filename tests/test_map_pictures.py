@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kinmer.maps.picture import write_page, write_picture
+from kinmer.maps import picture
+from kinmer.maps.picture import even_first, write_page, write_picture
 from kinmer.plots.scatter import (
     FEW,
     _spread,
@@ -166,6 +167,9 @@ def test_any_number_of_points_is_drawn(tmp_path: Path, points: int, same: bool) 
     assert "kinmerMap" in page.read_text()
 
 
+KINDS = {"uint8": "u1", "uint16": "<u2", "uint32": "<u4", "float32": "<f4"}
+
+
 def columns_of(rows: int) -> dict[str, NDArray[Any]]:
     return {
         "gc": np.where(np.arange(rows) % 7 == 0, np.nan, RNG.uniform(0.2, 0.8, rows)),
@@ -183,7 +187,7 @@ def test_a_page_holds_what_it_was_given(tmp_path: Path) -> None:
     text = write_page(tmp_path / "m.html", ids, where, columns, color="gc", title=BAD[0]).read_text()
     # Nothing of the data is markup, and nothing comes from elsewhere.
     assert "alert(1)</script>" not in text
-    assert text.count("<script") == text.count("</script>") == 3 + 3 + 4
+    assert text.count("<script") == text.count("</script>") == 3 + 3 + 4 + 2
     outside = re.sub(r"(?s)<script.*?</script>", "", text)
     assert not re.search(r"(src|href)=|url\(|@import", outside)
     assert packed(text, "ids").decode().split("\n") == [" ".join(one.split()) for one in ids]
@@ -197,11 +201,12 @@ def test_a_page_holds_what_it_was_given(tmp_path: Path) -> None:
     assert gc == pytest.approx(columns["gc"].astype(float), nan_ok=True)
     assert (told["length"]["kind"], told["length"]["whole"], told["length"]["log"]) == ("number", True, True)
     assert told["cluster"]["kind"] == "names"
-    kinds = {"uint8": "u1", "uint16": "<u2"}
     for name in ("genus", "cluster"):
-        codes = np.frombuffer(packed(text, told[name]["part"]), kinds[told[name]["type"]])
-        wanted = ["–" if one in (None, "") else str(one) for one in columns[name]]
-        assert [told[name]["names"][code] for code in codes] == wanted
+        part = told[name]["part"]
+        codes = np.frombuffer(packed(text, part), KINDS[told[name]["type"]])
+        names = packed(text, f"{part}-names").decode().split("\n")
+        wanted = ["–" if one in (None, "") else " ".join(str(one).split()) for one in columns[name]]
+        assert [names[code] for code in codes] == wanted
         assert sum(told[name]["counts"]) == rows
         assert len(told[name]["colors"]) == len(told[name]["shown"]) == len(told[name]["counts"])
 
@@ -210,6 +215,76 @@ def test_too_many_names_are_left_out(tmp_path: Path) -> None:
     names = np.array([f"n{one}" for one in range(70_000)], object)
     text = write_page(tmp_path / "m.html", names, RNG.normal(size=(70_000, 2)), {"name": names}).read_text()
     assert about(text)["columns"] == []
+
+
+def test_many_names_stay_where_they_name_groups(tmp_path: Path) -> None:
+    names = np.array([f"n{one // 4}" for one in range(4 * 66_000)], object)
+    text = write_page(
+        tmp_path / "m.html", names, RNG.normal(size=(len(names), 2)), {"name": names}
+    ).read_text()
+    (told,) = about(text)["columns"]
+    assert told["type"] == "uint32"
+    listed = np.array(packed(text, f"{told['part']}-names").decode().split("\n"))
+    assert (listed[np.frombuffer(packed(text, told["part"]), "<u4")] == names).all()
+
+
+@pytest.mark.parametrize("few", [700, 3000, 20_000])
+def test_a_sample_in_front_shows_what_all_points_do(few: int) -> None:
+    steps = np.concatenate([RNG.normal(20_000, 900, (9_990, 2)), RNG.integers(0, 65_536, (10, 2))])
+    steps = np.ascontiguousarray(np.clip(steps, 0, 65_535).astype(np.uint16).T)
+    order = even_first(steps, few)
+    assert (np.sort(order) == np.arange(10_000)).all()
+    if few == 20_000:
+        assert (order == np.arange(10_000)).all()
+        return
+    front, rest = order[:few], order[few:]
+    cells = steps[0] // 256 * 256 + steps[1] // 256
+    filled = len(np.unique(cells))
+    # No filled cell is empty where there is room for all, and dense parts stay dense.
+    assert len(np.unique(cells[front])) == min(few, filled) or filled > few
+    if filled < few:
+        assert set(range(9_990, 10_000)) <= set(front.tolist())
+        for axis in (0, 1):
+            assert np.median(steps[axis][front]) == pytest.approx(np.median(steps[axis]), abs=150)
+    # Both parts run along the Z curve: the bits of x and y taken in turn.
+    for part in (front if filled < few else np.array([], int), rest):
+        codes = [
+            int("".join(b + a for a, b in zip(f"{x:016b}", f"{y:016b}", strict=True)), 2)
+            for x, y in steps.T[part].tolist()
+        ]
+        assert codes == sorted(codes)
+
+
+def test_a_large_page_holds_its_points_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "DRAWN", 1000)
+    monkeypatch.setattr(picture, "BLOCK", 1500)
+    rows = 4321
+    where, columns = RNG.normal(size=(rows, 2)), columns_of(rows)
+    ids = [f"s{row}" for row in range(rows)]
+    text = write_page(tmp_path / "m.html", ids, where, columns, color="gc").read_text()
+    told = about(text)
+    assert told["blocks"] == [0, 1000, 2500, 4000, 4321]
+    # What the first picture needs stands in front of the script, everything else behind it.
+    script = text.index("async function main")
+    assert text.index('id="column0"') < script < text.index('id="x-1"') < text.index('id="ids"')
+
+    def whole(part: str, kind: str) -> NDArray[Any]:
+        names = [part if not block else f"{part}-{block}" for block in range(4)]
+        return np.concatenate([np.frombuffer(packed(text, name), kind) for name in names])
+
+    read = "\n".join(packed(text, f"ids-{block}" if block else "ids").decode() for block in range(4)).split(
+        "\n"
+    )
+    order = np.array([int(one[1:]) for one in read])
+    assert (np.sort(order) == np.arange(rows)).all()
+    x = whole("x", "<u2") / 65_535
+    assert (x - x[0]) * np.ptp(where, axis=0).max() == pytest.approx(
+        where[order, 0] - where[order[0], 0], abs=1e-3
+    )
+    for column in told["columns"]:
+        found = whole(column["part"], KINDS[column["type"]])
+        if column["kind"] == "number":
+            assert found == pytest.approx(columns[column["name"]][order].astype(float), nan_ok=True, rel=1e-6)
 
 
 @pytest.fixture
@@ -266,3 +341,29 @@ def test_a_page_opens_without_a_network_and_finds_an_id(tmp_path: Path, browsing
         # The map is drawn: there is color in it.
         shot = imread(tmp_path / "shot.png")[:, :1000, :3]
         assert (np.ptp(shot, axis=2) > 0.2).sum() > 500
+
+
+@pytest.mark.slow
+def test_a_large_page_finds_shows_and_chooses_what_its_sample_lacks(tmp_path: Path, browsing: Any) -> None:
+    rows = 400_000
+    where = RNG.normal(size=(rows, 2))
+    where[-1] = 0.001, 0.002
+    page = write_page(tmp_path / "m.html", [f"c{one}" for one in range(rows)], where, {"v": np.arange(rows)})
+    drawn = "kinmerMap.plot.get('points').length"
+    with browsing.Browser() as browser:
+        browser.open(page)
+        browser.wait("!!globalThis.kinmerMap")
+        assert browser.ask(drawn) == picture.DRAWN
+        # Every id is found, drawn or not, and is on the screen with its values then.
+        for row in (rows - 1, 7, 123_456):
+            found = f"(async () => {{ await kinmerMap.fly(kinmerMap.find('C{row}')[0]); }})()"
+            browser.ask(found)
+            tip = browser.ask("document.getElementById('tip').textContent")
+            assert tip == f"c{row}v{row:,}"
+            state = browser.ask("document.getElementById('state').textContent")
+            assert state == "", "all of what is in view is drawn"
+        # A line around all chooses all, also what is not drawn.
+        browser.ask("document.getElementById('whole').click()")
+        browser.wait(f"{drawn} >= {picture.DRAWN}", 20)
+        browser.ask("kinmerMap.plot.lassoSelect([[-2, -2], [2, -2], [2, 2], [-2, 2]], {isGl: true})")
+        assert browser.wait("kinmerMap.listed().length > 1 && kinmerMap.listed().length", 20) == rows
