@@ -26,7 +26,7 @@ from kinmer.index.manifest import (
     read_manifest,
     save_manifest,
 )
-from kinmer.index.names import names_of, numbers_of, selves_of
+from kinmer.index.names import frame_of, names_of, numbers_of, selves_of
 from kinmer.index.nearest import Groups, Labels, Near, Scan
 from kinmer.index.rows import Rows, map_rows, map_vectors, row_files
 from kinmer.index.table import EntryTable
@@ -171,12 +171,7 @@ class Storage:
     @property
     def metadata(self) -> pd.DataFrame:
         """All that is known of the entries by number, index = `ids`: length, gc and the metadata."""
-        entries = list(self.table.scan())
-        rows = [(entry.length, entry.gc, *entry.values) for entry in entries]
-        import pandas as pd
-
-        index = pd.Index(np.array(list(self.names(entries).values()), dtype=object))
-        return pd.DataFrame(rows, columns=["length", "gc", *self.columns], index=index)
+        return frame_of(self.table)
 
     def entries(self, numbers: Labels) -> dict[int, Entry]:
         """The entries of these numbers (any shape; -1 is passed over)."""

@@ -6,6 +6,8 @@ Where an id is of one entry it is that entry's name, else the name is ``genome:i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,11 @@ from kinmer.index.rows import Rows
 from kinmer.index.table import EntryTable
 from kinmer.stores import Metric, distances_to
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Entries that are named together.
+BLOCK = 1 << 14
 # As SemiBin writes sample and contig.
 SEPARATOR = ":"
 # A name is taken apart at so many separators at most, and so many genomes are listed in a message.
@@ -55,6 +62,24 @@ def names_of(table: EntryTable, entries: Iterable[Entry]) -> dict[int, str]:
     meant = _resolved(table, list(names.values()))
     names = {at: name if len(meant[name]) < 2 else f"{name}#{at}" for at, name in names.items()}
     return {entry.number: names.get(entry.number, entry.id) for entry in given}
+
+
+def frame_of(table: EntryTable) -> pd.DataFrame:
+    """A row an entry, by number: length, gc and the metadata; the index are names."""
+    import pandas as pd
+
+    titles = ("length", "gc", *table.columns)
+    names: list[str] = []
+    columns: list[list[Any]] = [[] for _ in titles]
+    entries = table.scan()
+    # Block after block: entries take several times the memory of their columns.
+    while block := list(islice(entries, BLOCK)):
+        names += names_of(table, block).values()
+        lines = zip(*((entry.length, entry.gc, *entry.values) for entry in block), strict=True)
+        for column, values in zip(columns, lines, strict=True):
+            column += values
+    index = pd.Index(np.array(names, dtype=object))
+    return pd.DataFrame(dict(zip(titles, columns, strict=True)), index=index)
 
 
 def ambiguous(table: EntryTable, name: str, held: Sequence[Holder]) -> InputError:
