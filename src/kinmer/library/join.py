@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 LOOKED_AT = 1000
 # Ids asked for in one statement.
 IDS_AT_ONCE = 500
+# Texts of a table that are remembered, so that equal ones take room once.
+KEPT_TEXTS = 1 << 16
 # A file may be called genome.fna, and its genome so.
 HEADERS = frozenset((*ID_NAMES, "genome", "genome_id", "assembly", "assembly_accession", "name", "accession"))
 _VERSION = re.compile(r"\.\d+$")
@@ -243,21 +245,27 @@ def joined_metadata(ids: NDArray[np.object_], obs: pd.DataFrame, path: str | Pat
         # Nothing is searched here, so a table of verdicts, with its column rank, does as well.
         staged = stage_metadata(path, Path(folder) / "metadata.sqlite", known=counted, reserved=("id",))
         listed = ", ".join(["id", *(f"c{number}" for number in range(len(staged.columns)))])
-        known: dict[str, tuple[str | None, ...]] = {}
+        values = [np.full(len(ids), None, object) for _ in staged.columns]
+        # A text that is met often is kept once.
+        texts: dict[str | None, str | None] = {}
+        matched = 0
         with closing(sqlite3.connect(staged.database)) as connection:
             for start in range(0, len(ids), IDS_AT_ONCE):
                 some = [normal_accession(name) for name in ids[start : start + IDS_AT_ONCE].tolist()]
                 asked = f"SELECT {listed} FROM metadata WHERE id IN ({', '.join('?' * len(some))})"
-                known.update((row[0], row[1:]) for row in connection.execute(asked, some))
-        if not known:
+                known = {row[0]: row[1:] for row in connection.execute(asked, some)}
+                matched += len(known)
+                if len(texts) > KEPT_TEXTS:
+                    texts.clear()
+                for at, name in enumerate(some, start):
+                    for column, text in zip(values, known.get(name, ()), strict=False):
+                        column[at] = texts.setdefault(text, text)
+        if not matched:
             raise unmatched(staged, ids.tolist(), "none of its ids is among the sequences")
         refuse_entry_as_header(staged, set(ids.tolist()))
-    nothing = (None,) * len(staged.columns)
-    rows = [known.get(normal_accession(name), nothing) for name in ids]
-    table = pd.DataFrame(rows, columns=list(staged.columns), index=obs.index, dtype=object)
     obs = obs.copy()
-    for name in staged.columns:
-        obs[name] = _typed(table[name])
+    for name, column in zip(staged.columns, values, strict=True):
+        obs[name] = _typed(pd.Series(column, index=obs.index))
     return obs
 
 
