@@ -73,6 +73,7 @@ class Sample:
     layout, clr : of the counts, and their transform.
     columns : (width,) factors of the transformed columns.
     group_weight : (g,) weight of every group's fragments, together; None: every fragment counts the same.
+    total : fragments to come, for the bar.
 
     Raises TrainingError for fewer than two fragments.
     """
@@ -86,14 +87,17 @@ class Sample:
         values: str = "counts",
         columns: NDArray[np.float32] | None = None,
         group_weight: NDArray[np.float64] | None = None,
+        total: int | None = None,
     ) -> None:
         self.layout, self._clr, self._values = layout, clr, values
         self._columns = np.ones(layout.width, np.float32) if columns is None else columns
         self._blocks: list[NDArray[Any]] = []
         groups = [np.empty(0, np.int64)]
-        for counts, which in blocks:
-            self._blocks.append(_compact(counts))
-            groups.append(which)
+        with step("Reading fragments", total) as bar:
+            for counts, which in blocks:
+                self._blocks.append(_compact(counts))
+                groups.append(which)
+                bar.advance(len(which))
         self.groups = np.concatenate(groups)
         if len(self.groups) < 2:
             raise TrainingError(f"{len(self.groups)} fragments are too few to fit an encoder on")
@@ -240,7 +244,8 @@ def _components(scatter: Floats, number: int) -> tuple[Floats, Floats]:
     """(width, number) eigenvectors of the largest eigenvalues, descending, and these; none that is zero."""
     width = len(scatter)
     number = max(1, min(number, width))
-    values, vectors = scipy.linalg.eigh(scatter, subset_by_index=[width - number, width - 1])
+    with step("Eigenvectors"):
+        values, vectors = scipy.linalg.eigh(scatter, subset_by_index=[width - number, width - 1])
     kept = values[::-1] > max(values[-1], 0) * 1e-7
     kept[0] = True
     return vectors[:, ::-1][:, kept], values[::-1][kept]

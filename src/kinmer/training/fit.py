@@ -277,6 +277,7 @@ def _fitted(settings: FitSettings, drawn: _Drawn, log: Callable[[str], None] | N
         values=drawn.values,
         columns=column_weights(layout, codon=settings.codon, phase=settings.phase),
         group_weight=drawn.group_weight,
+        total=drawn.facts.get("fragments", drawn.facts.get("profiles")),
     )
     if settings.method == "pca":
         directions = fit_principal(sample, settings.dim)
