@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from kinmer.errors import EngineError, FormatError
+from kinmer.progress import counted
 from kinmer.stores.exact import (
     Labels,
     Vectors,
@@ -127,7 +128,8 @@ class Segment:
         order = np.random.Generator(np.random.PCG64(len(labels))).permutation(len(labels))
         rows = (order + len(self.labels)).astype(np.uint64)
         try:
-            self.graph.add(rows, coded[order], threads=threads, copy=True)
+            for at in counted(range(0, len(rows), PAGE), "a block of the graph"):
+                self.graph.add(rows[at : at + PAGE], coded[order[at : at + PAGE]], threads=threads, copy=True)
         except (RuntimeError, MemoryError) as error:
             raise EngineError("usearch cannot add entries", str(error)) from error
         self.labels = np.concatenate([self.labels, labels])
@@ -190,7 +192,8 @@ class Segment:
         rows = self.living()
         if len(self.labels) <= FEW:
             return rows[:0]
-        parts = [self._unreached(rows[at : at + PAGE], threads) for at in range(0, len(rows), PAGE)]
+        starts = counted(range(0, len(rows), PAGE), "checking the graph")
+        parts = [self._unreached(rows[at : at + PAGE], threads) for at in starts]
         return np.concatenate([rows[:0], *parts])
 
     def save(self, folder: Path, number: int) -> None:
