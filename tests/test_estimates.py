@@ -137,6 +137,7 @@ def test_a_command_is_the_sum_of_its_steps() -> None:
     cost = cost_of("count", held, ROOMY, coding=False)
     assert [(step.name, step.units) for step in cost.steps] == [
         ("start", 1),
+        ("files", 2),
         ("unpacking", 0),
         ("k-mers", 30_000),
         ("profiles", 10),
@@ -154,7 +155,7 @@ def test_a_command_is_the_sum_of_its_steps() -> None:
     [
         ("count", {"coding": True}, {"reading frames", "profile bytes with frames"}),
         ("embed", {}, {"embedding"}),
-        ("index", {}, {"reading frames", "embedding", "entries", "graph in an index"}),
+        ("index", {}, {"reading frames", "embedding", "entries", "graph"}),
         ("reference", {"compact": False}, {"letters kept", "fragments"}),
         ("map", {}, {"neighbors of all pairs", "points moved", "picture and page"}),
         ("cluster", {}, {"neighbors of all pairs", "communities"}),
@@ -275,7 +276,7 @@ def test_what_inputs_hold(genomes: Path, tmp_path: Path) -> None:
     assert (known.kind, known.sequences, known.rows, known.genomes) == ("index", 2, rows, 2)
     # The mean of the one that is cut is a vector too.
     units = dict(steps_of("index", contents_of([files[0]]).at_least(1000))[1])
-    assert units["entries"] == units["graph in an index"] == rows
+    assert units["entries"] == units["graph"] == rows
 
 
 def test_genomes_yet_to_come_are_taken_to_be_as_the_others(genomes: Path, tmp_path: Path) -> None:

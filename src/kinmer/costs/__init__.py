@@ -48,7 +48,8 @@ class Estimate:
         """Some lines for people."""
         held, machine = self.contents, self.machine
         about = "" if held.looked == 1 else "about "
-        genomes = f" of {held.genomes:,} genomes" if held.genomes > 1 else ""
+        parts = f" in {held.genomes:,} files" if held.kind == "fasta" else f" of {held.genomes:,} genomes"
+        genomes = parts if held.genomes > 1 else ""
         bases = f", {held.bases / 1e6:,.1f} Mbp" if held.bases else ""
         looked = "" if held.looked > 0.99 else f" ({100 * held.looked:.2g} % of it was read)"
         lines = [

@@ -26,7 +26,7 @@ LEAST_SHARE = 0.01
 ITERATIONS = 750
 # Steps whose units hold numbers of a vector: they cost by its dimensions.
 _OF_VECTORS = (
-    *("embedding", "entries", "graph", "graph in an index", "rows of the graph's block", "database"),
+    *("embedding", "entries", "graph", "rows of the graph's block", "database"),
     *("neighbors of all pairs", "neighbors", "fragments and rows"),
 )
 
@@ -102,25 +102,25 @@ def _count(held: Contents, coding: bool) -> Steps:
     stored = "profile bytes with frames" if coding else "profile bytes"
     block = min(held.sequences, BLOCK_BYTES * held.sequences / max(held.bases, 1))
     rows = [("profiles", held.sequences), ("rows of a block", block), (stored, size)]
-    return [("start", 1), *_counting(held, coding), *rows]
+    return [("start", 1), ("files", max(0, held.genomes - 1)), *_counting(held, coding), *rows]
 
 
-def _graph(rows: float, name: str = "graph") -> Steps:
-    return [(name, rows), ("rows of the graph's block", min(rows, BLOCK_ROWS))]
+def _graph(rows: float) -> Steps:
+    return [("graph", rows), ("rows of the graph's block", min(rows, BLOCK_ROWS))]
 
 
 def _index(
     held: Contents, pieces: Sequence[int] = PIECE_LENGTHS, scale: int = SKETCH_SCALE, genomes: int = 0
 ) -> Steps:
     """Of an index: from FASTA whole sequences, pieces and means of genomes, from all else a vector each."""
-    start, engine = ("start of an index", 1), "graph in an index"
+    start = ("start of an index", 1)
     if held.kind != "fasta":
-        return [start, ("entries", held.sequences), *_graph(held.sequences, engine)]
+        return [start, ("entries", held.sequences), *_graph(held.sequences)]
     cut = held.at_least(pieces[0] + 1, empty=True)
     rows = held.vectors(pieces) + (genomes or cut.sequences)
     # What is cut is counted as a whole, and once more in tiles.
     twice = [("k-mers", cut.bases), ("reading frames", cut.bases)]
-    made = [("embedding", rows), ("entries", rows), *_graph(rows, engine)]
+    made = [("embedding", rows), ("entries", rows), *_graph(rows)]
     sketched = [("sketches", held.bases), ("hashes", held.bases / scale)]
     return [start, *_counting(held, True), *twice, *made, *sketched]
 

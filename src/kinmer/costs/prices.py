@@ -39,10 +39,12 @@ PRICES = {
     "start of an index": Price(cpu=1.0, memory=330e6, disk=9e6),
     # Reading FASTA: letters of compressed files, and of all.
     "unpacking": Price(cpu=1.1e-9, parallel=1.0),
-    "k-mers": Price(cpu=3.5e-9, parallel=0.8),
-    "reading frames": Price(cpu=7e-9, parallel=0.9),
+    # Files that are committed one by one.
+    "files": Price(cpu=25e-3, parallel=0.3),
+    "k-mers": Price(cpu=1.2e-9, parallel=0.8),
+    "reading frames": Price(cpu=7.5e-9, parallel=0.9),
     # Rows of a profile store, those of a block of FASTA, and the sum of lengths to the PROFILE_EXPONENT.
-    "profiles": Price(cpu=20e-6, parallel=0.7),
+    "profiles": Price(cpu=24e-6, parallel=0.7),
     "rows of a block": Price(memory=16e3),
     "profile bytes": Price(disk=280),
     "profile bytes with frames": Price(disk=375),
@@ -50,8 +52,7 @@ PRICES = {
     # Rows of an index with checksums and metadata, and a graph of neighbors over float16 (Malkov and Yashunin
     # 2018), which takes in BLOCK_ROWS of them at a time.
     "entries": Price(cpu=34e-6, disk=2300),
-    "graph": Price(cpu=4.6e-5, exponent=1.16, parallel=0.95, memory=2900, disk=1400),
-    "graph in an index": Price(cpu=7.7e-5, exponent=1.16, parallel=0.95, memory=2900, disk=1400),
+    "graph": Price(cpu=4.2e-5, exponent=1.15, parallel=0.95, memory=2900, disk=670),
     "rows of the graph's block": Price(memory=9000),
     "sketches": Price(cpu=20e-9, parallel=0.8),
     "hashes": Price(disk=15),
@@ -66,7 +67,7 @@ PRICES = {
     "iterations": Price(cpu=0.02, parallel=0.5),
     "points moved": Price(cpu=0.87e-6, parallel=0.9),
     "picture and page": Price(cpu=45e-6, memory=3000, disk=250),
-    "communities": Price(cpu=1.27e-4, exponent=1.1, memory=7000, disk=60),
+    "communities": Price(cpu=8.9e-5, exponent=1.15, memory=7000, disk=60),
     "database": Price(memory=2300),
     "queries": Price(cpu=1.85e-3, parallel=0.5, disk=600),
     # Queries that wait until the sample is known.
