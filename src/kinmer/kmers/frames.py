@@ -222,16 +222,16 @@ def _choose_segments(triplets: Any, segments: Any, keys: Any, used: Any) -> tupl
 
 
 @njit(nogil=True, cache=True)
-def _count_triplet(triplets: Any, segments: Any, word: int) -> int:
-    """How often the segments taken read this codon."""
-    found = 0
+def _count_tryptophan(triplets: Any, segments: Any) -> tuple[int, int]:
+    """How often the segments taken read TGA, and how often TGG."""
+    tga, tgg = 0, 0
     for s in range(len(segments)):
         start, end, strand = segments[s]
         if strand >= 0:
-            wanted = _READ[strand, word]
             for one in triplets[start % 3, start // 3 : end // 3]:
-                found += one == wanted
-    return found
+                tga += one == _READ[strand, _TGA]
+                tgg += one == _READ[strand, _TGG]
+    return tga, tgg
 
 
 @njit(nogil=True, cache=True)
@@ -282,8 +282,7 @@ def add_window(codes: Any, n: int, code: int, whole: bool, raw: Any, room: Any) 
     if whole and code < 0:
         code = 0
         if codons[1] - codons[0] > _GAIN:
-            of_code = segments[1, : found[1]]
-            tga, tgg = _count_triplet(triplets, of_code, _TGA), _count_triplet(triplets, of_code, _TGG)
+            tga, tgg = _count_tryptophan(triplets, segments[1, : found[1]])
             code = int(_is_fourth(codons, tga, tgg))
     for which in range(2):
         if which != 1 - code:
@@ -292,21 +291,29 @@ def add_window(codes: Any, n: int, code: int, whole: bool, raw: Any, room: Any) 
 
 
 @njit(nogil=True, cache=True)
-def add_span(buffer: Any, start: int, end: int, codes: Any, n: int, code: int, raw: Any, room: Any) -> int:
+def add_span(
+    buffer: Any, start: int, end: int, whole: bool, codes: Any, n: int, code: int, raw: Any, room: Any
+) -> tuple[int, int]:
     """Go on with buffer[start:end] behind the n letters in `codes`, adding every window that gets full.
 
-    codes : uint8, as many as a window has letters. Gives how many are left in it, of a window not yet full.
+    codes : uint8, as many as a window has letters. whole : the span is a whole sequence, whose last window is
+    added too. Gives how many are left in `codes`, of a window not yet full, and what `add_window` gives.
     """
-    for p in range(start, end):
-        letter = _CODE_OF[buffer[p]]
-        if letter == _BREAK - 1:
-            continue
-        codes[n] = letter
-        n += 1
-        if n == len(codes):
-            add_window(codes, n, code, False, raw, room)
-            n = 0
-    return n
+    # One place that adds windows: a second one would be compiled a second time.
+    alone = whole
+    while True:
+        while start < end and n < len(codes):
+            letter = _CODE_OF[buffer[start]]
+            start += 1
+            if letter != _BREAK - 1:
+                codes[n] = letter
+                n += 1
+        if n < len(codes) and not whole:
+            return n, code
+        code = add_window(codes, n, code, alone and start == end, raw, room)
+        n, alone = 0, False
+        if start == end:
+            return n, code
 
 
 @njit(nogil=True, cache=True)
@@ -353,14 +360,11 @@ def frames_of_spans(buffer: Any, spans: Any, room: Any, code: int, first: int, c
 
     spans : (n, 2) int64 start and end. room : of `make_room`. code : as in `add_window`.
     """
-    window = len(room[4])
-    codes = np.empty(window, np.uint8)
+    codes = np.empty(len(room[4]), np.uint8)
     raw = np.empty(RAW_SHAPE, np.uint32)
     for i in range(len(spans)):
         raw[:] = 0
-        start, end = spans[i]
-        n = add_span(buffer, start, end, codes, 0, code, raw, room)
-        chosen = add_window(codes, n, code, end - start < window, raw, room)
+        _, chosen = add_span(buffer, spans[i, 0], spans[i, 1], True, codes, 0, code, raw, room)
         finish_row(raw, chosen, counts[i, first:])
 
 
@@ -377,7 +381,7 @@ class FrameRecord:
         self._submit, self._code, self._window = submit, code, window
         self._raw = np.zeros(RAW_SHAPE, np.uint32)
         self._codes, self._n = np.empty(window, np.uint8), 0
-        self._jobs: list[Future[int]] = []
+        self._jobs: list[Future[tuple[int, int]]] = []
         self._parts: list[NDArray[np.uint32]] = []
 
     def begin(self, buffer: NDArray[np.uint8], start: int, end: int, unit: int | None) -> None:
@@ -393,13 +397,15 @@ class FrameRecord:
             raw = np.zeros(RAW_SHAPE, np.uint32)
             self._parts.append(raw)
             room = make_room(self._window)
-            job = self._submit(add_span, buffer, first, last, self._codes, self._n, self._code, raw, room)
+            job = self._submit(
+                add_span, buffer, first, last, False, self._codes, self._n, self._code, raw, room
+            )
             self._jobs.append(job)
 
     def settle(self) -> None:
         """Wait for all that was started."""
         for job, raw in zip(self._jobs, self._parts, strict=True):
-            self._n = job.result()
+            self._n, _ = job.result()
             self._raw += raw
         self._jobs, self._parts = [], []
 
