@@ -243,10 +243,12 @@ class SeenIds:
 
     def suspects(self, hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Positions of the hashes that were added before, or occur here for the second time."""
-        known = self.known(hashes)
+        # In order: places found in a long run are then read one behind the other.
         order = np.argsort(hashes, kind="stable")
-        known[order[1:][hashes[order[1:]] == hashes[order[:-1]]]] = True
-        return np.flatnonzero(known)
+        ordered = hashes[order]
+        known = self.known(ordered)
+        known[1:] |= ordered[1:] == ordered[:-1]
+        return np.sort(order[known])
 
     def known(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         known = np.zeros(len(hashes), dtype=bool)
