@@ -11,7 +11,7 @@ import numpy as np
 from kinmer.confidence.probes import LEAST, LENGTHS, MOST_PRODUCTS, PER_GENOME, PER_LENGTH
 from kinmer.costs.looks import Contents
 from kinmer.costs.machine import Machine
-from kinmer.costs.prices import BLOCK_ROWS, DIM, PRICES, PROFILE_EXPONENT
+from kinmer.costs.prices import BATCH_ROWS, BLOCK_ROWS, DIM, PRICES, PROFILE_EXPONENT
 from kinmer.fasta import BLOCK_BYTES
 from kinmer.index.manifest import COMPACT_SCALE
 from kinmer.index.pieces import COMPACT_PIECES, PIECE_LENGTHS
@@ -26,7 +26,8 @@ LEAST_SHARE = 0.01
 ITERATIONS = 750
 # Steps whose units hold numbers of a vector: they cost by its dimensions.
 _OF_VECTORS = (
-    *("embedding", "entries", "graph", "rows of the graph's block", "database"),
+    *("embedding", "embeddings kept", "entries", "graph", "graph kept", "rows of the graph's block"),
+    "database",
     *("neighbors of all pairs", "neighbors", "fragments and rows"),
 )
 
@@ -109,18 +110,26 @@ def _graph(rows: float) -> Steps:
     return [("graph", rows), ("rows of the graph's block", min(rows, BLOCK_ROWS))]
 
 
+def _embedding(rows: float) -> Steps:
+    return [("embedding", rows), ("rows of a batch", min(rows, BATCH_ROWS))]
+
+
+def _entries(held: Contents, rows: float) -> Steps:
+    return [("entries", rows), ("metadata", held.sequences), *_graph(rows), ("graph kept", rows)]
+
+
 def _index(
     held: Contents, pieces: Sequence[int] = PIECE_LENGTHS, scale: int = SKETCH_SCALE, genomes: int = 0
 ) -> Steps:
     """Of an index: from FASTA whole sequences, pieces and means of genomes, from all else a vector each."""
     start = ("start of an index", 1)
     if held.kind != "fasta":
-        return [start, ("entries", held.sequences), *_graph(held.sequences)]
+        return [start, *_entries(held, held.sequences)]
     cut = held.at_least(pieces[0] + 1, empty=True)
     rows = held.vectors(pieces) + (genomes or cut.sequences)
     # What is cut is counted as a whole, and once more in tiles.
     twice = [("k-mers", cut.bases), ("reading frames", cut.bases)]
-    made = [("embedding", rows), ("entries", rows), *_graph(rows)]
+    made = [*_embedding(rows), *_entries(held, rows)]
     sketched = [("sketches", held.bases), ("hashes", held.bases / scale)]
     return [start, *_counting(held, True), *twice, *made, *sketched]
 
@@ -150,7 +159,7 @@ def _map(points: float) -> Steps:
 
 
 def _cluster(points: float) -> Steps:
-    return [("start", 1), *_neighbors(points), ("communities", points)]
+    return [("start of a clustering", 1), *_neighbors(points), ("communities", points)]
 
 
 def _search(held: Contents, rows: float) -> Steps:
@@ -168,7 +177,7 @@ def steps_of(
     if command == "count":
         return f"count{' --coding' * coding}", _count(held, coding)
     if command == "embed":
-        return "embed", [("start", 1), ("embedding", held.sequences)]
+        return "embed", [("start", 1), *_embedding(held.sequences), ("embeddings kept", held.sequences)]
     if command == "index":
         return "index", _index(held)
     if command == "reference":

@@ -10,8 +10,8 @@ WORK_SECONDS = 0.025
 DIM = 512
 
 
-# Rows that an engine takes in at a time.
-BLOCK_ROWS = 1 << 16
+# Rows that are embedded, and that an engine takes in, at a time.
+BATCH_ROWS, BLOCK_ROWS = 1 << 12, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ PRICES = {
     # Python, NumPy, compiled kernels; what is held whatever the input.
     "start": Price(cpu=0.9, memory=330e6),
     "start of a search": Price(cpu=1.1, memory=360e6),
-    "start of a map": Price(cpu=1.9, memory=400e6),
+    "start of a map": Price(cpu=1.9, memory=400e6, disk=7e5),
+    "start of a clustering": Price(cpu=0.9, memory=460e6),
     # An index has its encoder in it.
     "start of an index": Price(cpu=1.0, memory=330e6, disk=9e6),
     # Reading FASTA: letters of compressed files, and of all.
@@ -48,28 +49,32 @@ PRICES = {
     "rows of a block": Price(memory=16e3),
     "profile bytes": Price(disk=280),
     "profile bytes with frames": Price(disk=375),
-    "embedding": Price(cpu=115e-6, parallel=0.8, memory=300, disk=2112),
+    "embedding": Price(cpu=115e-6, parallel=0.8),
+    "rows of a batch": Price(memory=20e3),
+    "embeddings kept": Price(disk=2112),
     # Rows of an index with checksums and metadata, and a graph of neighbors over float16 (Malkov and Yashunin
     # 2018), which takes in BLOCK_ROWS of them at a time.
-    "entries": Price(cpu=34e-6, disk=2300),
-    "graph": Price(cpu=4.2e-5, exponent=1.15, parallel=0.95, memory=2900, disk=670),
-    "rows of the graph's block": Price(memory=9000),
+    "entries": Price(cpu=34e-6, disk=2088),
+    "metadata": Price(disk=250),
+    "graph": Price(cpu=4.2e-5, exponent=1.15, parallel=0.95, memory=2900),
+    "rows of the graph's block": Price(memory=11.5e3),
+    "graph kept": Price(disk=670),
     "sketches": Price(cpu=20e-9, parallel=0.8),
-    "hashes": Price(disk=15),
+    "hashes": Price(disk=14),
     "letters kept": Price(cpu=0.5e-9, disk=0.25),
     "genomes": Price(cpu=5e-3),
     # Fragments of a calibration, and what they are compared with.
-    "fragments": Price(cpu=7e-3, parallel=0.1, memory=400e3),
+    "fragments": Price(cpu=7e-3, parallel=0.1, memory=450e3),
     "fragments and rows": Price(cpu=6.5e-8, parallel=0.5),
     "neighbors of all pairs": Price(cpu=2.6e-8, parallel=0.9),
     "neighbors": Price(cpu=1.4e-4, exponent=1.05, parallel=0.95),
     "affinities": Price(cpu=40e-6, parallel=0.5, memory=4000),
     "iterations": Price(cpu=0.02, parallel=0.5),
     "points moved": Price(cpu=0.87e-6, parallel=0.9),
-    "picture and page": Price(cpu=45e-6, memory=3000, disk=250),
+    "picture and page": Price(cpu=45e-6, memory=3000, disk=130),
     "communities": Price(cpu=8.9e-5, exponent=1.15, memory=7000, disk=60),
     "database": Price(memory=2300),
-    "queries": Price(cpu=1.85e-3, parallel=0.5, disk=600),
+    "queries": Price(cpu=1.95e-3, parallel=0.5, disk=340),
     # Queries that wait until the sample is known.
     "queries that wait": Price(memory=150e3),
 }
