@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from kinmer.confidence.calibrator import (
     Calibrated,
     calibration_of,
@@ -10,9 +13,7 @@ from kinmer.confidence.calibrator import (
     warn_stale,
 )
 from kinmer.confidence.candidates import Candidates, GenomeMeans, Nearest, SharedHashes, candidates_of, unit
-from kinmer.confidence.cases import LabeledSample
 from kinmer.confidence.features import WHY
-from kinmer.confidence.learn import calibrate, calibration_error
 from kinmer.confidence.model import CLASSES, Calibration
 from kinmer.confidence.pool import CASES, HIDDEN, NO_KIN, Lineages, Pool
 from kinmer.confidence.verdict import (
@@ -31,6 +32,11 @@ from kinmer.confidence.verdict import (
     score,
     verdicts,
 )
+
+if TYPE_CHECKING:
+    from kinmer.confidence.cases import LabeledSample as LabeledSample
+    from kinmer.confidence.learn import calibrate as calibrate
+    from kinmer.confidence.learn import calibration_error as calibration_error
 
 __all__ = [
     "CASES",
@@ -70,3 +76,12 @@ __all__ = [
     "verdicts",
     "warn_stale",
 ]
+
+# Read when a name is first used: a search does not learn.
+_FILES = {"LabeledSample": "cases", "calibrate": "learn", "calibration_error": "learn"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"kinmer.confidence.{_FILES[name]}"), name)

@@ -6,20 +6,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinmer.confidence.candidates import GenomeMeans
-from kinmer.confidence.cases import masked_samples
-from kinmer.confidence.learn import calibrate
 from kinmer.confidence.model import Calibration, OlderFormError
 from kinmer.confidence.pool import LineageBook
-from kinmer.confidence.probes import Probes, sample_entries, sample_probes
 from kinmer.errors import FormatError, InputError
-from kinmer.index import IndexWriter, Storage
+from kinmer.index import Storage
 from kinmer.index.manifest import CALIBRATION, damaged_calibration, read_calibration
-from kinmer.index.sequences import EntryLetters
 from kinmer.index.table import EntryTable
 from kinmer.resources import cpu_threads
+
+if TYPE_CHECKING:
+    from kinmer.confidence.probes import Probes
+    from kinmer.index import IndexWriter
 
 # A share of an index's genomes, or entries, that may come or go before its calibration no longer fits.
 CHANGED = 0.2
@@ -203,6 +203,10 @@ def refresh_calibration(writer: IndexWriter, *, force: bool = False) -> None:
     kept = _kept(writer)
     if not force and kept is not None and kept.reason != OLDER and not kept.is_stale(writer.table):
         return
+    # A search learns nothing.
+    from kinmer.confidence.cases import masked_samples
+    from kinmer.confidence.learn import calibrate
+
     began = time.perf_counter()
     with Storage.open(writer.path, log=writer.log, threads=writer.threads) as index, index.reading():
         book, means = LineageBook(index), GenomeMeans(index)
@@ -249,6 +253,9 @@ def _kept(writer: IndexWriter) -> Calibrated | None:
 
 
 def _probes(index: Storage, book: LineageBook, writer: IndexWriter) -> Probes:
+    from kinmer.confidence.probes import sample_entries, sample_probes
+    from kinmer.index.sequences import EntryLetters
+
     letters = EntryLetters(index)
     lacking = letters.lacking()
     if not lacking:

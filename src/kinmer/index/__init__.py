@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kinmer.index.database import Storage
 from kinmer.index.manifest import Entry, Genome
-from kinmer.index.writer import IndexWriter
+
+if TYPE_CHECKING:
+    from kinmer.index.writer import IndexWriter
 
 __all__ = ["Entry", "Genome", "IndexWriter", "Storage"]
 
@@ -41,6 +43,9 @@ _MOVED = frozenset(
 
 
 def __getattr__(name: str) -> Any:
+    # A search needs no writer.
+    if name == "IndexWriter":
+        return import_module("kinmer.index.writer").IndexWriter
     if name not in _MOVED:
         raise AttributeError(f"module 'kinmer.index' has no attribute {name!r}")
     warnings.warn(f"kinmer.index.{name} is kinmer.library.{name} now", DeprecationWarning, stacklevel=2)

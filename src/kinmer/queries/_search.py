@@ -14,7 +14,6 @@ import numpy as np
 from kinmer.box.reference import REFERENCE
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.library.check import INEXACT_WHOLES
 from kinmer.queries.intake import BATCH_ROWS, Queries, read_obsm, read_queries, without_windows
 from kinmer.queries.judge import By, SearchSettings, results_of
 from kinmer.queries.sample import Prior
@@ -155,6 +154,8 @@ def _search(
     with _opened(db, settings) as opened:
         for index, _ in opened:
             if not has_exact_wholes(index.manifest.get("pieces", {})):
+                from kinmer.library.check import INEXACT_WHOLES
+
                 settings.log(f"the index was {INEXACT_WHOLES}")
         # Queries need sketches where any index has them.
         index = next((one for one, _ in opened if one.has_sketches), opened[0][0])
