@@ -252,3 +252,17 @@ def test_what_import_help_and_search_load(folder: Path) -> None:
         assert not modules & NEVER
     assert not loaded[1] & ONLY_SEARCH
     assert "numba" in loaded[2]
+
+
+def test_a_second_search_reads_nothing_of_the_compiler(tmp_path: Path) -> None:
+    """Random letters are of no kind: their genes are asked too."""
+    letters = "".join(np.random.default_rng(3).choice(list("ACGT"), 4000))
+    (tmp_path / "one.fna").write_text(f">one\n{letters}\n")
+    code = "run(['search', 'one.fna', '-o', {0!r}, '--format', 'json', '--threads', '1'])\n"
+    code += "print('numba.cpython.mathimpl' in sys.modules, 'kinmer.proteins.homologs' in sys.modules)"
+    said = [run_hidden(code.format(name), tmp_path) for name in ("first.json", "second.json")]
+    assert said[1].stdout.split() == ["False", "True"], said[1].stderr
+    assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
+    # What compiles in the same process still finds all that it needs.
+    code += "\nfrom numba import njit\nprint(njit(lambda x: sorted([x, 1])[0])(2))"
+    assert run_hidden(code.format("third.json"), tmp_path).stdout.split()[-1] == "1"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
+from kinmer.box.compilation import load_lightly
 from kinmer.box.reference import REFERENCE
 from kinmer.index import Storage
 from kinmer.index.pieces import has_exact_wholes
@@ -151,6 +152,7 @@ def _search(
     ids: str | Path | None,
     use_rep: str | None,
 ) -> SearchResults:
+    load_lightly()
     with _opened(db, settings) as opened:
         for index, _ in opened:
             if not has_exact_wholes(index.manifest.get("pieces", {})):
