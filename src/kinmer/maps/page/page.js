@@ -411,14 +411,16 @@ async function main() {
     event.stopImmediatePropagation();
     let [left, top] = [event.clientX, event.clientY], far = 0;
     const drag = (to) => {
+      // Nobody else looks for the point below the mouse, which is drawn anew for each.
+      to.stopImmediatePropagation();
       far += Math.abs(to.clientX - left) + Math.abs(to.clientY - top);
       at("tip").hidden = true;
       move(moved.scale, moved.left + to.clientX - left, moved.top + to.clientY - top);
       [left, top] = [to.clientX, to.clientY];
     };
-    window.addEventListener("mousemove", drag);
+    window.addEventListener("mousemove", drag, true);
     window.addEventListener("mouseup", () => {
-      window.removeEventListener("mousemove", drag);
+      window.removeEventListener("mousemove", drag, true);
       const place = plot.get("hoveredPoint");
       if (far > 3) drop();
       else if (place === undefined) plot.deselect();
