@@ -61,9 +61,14 @@ class Codes:
         """Vectors (m, dim) as graphs hold them; usearch itself would give bytes fewer levels."""
         if not self.bytes:
             return unit_rows(vectors).astype(np.float16) if self.metric == "cosine" else vectors
-        largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
-        scale = np.divide(127.0, largest, out=np.zeros(largest.shape), where=largest > 0)
-        return np.asarray(np.rint(vectors * scale), dtype=np.int8)
+        coded = np.empty(vectors.shape, np.int8)
+        for start in range(0, len(vectors), PAGE):
+            page = vectors[start : start + PAGE]
+            largest = np.abs(page).max(axis=1, keepdims=True).astype(np.float64)
+            # In double, for the inverse of a denormal number is infinite in single precision.
+            scale = np.divide(127.0, largest, out=np.zeros(largest.shape), where=largest > 0)
+            coded[start : start + PAGE] = np.rint(page * scale)
+        return coded
 
     def graph(self) -> Any:
         """An empty graph."""
