@@ -724,7 +724,7 @@ def test_any_history_gives_the_same_store(
     name: str, dim: int, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that graphs of few nodes are followed, wear out and are merged.
-    for place, limit, value in (("segments", "FEW", 8), ("graph", "FEW", 8), ("graph", "DEAD_LEAST", 4)):
+    for place, limit, value in (("segments", "FEW", 20), ("graph", "FEW", 20), ("graph", "DEAD_LEAST", 4)):
         monkeypatch.setattr(f"kinmer.stores.{place}.{limit}", value)
     if name == "chroma":
         pytest.importorskip("chromadb", reason="the extra chroma is not installed")
