@@ -121,7 +121,7 @@ class VectorStore(ABC):
 
         Where the store holds fewer than k: label -1 and distance inf. Raises as `add`, UsageError for k < 1.
 
-        narrow : an engine that approximates may do so in half the time, which is enough for a map.
+        narrow : an engine that approximates may spend less on large stores, which is enough for a map.
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, not {k}")

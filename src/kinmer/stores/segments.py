@@ -27,8 +27,6 @@ CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 128
 # The larger a graph, the wider it is searched: by the fourth root beyond so many entries. Of real pieces of
 # 5 kb, searched alike, .989 of the true ten were found among 50,000 and .968 among 350,000.
 EXPANDING_FROM = 20_000
-# How wide it is searched at least where little depends on the last of the nearest.
-NARROW = 64
 # A graph of so few nodes is not followed: each of them is looked at.
 FEW = 512
 # An entry can be reached where a search this narrow (expansion, hits) reaches it: the wider one of queries
@@ -248,7 +246,7 @@ class Segment:
 
     def _ask(self, asked: Coded, wide: int, k: int, threads: int, narrow: bool) -> tuple[Labels, Vectors]:
         """Rows and distances (q, max(k, wide)) as the graph has them; -1 and inf for dead and missing."""
-        self.graph.expansion_search = max(NARROW, wide) if narrow else max(int(self._expansion), 2 * wide)
+        self.graph.expansion_search = max(0 if narrow else int(self._expansion), 2 * wide)
         matches = self.graph.search(asked, wide, threads=threads, exact=len(self.labels) <= FEW)
         rows, distances = no_hits(len(asked), max(k, wide))
         keys, raw = (np.atleast_2d(array) for array in (matches.keys, matches.distances))
