@@ -445,6 +445,34 @@ def test_ids_seen_before_are_known(texts: list[str], data: st.DataObject) -> Non
         assert known.tolist() == [row < cut for row in range(len(texts))]
 
 
+@given(st.lists(st.sampled_from("abcdef"), max_size=12), st.lists(st.sampled_from("abcdef"), max_size=4))
+def test_suspects_are_known_ids_and_second_ones(texts: list[str], before: list[str]) -> None:
+    seen = SeenIds()
+    if before:
+        seen.add(hash_texts(np.array(before, dtype=object)))
+    wanted = [row for row, text in enumerate(texts) if text in before or text in texts[:row]]
+    assert seen.suspects(hash_texts(np.array(texts, dtype=object))).tolist() == wanted
+
+
+def test_chunks_of_counts_are_the_files_that_zarr_writes(tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).integers(0, 1 << 20, (50, 40)).astype(np.uint32)
+    ours, theirs = (
+        create_rows(tmp_path / name, dtype=np.uint32, chunk_rows=16, width=40, codec="profiles")
+        for name in ("ours", "theirs")
+    )
+    assert ours._packer is not None
+    theirs._packer = None
+    for array in (ours, theirs):
+        for start in range(0, 50, 7):
+            array.append(rows[start : start + 7])
+        array.finish()
+    files = [path for path in (tmp_path / "ours").rglob("*") if path.is_file()]
+    assert len(files) == 5
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "theirs" / path.relative_to(tmp_path / "ours")).read_bytes()
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "ours"), mode="r")[...], rows)
+
+
 def test_where_a_double_id_stands_is_told() -> None:
     check_ids(["a b|c", "ü", "日本"])
     with pytest.raises(ProfileError, match=r"ids.txt, line 4: the id 'x' occurs twice \(first in line 2\)"):
