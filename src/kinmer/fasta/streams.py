@@ -136,8 +136,10 @@ class ChunkReader:
         self._name = source_name(path)
         self._source = _open(path, self._name)
         self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        # Each is made when it is needed: a small file needs one.
+        self._size = HEADROOM + size
         for _ in range(_BUFFERS):
-            self._free.put(bytearray(HEADROOM + size))
+            self._free.put(bytearray())
         self._ready: queue.SimpleQueue[Chunk | BaseException] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, name="fasta", daemon=True)
         self._given: bytearray | None = None
@@ -186,6 +188,7 @@ class ChunkReader:
             stream = _decompressed(self._source, self._name)
             last = False
             while not last and (buffer := self._free.get()) is not None and not self._stopped:
+                buffer = buffer or bytearray(self._size)
                 stop = self._fill(stream, memoryview(buffer))
                 last = stop < len(buffer)
                 self._ready.put(Chunk(buffer, stop, self._source.consumed, last))
