@@ -12,6 +12,7 @@ from functools import cache
 from threading import Thread
 from typing import Any
 
+import numba
 import numpy as np
 from numba.core.caching import Cache
 from numba.core.runtime import rtsys
@@ -30,6 +31,7 @@ _MODULES = (
     "kinmer.sketches.postings",
     "kinmer.stores.pairwise",
 )
+_KNOWN_NUMBA = ("0.68.",)
 
 
 @cache
@@ -38,9 +40,8 @@ def load_lightly() -> None:
     of a short search. Where one is not there, the compiler reads that as ever.
     """
     usual = getattr(Cache, "load_overload", None)
-    if usual is None or not all(
-        hasattr(Cache, name) for name in ("_load_overload", "_guard_against_spurious_io_errors")
-    ):
+    # It takes the place of what Numba keeps to itself, so only of the versions that were looked at.
+    if usual is None or not numba.__version__.startswith(_KNOWN_NUMBA):
         return
 
     def loaded(self: Any, signature: Any, context: Any) -> Any:
