@@ -327,7 +327,9 @@ class Homology:
         base, late, covered = self.open(Trust(self._index.path, blind=True))
         counts = np.zeros(covered, np.int64)
         for part in (base, late):
-            counts += np.bincount(np.asarray(part.entry), minlength=covered)
+            # Counting takes 8 bytes a hash.
+            for first in range(0, len(part), AT_ONCE):
+                counts += np.bincount(part.entry[first : first + AT_ONCE], minlength=covered)
         numbers = self._entries(0)
         numbers = np.sort(numbers[numbers < covered])
         for first in range(0, len(numbers), SKETCHES_AT_ONCE):
