@@ -85,6 +85,10 @@ class FormatError(InputError):
     """A stored thing that is damaged, unfinished or of another version."""
 
 
+class EngineBehindError(FormatError):
+    """An engine of an earlier state or version, or none: nothing is damaged, the next search builds it."""
+
+
 class MismatchError(FormatError):
     """Two whole things that do not belong together."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,7 +137,7 @@ def search(
 
 
 def _no_bar_between_rows(output: Path | None) -> None:
-    if output is None and sys.stdout.isatty():
+    if output is None and screen.isatty():
         show_progress(False)
 
 

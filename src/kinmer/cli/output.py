@@ -58,6 +58,9 @@ class _Screen:
     def flush(self) -> None:
         self._stream().flush()
 
+    def isatty(self) -> bool:
+        return self._stream().isatty()
+
 
 # What writers of tables are given.
 screen = cast(TextIO, _Screen("stdout"))

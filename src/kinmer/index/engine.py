@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import EngineError, FormatError, UsageError
+from kinmer.errors import EngineBehindError, EngineError, FormatError, UsageError
 from kinmer.files import built_aside, file_checksum, remove, settle, take_name, write_json
 from kinmer.folders import Trust, Workshop
 from kinmer.index.rows import Rows, blob_file, mapped, read_blobs
@@ -57,10 +57,6 @@ SKETCHES_AT_ONCE = 4096
 Log = Callable[[str], None]
 Bools = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
-
-
-class EngineBehindError(FormatError):
-    """An engine of an earlier state of the index, or none: nothing is damaged, the next search builds it."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinmer.confidence import calibration_of
-from kinmer.errors import EngineError, FormatError, KinmerError
+from kinmer.errors import EngineBehindError, EngineError, FormatError, KinmerError
 from kinmer.folders import Trust
 from kinmer.index.database import Storage
-from kinmer.index.engine import EngineBehindError
 from kinmer.index.manifest import BLOBS, Blob, Entry, sketch_scale
 from kinmer.index.pieces import has_exact_wholes
 from kinmer.index.rows import GENOME, PIECE, WHOLE, blob_file, read_blobs, rounded

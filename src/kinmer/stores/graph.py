@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.errors import FormatError
+from kinmer.errors import EngineBehindError, FormatError
 from kinmer.files import file_checksum, remove, sync_directory, write_json
 from kinmer.resources import available_cores
 from kinmer.stores.exact import Labels, Vectors, VectorStore, join_hits, no_hits
@@ -62,7 +62,7 @@ class HnswStore(VectorStore):
         store = cls(Path(directory), dim=dim, metric=metric, threads=threads)
         known = cls._description(store.directory, dim, metric)
         if known.get("format") != FORMAT:
-            raise FormatError("the engine is of another version of kinmer", place=store.directory)
+            raise EngineBehindError("the engine is of another version of kinmer", place=store.directory)
         try:
             sums = known["files"]
             store._files = {name: (size, sums[name]) for name, size in known["sizes"].items()}
