@@ -260,7 +260,8 @@ class Homology:
         if not stamp_file.is_file():
             raise EngineBehindError("the homology is not built yet", derived, place=folder)
         stamp = read_json(stamp_file)
-        if not is_sealed(stamp):
+        # One of another file is sealed too.
+        if not is_sealed(stamp) or not stamp.keys() >= {"index", "covered", "hashes", "files"}:
             raise FormatError("the homology is damaged", "its description is another", place=stamp_file)
         known = stamp["index"] == self._index.manifest["index"] and stamp["covered"] <= self._next
         if not known or stamp.get("behind") != (None if behind is None else behind["crc"]):
