@@ -241,6 +241,24 @@ def test_an_unfinished_store_is_taken_for_whole_by_nobody(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_chunk_that_is_half_written_is_written_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(packed: bytes) -> int:
+        raise KeyboardInterrupt
+
+    rows = some_counts(70_000)
+    with ProfileWriter.create(path, LAYOUT, signature=SIGNATURE) as writer, monkeypatch.context() as patched:
+        patched.setattr("google_crc32c.value", killed)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(names(0, 70_000), rows, lengths=np.arange(70_000), sources="a")
+    part = path.with_name("some.zarr.part")
+    assert list(part.rglob("*.partial"))
+    with ProfileWriter.create(path, LAYOUT, signature=SIGNATURE) as writer:
+        assert not list(part.rglob("*.partial"))
+        writer.append(names(0, 70_000), rows, lengths=np.arange(70_000), sources="a")
+        writer.finish({})
+    assert np.array_equal(ProfileStore.open(path).read(0, 70_000), rows)
+
+
 def test_commits_within_a_moment_are_kept_at_the_latest_at_the_end(path: Path) -> None:
     def interrupted() -> None:
         with ProfileWriter.create(path, LAYOUT, signature=SIGNATURE, commit_seconds=3600) as writer:

@@ -544,7 +544,8 @@ def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(files.open(2000, Trust(tmp_path))[0]) == 1900
 
 
-def test_bytes_keep_directions_whatever_the_length() -> None:
+def test_bytes_keep_directions_whatever_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinmer.stores.segments.BYTES_FROM", 64)
     vectors = np.random.default_rng(8).normal(size=(5000, 96)).astype(np.float32)
     vectors[3] = 0
     coded = Codes(96, "cosine").of(vectors)

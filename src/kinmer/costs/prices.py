@@ -52,13 +52,13 @@ PRICES = {
     "embedding": Price(cpu=115e-6, parallel=0.8),
     "rows of a batch": Price(memory=20e3),
     "embeddings kept": Price(disk=2112),
-    # Rows of an index with checksums and metadata, and a graph of neighbors over bytes (Malkov and Yashunin
+    # Rows of an index with checksums and metadata, and a graph of neighbors over float16 (Malkov and Yashunin
     # 2018), which takes in BLOCK_ROWS of them at a time.
     "entries": Price(cpu=34e-6, disk=2088),
     "metadata": Price(disk=250),
     "graph": Price(cpu=4.2e-5, exponent=1.15, parallel=0.95, memory=2900),
     "rows of the graph's block": Price(memory=11.5e3),
-    "graph kept": Price(disk=830),
+    "graph kept": Price(disk=1340),
     "sketches": Price(cpu=20e-9, parallel=0.8),
     "hashes": Price(disk=14),
     "letters kept": Price(cpu=0.5e-9, disk=0.25),

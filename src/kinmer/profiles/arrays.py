@@ -208,7 +208,8 @@ class RowArray:
         packed = self._packer.encode(np.ascontiguousarray(rows))
         file = self.folder / "c" / str(chunk) / "0"
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".partial")
+        # A name as Zarr gives it, which a resumed run removes.
+        unfinished = file.with_suffix(".kinmer.partial")
         with unfinished.open("wb") as output:
             output.write(packed)
             output.write(np.uint32(google_crc32c.value(packed)).astype("<u4").tobytes())
