@@ -37,7 +37,7 @@ BLOCK = 1 << 14
 
 
 class HnswStore(VectorStore):
-    """A store of segments; see the module. Vectors are held in bytes for cosine; see `Codes`.
+    """A store of segments; see the module, and `Codes` for how they hold vectors.
 
     Files of segment N: ``graph-N.usearch``, ``labels-N.npy`` and, where some are deleted, ``dead-N-M.npy``.
     ``store.json``, which names them with sizes and checksums, comes last: whatever a kill leaves, the last
@@ -45,7 +45,7 @@ class HnswStore(VectorStore):
     """
 
     name = "hnsw"
-    tolerance = 5e-3
+    tolerance = 2e-3
 
     def __init__(self, directory: Path, *, dim: int, metric: Metric, threads: int | None = None) -> None:
         super().__init__(directory, dim=dim, metric=metric, threads=threads)

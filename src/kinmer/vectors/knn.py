@@ -79,7 +79,7 @@ def neighbor_graph(
 
     exact : look at every pair; None: where there are at most `EXACT_BELOW` points. Else the engine of the
         index is asked, or one that is built for the purpose, whose memory is .6 to .9 kB a point at 384
-        dimensions (HNSW over bytes, Malkov and Yashunin 2018).
+        dimensions (HNSW over float16, Malkov and Yashunin 2018).
     true_distances : distances of the engine's candidates are computed again from the vectors, which are
         copied into an unnamed file where they are neither in memory nor mapped; without, they are the
         engine's there, and its graph is searched narrowly, which is enough for a map.
