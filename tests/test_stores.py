@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -508,10 +509,10 @@ def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("kinmer.index.engine.CHECKPOINT", 0.0)
     child = os.fork()
     if not child:
-        grow = Segment.grow
+        grow, calls = Segment.grow, count(1)
 
         def killed(self: Segment, labels: NDArray[np.int64], *how: Any) -> None:
-            if labels[0] == 1500:
+            if next(calls) == 4:
                 os.kill(os.getpid(), signal.SIGKILL)
             grow(self, labels, *how)
 
@@ -530,7 +531,9 @@ def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
     alive[:100] = False
     files.build(vectors, alive)
     # What came before the last checkpoint is not built again; what died meanwhile is taken out.
-    assert built == list(range(1500, 2000))
+    assert 400 <= len(built) == len(set(built)) <= 500
+    # Later clusters stand among earlier ones.
+    assert min(built) < 500 < 1500 < max(built)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["engine-hnsw"]
     store, covered = files.open(2000, Trust(tmp_path))
     assert (len(store), covered) == (1900, 2000)

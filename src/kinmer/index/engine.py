@@ -44,6 +44,8 @@ from kinmer.stores import VectorStore, engine
 STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
 ENGINE_ROWS = 1 << 16
+# Neighboring rows, 100 kB, that go into a graph together.
+RUN = 1 << 6
 # Seconds of a build that a kill may cost, beside those that saving takes.
 CHECKPOINT = 600.0
 
@@ -139,10 +141,10 @@ class EngineFiles:
             # What a killed run has brought in already is not brought in twice.
             new, dead = new[~store.contains(new)], dead[store.contains(dead)]
             store.delete(dead)
-        saved = time.monotonic()
+        saved, new = time.monotonic(), _shuffled(new)
         with step(what, len(new)) as progress:
             for start in range(0, len(new), ENGINE_ROWS):
-                part = new[start : start + ENGINE_ROWS]
+                part = np.sort(new[start : start + ENGINE_ROWS])
                 store.add(part, np.asarray(vectors[part]))
                 progress.advance(len(part))
                 if time.monotonic() - saved > pause:
@@ -152,6 +154,18 @@ class EngineFiles:
 
     def _note(self, folder: Path, covered: int) -> None:
         write_json(folder / STAMP, {**self.stamp, "covered": covered})
+
+
+def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows in a random order of runs of `RUN`: from later clusters fewer edges lead into a graph.
+
+    Runs, because rows are read from the disk.
+    """
+    runs = -(-rows.size // RUN)
+    order = np.random.Generator(np.random.PCG64(rows.size)).permutation(runs)
+    at = (order[:, None] * RUN + np.arange(RUN)).ravel()
+    shuffled: NDArray[np.int64] = rows[at[at < rows.size]]
+    return shuffled
 
 
 def _check_files(described: Path, trust: Trust) -> None:

@@ -110,14 +110,8 @@ class ChromaStore(VectorStore):
 
     def flush(self) -> None:
         """Make sure that every entry can be found, have the graph written, then the description."""
+        self._settle()
         self._repair()
-        if self._sync != LAST_SYNC:
-            self._set_sync(LAST_SYNC)
-            if len(self):
-                # Only a search makes ChromaDB catch up.
-                self._collection.query(
-                    query_embeddings=np.ones((1, self.dim), np.float32), n_results=1, include=["distances"]
-                )
         described = {"dim": self.dim, "metric": self.metric, "entries": len(self), **self._history()}
         write_json(self.directory / "store.json", described)
 
@@ -150,6 +144,17 @@ class ChromaStore(VectorStore):
         labels = np.concatenate([labels, np.broadcast_to(aside, more.shape)], axis=1)
         return labels, np.concatenate([distances, more], axis=1)
 
+    def _settle(self) -> None:
+        """Have ChromaDB write its graph, which it inserts the last entries into and opens again."""
+        if self._sync == LAST_SYNC:
+            return
+        self._set_sync(LAST_SYNC)
+        if len(self):
+            # Only a search makes ChromaDB catch up.
+            self._collection.query(
+                query_embeddings=np.ones((1, self.dim), np.float32), n_results=1, include=["distances"]
+            )
+
     def _repair(self) -> None:
         """Make sure that every entry is found; nothing where no insertion came after the last time."""
         if not self._grown:
@@ -162,6 +167,8 @@ class ChromaStore(VectorStore):
             self._mark(lost)
             self._marked += len(lost)
             self._insert(lost, vectors)
+            # Not before: the graph that is asked later is the one that is written.
+            self._settle()
             lost = self._lost()
         self._set_aside(lost)
         self._grown = False

