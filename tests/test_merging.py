@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinmer.index.nearest import MEAN_BONUS, nearest_groups
+from kinmer.index import nearest
+from kinmer.index.nearest import MEAN_BONUS, Scan, alike_first, nearest_groups
 from kinmer.index.rows import GENOME, ROW, Rows
 from kinmer.library import KinIndex, build_index
+from kinmer.stores.exact import ExactStore
 from tests.small_world import World, make_world
 
 DIM = 6
@@ -62,6 +64,42 @@ def test_groups_are_those_of_brute_force(seed: int, number: int, genomes: int, c
         assert alone[0][0].tobytes() == found[line].tobytes()
         assert alone[1][0].tobytes() == far[line].tobytes()
         assert alone[2][0].tobytes() == where[line].tobytes()
+
+
+@pytest.mark.parametrize("quick", [nearest.QUICK_ROWS, 0])
+def test_crowded_out_groups_are_those_of_brute_force(
+    quick: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether every row is looked at or an engine is asked for more."""
+    monkeypatch.setattr(nearest, "QUICK_ROWS", quick)
+    rng = np.random.default_rng(7)
+    queries = rng.standard_normal((3, DIM)).astype(np.float32)
+    # Nearest to each query are some hundred rows of one group.
+    crowd = np.repeat(queries, (100, 400, 2000), axis=0) * np.float32(2)
+    crowd += rng.standard_normal(crowd.shape).astype(np.float32) / 100
+    vectors = np.concatenate([crowd, rng.standard_normal((nearest.FEW, DIM)).astype(np.float32)])
+    records = np.zeros(len(vectors), ROW)
+    records["entry"] = np.r_[np.repeat([0, 1, 2], (100, 400, 2000)), rng.integers(3, 50, nearest.FEW)]
+    rows = Rows(Path(), 0, vectors, records, np.ones(len(vectors), bool))
+    store = ExactStore.create(tmp_path, dim=DIM, metric="cosine")
+    store.add(np.arange(len(rows)), vectors)
+    scan = Scan(rows, "cosine", rows.alive, store=store, covered=len(rows))
+    found = scan.groups("sequence", queries, 8, 50, None)
+    for line, query in enumerate(queries.astype(np.float64)):
+        wanted = brute(rows, rows.entry, query, np.zeros(len(rows), np.float32), rows.alive)
+        assert sorted(wanted, key=wanted.__getitem__)[:8] == found.groups[line].tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 300))
+def test_vectors_that_are_alike_follow_each_other(seed: int, number: int) -> None:
+    rng = np.random.default_rng(seed)
+    centers = np.array([[0, 9, 0], [0, -9, 0]], np.float32)
+    kind = rng.permutation(np.arange(number) % 2)
+    order = alike_first(centers[kind] + rng.standard_normal((number, 3)).astype(np.float32))
+    assert sorted(order.tolist()) == list(range(number))
+    if number > nearest.ALIKE:
+        assert np.count_nonzero(np.diff(kind[order])) == 1
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ Integers = NDArray[np.int64]
 CANDIDATES, BY_MEAN, BY_KMERS = 64, 32, 32
 # Of more genomes than this, only those of the nearest rows are looked at.
 MOST_MEANS = 200_000
+# Pairs of queries and means whose vectors are gathered together: 3 MB.
+PAIRS_AT_ONCE = 1 << 10
 # A genome is as far as these parts of its nearest row and of its mean. A mean has less noise.
 NEAREST_PART, MEAN_PART = 0.3, 0.7
 # A genome without a row among the nearest is so much farther than the last of them.
@@ -266,6 +268,8 @@ def _means(means: GenomeMeans, nearest: Nearest, query: Integers, column: Intege
     if nearest.masked and nearest.means is not None:
         return nearest.means[query, column].astype(np.float64)
     # One by one: the same bits whatever queries come together.
-    vectors = means.take(column)
-    cosines = np.einsum("ij,ij->i", nearest.vectors[query], vectors)
+    cosines = np.empty(len(query), np.float32)
+    for start in range(0, len(query), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        cosines[part] = np.einsum("ij,ij->i", nearest.vectors[query[part]], means.take(column[part]))
     return np.asarray(np.maximum(1 - cosines.astype(np.float64), 0))

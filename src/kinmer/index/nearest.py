@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.index.rows import GENOME, Rows
+from kinmer.index.rows import GENOME, Rows, scales_of
 from kinmer.stores import Metric, VectorStore, exact_search, row_distances, sort_hits
 
 Labels = NDArray[np.int64]
@@ -25,14 +25,17 @@ Bools = NDArray[np.bool_]
 MEAN_BONUS = 0.01
 # Where so few rows may be hits, looking at each is as fast as asking the engine.
 FEW = 10_000
+# Queries that are near enough to each other to be asked in any order.
+ALIKE = 16
 # The engine is asked again for so many times more where too few of its candidates may be hits.
 WIDER, WIDEST = 4, 4096
 # Candidates that are asked for together.
 TOGETHER = 1 << 22
 # Rows asked for at first where sequences have several each; so many times more where they do not suffice.
 FEW_ROWS, WIDER_ROWS = 64, 4
-# Above so many rows looking at each takes longer than anybody waits.
-MOST_ROWS = 2_000_000
+# Up to so many rows looking at each is faster than asking an engine for many more of them, and above so many
+# it takes longer than anybody waits.
+QUICK_ROWS, MOST_ROWS = 1 << 17, 2_000_000
 # Numbers held at once: 128 MB of cosines.
 COSINES_AT_ONCE = 1 << 25
 # Cosines in single precision are right to about so much; a group's rows within it are looked at again.
@@ -96,6 +99,8 @@ class Scan:
             exact[:] = True
         if asked and not exact.all():
             some = np.flatnonzero(~exact)
+            # One after the other such queries meet the same rows, which are at hand then: .8 of the time.
+            some = some[alike_first(queries[some])]
             near.rows[some], near.distances[some], short = self._by_engine(queries[some], asked)
             exact[some[short]] = True
         if asked and exact.any():
@@ -123,7 +128,8 @@ class Scan:
             # All rows have been given where one is missing.
             left = left[(merged.groups < 0).any(axis=1) & (near.rows >= 0).all(axis=1)]
             count, near = min(len(rows), near.rows.shape[1] * WIDER_ROWS), None
-            if left.size and self.metric == "cosine" and len(rows) <= MOST_ROWS:
+            most_rows = MOST_ROWS if count > WIDEST else QUICK_ROWS
+            if left.size and self.metric == "cosine" and len(rows) <= most_rows:
                 bonus = np.where(rows.kinds == GENOME, np.float32(MEAN_BONUS), np.float32(0))
                 excluded = self._of(left).excluded
                 _put(
@@ -188,6 +194,18 @@ class Scan:
         distances = np.where(means, nearer, near.distances)
         order = np.argsort(distances, axis=1, kind="stable")
         return Near(np.take_along_axis(near.rows, order, 1), np.take_along_axis(distances, order, 1))
+
+
+def alike_first(vectors: Vectors) -> Labels:
+    """An order of vectors (n, dim) in which those that are alike follow each other.
+
+    Halves by the number that varies most, and halves of these.
+    """
+    if len(vectors) <= ALIKE:
+        return np.arange(len(vectors))
+    order = np.argsort(vectors[:, vectors.var(axis=0).argmax()], kind="stable")
+    halves = np.array_split(order, 2)
+    return np.concatenate([half[alike_first(vectors[half])] for half in halves])
 
 
 def _nothing(queries: int, count: int) -> Near:
@@ -288,13 +306,15 @@ def _cosines(rows: Rows, some: Labels, queries: Vectors, bonus: Vectors) -> Vect
     """(q, r) cosines in single precision, raised by a row's bonus."""
     cosines = np.empty((len(queries), len(some)), dtype=np.float32)
     unit = _unit(queries)
-    step = max(1, (1 << 24) // queries.shape[1])
+    step = max(1, (1 << 22) // queries.shape[1])
     for start in range(0, len(some), step):
         part = some[start : start + step]
-        cosines[:, start : start + step] = unit @ _unit(rows.vectors[part]).T + bonus[part]
+        # Rows in a row are read where they stand.
+        ahead = part[-1] - part[0] == len(part) - 1 and (np.diff(part) == 1).all()
+        vectors = rows.vectors[part[0] : part[-1] + 1] if ahead else rows.vectors[part]
+        cosines[:, start : start + step] = unit @ vectors.T * rows.scales[part] + bonus[part]
     return cosines
 
 
 def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1)[:, None], dtype=np.float32)
+    return np.asarray(vectors * scales_of(vectors)[:, None], dtype=np.float32)

@@ -27,6 +27,8 @@ from kinmer.index.manifest import BLOBS, Blob, Block, Entry
 DTYPE = np.dtype("<f4")
 # What a vector is of: a piece of a sequence (letters start to stop), a whole sequence, or a whole genome.
 PIECE, WHOLE, GENOME = 0, 1, 2
+# Vectors that are read together.
+PAGE = 1 << 14
 # entry: number of the sequence, -1 for a genome's vector. genome: number of its genome.
 ROW = np.dtype([("entry", "<i8"), ("genome", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("kind", "<i8")])
 
@@ -125,6 +127,12 @@ def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[n
     return np.clip(np.rint(steps), -127, 127).astype(np.int8), scales
 
 
+def scales_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) inverse lengths of vectors (n, dim), 1 of zeros."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.asarray(1 / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+
 def rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors (n, dim) as a compact index holds them: whole numbers up to 127 times one scale a vector.
 
@@ -161,6 +169,12 @@ class Rows:
     def genome(self) -> NDArray[np.int64]:
         """(n,) number of every row's genome."""
         return np.ascontiguousarray(self.records["genome"])
+
+    @cached_property
+    def scales(self) -> NDArray[np.float32]:
+        """(n,) what vectors have length 1 with."""
+        parts = [scales_of(self.vectors[at : at + PAGE]) for at in range(0, len(self), PAGE)]
+        return np.concatenate([np.empty(0, np.float32), *parts])
 
     @cached_property
     def sequences(self) -> NDArray[np.bool_]:

@@ -30,8 +30,9 @@ CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 32, 96, 192
 # The larger a graph, the wider it is searched: by the fourth root beyond so many entries. Of real pieces of
 # 5 kb, searched alike, .989 of the true ten were found among 50,000 and .968 among 350,000.
 EXPANDING_FROM = 20_000
-# A graph of so few nodes is not followed: each of them is looked at.
-FEW = 512
+# A graph of so few nodes is not followed, each of them is looked at, nor one of so many times as many as the
+# search is wide.
+FEW, NEARLY_ALL = 512, 3
 # An entry can be reached where a search this narrow (expansion, hits) reaches it: the wider one of queries
 # then surely does. Each is for what the one before has missed. Wider ones find hardly more: of simulated
 # contigs of mixed lengths 23.5 % are missed by 64, 23.4 % by 192, in four times the CPU.
@@ -239,7 +240,9 @@ class Segment:
     def _ask(self, asked: Coded, wide: int, k: int, threads: int, narrow: bool) -> tuple[Labels, Vectors]:
         """Rows and distances (q, max(k, wide)) as the graph has them; -1 and inf for dead and missing."""
         self.graph.expansion_search = max(0 if narrow else int(self._expansion), 2 * wide)
-        matches = self.graph.search(asked, wide, threads=threads, exact=len(self.labels) <= FEW)
+        # So wide a search meets nearly every node of a graph so small.
+        few = len(self.labels) <= max(FEW, NEARLY_ALL * self.graph.expansion_search)
+        matches = self.graph.search(asked, wide, threads=threads, exact=few)
         rows, distances = no_hits(len(asked), max(k, wide))
         keys, raw = (np.atleast_2d(array) for array in (matches.keys, matches.distances))
         counts = np.atleast_1d(getattr(matches, "counts", len(matches.keys)))
