@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -21,11 +23,12 @@ from kinmer.errors import FormatError, UsageError
 from kinmer.index import Storage
 from kinmer.index.manifest import COMPACT_SCALE, sketch_scale
 from kinmer.index.pieces import COMPACT_PIECES
-from kinmer.index.rows import quantized, rounded
+from kinmer.index.rows import ROW, ByteVectors, RowFiles, map_vectors, quantized, rounded, row_files
 from kinmer.index.sequences import EntryLetters
-from kinmer.library import add_to_index, build_reference, check_index, delete_from_index
+from kinmer.library import add_to_index, build_reference, check_index, compact_index, delete_from_index
 from kinmer.queries import search
 from kinmer.sketches import SKETCH_SCALE, sketch, thinned
+from kinmer.stores import pairwise
 from tests.test_merge import fasta
 
 NAMES = ("a", "b", "c")
@@ -54,6 +57,47 @@ def test_rounded_vectors_are_near_and_stay(vectors: np.ndarray) -> None:
     # Numbers far below the smallest normal one have no eight bits left.
     normal = np.broadcast_to(largest > 1e-35, vectors.shape)
     assert (np.abs(once - vectors) <= np.broadcast_to(largest, vectors.shape) / 126)[normal].all()
+
+
+@given(arrays.arrays(np.float32, (6, 5), elements=FLOATS), st.data())
+def test_vectors_in_bytes_are_the_rounded_ones(vectors: np.ndarray, data: st.DataObject) -> None:
+    once, records = rounded(vectors), np.zeros(6, ROW)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        # Two goes; what a killed run left behind the first is cut off.
+        for rows, part in ((0, slice(0, 6)), (2, slice(2, 6))):
+            with RowFiles(folder, {"generation": 3, "rounded": True}, 5, rows) as files:
+                files.append(once[part], records[part])
+        path, _ = row_files(folder, 3)
+        assert path.name == "vectors-3.i8"
+        assert path.stat().st_size == 6 * (4 + 5)
+        kept = map_vectors(path, 6, 5)
+        which = data.draw(
+            st.one_of(
+                st.integers(-6, 5),
+                st.slices(6),
+                st.lists(st.integers(-6, 5)).map(lambda rows: np.array(rows, np.int64)),
+                arrays.arrays(bool, 6),
+            )
+        )
+        assert np.array_equal(kept[which], once[which])
+        assert np.asarray(kept[which]).dtype == np.float32
+        assert np.array_equal(np.asarray(kept), once)
+        assert kept.shape == once.shape
+
+
+def test_distances_to_vectors_that_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    vectors, queries = rounded(rng.normal(size=(30, 8)).astype(np.float32)), rng.normal(size=(9, 8))
+    asked, rows = queries.astype(np.float32), rng.integers(-1, 30, (9, 7))
+    stored = np.empty(30, [("scale", "<f4"), ("steps", "i1", (8,))])
+    stored["steps"], scales = quantized(vectors)
+    stored["scale"] = scales[:, 0]
+    for room in (1, 100, 1 << 20):
+        monkeypatch.setattr(pairwise, "GATHERED", room)
+        for metric in ("cosine", "l2"):
+            expected = pairwise.row_distances(asked, vectors, rows, metric)
+            assert np.array_equal(pairwise.row_distances(asked, ByteVectors(stored), rows, metric), expected)
 
 
 @given(st.binary(min_size=30, max_size=4000).map(lambda data: bytes(b"ACGT"[byte & 3] for byte in data)))
@@ -90,6 +134,41 @@ def test_what_is_added_is_compact_too(folder: Path, tmp_path: Path) -> None:
         assert check_index(tmp_path / db).whole
     with pytest.raises(UsageError, match="not compact"):
         build_reference(new, folder / "full.db", compact=True)
+
+
+def test_one_of_an_earlier_version_is_read_and_compacted(folder: Path, tmp_path: Path) -> None:
+    """Its vectors have 32 bits a number, though they are rounded, until it is compacted."""
+    db = tmp_path / "old.db"
+    shutil.copytree(folder / "small.db", db)
+    with Storage.open(db) as index:
+        before = np.array(index.rows.vectors)
+    (db / "vectors-0.i8").unlink()
+    before.tofile(db / "vectors-0.f32")
+    assert check_index(db).whole
+    add_to_index(db, fasta(tmp_path / "d.fna", "d"), genome="d", threads=1)
+    assert check_index(db).whole
+    assert not (db / "vectors-0.i8").exists()
+    with Storage.open(db) as index:
+        rows = len(index.rows)
+        assert np.array_equal(index.rows.vectors[: len(before)], before)
+        added = np.array(index.rows.vectors)
+    assert (db / "vectors-0.f32").stat().st_size == added.nbytes
+    compact_index(db, threads=1)
+    assert check_index(db).whole
+    assert (db / "vectors-1.i8").stat().st_size == rows * (4 + added.shape[1])
+    assert not list(db.glob("vectors-*.f32"))
+    with Storage.open(db) as index:
+        assert np.array_equal(np.asarray(index.rows.vectors), added)
+
+
+@pytest.mark.parametrize("at", [2, 9], ids=["scale", "number"])
+def test_a_damaged_vector_in_bytes_is_found(folder: Path, tmp_path: Path, at: int) -> None:
+    db = tmp_path / "bad.db"
+    shutil.copytree(folder / "small.db", db)
+    data = bytearray((db / "vectors-0.i8").read_bytes())
+    data[at] ^= 0x40
+    (db / "vectors-0.i8").write_bytes(data)
+    assert not check_index(db).whole
 
 
 def test_answers_are_those_of_the_full_index(folder: Path) -> None:

@@ -24,7 +24,7 @@ def brute(
     rows: Rows, group: np.ndarray, query: np.ndarray, favour: np.ndarray, usable: np.ndarray
 ) -> dict[int, float]:
     """The distance of every group, by its definition."""
-    unit = rows.vectors.astype(np.float64)
+    unit = np.asarray(rows.vectors, np.float64)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-300)
     asked = query / np.linalg.norm(query)
     found: dict[int, float] = {}

@@ -54,13 +54,13 @@ def pack(
     encoder : name of its encoder, which comes with kinmer. about : what it holds. steps (n, dim),
     scales (n, 1) : its vectors. blob_sizes : bytes of its sketches, as they lie in their file.
     """
-    (vectors,), (sketches,) = folder.glob("vectors-*.f32"), folder.glob("sketches-*.bin")
+    (vectors,), (sketches,) = folder.glob("vectors-*"), folder.glob("sketches-*.bin")
     kept = ("index.json", "calibration.json", "entries.sqlite", "rows-*.bin")
     facts = {
         "encoder": encoder,
         "about": about,
         "dim": steps.shape[1],
-        VECTORS: vectors.name,
+        VECTORS: vectors.with_suffix(".f32").name,
         SKETCHES: sketches.name,
     }
     members = {

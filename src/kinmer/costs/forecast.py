@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,16 @@ LEAST_SHARE = 0.01
 ITERATIONS = 750
 # Steps whose units hold numbers of a vector: they cost by its dimensions.
 _OF_VECTORS = (
-    *("embedding", "embeddings kept", "entries", "graph", "graph kept", "rows of the graph's block"),
+    *(
+        "embedding",
+        "embeddings kept",
+        "entries",
+        "graph",
+        "graph kept",
+        "vectors kept",
+        "vectors kept in bytes",
+        "rows of the graph's block",
+    ),
     "database",
     *("neighbors of all pairs", "neighbors", "fragments and rows"),
 )
@@ -114,29 +123,33 @@ def _embedding(rows: float) -> Steps:
     return [("embedding", rows), ("rows of a batch", min(rows, BATCH_ROWS))]
 
 
-def _entries(held: Contents, rows: float) -> Steps:
-    return [("entries", rows), ("metadata", held.sequences), *_graph(rows), ("graph kept", rows)]
+def _entries(held: Contents, rows: float, vectors: str = "vectors kept") -> Steps:
+    return [
+        ("entries", rows),
+        (vectors, rows),
+        ("metadata", held.sequences),
+        *_graph(rows),
+        ("graph kept", rows),
+    ]
 
 
-def _index(
-    held: Contents, pieces: Sequence[int] = PIECE_LENGTHS, scale: int = SKETCH_SCALE, genomes: int = 0
-) -> Steps:
+def _index(held: Contents, *, compact: bool = False, genomes: int = 0) -> Steps:
     """Of an index: from FASTA whole sequences, pieces and means of genomes, from all else a vector each."""
     start = ("start of an index", 1)
+    pieces, scale = (COMPACT_PIECES, COMPACT_SCALE) if compact else (PIECE_LENGTHS, SKETCH_SCALE)
     if held.kind != "fasta":
         return [start, *_entries(held, held.sequences)]
     cut = held.at_least(pieces[0] + 1, empty=True)
     rows = held.vectors(pieces) + (genomes or cut.sequences)
     # What is cut is counted as a whole, and once more in tiles.
     twice = [("k-mers", cut.bases), ("reading frames", cut.bases)]
-    made = [*_embedding(rows), *_entries(held, rows)]
+    made = [*_embedding(rows), *_entries(held, rows, "vectors kept in bytes" if compact else "vectors kept")]
     sketched = [("sketches", held.bases), ("hashes", held.bases / scale)]
     return [start, *_counting(held, True), *twice, *made, *sketched]
 
 
 def _reference(held: Contents, *, compact: bool) -> Steps:
-    pieces, scale = (COMPACT_PIECES, COMPACT_SCALE) if compact else (PIECE_LENGTHS, SKETCH_SCALE)
-    steps = _index(held, pieces, scale, held.genomes)
+    steps = _index(held, compact=compact, genomes=held.genomes)
     steps += [("genomes", held.genomes), ("letters kept", 0 if compact else held.bases)]
     rows = dict(steps)["entries"]
     most = max(LEAST, min(PER_LENGTH * len(LENGTHS), MOST_PRODUCTS / max(rows, 1)))

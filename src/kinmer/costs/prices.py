@@ -54,7 +54,9 @@ PRICES = {
     "embeddings kept": Price(disk=2112),
     # Rows of an index with checksums and metadata, and a graph of neighbors over float16 (Malkov and Yashunin
     # 2018), which takes in BLOCK_ROWS of them at a time.
-    "entries": Price(cpu=34e-6, disk=2088),
+    "entries": Price(cpu=34e-6, disk=40),
+    "vectors kept": Price(disk=2048),
+    "vectors kept in bytes": Price(disk=516),
     "metadata": Price(disk=250),
     "graph": Price(cpu=4.2e-5, exponent=1.15, parallel=0.95, memory=2900),
     "rows of the graph's block": Price(memory=11.5e3),

@@ -155,7 +155,7 @@ class Storage:
         """The vectors of whole sequences, (n, dim), in the order of their numbers; mapped where possible."""
         wholes = self._rows.wholes()
         if np.array_equal(wholes, np.arange(len(self._rows))):
-            return self._rows.vectors
+            return np.asarray(self._rows.vectors)
         return np.asarray(self._rows.vectors[wholes])
 
     @property

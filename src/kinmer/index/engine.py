@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineBehindError, EngineError, FormatError, UsageError
 from kinmer.files import built_aside, file_checksum, remove, settle, take_name, write_json
 from kinmer.folders import Trust, Workshop
-from kinmer.index.rows import Rows, blob_file, mapped, read_blobs
+from kinmer.index.rows import KeptVectors, Rows, blob_file, mapped, read_blobs
 from kinmer.index.table import EntryTable
 from kinmer.inputs import is_sealed, read_json, sealed
 from kinmer.progress import step
@@ -99,7 +99,7 @@ class EngineFiles:
         dim, metric = self.stamp["dim"], self.stamp["metric"]
         return engine(self.name).open(folder, dim=dim, metric=metric, threads=self.threads), covered
 
-    def build(self, vectors: Vectors, alive: Bools) -> None:
+    def build(self, vectors: KeptVectors, alive: Bools) -> None:
         """Build the engine from all rows alive, in a folder aside that takes its name when it is whole.
 
         A build that was killed is gone on with from its last checkpoint.
@@ -111,7 +111,7 @@ class EngineFiles:
         self._note(aside, len(vectors))
         take_name(aside, self.folder)
 
-    def update(self, store: VectorStore, vectors: Vectors, alive: Bools, covered: int) -> None:
+    def update(self, store: VectorStore, vectors: KeptVectors, alive: Bools, covered: int) -> None:
         """Bring the open engine up to date: rows behind the covered ones come in, dead ones go."""
         self._fill(store, f"Updating {self.name}", vectors, alive, covered, np.inf)
         self._note(self.folder, len(vectors))
@@ -133,7 +133,7 @@ class EngineFiles:
         return engine(self.name).create(aside, dim=dim, metric=metric, threads=self.threads)
 
     def _fill(
-        self, store: VectorStore, what: str, vectors: Vectors, alive: Bools, first: int, pause: float
+        self, store: VectorStore, what: str, vectors: KeptVectors, alive: Bools, first: int, pause: float
     ) -> None:
         """Bring in the rows alive from `first` on, take out dead ones; a checkpoint every `pause` s."""
         new, dead = np.flatnonzero(alive[first:]) + first, np.flatnonzero(~alive)

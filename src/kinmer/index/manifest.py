@@ -42,7 +42,7 @@ INDEX = FolderKind(
     r"(?:index|making|checked|calibration)\.json"
     r"|encoder/(?:config\.json|weights\.safetensors|metrics\.jsonl|card\.md)"
     r"|(?:entries|metadata|\.metadata)\.sqlite(?:-wal|-shm|-journal)?"
-    r"|(?:vectors-\d+\.f32|rows-\d+\.bin|letters-\d+\.bin|sketches-\d+\.bin)"
+    r"|(?:vectors-\d+\.(?:f32|i8)|rows-\d+\.bin|letters-\d+\.bin|sketches-\d+\.bin)"
     r"|(?:engine-(?:hnsw|chroma|exact)(?:\.growing)?|homology)/.*|\.(?:engine-\w+|homology)\.(?:new|old|kinmer)-\w+/.*",
 )
 

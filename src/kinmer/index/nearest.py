@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kinmer.index.rows import GENOME, Rows, scales_of
+from kinmer.index.rows import GENOME, KeptVectors, Rows, scales_of
 from kinmer.stores import Metric, VectorStore, exact_search, row_distances, sort_hits
 
 Labels = NDArray[np.int64]
@@ -61,7 +61,7 @@ class Groups(NamedTuple):
 class _Some:
     """Some rows of a mapped array, gathered as they are asked for."""
 
-    def __init__(self, vectors: Vectors, rows: Labels) -> None:
+    def __init__(self, vectors: KeptVectors, rows: Labels) -> None:
         self._vectors, self._rows = vectors, rows
 
     def __len__(self) -> int:

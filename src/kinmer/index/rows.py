@@ -1,7 +1,8 @@
 """The files of an index that only grow: rows, that is vectors and what each is of, and blobs of entries.
 
-``vectors-N.f32`` holds little-endian float32 vectors, ``rows-N.bin`` a record of `ROW` for each. N is the
-generation: a compaction writes new files and never touches the old ones. ``letters-N.bin`` and
+``vectors-N.f32`` holds little-endian float32 vectors, ``rows-N.bin`` a record of `ROW` for each. A compact
+index has ``vectors-N.i8`` in its place: of every vector a scale, float32, and whole numbers of 8 bits. N is
+the generation: a compaction writes new files and never touches the old ones. ``letters-N.bin`` and
 ``sketches-N.bin`` hold a blob for an entry, behind one another. Where a blob lies, how long it is and its
 CRC-32 are kept in the table of entries.
 """
@@ -33,21 +34,55 @@ PAGE = 1 << 14
 ROW = np.dtype([("entry", "<i8"), ("genome", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("kind", "<i8")])
 
 
-def row_files(folder: Path, generation: int) -> tuple[Path, Path]:
-    """The files of vectors and of records of a generation."""
-    return folder / f"vectors-{generation}.f32", folder / f"rows-{generation}.bin"
+def row_files(folder: Path, generation: int, *, new_in_bytes: bool = False) -> tuple[Path, Path]:
+    """The files of vectors and of records of a generation.
+
+    new_in_bytes : vectors that are not there yet will have 8 bits a number; else 32.
+    """
+    floats, steps = (folder / f"vectors-{generation}.{kind}" for kind in ("f32", "i8"))
+    in_bytes = steps.exists() or (new_in_bytes and not floats.exists())
+    return steps if in_bytes else floats, folder / f"rows-{generation}.bin"
+
+
+def _stored(path: Path, dim: int) -> np.dtype[Any]:
+    """A vector as it stands in a file of this name."""
+    if path.suffix == ".i8":
+        return np.dtype([("scale", "<f4"), ("steps", "i1", (dim,))])
+    return np.dtype((DTYPE, (dim,)))
+
+
+class ByteVectors:
+    """Vectors (n, dim) of 8 bits a number, mapped from a file: what is asked for is given as float32."""
+
+    def __init__(self, stored: NDArray[Any]) -> None:
+        self._stored = stored
+        self.shape = stored["steps"].shape
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, which: Any) -> NDArray[np.float32]:
+        some = self._stored[which]
+        return np.asarray(some["steps"] * some["scale"][..., None], np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 class RowFiles:
     """Appends rows behind the committed ones; what a killed run left behind those is cut off at birth.
 
     `append` returns when the rows are on disk: whoever records them (the table of entries) does so after.
+    state : of the table of entries, with the generation and whether vectors are `rounded`; those of new files
+    have 8 bits a number then.
     """
 
-    def __init__(self, folder: Path, generation: int, dim: int, rows: int) -> None:
+    def __init__(self, folder: Path, state: Mapping[str, Any], dim: int, rows: int) -> None:
         self._files = []
-        sizes = (DTYPE.itemsize * dim, ROW.itemsize)
-        for path, size in zip(row_files(folder, generation), sizes, strict=True):
+        paths = row_files(folder, int(state["generation"]), new_in_bytes=bool(state.get("rounded")))
+        self._stored = _stored(paths[0], dim)
+        sizes = (self._stored.itemsize, ROW.itemsize)
+        for path, size in zip(paths, sizes, strict=True):
             file = path.open("r+b" if path.exists() else "w+b")
             self._files.append(file)
             found = os.fstat(file.fileno()).st_size
@@ -60,8 +95,13 @@ class RowFiles:
 
     def append(self, vectors: NDArray[np.float32], records: NDArray[Any]) -> None:
         """Write vectors (m, dim) and records (m,) of `ROW`, and wait until they are on disk."""
-        for file, block in zip(self._files, (vectors.astype(DTYPE), records.astype(ROW)), strict=True):
-            file.write(np.ascontiguousarray(block).data.cast("B") if block.size else b"")
+        stored: NDArray[Any] = vectors.astype(DTYPE)
+        if self._stored.names:
+            stored = np.empty(len(vectors), self._stored)
+            stored["steps"], scales = quantized(vectors)
+            stored["scale"] = scales[:, 0]
+        for file, block in zip(self._files, (stored, records.astype(ROW)), strict=True):
+            file.write(np.ascontiguousarray(block).view(np.uint8).data if block.size else b"")
             file.flush()
             os.fsync(file.fileno())
 
@@ -79,9 +119,14 @@ class RowFiles:
         self.close()
 
 
-def map_vectors(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
+# As they stand in a file of either kind.
+KeptVectors = NDArray[np.float32] | ByteVectors
+
+
+def map_vectors(path: Path, rows: int, dim: int) -> KeptVectors:
     """The committed vectors, (rows, dim), mapped read-only; FormatError where they are not all there."""
-    return mapped(path, DTYPE, (rows, dim))
+    stored = _stored(path, dim)
+    return ByteVectors(mapped(path, stored, (rows,))) if stored.names else mapped(path, DTYPE, (rows, dim))
 
 
 def map_rows(path: Path, rows: int) -> NDArray[Any]:
@@ -109,7 +154,7 @@ def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[
 
 
 def row_checksum(vectors: NDArray[np.float32], records: NDArray[Any]) -> int:
-    """CRC-32 of vectors and their records as they stand in the files."""
+    """CRC-32 of vectors, as float32, and of their records as they stand in the files."""
     first = isal_zlib.crc32(
         np.ascontiguousarray(vectors, dtype=DTYPE).data.cast("B") if vectors.size else b""
     )
@@ -148,7 +193,7 @@ class Rows:
 
     folder: Path
     generation: int
-    vectors: NDArray[np.float32]
+    vectors: KeptVectors
     records: NDArray[Any]
     alive: NDArray[np.bool_]
 

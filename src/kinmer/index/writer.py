@@ -83,8 +83,8 @@ def write_compacted(folder: Path, index: Storage, change: Change) -> None:
     kept = np.flatnonzero(old.alive)
     new_label = np.full(len(old), -1, dtype=np.int64)
     new_label[kept] = np.arange(len(kept))
-    blocks = []
-    with RowFiles(folder, generation, index.dim, 0) as files, step("Compacting", len(kept)) as progress:
+    blocks, state = [], {**index.table.state, "generation": generation}
+    with RowFiles(folder, state, index.dim, 0) as files, step("Compacting", len(kept)) as progress:
         for start in range(0, len(kept), BLOCK_ROWS):
             part = kept[start : start + BLOCK_ROWS]
             vectors, records = np.asarray(old.vectors[part]), np.asarray(old.records[part])
@@ -265,7 +265,7 @@ class IndexWriter:
             known = {name.lower() for name in self.table.columns}
             missing = [name for name in columns if name.lower() not in known]
             change.add_columns(missing)
-            with RowFiles(self.path, self.table.generation, self.dim, self.table.rows) as files:
+            with RowFiles(self.path, self.table.state, self.dim, self.table.rows) as files:
                 for page in self._pages(added=len(missing)):
                     changed += self._renew(change, page, lookup, genome_column, len(missing), old, files)
                     progress.advance(len(page))
@@ -368,7 +368,7 @@ class IndexWriter:
 
     def _write(self, rows: int, vectors: NDArray[np.float32], records: NDArray[Any]) -> None:
         if len(records):
-            with RowFiles(self.path, self.table.generation, self.dim, rows) as files:
+            with RowFiles(self.path, self.table.state, self.dim, rows) as files:
                 files.append(vectors, records)
 
     def _keep(
@@ -421,7 +421,7 @@ class IndexWriter:
     def _drop_leftovers(self) -> None:
         """Take away what killed writers left: files of other generations, and what was to take a name."""
         current = {path.name for path in files_of(self.path, self.table.generation)}
-        for pattern in ("vectors-*.f32", "rows-*.bin", *(f"{kind}-*.bin" for kind in BLOBS)):
+        for pattern in ("vectors-*", "rows-*.bin", *(f"{kind}-*.bin" for kind in BLOBS)):
             for path in self.path.glob(pattern):
                 if path.name not in current:
                     remove(path)

@@ -22,8 +22,6 @@ Vectors = NDArray[np.float32]
 LONGEST = 1e15
 # No label that is sorted quickly is as large.
 MISSING = 0xFFFFFFFF
-# Numbers gathered at a time where vectors are not in one array: 32 MB.
-BLOCK_NUMBERS = 1 << 23
 
 
 class VectorStore(ABC):
@@ -263,14 +261,11 @@ def exact_search(
     if metric == "l2":
         # Around a center the squares keep the digits that tell near vectors apart.
         center = np.asarray(vectors[:ROW_BLOCK]).mean(axis=0, dtype=np.float64).astype(np.float32)
-    block = QUERY_BLOCK
-    if not isinstance(vectors, np.ndarray):
-        block = max(1, min(block, BLOCK_NUMBERS // ((wanted + MARGIN) * queries.shape[1])))
-    for start in range(0, len(queries), block):
-        asked = queries[start : start + block]
+    for start in range(0, len(queries), QUERY_BLOCK):
+        asked = queries[start : start + QUERY_BLOCK]
         pairs = None
         if excluded is not None:
-            part = slice(*np.searchsorted(excluded[0], (start, start + block)))
+            part = slice(*np.searchsorted(excluded[0], (start, start + QUERY_BLOCK)))
             pairs = excluded[0][part] - start, excluded[1][part]
         rows, unsure = _candidates(vectors, asked, center, wanted, metric, pairs)
         exact = row_distances(asked, vectors, rows, metric)

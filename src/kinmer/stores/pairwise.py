@@ -16,6 +16,9 @@ Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
+# Numbers gathered at a time where vectors are not in one array: 4 MB, which stay in the cache.
+GATHERED = 1 << 20
+
 
 # Sums may be taken in any order, so that they are taken several at a time. Products and sums stay apart, and
 # lengths of queries and of what they meet are of this one function, so that equal vectors are at 0.
@@ -84,6 +87,10 @@ def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) 
     number.
     """
     if not isinstance(vectors, np.ndarray):
+        lines = max(1, GATHERED // max(1, rows.shape[1] * queries.shape[1]))
+        if len(rows) > lines:
+            parts = [slice(start, start + lines) for start in range(0, len(rows), lines)]
+            return np.concatenate([row_distances(queries[a], vectors, rows[a], metric) for a in parts])
         vectors, known = vectors[np.maximum(rows, 0).ravel()], rows >= 0
         rows = np.where(known, np.arange(rows.size).reshape(rows.shape), -1)
     queries, vectors = _fixed(queries), _fixed(vectors)

@@ -287,7 +287,7 @@ def _of_index(source: Any, vectors: object, metric: Metric | None) -> Vectors:
         lambda start, stop: np.asarray(kept[wholes[start:stop]]),
         {"encoder_fingerprint": index.encoder_fingerprint, "encoder": str(index.path / "encoder")},
         index=index,
-        array=kept if np.array_equal(wholes, np.arange(len(kept))) else None,
+        array=kept if isinstance(kept, np.ndarray) and np.array_equal(wholes, np.arange(len(kept))) else None,
         _take=lambda rows: np.asarray(kept[wholes[rows]]),
     )
 
