@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError, UsageError
 from kinmer.folders import Trust
 from kinmer.index.engine import EngineFiles
+from kinmer.index.rows import ROW, WHOLE, Rows
 from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
 from kinmer.stores.segments import Codes, Segment
 
@@ -502,6 +503,13 @@ def test_a_kill_at_any_moment_leaves_a_flush(tmp_path: Path) -> None:
             assert lost(store, known) == []
 
 
+def whole_rows(vectors: NDArray[np.float32], alive: NDArray[np.bool_]) -> Rows:
+    """Rows of an index, each of a whole sequence."""
+    records = np.zeros(len(vectors), ROW)
+    records["kind"] = WHOLE
+    return Rows(Path(), 0, vectors, records, alive)
+
+
 def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, alive = clusters(2000, 96), np.ones(2000, dtype=bool)
     files = EngineFiles(tmp_path, "hnsw", {"index": "one", "metric": "cosine", "dim": 96}, threads=1)
@@ -517,7 +525,7 @@ def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
             grow(self, labels, *how)
 
         monkeypatch.setattr(Segment, "grow", killed)
-        files.build(vectors, alive)
+        files.build(whole_rows(vectors, alive))
     os.waitpid(child, 0)
     assert not (tmp_path / "engine-hnsw").exists()
     built: list[int] = []
@@ -529,7 +537,7 @@ def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Segment, "grow", counted)
     alive[:100] = False
-    files.build(vectors, alive)
+    files.build(whole_rows(vectors, alive))
     # What came before the last checkpoint is not built again; what died meanwhile is taken out.
     assert 400 <= len(built) == len(set(built)) <= 500
     # Later clusters stand among earlier ones.
@@ -543,7 +551,7 @@ def test_a_killed_build_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
     shutil.rmtree(tmp_path / "engine-hnsw")
     (tmp_path / "engine-hnsw.growing").mkdir()
     (tmp_path / "engine-hnsw.growing" / "stamp.json").write_text('{"index": "another"}')
-    files.build(vectors, alive)
+    files.build(whole_rows(vectors, alive))
     assert len(files.open(2000, Trust(tmp_path))[0]) == 1900
 
 
@@ -575,7 +583,7 @@ def test_a_graph_of_an_older_format_is_built_again(metric: Metric, tmp_path: Pat
 def test_a_missing_engine_is_said_to_be_derived(missing: str, tmp_path: Path) -> None:
     vectors = clusters(50)
     files = EngineFiles(tmp_path, "hnsw", {"index": "one", "metric": "l2", "dim": DIM}, threads=1)
-    files.build(vectors, np.ones(50, dtype=bool))
+    files.build(whole_rows(vectors, np.ones(50, dtype=bool)))
     (shutil.rmtree if not missing else Path.unlink)(tmp_path / "engine-hnsw" / missing)
     with pytest.raises(FormatError, match=r"derived from the vectors.*kinmer index --rebuild") as raised:
         files.open(50, Trust(tmp_path))

@@ -19,7 +19,7 @@ from kinmer.index import Entry, IndexWriter, Storage
 from kinmer.index.commit import Change, NewSequence, Progress
 from kinmer.index.manifest import BLOBS, INDEX, MAKING, Blob, sketch_scale
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.index.rows import blob_file, read_blobs
+from kinmer.index.rows import SHORT, blob_file, read_blobs
 from kinmer.index.writer import GENOMES_AT_ONCE
 from kinmer.library import KinIndex
 from kinmer.library.build import build_from
@@ -208,7 +208,7 @@ class _MergeFeed(Feed):
         sequences = []
         for entry in batch:
             rows = slice(entry.first, entry.first + entry.rows)
-            records = index.rows.records[rows][1:]
+            whole, records = index.rows.records[rows][0], index.rows.records[rows][1:]
             sequences.append(
                 NewSequence(
                     entry.id,
@@ -219,6 +219,7 @@ class _MergeFeed(Feed):
                     np.asarray(index.rows.vectors[rows]),
                     list(zip(records["start"].tolist(), records["stop"].tolist(), strict=True)),
                     file=None if entry.file is None else files[entry.file],
+                    short=bool(whole["kind"] == SHORT),
                 )
             )
         blobs = {}

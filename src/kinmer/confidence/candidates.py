@@ -120,7 +120,7 @@ class GenomeMeans:
 
     def __init__(self, index: Storage) -> None:
         rows = index.rows
-        alive = np.flatnonzero(rows.alive)
+        alive = np.flatnonzero(rows.searched)
         means = alive[rows.kinds[alive] == GENOME]
         wholes = alive[(rows.kinds[alive] == WHOLE) & ~np.isin(rows.genome[alive], rows.genome[means])]
         every = np.concatenate([means, wholes])

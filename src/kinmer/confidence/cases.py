@@ -154,6 +154,7 @@ class _Rows:
         self.genome = index.rows.genome[self.labels]
         self.entry = index.rows.entry[self.labels]
         self.start, self.stop = np.ascontiguousarray(records["start"]), np.ascontiguousarray(records["stop"])
+        self.unsearched = ~index.rows.searched[self.labels]
         self.mean = index.rows.kinds[self.labels] == GENOME
         cut = np.unique(self.entry[index.rows.kinds[self.labels] == PIECE])
         # What a genome's mean is of: pieces, and wholes that have none.
@@ -418,13 +419,14 @@ def _nearest(index: Storage, rows: _Rows, batch: _Batch) -> list[tuple[Labels, F
     for start in range(0, len(rows), ROWS_AT_ONCE):
         stop = min(len(rows), start + ROWS_AT_ONCE)
         here = unit(index.rows.vectors[rows.labels[start:stop]])
-        plain = batch.queries @ here.T
+        plain, never = batch.queries @ here.T, rows.unsearched[start:stop]
         for case in CASES:
             which = able[case]
             if not which.size:
                 continue
             vectors = batch.vectors(case)
             cosines = plain[which] if vectors is batch.queries else vectors[which] @ here.T
+            cosines[:, never] = -np.inf
             _hide(cosines, hidden[case], start, stop)
             best[case].merge(cosines, start, which)
     return [_with_labels(one, rows) for one in best.values()]

@@ -14,7 +14,7 @@ from kinmer.costs.machine import Machine
 from kinmer.costs.prices import BATCH_ROWS, BLOCK_ROWS, DIM, PRICES, PROFILE_EXPONENT
 from kinmer.fasta import BLOCK_BYTES
 from kinmer.index.manifest import COMPACT_SCALE
-from kinmer.index.pieces import COMPACT_PIECES, PIECE_LENGTHS
+from kinmer.index.pieces import COMPACT_PIECES, DRAFT_LETTERS, LONGEST, PIECE_LENGTHS, SHORT_LETTERS
 from kinmer.queries.sample import SAMPLE
 from kinmer.sketches import SKETCH_SCALE
 from kinmer.vectors.knn import EXACT_BELOW
@@ -123,14 +123,17 @@ def _embedding(rows: float) -> Steps:
     return [("embedding", rows), ("rows of a batch", min(rows, BATCH_ROWS))]
 
 
-def _entries(held: Contents, rows: float, vectors: str = "vectors kept") -> Steps:
-    return [
-        ("entries", rows),
-        (vectors, rows),
-        ("metadata", held.sequences),
-        *_graph(rows),
-        ("graph kept", rows),
-    ]
+def _entries(held: Contents, rows: float, vectors: str = "vectors kept", short: float = 0) -> Steps:
+    kept = [("entries", rows), (vectors, rows), ("metadata", held.sequences)]
+    return [*kept, *_graph(rows - short), ("graph kept", rows - short)]
+
+
+def _short(held: Contents) -> float:
+    """Contigs that a compact index does not search one by one."""
+    if held.bases < DRAFT_LETTERS * max(held.genomes, 1):
+        return 0.0
+    long = held.at_least(SHORT_LETTERS, empty=True).sequences
+    return max(0.0, held.sequences - max(long, LONGEST * held.genomes))
 
 
 def _index(held: Contents, *, compact: bool = False, genomes: int = 0) -> Steps:
@@ -143,9 +146,9 @@ def _index(held: Contents, *, compact: bool = False, genomes: int = 0) -> Steps:
     rows = held.vectors(pieces) + (genomes or cut.sequences)
     # What is cut is counted as a whole, and once more in tiles.
     twice = [("k-mers", cut.bases), ("reading frames", cut.bases)]
-    made = [*_embedding(rows), *_entries(held, rows, "vectors kept in bytes" if compact else "vectors kept")]
+    made = _entries(held, rows, "vectors kept in bytes", _short(held)) if compact else _entries(held, rows)
     sketched = [("sketches", held.bases), ("hashes", held.bases / scale)]
-    return [start, *_counting(held, True), *twice, *made, *sketched]
+    return [start, *_counting(held, True), *twice, *_embedding(rows), *made, *sketched]
 
 
 def _reference(held: Contents, *, compact: bool) -> Steps:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import FormatError, ProfileError
 from kinmer.index.manifest import BLOBS, Blob, Block, Entry, line_checksum, quoted
-from kinmer.index.rows import GENOME, PIECE, ROW, WHOLE, rounded, row_checksum
+from kinmer.index.rows import GENOME, PIECE, ROW, SHORT, WHOLE, rounded, row_checksum
 from kinmer.index.table import EntryTable
 
 # The column that numbers the lines of each table.
@@ -59,7 +59,7 @@ class NewSequence:
     """A sequence to be added: vectors (m, dim), the first of the whole, the others of the pieces `spans`.
 
     blobs : where what is kept of it lies, by kind. file : the number of the file that it came from, where
-    that is not said for all of a commit.
+    that is not said for all of a commit. short : it is not searched but with its genome.
     """
 
     id: str
@@ -71,12 +71,13 @@ class NewSequence:
     spans: Sequence[tuple[int, int]] = ()
     blobs: Mapping[str, Blob] = field(default_factory=dict)
     file: int | None = None
+    short: bool = False
 
     def records(self, number: int, genome: int) -> NDArray[Any]:
         """Records of its rows: the whole, then the pieces."""
         records = np.zeros(len(self.vectors), dtype=ROW)
         records["entry"], records["genome"], records["kind"] = number, genome, PIECE
-        records[0] = (number, genome, 0, self.length or 0, WHOLE)
+        records[0] = (number, genome, 0, self.length or 0, SHORT if self.short else WHOLE)
         if len(self.spans):
             records["start"][1:], records["stop"][1:] = np.array(self.spans).T
         return records
@@ -147,10 +148,10 @@ class Change:
             records.append(sequence.records(number, genome))
             first += rows
         self._state["entries"] += len(sequences)
-        # A genome of a single vector needs no mean.
+        # A genome of a single vector needs no mean, if that is searched.
         count = Counter[int]()
         for sequence in sequences:
-            count[numbers[sequence.genome]] += len(sequence.vectors)
+            count[numbers[sequence.genome]] += len(sequence.vectors) + sequence.short
         self.mark_stale({number for number in count if number < before or count[number] > 1})
         return self._append(vectors, records)
 

@@ -256,7 +256,7 @@ class Storage:
             raise UsageError(f"k must be at least 1, not {k}")
         queries = check_vectors(vectors, self.dim)
         with self.reading():
-            usable = self._rows.sequences if by == "sequence" else self._rows.alive
+            usable = self._rows.sequences if by == "sequence" else self._rows.searched
             most = len(self) if by == "sequence" else int(self.table.state["genomes"])
             near = None if candidates is None else Near(*candidates)
             scan = self._scan(usable if allowed is None else usable & allowed, metric, exclude)
@@ -276,7 +276,7 @@ class Storage:
         exclude : (q,) an entry none of whose rows, nor its genome's vector, is given. allowed : (rows,) bool.
         """
         with self.reading():
-            usable = self._rows.alive if allowed is None else self._rows.alive & allowed
+            usable = self._rows.searched if allowed is None else self._rows.searched & allowed
             return self._scan(usable, metric, exclude).nearest(queries, count)
 
     def _scan(
@@ -363,7 +363,7 @@ class Storage:
             late = len(self._rows) - self._covered
             died = int((~self._rows.alive[: self._covered]).sum())
             if self._store is not None and late + died > behind:
-                self.engine_files().update(self._store, self._rows.vectors, self._rows.alive, self._covered)
+                self.engine_files().update(self._store, self._rows, self._covered)
                 self._close_engine()
 
     def close(self) -> None:
@@ -412,7 +412,7 @@ class Storage:
     def _build(self, name: str, metric: Metric) -> None:
         if name != "exact":
             self._rows.check_blocks(self.table.blocks())
-            self.engine_files(name, metric).build(self._rows.vectors, self._rows.alive)
+            self.engine_files(name, metric).build(self._rows)
 
     def _open_engine(self) -> None:
         self._store, self._covered = self.engine_files().open(len(self._rows), self._trust)

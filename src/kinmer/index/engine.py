@@ -1,7 +1,7 @@
 """What is derived of an index: its engine from the vectors, its homology from the sketches; each is stamped.
 
-An engine covers the rows 0 … covered - 1 that were alive when it was brought up to date. Rows behind them are
-looked at one by one, and rows that have died since are passed over, so that a change of the index costs
+An engine covers the rows 0 … covered - 1 that were searched when it was brought up to date. Rows behind them
+are looked at one by one, and rows that have died since are passed over, so that a change of the index costs
 nothing here until there are many of them. So it is with the entries that the homology covers.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from kinmer.errors import EngineBehindError, EngineError, FormatError, UsageError
 from kinmer.files import built_aside, file_checksum, remove, settle, take_name, write_json
 from kinmer.folders import Trust, Workshop
-from kinmer.index.rows import KeptVectors, Rows, blob_file, mapped, read_blobs
+from kinmer.index.rows import Rows, blob_file, mapped, read_blobs
 from kinmer.index.table import EntryTable
 from kinmer.inputs import is_sealed, read_json, sealed
 from kinmer.progress import step
@@ -57,8 +57,6 @@ LATE_HASHES, LATE_SHARE = 1 << 18, 0.02
 SKETCHES_AT_ONCE = 4096
 
 Log = Callable[[str], None]
-Bools = NDArray[np.bool_]
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -99,22 +97,22 @@ class EngineFiles:
         dim, metric = self.stamp["dim"], self.stamp["metric"]
         return engine(self.name).open(folder, dim=dim, metric=metric, threads=self.threads), covered
 
-    def build(self, vectors: KeptVectors, alive: Bools) -> None:
-        """Build the engine from all rows alive, in a folder aside that takes its name when it is whole.
+    def build(self, rows: Rows) -> None:
+        """Build the engine from the rows searched, in a folder aside that takes its name when it is whole.
 
         A build that was killed is gone on with from its last checkpoint.
         """
         settle(self.folder)
         aside = self.folder.with_name(f"{self.folder.name}.growing")
         with self._begun(aside) as store:
-            self._fill(store, f"Building {self.name}", vectors, alive, 0, CHECKPOINT)
-        self._note(aside, len(vectors))
+            self._fill(store, f"Building {self.name}", rows, 0, CHECKPOINT)
+        self._note(aside, len(rows))
         take_name(aside, self.folder)
 
-    def update(self, store: VectorStore, vectors: KeptVectors, alive: Bools, covered: int) -> None:
+    def update(self, store: VectorStore, rows: Rows, covered: int) -> None:
         """Bring the open engine up to date: rows behind the covered ones come in, dead ones go."""
-        self._fill(store, f"Updating {self.name}", vectors, alive, covered, np.inf)
-        self._note(self.folder, len(vectors))
+        self._fill(store, f"Updating {self.name}", rows, covered, np.inf)
+        self._note(self.folder, len(rows))
 
     def _begun(self, aside: Path) -> VectorStore:
         """What a killed build has left of an engine of these rows, or an empty one."""
@@ -132,11 +130,9 @@ class EngineFiles:
         write_json(aside / STAMP, dict(self.stamp))
         return engine(self.name).create(aside, dim=dim, metric=metric, threads=self.threads)
 
-    def _fill(
-        self, store: VectorStore, what: str, vectors: KeptVectors, alive: Bools, first: int, pause: float
-    ) -> None:
-        """Bring in the rows alive from `first` on, take out dead ones; a checkpoint every `pause` s."""
-        new, dead = np.flatnonzero(alive[first:]) + first, np.flatnonzero(~alive)
+    def _fill(self, store: VectorStore, what: str, rows: Rows, first: int, pause: float) -> None:
+        """Bring in the rows searched from `first` on, take out dead ones; a checkpoint every `pause` s."""
+        new, dead = np.flatnonzero(rows.searched[first:]) + first, np.flatnonzero(~rows.alive)
         if len(store):
             # What a killed run has brought in already is not brought in twice.
             new, dead = new[~store.contains(new)], dead[store.contains(dead)]
@@ -145,7 +141,7 @@ class EngineFiles:
         with step(what, len(new)) as progress:
             for start in range(0, len(new), ENGINE_ROWS):
                 part = np.sort(new[start : start + ENGINE_ROWS])
-                store.add(part, np.asarray(vectors[part]))
+                store.add(part, np.asarray(rows.vectors[part]))
                 progress.advance(len(part))
                 if time.monotonic() - saved > pause:
                     store.checkpoint()

@@ -28,6 +28,9 @@ LEAST_WINDOWS = 500
 PIECE_LENGTHS = (10_000, 20_000, 50_000)
 # Of a compact index: 5 vectors for a million letters.
 COMPACT_PIECES = (400_000,)
+# It does not search contigs of a chromosome one by one that are shorter than this and than the `LONGEST` of
+# their genome, where that has at least `DRAFT_LETTERS`: its mean vector and the sketches have them.
+SHORT_LETTERS, LONGEST, DRAFT_LETTERS = 30_000, 8, 1_000_000
 # Tiles counted together, and rows embedded together, whose counts take some tens of MB.
 TILES_AT_ONCE, ROWS_AT_ONCE = 2048, 4096
 
@@ -72,6 +75,11 @@ class Pieces:
 def pieces_of(lengths: Sequence[int]) -> Pieces | None:
     """Pieces of these lengths; None for none, and where the only one is 0."""
     return Pieces(tuple(lengths)) if any(lengths) else None
+
+
+def least_searched(lengths: Sequence[int]) -> int:
+    """The length below which contigs of a genome are not searched one by one. lengths : of all of them."""
+    return min(SHORT_LETTERS, *sorted(lengths)[-LONGEST:]) if sum(lengths) >= DRAFT_LETTERS else 0
 
 
 def settings_of(pieces: Pieces | None, *, letters: bool) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from kinmer.errors import FormatError
 from kinmer.index.manifest import BLOBS, Blob, Block, Entry
 
 DTYPE = np.dtype("<f4")
-# What a vector is of: a piece of a sequence (letters start to stop), a whole sequence, or a whole genome.
-PIECE, WHOLE, GENOME = 0, 1, 2
+# What a vector is of: a piece of a sequence (letters start to stop), a whole sequence, a whole genome, or a
+# sequence that is not searched, because it is short and its genome's vector has it.
+PIECE, WHOLE, GENOME, SHORT = 0, 1, 2, 3
 # Vectors that are read together.
 PAGE = 1 << 14
 # entry: number of the sequence, -1 for a genome's vector. genome: number of its genome.
@@ -222,9 +223,14 @@ class Rows:
         return np.concatenate([np.empty(0, np.float32), *parts])
 
     @cached_property
+    def searched(self) -> NDArray[np.bool_]:
+        """(n,) which rows are alive and may be near a query."""
+        return np.asarray(self.alive & (self.kinds != SHORT))
+
+    @cached_property
     def sequences(self) -> NDArray[np.bool_]:
-        """(n,) which rows are alive and of sequences."""
-        return np.asarray(self.alive & (self.kinds != GENOME))
+        """(n,) which of these are of sequences."""
+        return np.asarray(self.searched & (self.kinds != GENOME))
 
     @cached_property
     def single(self) -> bool:
@@ -239,7 +245,7 @@ class Rows:
 
     def wholes(self) -> NDArray[np.int64]:
         """Rows of whole sequences that are alive, by the number of their entry."""
-        rows = np.flatnonzero(self.alive & (self.kinds == WHOLE))
+        rows = np.flatnonzero(self.alive & ((self.kinds == WHOLE) | (self.kinds == SHORT)))
         return np.asarray(rows[np.argsort(self.entry[rows], kind="stable")])
 
     def excluded(self, exclude: NDArray[np.int64], entries: Mapping[int, Entry]) -> list[NDArray[np.int64]]:

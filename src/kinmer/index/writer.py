@@ -28,6 +28,7 @@ from kinmer.index.manifest import (
 )
 from kinmer.index.names import names_of, numbers_of
 from kinmer.index.rows import (
+    SHORT,
     WHOLE,
     BlobFile,
     RowFiles,
@@ -60,9 +61,9 @@ def _mean(index: Storage, genome: int) -> NDArray[np.float32] | None:
         np.arange(one.first + (one.rows > 1), one.first + one.rows) for one in index.table.members(genome)
     ]
     labels = np.concatenate(rows) if rows else np.empty(0, np.int64)
-    if labels.size < 2:
-        return None
     records = index.rows.records[labels]
+    if labels.size < 2 and not (records["kind"] == SHORT).any():
+        return None
     letters = np.minimum(records["stop"] - records["start"], MEAN_LETTERS).astype(np.float64)
     # Sequences of unknown length count alike.
     weights = np.where(letters > 0, letters, letters.max() or 1.0)

@@ -16,7 +16,7 @@ from kinmer.folders import Trust
 from kinmer.index.database import Storage
 from kinmer.index.manifest import BLOBS, Blob, Entry, sketch_scale
 from kinmer.index.pieces import has_exact_wholes
-from kinmer.index.rows import GENOME, PIECE, WHOLE, blob_file, read_blobs, rounded
+from kinmer.index.rows import GENOME, PIECE, SHORT, WHOLE, blob_file, read_blobs, rounded
 from kinmer.index.sequences import read_letters
 from kinmer.index.writer import genome_means
 from kinmer.progress import counted, step
@@ -183,7 +183,7 @@ def _entry(entry: Entry, records: NDArray[Any], alive: NDArray[np.bool_]) -> Ite
         yield f"entry {entry.id!r}: a row of it is deleted"
     elif (records["entry"] != entry.number).any() or (records["genome"] != entry.genome).any():
         yield f"entry {entry.id!r}: a row of it is of another"
-    elif records["kind"][0] != WHOLE or (records["kind"][1:] == WHOLE).any():
+    elif records["kind"][0] not in (WHOLE, SHORT) or (records["kind"][1:] != PIECE).any():
         yield f"entry {entry.id!r}: it has not one vector as a whole"
 
 
@@ -269,7 +269,7 @@ def _engine(index: Storage, problems: list[str]) -> int:
         lost = 0
         for start in range(0, covered, ROWS_AT_ONCE):
             labels = np.arange(start, min(start + ROWS_AT_ONCE, covered))
-            labels = labels[index.rows.alive[labels]]
+            labels = labels[index.rows.searched[labels]]
             lost += int((~store.contains(labels)).sum()) if labels.size else 0
     if lost:
         problems.append(f"{index.engine} lacks {lost:,} of the vectors that it should hold")
@@ -365,7 +365,7 @@ def describe_storage(index: Storage) -> IndexInfo:
             entries=len(index),
             genomes=int(table.state["genomes"]),
             letters=table.letters_in_all(),
-            wholes=int((kinds == WHOLE).sum()),
+            wholes=int(((kinds == WHOLE) | (kinds == SHORT)).sum()),
             pieces=int((kinds == PIECE).sum()),
             genome_vectors=int((kinds == GENOME).sum()),
             deleted=int((~index.rows.alive).sum()),

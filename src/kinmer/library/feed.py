@@ -19,7 +19,7 @@ from kinmer.fasta import nonempty
 from kinmer.index.commit import NewSequence, Progress
 from kinmer.index.manifest import Holder, SourceFile, sketch_scale
 from kinmer.index.names import ambiguous
-from kinmer.index.pieces import Embedder, Pieces, RecordBlock, read_blocks_of, settings_of
+from kinmer.index.pieces import Embedder, Pieces, RecordBlock, least_searched, read_blocks_of, settings_of
 from kinmer.index.writer import IndexWriter
 from kinmer.library.join import Joined, genome_column, plain_value
 from kinmer.library.metadata import KNOWN, RESERVED, Metadata
@@ -315,6 +315,8 @@ class _FastaFeed(Feed):
             genome = file.genome or (home if replace else None)
             sequences, letters = self._sequences(self._long(block, there), file, genome, joined)
             sequences, gone = homes.settle(sequences) if replace else (sequences, [])
+            if writer.table.state.get("rounded"):
+                sequences = list(_with_short(sequences))
             done = Progress(number, None if last else block.first + len(block.ids) - 1, _new(number, source))
             kept, sketches = letters if self._keep else None, sketch_many(letters, self._threads, scale)
             try:
@@ -357,6 +359,21 @@ class _FastaFeed(Feed):
             sequences.append(NewSequence(name, home, len(text), cut.gc, values, cut.vectors, cut.spans))
             letters.append(text)
         return sequences, letters
+
+
+def _with_short(sequences: Sequence[NewSequence]) -> Iterator[NewSequence]:
+    """The sequences of one commit; those that a compact index does not search one by one are short."""
+    lengths: dict[str, list[int]] = {}
+    for sequence in sequences:
+        lengths.setdefault(sequence.genome, []).append(sequence.length or 0)
+    least = {genome: least_searched(own) for genome, own in lengths.items()}
+    for sequence in sequences:
+        kind = next((value for name, value in sequence.values.items() if name.lower() == "molecule"), None)
+        of_chromosome = str(kind or "").lower() in ("", "chromosome", "contig")
+        short = (
+            of_chromosome and len(sequence.vectors) == 1 and (sequence.length or 0) < least[sequence.genome]
+        )
+        yield dataclasses.replace(sequence, short=short)
 
 
 def _source(

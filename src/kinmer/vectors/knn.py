@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinmer.errors import UsageError
 from kinmer.index import Storage
-from kinmer.index.rows import PIECE
+from kinmer.index.rows import PIECE, SHORT
 from kinmer.index.rows import Rows as StoredRows
 from kinmer.progress import step
 from kinmer.resources import available_cores
@@ -109,8 +109,8 @@ class Neighbors:
         self.exact = len(points) <= EXACT_BELOW if exact is None else exact
         self._points, self._true, self._threads = points, true_distances, threads
         index = points.index
-        # Points are whole sequences; an engine that holds pieces of them is of no use.
-        fits = index and points.metric == index.metric and not (index.rows.kinds == PIECE).any()
+        # Points are whole sequences; an engine that holds pieces of them, or not all, is of no use.
+        fits = index and points.metric == index.metric and not np.isin(index.rows.kinds, (PIECE, SHORT)).any()
         self._index = index if fits else None
         self._vectors: Floats | None = None
         self._store: VectorStore | _Indexed | None = None
