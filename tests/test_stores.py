@@ -406,6 +406,35 @@ def test_what_a_graph_does_not_reach_stands_in_another(
         agrees(store, known, vectors[[3, 77, 0]], 20)
 
 
+def test_a_graph_that_gives_two_thirds_of_its_entries_is_kept(
+    metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, dim = clusters(2100, 96), 96
+
+    def unreached(self: Segment, rows: NDArray[np.int64], threads: int) -> NDArray[np.int64]:
+        return rows[self.labels[rows] % 3 == 0] if len(self.labels) == 2000 else rows[:0]
+
+    monkeypatch.setattr(Segment, "_unreached", unreached)
+    with engine("hnsw").create(tmp_path, dim=dim, metric=metric) as store:
+        store.add(np.arange(2000), vectors[:2000])
+        store.flush()
+        monkeypatch.undo()
+        built: list[int] = []
+        grow = Segment.grow
+
+        def counted(self: Segment, labels: NDArray[np.int64], *how: Any) -> None:
+            built.extend(labels.tolist())
+            grow(self, labels, *how)
+
+        monkeypatch.setattr(Segment, "grow", counted)
+        for start in range(2000, 2100, 20):
+            store.add(np.arange(start, start + 20), vectors[start : start + 20])
+            store.flush()
+        # What was missed does not count as deleted, or the rest would be built every time.
+        assert not set(built) & set(range(1, 2000, 3))
+        assert lost(store, dict(enumerate(vectors))) == []
+
+
 def test_segments_are_few_and_rows_are_rarely_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

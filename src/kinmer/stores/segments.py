@@ -82,13 +82,14 @@ class Segment:
         self.labels: Labels = np.empty(0, np.int64)
         self._dead = np.empty(0, dtype=bool)
         self._folder, self.number, self._dead_file = Path(), 0, ""
-        self.deaths, self._noted, self._mapped = 0, 0, False
+        self.deaths, self.missed, self._noted, self._mapped = 0, 0, 0, False
 
     @classmethod
-    def open(cls, folder: Path, number: int, dead: str, codes: Codes) -> Self:
-        """The segment that was saved under this number, mapped. `dead`: the file of its dead rows, or ""."""
+    def open(cls, folder: Path, note: tuple[int, str, int], codes: Codes) -> Self:
+        """The segment in a folder that a note tells of, mapped."""
         self = cls(codes)
-        self._folder, self.number, self._dead_file = folder, number, dead
+        self._folder, (number, dead, self.missed) = folder, note
+        self.number, self._dead_file = number, dead
         self.graph = self._restored(view=True, enable_key_lookups=False)
         self.labels = np.load(folder / f"labels-{number}.npy", mmap_mode="r", allow_pickle=False)
         if len(self.graph) != len(self.labels) or self.graph.ndim != codes.dim:
@@ -105,15 +106,20 @@ class Segment:
         return len(self.labels) - self.deaths
 
     @property
+    def in_the_way(self) -> int:
+        """Deleted rows that searches come upon: those that were missed are come upon by none."""
+        return self.deaths - self.missed
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Names of its files."""
         dead = (self._dead_file,) if self._dead_file else ()
         return (f"graph-{self.number}.usearch", f"labels-{self.number}.npy", *dead)
 
     @property
-    def note(self) -> tuple[int, str]:
-        """What `open` has to be told."""
-        return self.number, self._dead_file
+    def note(self) -> tuple[int, str, int]:
+        """Number, file of dead rows or "", and how many of them were missed: what `open` takes."""
+        return self.number, self._dead_file, self.missed
 
     def grow(self, labels: Labels, coded: Coded, threads: int) -> None:
         """Add rows; only to a segment that is not opened, or `thawed`."""
@@ -153,6 +159,11 @@ class Segment:
         self._dead[rows] = True
         self.deaths += len(rows)
 
+    def miss(self, rows: Labels) -> None:
+        """Take rows out of the answers that no search has found."""
+        self.kill(rows)
+        self.missed += len(rows)
+
     def living(self) -> Labels:
         """Ascending rows that are answers."""
         return np.flatnonzero(~self._dead)
@@ -161,19 +172,21 @@ class Segment:
         """Vectors (m, dim) of rows (m,), as the graph holds them."""
         return np.asarray(self._keyed.get(rows.astype(np.uint64))).reshape(-1, self.codes.dim)
 
-    def near(self, asked: Coded, k: int, threads: int, narrow: bool = False) -> tuple[Labels, Vectors]:
+    def near(
+        self, asked: Coded, k: int, threads: int, expansion: int | None = None
+    ) -> tuple[Labels, Vectors]:
         """Labels and distances (q, k) of the nearest living rows, sorted; -1 and inf where there are none.
 
-        narrow : as of `VectorStore.search`.
+        expansion : how wide the search is at least; None: as finds nearly all.
         """
         rows, distances = no_hits(len(asked), k)
         nodes, wanted = len(self.labels), min(k, self.alive)
-        wide = min(nodes, k * nodes // max(1, self.alive) + SPARE if self.deaths else k)
+        wide = min(nodes, k + k * self.in_the_way // max(1, self.alive) + SPARE if self.deaths else k)
         if nodes <= FEW:
             wide = min(nodes, k + self.deaths)
         left = np.arange(len(asked))
         while left.size:
-            rows[left], distances[left] = sort_hits(*self._ask(asked[left], wide, k, threads, narrow), k)
+            rows[left], distances[left] = sort_hits(*self._ask(asked[left], wide, k, threads, expansion), k)
             left = left[(rows[left] >= 0).sum(axis=1) < wanted]
             if not self.deaths or wide >= min(nodes, WIDEST):
                 break
@@ -215,7 +228,7 @@ class Segment:
     def _expansion(self) -> float:
         """How wide a search of the graph is."""
         wider = float(max(1.0, self.alive / EXPANDING_FROM) ** 0.25)
-        return EXPANSION_SEARCH * wider * len(self.labels) / max(1, self.alive)
+        return EXPANSION_SEARCH * wider * (1 + self.in_the_way / max(1, self.alive))
 
     @cached_property
     def _keyed_view(self) -> Any:
@@ -237,9 +250,12 @@ class Segment:
             raise FormatError("a graph is damaged", "usearch does not know it", place=file)
         return graph
 
-    def _ask(self, asked: Coded, wide: int, k: int, threads: int, narrow: bool) -> tuple[Labels, Vectors]:
+    def _ask(
+        self, asked: Coded, wide: int, k: int, threads: int, expansion: int | None
+    ) -> tuple[Labels, Vectors]:
         """Rows and distances (q, max(k, wide)) as the graph has them; -1 and inf for dead and missing."""
-        self.graph.expansion_search = max(0 if narrow else int(self._expansion), 2 * wide)
+        least = int(self._expansion) if expansion is None else expansion
+        self.graph.expansion_search = max(least, 2 * wide)
         # So wide a search meets nearly every node of a graph so small.
         few = len(self.labels) <= max(FEW, NEARLY_ALL * self.graph.expansion_search)
         matches = self.graph.search(asked, wide, threads=threads, exact=few)
