@@ -44,6 +44,7 @@ from kinmer.library import (
     open_index,
     update_index,
 )
+from kinmer.stores.graph import HnswStore
 from tests.organisms import encoder_of, organisms
 
 ENCODER = encoder_of()
@@ -593,6 +594,42 @@ def test_wrong_changes_are_told_and_change_nothing(db: Path, tmp_path: Path) -> 
     assert (after.entries, after.deleted) == (before.entries, before.deleted)
     with KinIndex.open(db) as index:
         assert index.ids.tolist() == START.obs_names.tolist()
+
+
+@pytest.mark.parametrize(("share", "stays"), [(40, True), (4, False)])
+def test_a_compaction_keeps_graphs_that_have_few_deleted(share: int, stays: bool, tmp_path: Path) -> None:
+    db, data = tmp_path / "kin.db", organisms(1500)
+    build_index(data, db, encoder=ENCODER, calibrate=False, threads=1).close()
+    graphs = {path.stat().st_ino for path in db.glob("engine-hnsw/graph-*")}
+    delete_from_index(db, ids=data.obs_names[::share].tolist())
+    vectors = ENCODER.embed(data.X)
+    left = np.flatnonzero(np.arange(1500) % share > 0)
+    with open_index(db) as reader:
+        before = reader.search(vectors[left], 5)
+        compact_index(db, threads=1)
+        after = reader.search(vectors[left], 5)
+    assert ({path.stat().st_ino for path in db.glob("engine-hnsw/graph-*")} == graphs) == stays
+    for index in (after, open_index(db).search(vectors[left], 5)):
+        assert np.array_equal(index[0], before[0])
+        assert np.array_equal(index[1], before[1])
+    assert check_index(db).whole
+
+
+def test_a_compaction_that_is_killed_before_its_engine_is_ready(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: HnswStore, new: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HnswStore, "renumber", killed)
+    delete_from_index(db, ids=START.obs_names[:2].tolist())
+    with pytest.raises(KeyboardInterrupt):
+        compact_index(db, threads=1)
+    with open_index(db) as index:
+        numbers, far, _ = index.search(ENCODER.embed(START.X)[2:], 1)
+    assert numbers[:, 0].tolist() == list(range(2, 40))
+    assert (far[:, 0] == 0).all()
+    assert check_index(db).whole
 
 
 def test_large_commits_lock_out_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -532,6 +532,44 @@ def test_a_kill_at_any_moment_leaves_a_flush(tmp_path: Path) -> None:
             assert lost(store, known) == []
 
 
+def test_labels_change_and_graphs_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinmer.stores.graph.FEW", 10)
+    vectors, labels = clusters(3000, 96), np.arange(3000) * 2 + 1
+    store = engine("hnsw").create(tmp_path, dim=96, metric="cosine", threads=1)
+    for part in (slice(0, 2400), slice(2400, 2900), slice(2900, 3000)):
+        store.add(labels[part], vectors[part])
+        store.flush()
+    store.delete(labels[:90])
+    store.flush()
+    graphs = {path.stat().st_ino for path in tmp_path.glob("graph-*")}
+    # Twice: those that went the first time have no label any more. Some of these were not deleted before.
+    kept, known = np.arange(100, 3000), labels
+    for _ in range(2):
+        new = np.full(known.max() + 1, -1)
+        new[known[kept]] = np.arange(len(kept))
+        assert store.renumber(new)
+        assert {path.stat().st_ino for path in tmp_path.glob("graph-*")} == graphs
+        store.close()
+        store = engine("hnsw").open(tmp_path, dim=96, metric="cosine", threads=1)
+        vectors = vectors[kept]
+        assert len(store) == len(kept)
+        assert store.contains(np.arange(len(kept))).all()
+        assert not store.contains(np.arange(len(kept), 6001)).any()
+        assert lost(store, dict(enumerate(vectors))) == []
+        known, kept = np.arange(len(kept)), np.arange(50, len(kept))
+    # It lives on: more come in, and go.
+    store.add(np.arange(5000, 5100), clusters(3100, 96)[3000:])
+    store.delete(np.arange(20))
+    store.flush()
+    assert len(store) == len(vectors) + 80
+    assert lost(store, {at: vectors[at] for at in range(20, len(vectors))}) == []
+    # Too much would stay behind.
+    gone = np.full(5100, -1)
+    gone[::2] = np.arange(2550)
+    assert not store.renumber(gone)
+    store.close()
+
+
 def whole_rows(vectors: NDArray[np.float32], alive: NDArray[np.bool_]) -> Rows:
     """Rows of an index, each of a whole sequence."""
     records = np.zeros(len(vectors), ROW)

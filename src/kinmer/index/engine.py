@@ -11,7 +11,7 @@ import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,6 +113,21 @@ class EngineFiles:
         """Bring the open engine up to date: rows behind the covered ones come in, dead ones go."""
         self._fill(store, f"Updating {self.name}", rows, covered, np.inf)
         self._note(self.folder, len(rows))
+
+    def renumber(self, new: NDArray[np.int64], generation: int) -> None:
+        """Go on with the engine where the rows have other numbers in another generation of their files.
+
+        new : (n,) by the old number, ascending; -1 for what is gone. Where it cannot, or is killed, the
+        engine is of another generation, and built again.
+        """
+        try:
+            store, covered = self.open(len(new), Trust(self.index))
+            with store:
+                if store.renumber(new):
+                    later = replace(self, stamp={**self.stamp, "generation": generation})
+                    later._note(self.folder, int((new[:covered] >= 0).sum()))
+        except (FormatError, EngineError, OSError):
+            pass
 
     def _begun(self, aside: Path) -> VectorStore:
         """What a killed build has left of an engine of these rows, or an empty one."""

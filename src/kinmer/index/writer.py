@@ -76,8 +76,8 @@ BLOCK_ROWS = 1 << 13
 BLOBS_AT_ONCE = 4096
 
 
-def write_compacted(folder: Path, index: Storage, change: Change) -> None:
-    """Write the files of the next generation, and record them in `change`, which has begun."""
+def write_compacted(folder: Path, index: Storage, change: Change) -> NDArray[np.int64]:
+    """Write the next generation's files into a begun `change`; gives (n,) rows' new numbers, -1 for gone."""
     old, generation = index.rows, index.table.generation + 1
     for path in files_of(folder, generation):
         remove(path)
@@ -95,6 +95,7 @@ def write_compacted(folder: Path, index: Storage, change: Change) -> None:
     change.move_rows(new_label, blocks, generation)
     for kind in BLOBS:
         _write_blobs(folder, kind, index, change, generation)
+    return new_label
 
 
 def _write_blobs(folder: Path, kind: str, index: Storage, change: Change, generation: int) -> None:
@@ -281,8 +282,10 @@ class IndexWriter:
             index.rows.check_blocks(index.table.blocks())
             old = self.table.generation
             change = Change(self.table)
+            engine = index.engine_files()
             with change.begin(derived=True):
-                write_compacted(self.path, index, change)
+                new_label = write_compacted(self.path, index, change)
+        engine.renumber(new_label, self.table.generation)
         self._remove_files(old)
         self._committed("compact", [])
 

@@ -72,6 +72,13 @@ class VectorStore(ABC):
     def checkpoint(self) -> None:  # noqa: B027
         """Bring what is there to disk where that is quick; more is to come, and a flush."""
 
+    def renumber(self, new: Labels) -> bool:
+        """Give the flushed store's labels others, and write it; False where it is better built again.
+
+        new : (n,) by the old label, ascending; -1 for one that goes.
+        """
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Let files and memory go, without flushing; the store cannot be used afterwards."""

@@ -35,6 +35,8 @@ DEAD_SHARE, DEAD_LEAST = 0.5, 256
 # How wide a small graph is searched for whether it has anything nearer than a larger one gave. Of contigs of
 # mixed lengths, a quarter of which are in small graphs, the same are found in .75 of the CPU.
 PROBE = 64
+# Deleted rows that graphs keep where the others get new labels, as a share of the store.
+MOST_GONE = 0.1
 # Rows that are built again together.
 BLOCK = 1 << 14
 
@@ -114,6 +116,19 @@ class HnswStore(VectorStore):
         if self._growing is not None:
             self._growing.save(self.directory, self._number())
             self._write([*self._segments, self._growing], growing=True)
+
+    def renumber(self, new: Labels) -> bool:
+        """See `VectorStore.renumber`; the graphs stay the files that they are."""
+        each = [np.where(one.labels < 0, -1, new[one.labels]) for one in self._segments]
+        gone = sum(int((labels < 0).sum()) for labels in each)
+        if self._growing is not None or gone > MOST_GONE * max(1, len(self)):
+            return False
+        for segment, labels in zip(self._segments, each, strict=True):
+            before = segment.files[0]
+            segment.renumber(labels, self._number())
+            self._files[segment.files[0]] = self._files[before]
+        self._write(self._segments)
+        return True
 
     def close(self) -> None:
         """Let the graphs go."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -211,6 +212,16 @@ class Segment:
         self.graph.save(str(folder / f"graph-{number}.usearch"))
         np.save(folder / f"labels-{number}.npy", self.labels, allow_pickle=False)
         self._dead_file, self._noted = "", 0
+
+    def renumber(self, labels: Labels, number: int) -> None:
+        """Take other labels, -1 for what goes, and write them under a new number. The graph is the same."""
+        graph = f"graph-{number}.usearch"
+        os.link(self._folder / self.files[0], self._folder / graph)
+        self.labels = labels
+        self.kill(np.flatnonzero((self.labels < 0) & ~self._dead))
+        np.save(self._folder / f"labels-{number}.npy", self.labels, allow_pickle=False)
+        self.number, self._dead_file, self._noted = number, "", 0
+        self.__dict__.pop("_order", None)
 
     def save_dead(self, number: int) -> None:
         """Write which rows are deleted, where that has changed."""
