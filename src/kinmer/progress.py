@@ -5,17 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Seconds between two looks of the terminal at a step.
 PAUSE = 0.05
@@ -91,10 +84,33 @@ def step(description: str, total: float | None = None) -> Iterator[Step]:
         finally:
             inner.end()
         return
-    console = Console(stderr=True)
-    if not (_shown and console.is_terminal):
+    progress = _bars() if _shown else None
+    if progress is None:
         yield Step()
         return
+    with progress as _running:
+        try:
+            yield Step(_running, total, description)
+        finally:
+            _running = None
+
+
+def _bars() -> Progress | None:
+    """Room for bars on the terminal; None where stderr is none."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -104,11 +120,7 @@ def step(description: str, total: float | None = None) -> Iterator[Step]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as _running:
-        try:
-            yield Step(_running, total, description)
-        finally:
-            _running = None
+    return Progress(*columns, console=console, transient=True)
 
 
 def counted(items: Iterable[_T], description: str, total: float | None = None) -> Iterator[_T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from typing import Literal
 
 import numpy as np
@@ -230,9 +231,10 @@ class Judge:
             return []
         judged = judge(scored.scores, self._prior, self._kinds)
         given = verdicts(judged, scored.lineages, self._least, self._limits)
+        calls = _consensus(judged, scored.lineages)
         return [
             Judgement(
-                _consensus(judged, scored.lineages, row),
+                calls[row],
                 verdict.text if self._calibration is not None else "",
                 verdict.rank,
                 verdict.name,
@@ -292,14 +294,17 @@ def _shares_text(shares: NDArray[np.float64]) -> str:
     return f"{known:.0%} of known species, {species:.0%} new species, {farther:.0%} new genera or farther"
 
 
-def _consensus(judged: Judgements, lineages: Lineages, row: int) -> dict[str, RankCall]:
-    calls: dict[str, RankCall] = {}
-    for at, rank in enumerate(RANKS):
-        code, probability = int(judged.names[row, at]), float(judged.probability[row, at])
-        if code >= 0:
-            likely = None if np.isnan(probability) else probability
-            calls[rank] = RankCall(lineages.names[at][code], float(judged.share[row, at]), likely)
-    return calls
+def _consensus(judged: Judgements, lineages: Lineages) -> list[dict[str, RankCall]]:
+    """What every query is called at each rank that has a name."""
+    lines = zip(judged.names.tolist(), judged.share.tolist(), judged.probability.tolist(), strict=True)
+    return [
+        {
+            rank: RankCall(names[code], share, None if isnan(likely) else likely)
+            for rank, names, code, share, likely in zip(RANKS, lineages.names, *line, strict=True)
+            if code >= 0
+        }
+        for line in lines
+    ]
 
 
 def _molecule(judged: Judgements, row: int, limit: float | None) -> MoleculeCall | None:

@@ -97,7 +97,10 @@ def sketch(letters: bytes | NDArray[np.uint8], scale: int = SKETCH_SCALE) -> NDA
     letters : ASCII; every other letter than A, C, G, T and U, in either case, ends a run of words. scale : as
     in `sketch_positions`. What a coarser scale keeps is part of what a finer one does.
     """
-    return np.unique(sketch_positions(letters, scale)[0])
+    values = np.sort(sketch_positions(letters, scale)[0])
+    new = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return values[new]
 
 
 def sketch_many(
