@@ -40,6 +40,8 @@ FEW, NEARLY_ALL = 512, 3
 CHECKS = ((4, 1), (16, 16), (64, 16))
 # Entries that are read, or searched again, together.
 PAGE = 1 << 12
+# Rows that order what is inserted: it goes in by the nearest of them.
+PIVOTS = 1024
 # More candidates than asked for, so many times again where deleted entries leave too few.
 SPARE, WIDER, WIDEST = 16, 4, 4096
 # Threads make a graph that depends on their timing; up to this many entries one thread is fast enough, and
@@ -126,16 +128,14 @@ class Segment:
         """Add rows; only to a segment that is not opened, or `thawed`."""
         if len(self.labels) + len(labels) <= ONE_THREAD:
             threads = 1
-        # Sequences come genome by genome. A graph that grows so has clusters that few edges lead into, and
-        # neighbors that are inserted at the same moment miss each other; a seeded shuffle avoids both.
-        order = np.random.Generator(np.random.PCG64(len(labels))).permutation(len(labels))
-        rows = (order + len(self.labels)).astype(np.uint64)
+        order = self._insertion_order(coded)
+        rows = np.arange(len(self.labels), len(self.labels) + len(labels), dtype=np.uint64)
         try:
             for at in counted(range(0, len(rows), PAGE), "a block of the graph"):
                 self.graph.add(rows[at : at + PAGE], coded[order[at : at + PAGE]], threads=threads, copy=True)
         except (RuntimeError, MemoryError) as error:
             raise EngineError("usearch cannot add entries", str(error)) from error
-        self.labels = np.concatenate([self.labels, labels])
+        self.labels = np.concatenate([self.labels, labels[order]])
         self._dead = np.concatenate([self._dead, np.zeros(len(labels), dtype=bool)])
         self.__dict__.pop("_order", None)
 
@@ -240,6 +240,25 @@ class Segment:
         """How wide a search of the graph is."""
         wider = float(max(1.0, self.alive / EXPANDING_FROM) ** 0.25)
         return EXPANSION_SEARCH * wider * (1 + self.in_the_way / max(1, self.alive))
+
+    def _insertion_order(self, coded: Coded) -> Labels:
+        """The order in which vectors (m, dim) go into the graph.
+
+        Random at first: sequences come genome by genome, and a graph that grows so has clusters that few
+        edges lead into. Where it has a skeleton, near ones follow one another: what one has read the next
+        then finds in the processor's cache, in half of the CPU at 100,000 rows and less beyond.
+        """
+        random = np.random.Generator(np.random.PCG64(len(coded)))
+        order = random.permutation(len(coded))
+        if len(self.labels) < len(coded):
+            return order
+        pivots = self.coded(random.choice(len(self.labels), min(len(self.labels), PIVOTS), replace=False))
+        pivots = pivots.astype(np.float32)
+        bias = 0 if self.codes.metric == "cosine" else (pivots**2).sum(axis=1) / 2
+        cell = np.empty(len(coded), np.int16)
+        for at in range(0, len(coded), PAGE):
+            cell[at : at + PAGE] = (coded[at : at + PAGE].astype(np.float32) @ pivots.T - bias).argmax(axis=1)
+        return np.asarray(order[np.argsort(cell[order], kind="stable")])
 
     @cached_property
     def _keyed_view(self) -> Any:
