@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -79,10 +80,9 @@ def _calibration() -> Calibration:
 
 def answers(folder: Path) -> list[Any]:
     """All that the index says of some queries, and of its entries."""
-    # The engine is asked even where looking at every vector would be as fast.
-    kinmer.index.nearest.FEW = 0
     queries = np.random.default_rng(3).normal(size=(12, DIM)).astype(np.float32)
-    with KinIndex.open(folder, threads=1) as index:
+    # The engine is asked even where looking at every vector would be as fast.
+    with patch.object(kinmer.index.nearest, "FEW", 0), KinIndex.open(folder, threads=1) as index:
         asked = np.concatenate([queries, index.encoder.embed(TABLE.X[:4])])
         numbers, far, rows = index.search(asked, 9)
         entries = index.entries(numbers)
