@@ -34,6 +34,7 @@ from original_contigs import CONTIGS, SHARD, fasta, queries
 
 QUERIES, QUERY_LENGTH = 10_000, 10_000
 ASKED, NEAREST, BLOCK_ROWS = 1_000, 10, 1 << 16
+TRUSTED = 100_000
 KINMER = [sys.executable, "-m", "kinmer"]
 EVERY = 0.2
 
@@ -172,6 +173,10 @@ class Chain:
         figures = self.command("map", self.index, "-o", self.folder / "map", "--force")
         return {**figures, "disk_gb": sum(size_of(path) for path in self.folder.glob("map*"))}
 
+    def trust(self) -> dict[str, Any]:
+        """Trustworthiness of the map at a sample, beside that of a map of the sample alone."""
+        return measured([sys.executable, __file__, str(self.folder), "--trust"], answer=True)
+
     def train(self) -> dict[str, Any]:
         """An epoch of the original network, profiles streamed from the store."""
         output = ["-o", self.folder / "original", "--force"]
@@ -179,7 +184,19 @@ class Chain:
 
 
 STAGES = (
-    *("count", "embed", "hnsw", "search", "recall", "neighbors", "counts", "verify", "cluster", "map"),
+    *(
+        "count",
+        "embed",
+        "hnsw",
+        "search",
+        "recall",
+        "neighbors",
+        "counts",
+        "verify",
+        "cluster",
+        "map",
+        "trust",
+    ),
     *("train", "chroma", "search_chroma", "recall_chroma"),
 )
 
@@ -270,6 +287,40 @@ def _true(opened: Any, asked: np.ndarray) -> np.ndarray:
     return labels
 
 
+def trust(folder: Path) -> dict[str, float]:
+    """Trustworthiness (Venna and Kaski 2001), k = NEAREST, of `ASKED` points among a sample of the map."""
+    from kinmer.maps import open_map
+    from kinmer.vectors import open_vectors
+
+    points, whole = open_vectors(folder / "contigs.db"), open_map(folder / "map")
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(len(points), min(TRUSTED, len(points)), replace=False))
+    vectors, sample = points.take(rows), folder / "sample.npy"
+    np.save(sample, vectors)
+    sample.with_suffix(".txt").write_text("".join(f"{name}\n" for name in points.ids[rows]))
+    alone = folder / "map-alone"
+    subprocess.run([*KINMER, "map", sample, "-o", alone, "--force"], check=True, stdout=subprocess.DEVNULL)
+    asked = rng.choice(len(rows), min(ASKED, len(rows)), replace=False)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ranks = np.empty((len(asked), len(rows)), np.int32)
+    for line, one in enumerate(asked):
+        ranks[line, np.argsort(-(unit @ unit[one]), kind="stable")] = np.arange(len(rows))
+    return {
+        "trust_whole": _trustworthiness(whole.coordinates[rows], asked, ranks),
+        "trust_alone": _trustworthiness(open_map(alone).coordinates, asked, ranks),
+    }
+
+
+def _trustworthiness(coordinates: np.ndarray, asked: np.ndarray, ranks: np.ndarray) -> float:
+    """ranks (q, n): of every point among the neighbors of those asked, themselves being 0."""
+    from scipy.spatial import KDTree
+
+    near = KDTree(coordinates).query(coordinates[asked], NEAREST + 1)[1][:, 1:]
+    beyond = np.maximum(np.take_along_axis(ranks, near, 1) - NEAREST, 0).sum()
+    scale = 2 / (len(asked) * NEAREST * (2 * len(coordinates) - 3 * NEAREST - 1))
+    return round(1 - float(beyond) * scale, 5)
+
+
 def table(work: Path) -> None:
     """Print CPU, wall, memory and disk of every stage by number of contigs, and exponents of CPU."""
     lines = [json.loads(line) for line in (work / "results.jsonl").open()]
@@ -309,9 +360,12 @@ def main() -> None:
     parser.add_argument("--coding", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--recall", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--trust", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.recall:
         print(json.dumps(recall(options.work, options.recall)))
+    elif options.trust:
+        print(json.dumps(trust(options.work)))
     elif options.table:
         table(options.work)
     else:
