@@ -40,8 +40,8 @@ FEW, NEARLY_ALL = 512, 3
 CHECKS = ((4, 1), (16, 16), (64, 16))
 # Entries that are read, or searched again, together.
 PAGE = 1 << 12
-# Rows that order what is inserted: it goes in by the nearest of them.
-PIVOTS = 1024
+# What is inserted is ordered by the nearest of so many of its rows, once the graph has a share of it.
+PIVOTS, SKELETON = 1024, 1 / 8
 # More candidates than asked for, so many times again where deleted entries leave too few.
 SPARE, WIDER, WIDEST = 16, 4, 4096
 # Threads make a graph that depends on their timing; up to this many entries one thread is fast enough, and
@@ -245,20 +245,19 @@ class Segment:
         """The order in which vectors (m, dim) go into the graph.
 
         Random at first: sequences come genome by genome, and a graph that grows so has clusters that few
-        edges lead into. Where it has a skeleton, near ones follow one another: what one has read the next
-        then finds in the processor's cache, in half of the CPU at 100,000 rows and less beyond.
+        edges lead into. Once it has a skeleton, near ones follow one another: what one has read the next
+        then finds in the processor's cache, in half of the CPU.
         """
         random = np.random.Generator(np.random.PCG64(len(coded)))
         order = random.permutation(len(coded))
-        if len(self.labels) < len(coded):
-            return order
-        pivots = self.coded(random.choice(len(self.labels), min(len(self.labels), PIVOTS), replace=False))
-        pivots = pivots.astype(np.float32)
+        pivots = coded[order[:PIVOTS]].astype(np.float32)
         bias = 0 if self.codes.metric == "cosine" else (pivots**2).sum(axis=1) / 2
         cell = np.empty(len(coded), np.int16)
         for at in range(0, len(coded), PAGE):
             cell[at : at + PAGE] = (coded[at : at + PAGE].astype(np.float32) @ pivots.T - bias).argmax(axis=1)
-        return np.asarray(order[np.argsort(cell[order], kind="stable")])
+        first = max(0, int(SKELETON * len(coded)) - len(self.labels))
+        rest = order[first:]
+        return np.concatenate([order[:first], rest[np.argsort(cell[rest], kind="stable")]])
 
     @cached_property
     def _keyed_view(self) -> Any:
