@@ -31,7 +31,17 @@ from kinmer.errors import EngineError, FormatError, MismatchError, ProfileError,
 from kinmer.folders import Trust
 from kinmer.index.engine import EngineFiles
 from kinmer.index.rows import ROW, WHOLE, Rows
-from kinmer.stores import ENGINES, ExactStore, Metric, VectorStore, distances_to, engine, exact_search
+from kinmer.stores import (
+    ENGINES,
+    ExactStore,
+    Metric,
+    VectorStore,
+    distances_to,
+    engine,
+    exact_search,
+    nearest_pivot,
+    unit_rows,
+)
 from kinmer.stores.segments import Codes, Segment
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
@@ -692,6 +702,15 @@ def test_exact_search_breaks_ties_by_label_whatever_their_number(seed: int, metr
     for row in range(3):
         best = sorted(zip(far[row].tolist(), range(0, 1200, 3), strict=True))[:k]
         assert list(zip(distances[row].tolist(), labels[row].tolist(), strict=True)) == best
+
+
+def test_the_nearest_pivot_is_that_of_exact_search(metric: Metric) -> None:
+    random = np.random.default_rng(11)
+    pivots, vectors = (random.normal(size=(n, 12)).astype(np.float32) for n in (30, 200))
+    pivots *= random.uniform(0.5, 2, (30, 1)).astype(np.float32) if metric == "l2" else 1
+    pivots = pivots if metric == "l2" else unit_rows(pivots)
+    nearest = exact_search(pivots, None, vectors, 1, metric)[0][:, 0]
+    assert np.array_equal(nearest_pivot(vectors, pivots, metric), nearest)
 
 
 def test_near_vectors_keep_their_distance() -> None:

@@ -26,16 +26,8 @@ LEAST_SHARE = 0.01
 ITERATIONS = 750
 # Steps whose units hold numbers of a vector: they cost by its dimensions.
 _OF_VECTORS = (
-    *(
-        "embedding",
-        "embeddings kept",
-        "entries",
-        "graph",
-        "graph kept",
-        "vectors kept",
-        "vectors kept in bytes",
-        "rows of the graph's block",
-    ),
+    *("embedding", "embeddings kept", "entries", "graph", "graph kept", "rows of the graph's block"),
+    *("vectors kept", "vectors kept in bytes"),
     "database",
     *("neighbors of all pairs", "neighbors", "fragments and rows"),
 )

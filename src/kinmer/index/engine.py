@@ -175,8 +175,7 @@ def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     runs = -(-rows.size // RUN)
     order = np.random.Generator(np.random.PCG64(rows.size)).permutation(runs)
     at = (order[:, None] * RUN + np.arange(RUN)).ravel()
-    shuffled: NDArray[np.int64] = rows[at[at < rows.size]]
-    return shuffled
+    return np.asarray(rows[at[at < rows.size]])
 
 
 def _check_files(described: Path, trust: Trust) -> None:

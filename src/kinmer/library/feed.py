@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kinmer.confidence.pool import molecule_column
 from kinmer.errors import InputError, KinmerError, ProfileError, SequenceError
 from kinmer.fasta import nonempty
 from kinmer.index.commit import NewSequence, Progress
@@ -368,11 +369,10 @@ def _with_short(sequences: Sequence[NewSequence]) -> Iterator[NewSequence]:
         lengths.setdefault(sequence.genome, []).append(sequence.length or 0)
     least = {genome: least_searched(own) for genome, own in lengths.items()}
     for sequence in sequences:
-        kind = next((value for name, value in sequence.values.items() if name.lower() == "molecule"), None)
-        of_chromosome = str(kind or "").lower() in ("", "chromosome", "contig")
-        short = (
-            of_chromosome and len(sequence.vectors) == 1 and (sequence.length or 0) < least[sequence.genome]
-        )
+        column = molecule_column(list(sequence.values))
+        kind = str((sequence.values[column] if column else None) or "").lower()
+        below = (sequence.length or 0) < least[sequence.genome]
+        short = below and len(sequence.vectors) == 1 and kind in ("", "chromosome", "contig")
         yield dataclasses.replace(sequence, short=short)
 
 

@@ -18,7 +18,7 @@ from kinmer.stores.exact import (
     sort_hits,
     unit_rows,
 )
-from kinmer.stores.pairwise import Metric, distances_to, row_distances
+from kinmer.stores.pairwise import Metric, distances_to, nearest_pivot, row_distances
 
 __all__ = [
     "ENGINES",
@@ -30,6 +30,7 @@ __all__ = [
     "distances_to",
     "engine",
     "exact_search",
+    "nearest_pivot",
     "row_distances",
     "sort_hits",
     "unit_rows",

@@ -22,7 +22,7 @@ from kinmer.stores.exact import (
     sort_hits,
     unit_rows,
 )
-from kinmer.stores.pairwise import Metric
+from kinmer.stores.pairwise import Metric, nearest_pivot
 
 # Many edges, for contigs of mixed lengths: short ones are far from everything, and others have no edges to
 # them. Of real genomes in contigs of 5 kb to megabases a fifth to a quarter were not found with 16 edges, a
@@ -91,15 +91,14 @@ class Segment:
     def open(cls, folder: Path, note: tuple[int, str, int], codes: Codes) -> Self:
         """The segment in a folder that a note tells of, mapped."""
         self = cls(codes)
-        self._folder, (number, dead, self.missed) = folder, note
-        self.number, self._dead_file = number, dead
+        self._folder, (self.number, self._dead_file, self.missed) = folder, note
         self.graph = self._restored(view=True, enable_key_lookups=False)
-        self.labels = np.load(folder / f"labels-{number}.npy", mmap_mode="r", allow_pickle=False)
+        self.labels = np.load(folder / f"labels-{self.number}.npy", mmap_mode="r", allow_pickle=False)
         if len(self.graph) != len(self.labels) or self.graph.ndim != codes.dim:
             raise FormatError("a graph is damaged", "it is not the one described", place=folder)
         self._dead = np.zeros(len(self.labels), dtype=bool)
-        if dead:
-            self._dead[np.load(folder / dead, allow_pickle=False)] = True
+        if self._dead_file:
+            self._dead[np.load(folder / self._dead_file, allow_pickle=False)] = True
             self.deaths = self._noted = int(self._dead.sum())
         return self
 
@@ -251,10 +250,10 @@ class Segment:
         random = np.random.Generator(np.random.PCG64(len(coded)))
         order = random.permutation(len(coded))
         pivots = coded[order[:PIVOTS]].astype(np.float32)
-        bias = 0 if self.codes.metric == "cosine" else (pivots**2).sum(axis=1) / 2
         cell = np.empty(len(coded), np.int16)
         for at in range(0, len(coded), PAGE):
-            cell[at : at + PAGE] = (coded[at : at + PAGE].astype(np.float32) @ pivots.T - bias).argmax(axis=1)
+            page = coded[at : at + PAGE].astype(np.float32)
+            cell[at : at + PAGE] = nearest_pivot(page, pivots, self.codes.metric)
         first = max(0, int(SKELETON * len(coded)) - len(self.labels))
         rest = order[first:]
         return np.concatenate([order[:first], rest[np.argsort(cell[rest], kind="stable")]])

@@ -17,7 +17,16 @@ from kinmer.index.rows import PIECE, SHORT
 from kinmer.index.rows import Rows as StoredRows
 from kinmer.progress import step
 from kinmer.resources import available_cores
-from kinmer.stores import VectorStore, distances_to, engine, exact_search, row_distances, sort_hits, unit_rows
+from kinmer.stores import (
+    VectorStore,
+    distances_to,
+    engine,
+    exact_search,
+    nearest_pivot,
+    row_distances,
+    sort_hits,
+    unit_rows,
+)
 from kinmer.stores.exact import join_hits
 from kinmer.vectors.points import BLOCK_ROWS, Vectors
 
@@ -183,12 +192,11 @@ class Neighbors:
         metric = self._points.metric
         pivots = np.asarray(held[:: len(held) // PIVOTS][:PIVOTS], np.float32)
         pivots = unit_rows(pivots) if metric == "cosine" else pivots
-        bias = 0 if metric == "cosine" else (pivots**2).sum(axis=1) / 2
         cell = np.empty(rows.size, np.int16)
         with step("Order of the searches", rows.size) as progress:
             for start in range(0, rows.size, BLOCK_ROWS):
                 block = np.asarray(held[rows[start : start + BLOCK_ROWS]], np.float32)
-                cell[start : start + len(block)] = (block @ pivots.T - bias).argmax(axis=1)
+                cell[start : start + len(block)] = nearest_pivot(block, pivots, metric)
                 progress.advance(len(block))
         return np.argsort(cell, kind="stable")
 
