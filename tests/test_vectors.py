@@ -102,7 +102,6 @@ def test_the_order_of_searches_changes_nothing(
     space = open_vectors(table_of(tmp_path, clumps(700)), metric=metric)
     plain = neighbor_graph(space, 12, exact=False)
     monkeypatch.setattr(knn, "ORDERED_FROM", 600)
-    monkeypatch.setattr(knn, "PIVOTS", 20)
     ordered = neighbor_graph(space, 12, exact=False)
     assert (ordered.indices == plain.indices).all()
     assert (ordered.distances == plain.distances).all()

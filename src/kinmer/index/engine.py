@@ -39,7 +39,7 @@ from kinmer.sketches.postings import (
     count_shared,
     merged,
 )
-from kinmer.stores import VectorStore, engine
+from kinmer.stores import VectorStore, engine, near_together, skeleton
 
 STAMP = "stamp.json"
 # Rows handed to the engine together: 100 MB at 384 dimensions.
@@ -152,7 +152,10 @@ class EngineFiles:
             # What a killed run has brought in already is not brought in twice.
             new, dead = new[~store.contains(new)], dead[store.contains(dead)]
             store.delete(dead)
-        saved, new = time.monotonic(), _shuffled(new)
+        saved, new, metric = time.monotonic(), _shuffled(new), self.stamp["metric"]
+        if len(new) > ENGINE_ROWS:
+            first = skeleton(len(new) + len(store), len(store))
+            new = near_together(new, rows.vectors.__getitem__, metric, first=first)
         with step(what, len(new)) as progress:
             for start in range(0, len(new), ENGINE_ROWS):
                 part = np.sort(new[start : start + ENGINE_ROWS])

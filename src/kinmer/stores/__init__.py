@@ -18,7 +18,8 @@ from kinmer.stores.exact import (
     sort_hits,
     unit_rows,
 )
-from kinmer.stores.pairwise import Metric, distances_to, nearest_pivot, row_distances
+from kinmer.stores.order import near_together, skeleton
+from kinmer.stores.pairwise import Metric, distances_to, row_distances
 
 __all__ = [
     "ENGINES",
@@ -30,8 +31,9 @@ __all__ = [
     "distances_to",
     "engine",
     "exact_search",
-    "nearest_pivot",
+    "near_together",
     "row_distances",
+    "skeleton",
     "sort_hits",
     "unit_rows",
 ]

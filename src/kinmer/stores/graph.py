@@ -24,6 +24,7 @@ from kinmer.errors import EngineBehindError, FormatError
 from kinmer.files import file_checksum, remove, sync_directory, write_json
 from kinmer.resources import available_cores
 from kinmer.stores.exact import Labels, Vectors, VectorStore, join_hits, no_hits
+from kinmer.stores.order import near_together, skeleton
 from kinmer.stores.pairwise import Metric
 from kinmer.stores.segments import FEW, Coded, Codes, Segment
 
@@ -204,17 +205,24 @@ class HnswStore(VectorStore):
         """
         rows = [segment.living() for segment in due]
         bounds = np.cumsum([0, *(part.size for part in rows)])
-        order = np.random.Generator(np.random.PCG64(bounds[-1])).permutation(bounds[-1])
-        for start in range(0, order.size, BLOCK):
-            taken = np.sort(order[start : start + BLOCK])
+
+        def parts(taken: Labels) -> list[tuple[Segment, Labels]]:
             cuts = np.searchsorted(taken, bounds)
-            parts = [
+            return [
                 (segment, own[taken[low:high] - bound])
                 for segment, own, bound, low, high in zip(due, rows, bounds, cuts, cuts[1:], strict=False)
             ]
-            labels = np.concatenate([segment.labels[part] for segment, part in parts])
-            vectors = np.concatenate([segment.coded(part) for segment, part in parts])
-            grown.grow(labels, vectors, self._threads)
+
+        def read(taken: Labels) -> Coded:
+            return np.concatenate([segment.coded(part) for segment, part in parts(taken)])
+
+        order = np.random.Generator(np.random.PCG64(bounds[-1])).permutation(bounds[-1])
+        if order.size > BLOCK:
+            order = near_together(order, read, self.metric, first=skeleton(order.size, grown.alive))
+        for start in range(0, order.size, BLOCK):
+            taken = np.sort(order[start : start + BLOCK])
+            labels = np.concatenate([segment.labels[part] for segment, part in parts(taken)])
+            grown.grow(labels, read(taken), self._threads)
 
     def _freeze(self, segment: Segment) -> Segment:
         """Write a segment that has grown; gives one of the entries that are not found in it."""

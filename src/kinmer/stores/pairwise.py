@@ -80,12 +80,6 @@ def distances_to(queries: Vectors, vectors: Vectors, metric: Metric) -> Vectors:
     return row_distances(queries, vectors.reshape(count, vectors.shape[2]), rows, metric)
 
 
-def nearest_pivot(vectors: Vectors, pivots: Vectors, metric: Metric) -> NDArray[np.int16]:
-    """(n,) which of the pivots (p, d) is nearest to each vector (n, d). pivots : of length 1 for cosine."""
-    bias = 0 if metric == "cosine" else (pivots**2).sum(axis=1) / 2
-    return np.asarray((vectors @ pivots.T - bias).argmax(axis=1), np.int16)
-
-
 def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) -> Vectors:
     """`distances_to` between queries (q, d) and rows (q, m), or (1, m), of vectors (n, d); -1 is at inf.
 

@@ -22,7 +22,8 @@ from kinmer.stores.exact import (
     sort_hits,
     unit_rows,
 )
-from kinmer.stores.pairwise import Metric, nearest_pivot
+from kinmer.stores.order import near_together, skeleton
+from kinmer.stores.pairwise import Metric
 
 # Many edges, for contigs of mixed lengths: short ones are far from everything, and others have no edges to
 # them. Of real genomes in contigs of 5 kb to megabases a fifth to a quarter were not found with 16 edges, a
@@ -36,12 +37,10 @@ EXPANDING_FROM = 20_000
 FEW, NEARLY_ALL = 512, 3
 # An entry can be reached where a search this narrow (expansion, hits) reaches it: the wider one of queries
 # then surely does. The second is for what the first has missed. Wider ones find hardly more: of simulated
-# contigs of mixed lengths 24.7 % are missed by 32, 23.8 % by 64 in twice the CPU, 23.3 % by 192 in five times.
+# contigs of mixed lengths 24.7 % are missed by 32, 23.8 % by 64 in twice the CPU, 23.3 % by 192.
 CHECKS = ((4, 1), (32, 16))
 # Entries that are read, or searched again, together.
 PAGE = 1 << 12
-# What is inserted is ordered by the nearest of so many of its rows, once the graph has a share of it.
-PIVOTS, SKELETON = 1024, 1 / 8
 # More candidates than asked for, so many times again where deleted entries leave too few.
 SPARE, WIDER, WIDEST = 16, 4, 4096
 # Threads make a graph that depends on their timing; up to this many entries one thread is fast enough, and
@@ -84,6 +83,7 @@ class Segment:
         self.codes, self.graph = codes, codes.graph()
         self.labels: Labels = np.empty(0, np.int64)
         self._dead = np.empty(0, dtype=bool)
+        self._vectors: list[Coded] = []
         self._folder, self.number, self._dead_file = Path(), 0, ""
         self.deaths, self.missed, self._noted, self._mapped = 0, 0, 0, False
 
@@ -129,9 +129,13 @@ class Segment:
             threads = 1
         order = self._insertion_order(coded)
         rows = np.arange(len(self.labels), len(self.labels) + len(labels), dtype=np.uint64)
+        # The graph reads vectors where they stand: NumPy keeps large arrays in large pages, usearch its
+        # copies in small ones, and most of the time goes into finding them (a sixth of a build of 300,000).
+        coded = coded[order]
+        self._vectors.append(coded)
         try:
             for at in counted(range(0, len(rows), PAGE), "a block of the graph"):
-                self.graph.add(rows[at : at + PAGE], coded[order[at : at + PAGE]], threads=threads, copy=True)
+                self.graph.add(rows[at : at + PAGE], coded[at : at + PAGE], threads=threads, copy=False)
         except (RuntimeError, MemoryError) as error:
             raise EngineError("usearch cannot add entries", str(error)) from error
         self.labels = np.concatenate([self.labels, labels[order]])
@@ -241,22 +245,10 @@ class Segment:
         return EXPANSION_SEARCH * wider * (1 + self.in_the_way / max(1, self.alive))
 
     def _insertion_order(self, coded: Coded) -> Labels:
-        """The order in which vectors (m, dim) go into the graph.
-
-        Random at first: sequences come genome by genome, and a graph that grows so has clusters that few
-        edges lead into. Once it has a skeleton, near ones follow one another: what one has read the next
-        then finds in the processor's cache, in half of the CPU.
-        """
-        random = np.random.Generator(np.random.PCG64(len(coded)))
-        order = random.permutation(len(coded))
-        pivots = coded[order[:PIVOTS]].astype(np.float32)
-        cell = np.empty(len(coded), np.int16)
-        for at in range(0, len(coded), PAGE):
-            page = coded[at : at + PAGE].astype(np.float32)
-            cell[at : at + PAGE] = nearest_pivot(page, pivots, self.codes.metric)
-        first = max(0, int(SKELETON * len(coded)) - len(self.labels))
-        rest = order[first:]
-        return np.concatenate([order[:first], rest[np.argsort(cell[rest], kind="stable")]])
+        """The order in which vectors (m, dim) go into the graph."""
+        order = np.random.Generator(np.random.PCG64(len(coded))).permutation(len(coded))
+        first = skeleton(len(coded), len(self.labels))
+        return near_together(order, lambda rows: coded[rows], self.codes.metric, first=first)
 
     @cached_property
     def _keyed_view(self) -> Any:
