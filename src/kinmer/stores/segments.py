@@ -36,9 +36,9 @@ EXPANDING_FROM = 20_000
 # search is wide.
 FEW, NEARLY_ALL = 512, 3
 # An entry can be reached where a search this narrow (expansion, hits) reaches it: the wider one of queries
-# then surely does. The second is for what the first has missed. Wider ones find hardly more: of simulated
-# contigs of mixed lengths 24.7 % are missed by 32, 23.8 % by 64 in twice the CPU, 23.3 % by 192.
-CHECKS = ((4, 1), (32, 16))
+# then surely does. Each is for what the one before has missed. Wider ones find hardly more: of simulated
+# contigs of mixed lengths 23.5 % are missed by 64, 23.4 % by 192, in four times the CPU.
+CHECKS = ((4, 1), (16, 16), (64, 16))
 # Entries that are read, or searched again, together.
 PAGE = 1 << 12
 # More candidates than asked for, so many times again where deleted entries leave too few.
