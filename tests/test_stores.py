@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -399,23 +400,23 @@ def rows_built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return built
 
 
-def test_what_a_graph_does_not_reach_stands_in_another(
+def follow(monkeypatch: pytest.MonkeyPatch, chosen: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
+    """As if the edges of graphs from now on led to no entry whose label is chosen."""
+
+    def unreached(
+        self: Segment, rows: NDArray[np.int64], threads: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows = rows[chosen(self.labels[rows])]
+        return rows, np.asarray(self.graph.search(self.coded(rows), 40).keys, dtype=np.int64).reshape(-1, 40)
+
+    monkeypatch.setattr(Segment, "_unreached", unreached)
+
+
+def test_what_a_graph_does_not_reach_follows_what_it_reaches(
     metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, dim = clusters(1400, 96), 96
-    # As if the large graph never gave these two.
-
-    def hidden(self: Segment, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.isin(self.labels[rows], [3, 77]) & (len(self.labels) > 2)
-
-    monkeypatch.setattr(Segment, "_unreached", lambda self, rows, threads: rows[hidden(self, rows)])
-    ask = Segment._ask
-
-    def blind(self: Segment, *how: Any) -> Any:
-        rows, far = ask(self, *how)
-        return np.where(hidden(self, rows), -1, rows), far
-
-    monkeypatch.setattr(Segment, "_ask", blind)
+    follow(monkeypatch, lambda labels: np.isin(labels, [3, 77]))
     known = dict(enumerate(vectors))
     with engine("hnsw").create(tmp_path, dim=dim, metric=metric) as store:
         store.add(np.arange(1400), vectors)
@@ -423,7 +424,9 @@ def test_what_a_graph_does_not_reach_stands_in_another(
         assert lost(store, known) == []
     with engine("hnsw").open(tmp_path, dim=dim, metric=metric) as store:
         assert len(store) == 1400
-        assert len(list(tmp_path.glob("graph-*"))) == 2
+        assert len(list(tmp_path.glob("graph-*"))) == 1
+        (leaders,) = tmp_path.glob("leaders-*")
+        assert len(np.load(leaders)[1]) == 2
         assert lost(store, known) == []
         store.delete(np.array([3]))
         store.update(np.array([77]), vectors[:1])
@@ -437,11 +440,7 @@ def test_a_graph_that_gives_two_thirds_of_its_entries_is_kept(
     metric: Metric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, dim = clusters(2100, 96), 96
-
-    def unreached(self: Segment, rows: NDArray[np.int64], threads: int) -> NDArray[np.int64]:
-        return rows[self.labels[rows] % 3 == 0] if len(self.labels) == 2000 else rows[:0]
-
-    monkeypatch.setattr(Segment, "_unreached", unreached)
+    follow(monkeypatch, lambda labels: labels % 3 == 0)
     with engine("hnsw").create(tmp_path, dim=dim, metric=metric) as store:
         store.add(np.arange(2000), vectors[:2000])
         store.flush()
@@ -450,7 +449,7 @@ def test_a_graph_that_gives_two_thirds_of_its_entries_is_kept(
         for start in range(2000, 2100, 20):
             store.add(np.arange(start, start + 20), vectors[start : start + 20])
             store.flush()
-        # What was missed does not count as deleted, or the rest would be built every time.
+        # What follows does not count as deleted, or the rest would be built every time.
         assert not set(built) & set(range(1, 2000, 3))
         assert lost(store, dict(enumerate(vectors))) == []
 

@@ -29,12 +29,11 @@ from kinmer.stores.pairwise import Metric
 from kinmer.stores.segments import FEW, Coded, Codes, Segment
 
 # As store.json says it; stores of other formats are built again.
-FORMAT = 4
+FORMAT = 5
 # Most deleted rows in a graph: half as many as the others (a third of the graph, up to which recall is that
 # of one without them), but some hundreds in a small one.
 DEAD_SHARE, DEAD_LEAST = 0.5, 256
-# How wide a small graph is searched for whether it has anything nearer than a larger one gave. Of contigs of
-# mixed lengths, a quarter of which are in small graphs, the same are found in .75 of the CPU.
+# How wide a small graph is searched for whether it has anything nearer than a larger one gave.
 PROBE = 64
 # Deleted rows that graphs keep where the others get new labels, as a share of the store.
 MOST_GONE = 0.1
@@ -45,9 +44,9 @@ BLOCK = 1 << 14
 class HnswStore(VectorStore):
     """A store of segments; see the module, and `Codes` for how they hold vectors.
 
-    Files of segment N: ``graph-N.usearch``, ``labels-N.npy`` and, where some are deleted, ``dead-N-M.npy``.
-    ``store.json``, which names them with sizes and checksums, comes last: whatever a kill leaves, the last
-    flush is there. Opened graphs are mapped.
+    Files of segment N: ``graph-N.usearch``, ``labels-N.npy``, those of its `Followers` and, where some are
+    deleted, ``dead-N-M.npy``. ``store.json``, which names them with sizes and checksums, comes last: whatever
+    a kill leaves, the last flush is there. Opened graphs are mapped.
     """
 
     name = "hnsw"
@@ -107,8 +106,10 @@ class HnswStore(VectorStore):
         if grown is None or grown in due:
             grown = Segment(self._codes)
         self._merge(due, grown)
-        while grown.alive:
-            grown = self._freeze(grown)
+        if grown.alive:
+            grown.save(self.directory, self._number())
+            grown.follow(self._threads)
+            self._segments.append(grown)
         self._growing = None
         self._write(self._segments)
 
@@ -125,9 +126,11 @@ class HnswStore(VectorStore):
         if self._growing is not None or gone > MOST_GONE * max(1, len(self)):
             return False
         for segment, labels in zip(self._segments, each, strict=True):
-            before = segment.files[0]
+            before = segment.kept_files
             segment.renumber(labels, self._number())
-            self._files[segment.files[0]] = self._files[before]
+            self._files |= {
+                new: self._files[old] for old, new in zip(before, segment.kept_files, strict=True)
+            }
         self._write(self._segments)
         return True
 
@@ -184,7 +187,7 @@ class HnswStore(VectorStore):
 
     @staticmethod
     def _is_worn(segment: Segment) -> bool:
-        return not segment.alive or segment.in_the_way > max(DEAD_LEAST, DEAD_SHARE * segment.alive)
+        return not segment.alive or segment.deaths > max(DEAD_LEAST, DEAD_SHARE * segment.alive)
 
     def _due(self) -> list[Segment]:
         """Segments to be built into another graph: worn ones, and small ones beside as many."""
@@ -224,16 +227,6 @@ class HnswStore(VectorStore):
             labels = np.concatenate([segment.labels[part] for segment, part in parts(taken)])
             grown.grow(labels, read(taken), self._threads)
 
-    def _freeze(self, segment: Segment) -> Segment:
-        """Write a segment that has grown; gives one of the entries that are not found in it."""
-        lost, rest = segment.lost(self._threads), Segment(self._codes)
-        if lost.size:
-            rest.grow(segment.labels[lost], segment.coded(lost), self._threads)
-            segment.miss(lost)
-        segment.save(self.directory, self._number())
-        self._segments.append(segment)
-        return rest
-
     def _write(self, segments: list[Segment], *, growing: bool = False) -> None:
         """Write what describes these segments, when all that it names is on disk; remove the rest."""
         for segment in segments:
@@ -261,7 +254,7 @@ class HnswStore(VectorStore):
                 "files": {name: crc for name, (_, crc) in self._files.items()},
             },
         )
-        for pattern in ("graph-*", "labels-*", "dead-*"):
+        for pattern in ("graph-*", "labels-*", "leaders-*", "followers-*", "dead-*"):
             for path in self.directory.glob(pattern):
                 if path.name not in self._files:
                     remove(path)
