@@ -83,10 +83,10 @@ def test_followers_are_found_where_the_graph_has_no_way_to_them(metric: Metric, 
         store.flush()
         (leaders,) = tmp_path.glob("leaders-*")
         assert np.load(leaders).shape[1] > 600
-        assert found(store)[0] == 1
+        assert found(store)[0] > 0.9995
         assert found(store)[1] >= recall
     with engine("hnsw").open(tmp_path, dim=96, metric=metric, threads=1) as store:
-        assert found(store)[0] == 1
+        assert found(store)[0] > 0.9995
 
 
 def test_files_of_another_make_are_refused(tmp_path: Path) -> None:

@@ -403,11 +403,9 @@ def rows_built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def follow(monkeypatch: pytest.MonkeyPatch, chosen: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
     """As if the edges of graphs from now on led to no entry whose label is chosen."""
 
-    def unreached(
-        self: Segment, rows: NDArray[np.int64], threads: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def unreached(self: Segment, rows: NDArray[np.int64], threads: int) -> tuple[NDArray[Any], ...]:
         rows = rows[chosen(self.labels[rows])]
-        return rows, np.asarray(self.graph.search(self.coded(rows), 40).keys, dtype=np.int64).reshape(-1, 40)
+        return rows, *self._met(rows, 40, 40, threads)
 
     monkeypatch.setattr(Segment, "_unreached", unreached)
 

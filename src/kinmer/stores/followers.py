@@ -24,8 +24,9 @@ from kinmer.stores.pairwise import Metric
 SCALE = np.iinfo(np.int16).max
 # Vectors that are written together, and queries that one thread answers.
 PAGE, QUERIES = 1 << 12, 1 << 8
-# Followers of the same leader, before and after one, that it is compared with.
-COMPARED = 64
+# Followers of the same leader, before and after one, that it is compared with; and at how much less than the
+# distance of the leader another one is so near that both may be of an island.
+COMPARED, NEARER = 64, np.float32(0.5)
 
 
 class Followers:
@@ -86,13 +87,13 @@ class Followers:
         return cls(leaders, vectors, metric)
 
     def islands(self, distances: Vectors) -> Labels:
-        """Rows of the followers that are nearer to another one of their leader than to the leader.
+        """Rows of the followers that are far nearer to another one of their leader than to the leader.
 
         distances : (n,) from each row of the graph to its leader. Such followers may be a cluster that is
         joined among itself, and to nothing else.
         """
         near = np.zeros(len(self), dtype=bool)
-        _compare(self.leaders, self._vectors, distances[self.rows], self.metric == "cosine", near)
+        _compare(self.leaders, self._vectors, NEARER * distances[self.rows], self.metric == "cosine", near)
         return self.rows[near]
 
     def near(
@@ -157,7 +158,7 @@ def _distance(query: Any, vector: Any, cosine: bool) -> Any:
 
 @njit(nogil=True, cache=True)
 def _compare(leaders: Any, vectors: Any, distances: Any, cosine: bool, near: Any) -> None:
-    """Write into near (m,) which followers have another one of their leader that is nearer than it."""
+    """Write into near (m,) which followers have another one of their leader within their distance (m,)."""
     one = np.empty(vectors.shape[1], np.float32)
     for at in range(len(leaders)):
         length = np.float32(0)

@@ -38,14 +38,14 @@ EXPANDING_FROM = 20_000
 # A graph of so few nodes is not followed, each of them is looked at, nor one of so many times as many as the
 # search is wide.
 FEW, NEARLY_ALL = 512, 3
-# An entry can be reached where a search this narrow (expansion, hits) reaches it: the wider one of queries
-# then surely does. The second is for what the first has missed, and meets their leaders. Wider ones find
-# hardly more: of simulated contigs of mixed lengths 23.5 % are missed by 64, 23.4 % by 192, in four times the
-# CPU. With a narrower one leaders are farther: .9993 instead of .9998 of the true ten are found.
-CHECKS = ((4, 1), (64, 16))
-# So many of the nearest that a search has met are asked for their followers: of 300,000 simulated contigs
-# .9998 of the true ten are then found, .9996 with 27, and no more with all that were met.
-LEADERS = 64
+# An entry can be reached where so narrow a search (expansion, hits) of its own vector reaches it: the wider
+# one of queries then surely does. The others follow the nearest of the hits. A wider one, of 64, takes three
+# times the CPU for a sixth fewer followers, and .9998 instead of .9996 of the true ten are found (300,000
+# simulated contigs of mixed lengths).
+CHECK, HITS = 16, 16
+# So many of the nearest that a search has met are asked for their followers: of those contigs .9995 of the
+# true ten are then found with 64, .9996 with 128.
+LEADERS = 128
 # Entries that are read, or searched again, together.
 PAGE = 1 << 12
 # More candidates than asked for, so many times again where deleted entries leave too few.
@@ -359,23 +359,12 @@ class Segment:
         return hits
 
     def _unreached(self, rows: Labels, threads: int) -> tuple[Labels, Labels, Vectors]:
-        """Those of rows that a search of their own vector misses, with the rows (m, hits) that it meets.
-
-        And the distances to these, as usearch gives them.
-        """
-        hits = CHECKS[-1][1]
-        met, distances = no_hits(0, hits)
-        for expansion, hits in CHECKS:
-            if not rows.size:
-                break
-            met, distances = self._met(rows, expansion, hits, threads)
-            there = (met == rows[:, None]).any(axis=1)
-            # Where the last hit is as near as the first, many entries are the same and any of them will do.
-            left = ~there & ((hits == 1) | (distances[:, -1] > distances[:, 0]))
-            rows, met, distances = rows[left], met[left], distances[left]
-        if not rows.size:
-            met, distances = no_hits(0, hits)
-        return rows, met, distances
+        """Rows that a search of their own vector misses, and rows and distances (m, hits) that it meets."""
+        met, distances = self._met(rows, CHECK, HITS, threads)
+        there = (met == rows[:, None]).any(axis=1)
+        # Where the last hit is as near as the first, many entries are the same and any of them will do.
+        left = ~there & (distances[:, -1] > distances[:, 0])
+        return rows[left], met[left], distances[left]
 
     def _met(self, rows: Labels, expansion: int, hits: int, threads: int) -> tuple[Labels, Vectors]:
         """Rows and distances (m, hits) that searches of rows' (m,) own vectors meet; -1 and inf for none."""
