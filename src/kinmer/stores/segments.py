@@ -32,9 +32,11 @@ from kinmer.stores.pairwise import Metric
 # tenth or less with 32. Such a graph is also found as much in by narrower and faster searches. The rest are
 # `Followers`.
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 32, 96, 192
-# The larger a graph, the wider it is searched: by the fourth root beyond so many entries. Of real pieces of
-# 5 kb, searched alike, .989 of the true ten were found among 50,000 and .968 among 350,000.
-EXPANDING_FROM = 20_000
+# The larger a graph, the wider it is searched: by the fourth root beyond so many entries that can be reached,
+# and in proportion beyond CROWDED. Of real pieces of 5 kb, searched alike, .989 of the true ten were found
+# among 50,000 and .968 among 350,000. Of 4.8 million simulated contigs, of which 2.1 million can be reached,
+# .963 were found 612 wide, .989 1,500 wide, .9975 2,500 wide: searches of short ones end elsewhere.
+EXPANDING_FROM, CROWDED, EXPANSION_MOST = 20_000, 300_000, 4096
 # A graph of so few nodes is not followed, each of them is looked at, nor one of so many times as many as the
 # search is wide.
 FEW, NEARLY_ALL = 512, 3
@@ -43,9 +45,9 @@ FEW, NEARLY_ALL = 512, 3
 # times the CPU for a sixth fewer followers, and .9998 instead of .9996 of the true ten are found (300,000
 # simulated contigs of mixed lengths).
 CHECK, HITS = 16, 16
-# So many of the nearest that a search has met are asked for their followers: of those contigs .9995 of the
-# true ten are then found with 64, .9996 with 128.
-LEADERS = 128
+# So many of the nearest that a search has met are asked for their followers, or a part of all: of those
+# contigs .9995 of the true ten are then found with 64, .9996 with 128.
+LEADERS, LEADING = 128, 4
 # Entries that are read, or searched again, together.
 PAGE = 1 << 12
 # More candidates than asked for, so many times again where deleted entries leave too few.
@@ -297,8 +299,9 @@ class Segment:
     @property
     def _expansion(self) -> float:
         """How wide a search of the graph is."""
-        wider = float(max(1.0, (self.alive - len(self._followers)) / EXPANDING_FROM) ** 0.25)
-        return EXPANSION_SEARCH * wider * (1 + self.deaths / max(1, self.alive))
+        reached = self.alive - len(self._followers)
+        wider: float = max(1.0, min(reached, CROWDED) / EXPANDING_FROM) ** 0.25 * max(1.0, reached / CROWDED)
+        return min(EXPANSION_SEARCH * wider, EXPANSION_MOST) * (1 + self.deaths / max(1, self.alive))
 
     def _insertion_order(self, coded: Coded) -> Labels:
         """The order in which vectors (m, dim) go into the graph."""
@@ -331,11 +334,11 @@ class Segment:
     ) -> tuple[Labels, Vectors]:
         """Rows and distances (q, k) of the living among the `wide` nearest, and their followers, sorted."""
         least = int(self._expansion) if expansion is None else expansion
-        self.graph.expansion_search = max(least, 2 * wide)
+        width = self.graph.expansion_search = max(least, 2 * wide)
         # So wide a search meets nearly every node of a graph so small, and no edge is needed.
-        few = len(self.labels) <= max(FEW, NEARLY_ALL * self.graph.expansion_search)
+        few = len(self.labels) <= max(FEW, NEARLY_ALL * width)
         follow = bool(len(self._followers)) and not few
-        many = max(wide, min(LEADERS, self.graph.expansion_search)) if follow else wide
+        many = max(wide, min(LEADERS, width), width // LEADING) if follow else wide
         with _usearch("usearch cannot search"):
             matches = self.graph.search(asked, many, threads=threads, exact=few)
         met, raw = self._answers(matches)
