@@ -18,7 +18,7 @@ from kinmer.errors import FormatError
 from kinmer.progress import counted
 from kinmer.resources import on_threads
 from kinmer.stores.exact import Labels, Vectors, no_hits, unit_rows
-from kinmer.stores.pairwise import Metric
+from kinmer.stores.pairwise import Metric, read_only
 
 # Unit vectors as whole numbers of 16 bits: Numba knows no float16, and these are as exact.
 SCALE = np.iinfo(np.int16).max
@@ -43,8 +43,8 @@ class Followers:
     """
 
     def __init__(self, leaders: Labels, vectors: NDArray[Any], metric: Metric) -> None:
-        self.leaders, self.rows = (_fixed(part) for part in leaders)
-        self._vectors, self.metric = _fixed(vectors), metric
+        self.leaders, self.rows = (read_only(part) for part in leaders)
+        self._vectors, self.metric = read_only(vectors), metric
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -115,7 +115,7 @@ class Followers:
                 self.leaders,
                 self.rows,
                 self._vectors,
-                _fixed(dead),
+                read_only(dead),
                 self.metric == "cosine",
                 rows[part],
                 distances[part],
@@ -131,13 +131,6 @@ class Followers:
 
 def _kind(metric: Metric) -> type[np.generic]:
     return np.int16 if metric == "cosine" else np.float32
-
-
-def _fixed(array: NDArray[Any]) -> NDArray[Any]:
-    """The same, not to be written to, as mapped ones are: a kernel is compiled for one kind."""
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 # Sums may be taken in any order, so that they are taken several at a time.

@@ -93,7 +93,7 @@ def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) 
             return np.concatenate([row_distances(queries[a], vectors, rows[a], metric) for a in parts])
         vectors, known = vectors[np.maximum(rows, 0).ravel()], rows >= 0
         rows = np.where(known, np.arange(rows.size).reshape(rows.shape), -1)
-    queries, vectors = _fixed(queries), _fixed(vectors)
+    queries, vectors = (read_only(np.ascontiguousarray(each, np.float32)) for each in (queries, vectors))
     own, lengths = (np.empty((0, 0)) for _ in range(2))
     if metric == "cosine":
         own, lengths = np.empty((len(queries), 1)), np.empty(rows.shape)
@@ -104,8 +104,8 @@ def row_distances(queries: Vectors, vectors: Any, rows: Labels, metric: Metric) 
     return distances
 
 
-def _fixed(vectors: Vectors) -> Vectors:
+def read_only(array: Any) -> NDArray[Any]:
     """The same, not to be written to, as mapped ones are: a kernel is compiled for one kind."""
-    view = np.ascontiguousarray(np.asarray(vectors), dtype=np.float32).view()
+    view = np.asarray(array).view()
     view.flags.writeable = False
     return view
