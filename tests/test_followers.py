@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +103,16 @@ def test_files_of_another_make_are_refused(tmp_path: Path) -> None:
         Followers.open(files, 96, "cosine")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as on a terminal: what runs in the background may have been started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("work", ["add", "search", "flush"])
-def test_ctrl_c_ends_what_the_graph_does(work: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_what_the_graph_does(work: str, tmp_path: Path, ctrl_c: None) -> None:
     vectors = mixed_lengths(40_000)
     with engine("hnsw").create(tmp_path, dim=96, metric="cosine", threads=1) as store:
         if work != "add":
