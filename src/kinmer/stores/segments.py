@@ -247,9 +247,9 @@ class Segment:
 
         def lead(rows: Labels, met: Labels, distances: Vectors) -> None:
             known = (met >= 0) & ~lost[met]
-            nearest = np.arange(len(rows)), known.argmax(axis=1)
-            leaders[rows] = np.where(known.any(axis=1), met[nearest], -1)
-            far[rows] = np.where(known.any(axis=1), distances[nearest], np.inf)
+            led, nearest = known.any(axis=1), (np.arange(len(rows)), known.argmax(axis=1))
+            leaders[rows] = np.where(led, met[nearest], -1)
+            far[rows] = np.where(led, distances[nearest], np.inf)
 
         def write() -> Followers:
             files, metric = self._follower_files, self.codes.metric
